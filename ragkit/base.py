@@ -31,14 +31,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 Metadata = Mapping[str, Any]
-_EMPTY: Metadata = MappingProxyType({})
 
 
 class RagkitError(Exception):
@@ -156,7 +155,7 @@ class Document:
     text: str
     title: str = ""
     sections: tuple[Section, ...] = ()
-    metadata: Metadata = field(default=_EMPTY, hash=False)
+    metadata: Metadata = field(default_factory=dict, hash=False)
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:
@@ -191,7 +190,7 @@ class Corpus:
     name: str
     documents: tuple[Document, ...]
     questions: tuple[Question, ...] = ()
-    notes: Mapping[str, int] = field(default=_EMPTY, hash=False)
+    notes: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for what, ids in (("document", [d.id for d in self.documents]), ("question", [q.id for q in self.questions])):
@@ -247,7 +246,7 @@ class Chunk:
     end: int
     text: str
     section: tuple[str, ...] = ()
-    metadata: Metadata = field(default=_EMPTY, hash=False)
+    metadata: Metadata = field(default_factory=dict, hash=False)
 
     @property
     def id(self) -> str:
@@ -272,7 +271,7 @@ class Hit:
     chunk: Chunk
     score: float
     source: str = ""
-    parts: Mapping[str, float] = field(default=_EMPTY, hash=False)
+    parts: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -321,7 +320,7 @@ class Answer:
     text: str
     hits: tuple[Hit, ...] = ()
     citations: tuple[Citation, ...] = ()
-    timings: Mapping[str, float] = field(default=_EMPTY, hash=False)
+    timings: Mapping[str, float] = field(default_factory=dict, hash=False)
     usage: Usage = Usage()
     abstained: bool = False
     reason: str = ""

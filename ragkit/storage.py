@@ -122,14 +122,20 @@ def read_manifest(folder: Path, expected: Mapping[str, Any] | None = None, verif
         content = json.loads((folder / MANIFEST).read_bytes())
         settings, files = dict(content["settings"]), dict(content["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{folder}: no readable {MANIFEST} ({error}); delete the folder and build it again") from error
+        raise IntegrityError(
+            f"{folder}: no readable {MANIFEST} ({error}); delete the folder and build it again"
+        ) from error
     for key, value in (expected or {}).items():
         if settings.get(key) != value:
-            raise StoreMismatchError(f"{folder}: made with {key} = {settings.get(key)!r}, expected {value!r}; build it again")
+            raise StoreMismatchError(
+                f"{folder}: made with {key} = {settings.get(key)!r}, expected {value!r}; build it again"
+            )
     for name, entry in files.items():
         file = folder / name
         if not file.is_file() or file.stat().st_size != entry["bytes"]:
-            raise IntegrityError(f"{file}: missing or cut short, expected {entry['bytes']} bytes; delete {folder} and build it again")
+            raise IntegrityError(
+                f"{file}: missing or cut short, expected {entry['bytes']} bytes; delete {folder} and build it again"
+            )
         if verify and sha256_file(file) != entry["sha256"]:
             raise IntegrityError(f"{file}: its sha256 is not the recorded one; delete {folder} and build it again")
     return settings

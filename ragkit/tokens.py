@@ -49,7 +49,9 @@ def verified(path: Path, sha256: str) -> Path:
         IntegrityError: the file is missing or is another one.
     """
     if not path.is_file() or sha256_file(path) != sha256:
-        raise IntegrityError(f"{path}: missing, or not the published file (sha256 {sha256[:12]}...); reinstall its package")
+        raise IntegrityError(
+            f"{path}: missing, or not the published file (sha256 {sha256[:12]}...); reinstall its package"
+        )
     return path
 
 
