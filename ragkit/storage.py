@@ -65,7 +65,7 @@ def atomic_write(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -88,11 +88,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                     os.fsync(opened.fileno())
         if path.exists():
             old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-            os.replace(path, old / "x")
-            os.replace(fresh, path)
+            path.replace(old / "x")
+            fresh.replace(path)
             shutil.rmtree(old)
         else:
-            os.replace(fresh, path)
+            fresh.replace(path)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
