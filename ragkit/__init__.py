@@ -1,1 +1,88 @@
-"""ragkit: understand retrieval-augmented generation, and prototype it before production."""
+"""ragkit: understand retrieval-augmented generation, and prototype it before production.
+
+Every public name stands here, flat. Each is imported from its module when it is first used, so that
+``import ragkit`` is quick and loads no torch:
+
+>>> from ragkit import Span
+>>> len(Span("guide", 10, 25))
+15
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ragkit.base import (
+        Answer,
+        ArchiveError,
+        Chunk,
+        ContractError,
+        Corpus,
+        CorpusError,
+        Document,
+        EndpointError,
+        FetchError,
+        Hit,
+        InputError,
+        IntegrityError,
+        MissingExtraError,
+        ModelNotFoundError,
+        Question,
+        RagkitError,
+        Span,
+        StoreMismatchError,
+    )
+    from ragkit.chunking import FixedChunker, HeadingChunker, RecursiveChunker, SemanticChunker, SentenceChunker
+    from ragkit.corpus import load_beir, load_folder, load_pydocs, load_squad
+    from ragkit.embedding import load_embedder
+    from ragkit.evaluation.compare import compare
+    from ragkit.pipeline import RAGPipeline, advanced, modular, naive
+    from ragkit.reranking import CrossEncoder, LateInteraction, Reranked
+    from ragkit.retrieval.bm25 import BM25Retriever
+    from ragkit.retrieval.dense import DenseRetriever
+    from ragkit.retrieval.hybrid import Hybrid
+    from ragkit.token_store import TokenStore
+
+_HOME = {
+    "ragkit.base": (
+        *("Answer", "Chunk", "Corpus", "Document", "Hit", "Question", "Span"),
+        *("RagkitError", "InputError", "MissingExtraError", "CorpusError", "FetchError", "ArchiveError"),
+        *("IntegrityError", "StoreMismatchError", "ModelNotFoundError", "EndpointError", "ContractError"),
+    ),
+    "ragkit.corpus": ("load_beir", "load_folder", "load_pydocs", "load_squad"),
+    "ragkit.chunking": ("FixedChunker", "HeadingChunker", "RecursiveChunker", "SemanticChunker", "SentenceChunker"),
+    "ragkit.embedding": ("load_embedder",),
+    "ragkit.token_store": ("TokenStore",),
+    "ragkit.retrieval.bm25": ("BM25Retriever",),
+    "ragkit.retrieval.dense": ("DenseRetriever",),
+    "ragkit.retrieval.hybrid": ("Hybrid",),
+    "ragkit.reranking": ("CrossEncoder", "LateInteraction", "Reranked"),
+    "ragkit.pipeline": ("RAGPipeline", "advanced", "modular", "naive"),
+    "ragkit.evaluation.compare": ("compare",),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = [  # noqa: RUF022 - in the order in which data flows
+    "Document", "Span", "Question", "Chunk", "Hit", "Answer", "Corpus",
+    "load_pydocs", "load_folder", "load_beir", "load_squad",
+    "FixedChunker", "SentenceChunker", "RecursiveChunker", "HeadingChunker", "SemanticChunker",
+    "load_embedder", "TokenStore",
+    "BM25Retriever", "DenseRetriever", "Hybrid",
+    "Reranked", "LateInteraction", "CrossEncoder",
+    "RAGPipeline", "naive", "advanced", "modular",
+    "compare",
+    "RagkitError", "InputError", "MissingExtraError", "CorpusError", "FetchError", "ArchiveError",
+    "IntegrityError", "StoreMismatchError", "ModelNotFoundError", "EndpointError", "ContractError",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if (module := _MODULE_OF.get(name)) is None:
+        raise AttributeError(f"module 'ragkit' has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(module), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

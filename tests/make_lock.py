@@ -1,0 +1,70 @@
+"""Write requirements.lock: the exact version of everything that ``ragkit-workbench[all]`` needs, from what is installed.
+
+Only the closure of the declared dependencies is written, so a stray package of this environment never gets in.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+HEADER = """\
+# Every package of ragkit-workbench[all], pinned; written by `make lock` (Python 3.11, Linux), do not edit.
+# Install torch first and alone: `make setup` does.
+"""
+
+
+def declared() -> dict[str, list[Requirement]]:
+    """The dependencies in pyproject.toml by extra; the base ones under ``""``."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = {"": project["dependencies"], **project["optional-dependencies"]}
+    return {extra: [Requirement(line) for line in lines] for extra, lines in groups.items()}
+
+
+def _needs(requirement: Requirement) -> Iterator[Requirement]:
+    """What ``requirement`` itself needs on this machine."""
+    for line in distribution(requirement.name).requires or ():
+        need = Requirement(line)
+        if need.marker is None or any(need.marker.evaluate({"extra": e}) for e in ("", *requirement.extras)):
+            yield need
+
+
+def closure() -> dict[str, str]:
+    """Canonical name -> installed version of all that the declared dependencies need, without local build tags."""
+    own = "ragkit-workbench"
+    todo = [r for extra, group in declared().items() if extra != "all" for r in group]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    pins: dict[str, str] = {}
+    while todo:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        if (key := (name, frozenset(requirement.extras))) in seen or name == own:
+            continue
+        seen.add(key)
+        try:
+            version = distribution(name).version
+        except PackageNotFoundError:
+            raise SystemExit(f"{requirement} is declared or needed but not installed: pip install it first") from None
+        if not requirement.specifier.contains(version, prereleases=True):
+            raise SystemExit(f"{name} {version} is installed, but {requirement} is asked for")
+        pins[name] = version.split("+")[0]
+        todo.extend(_needs(requirement))
+    return pins
+
+
+def main() -> None:
+    pins = closure()
+    text = HEADER + "".join(f"{name}=={version}\n" for name, version in sorted(pins.items()))
+    (ROOT / "requirements.lock").write_text(text)
+    sys.stdout.write(f"requirements.lock: {len(pins)} packages\n")
+
+
+if __name__ == "__main__":
+    main()
