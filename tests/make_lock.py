@@ -1,4 +1,4 @@
-"""Write requirements.lock: the exact version of everything that ``ragkit-workbench[all]`` needs, from what is installed.
+"""Write requirements.lock: the exact version of all that ``ragkit-workbench[all]`` needs, from what is installed.
 
 Only the closure of the declared dependencies is written, so a stray package of this environment never gets in.
 """

@@ -21,6 +21,8 @@ _SET = {
     "RAGAS_DO_NOT_TRACK": "true",
     "TOKENIZERS_PARALLELISM": "false",
     "TQDM_DISABLE": "1",
+    # tqdm's notebook bar ignores TQDM_DISABLE; tqdm.auto takes the plain bar where a name begins with SPYDER.
+    "SPYDER_PLAIN_TQDM": "1",
     "TRANSFORMERS_OFFLINE": "1",
 }
 _REMOVED = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "COLUMNS", "IPYTHONDIR", "PYTHONWARNINGS")
@@ -31,6 +33,8 @@ def set_environment(renderer: str) -> None:
     for name in _REMOVED:
         os.environ.pop(name, None)
     os.environ.update(_SET, PLOTLY_RENDERER=renderer)
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_configure(config: pytest.Config) -> None:
