@@ -29,11 +29,11 @@ def small_corpus() -> Corpus:
     texts = {
         "kettle/guide": (
             "Kettle",
-            "Boiling\nPress the red lever to boil the water.\n\nCleaning\nUse vinegar twice a year.\n",
+            "Boiling\nPress the red lever to boil the water.\n\nCleaning\nUse vinegar.\n",
         ),
         "lamp/guide": (
             "Lamp",
-            "Dimming\nTurn the wheel to the left.\n\nBulbs\nOnly E27 bulbs with at most 40 watts fit.\n",
+            "Dimming\nTurn the wheel.\n\nBulbs\nOnly E27 bulbs with at most 40 watts fit.\n",
         ),
         "radio/guide": ("Radio", "Tuning\nPress SEEK until a station is found. — ½ turn sets the volume.\n"),
     }
