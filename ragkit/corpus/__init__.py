@@ -1,0 +1,1 @@
+"""Documents and labelled questions: fetched documentation, a folder of your own, or a published test set."""

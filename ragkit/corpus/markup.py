@@ -1,0 +1,229 @@
+"""reStructuredText and Markdown to the text that a person would read.
+
+Both languages are parsed into one docutils tree, and one writer turns the tree into text: paragraphs on
+one line, lists with their marks, code word for word, tables as ``a | b`` rows, headings as lines of their
+own. While it writes, it knows where every heading and every section stands, so offsets are exact from the
+start and never searched for afterwards.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from docutils import nodes
+
+Reader = Callable[[str], str | None]
+"""Gives the text of another file of the same project, or None."""
+
+_SETTINGS: dict[str, Any] = {
+    "_disable_config": True,  # a docutils.conf in the reader's folder must not change the corpus
+    "report_level": 5,
+    "halt_level": 5,
+    "warning_stream": False,
+    "file_insertion_enabled": False,
+    "doctitle_xform": False,
+    "docinfo_xform": False,
+    "sectsubtitle_xform": False,
+    "sectnum_xform": False,
+    "syntax_highlight": "none",
+    "line_length_limit": 1_000_000,
+    "traceback": True,
+}
+_MYST: dict[str, Any] = {
+    "myst_all_links_external": True,  # else a link to another page loses its words
+    "myst_enable_extensions": ["colon_fence", "deflist", "fieldlist", "attrs_inline", "attrs_block", "tasklist"],
+}
+
+
+def parse(source: str, markup: str, path: str = "", read: Reader | None = None) -> nodes.document:
+    """The docutils tree of ``source``; ``markup`` is ``"rst"``, ``"md"`` or ``"txt"`` (no markup at all).
+
+    Text that a parser cannot digest becomes a tree with that text as it is: nothing is lost, nothing raised.
+    ``read`` resolves includes; without it they are dropped.
+    """
+    from docutils import nodes, utils
+    from docutils.core import publish_doctree
+
+    from ragkit.corpus.sphinx import sphinx_words
+
+    source = source.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
+
+    def relative(name: str) -> str | None:
+        return read(_beside(path, name)) if read else None
+
+    settings = {**_SETTINGS, "ragkit_files": relative}
+    if markup == "md":
+        source = mkdocs_to_myst(front_matter_off(source), relative)
+    if markup != "txt":
+        parser = _myst_parser() if markup == "md" else _rst_parser()
+        try:
+            with sphinx_words():
+                return publish_doctree(
+                    includes(source, relative),
+                    parser=parser,
+                    settings_overrides={**settings, **(_MYST if markup == "md" else {})},
+                )
+        except Exception:  # whatever a parser trips over, the words are kept
+            pass
+    tree = utils.new_document(path)
+    tree += [nodes.paragraph("", "", nodes.Text(block)) for block in re.split(r"\n\s*\n", source) if block.strip()]
+    return tree
+
+
+def _rst_parser() -> Any:
+    from docutils.parsers.rst import Parser
+
+    return Parser()
+
+
+def _myst_parser() -> Any:
+    from myst_parser.parsers.docutils_ import Parser
+
+    return Parser()
+
+
+def _beside(path: str, name: str) -> str:
+    """``name`` as a page at ``path`` means it: relative to the page, from the project's root with a slash."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(path), name.strip()))
+
+
+def front_matter_off(source: str) -> str:
+    """Markdown without the YAML block that some tools put on top; its title becomes a heading if there is none.
+
+    >>> front_matter_off("---\\ntitle: A\\n---\\ntext")
+    '# A\\n\\ntext'
+    """
+    match = re.match(r"---\n(.*?)\n---\s*\n", source, re.DOTALL)
+    if match is None:
+        return source
+    body = source[match.end() :]
+    title = re.search(r"^title:[ \t]*(.+?)[ \t]*$", match[1], re.MULTILINE)
+    if title is None or re.search(r"^# ", body, re.MULTILINE):
+        return body
+    return f"# {title[1].strip(chr(34) + chr(39))}\n\n{body}"
+
+
+_INCLUDE_RST = re.compile(r"^([ \t]*)\.\. include:: *(\S+) *$(?:\n\1[ \t]+:[\w-]+:.*$)*", re.MULTILINE)
+_INCLUDE_MD = re.compile(r"^```\{include\} *(\S+) *\n(?::.*\n)*```[ \t]*$", re.MULTILINE)
+
+
+def includes(source: str, read: Reader, depth: int = 3) -> str:
+    """``source`` with the text of its ``include`` directives in their place (a file that is not there: nothing)."""
+
+    def text_of(match: re.Match[str]) -> str:
+        *indent, name = match.groups()
+        if f".. include:: {name}" in (text := (read(name) if depth else None) or "") or f"{{include}} {name}" in text:
+            return ""  # it includes itself
+        text = includes(text, read, depth - 1)
+        return "\n".join((indent[0] if indent else "") + line for line in text.splitlines())
+
+    return _INCLUDE_MD.sub(text_of, _INCLUDE_RST.sub(text_of, source))
+
+
+_FENCE = re.compile(r"[ ]*(`{3,}|~{3,})")
+_BLOCK = re.compile(r"(?:!!!|\?\?\?\+?|===\+?)[ ]+(?:([\w-]+)[ ]*)?(?:\"([^\"]*)\")?[ ]*$")
+_SNIPPET = re.compile(r"-{1,2}8<-{1,2}[ ]+\"([^\"]+)\"[ ]*$")
+
+
+def mkdocs_to_myst(source: str, read: Reader) -> str:
+    """Markdown with MkDocs's admonitions (``!!! note``), tabs (``=== "Tab"``) and snippets in MyST's spelling.
+
+    >>> print(mkdocs_to_myst('!!! note\\n    Mind the gap.', lambda name: None))
+    :::{admonition} Note
+    Mind the gap.
+    :::
+    """
+    lines, out, fence, i = source.split("\n"), list[str](), "", 0
+    while i < len(lines):
+        line, i = lines[i], i + 1
+        mark = _FENCE.match(line)
+        if mark and not fence:
+            fence = mark[1]
+        elif mark and line.strip().startswith(fence) and not line.strip().strip(fence[0]):
+            fence = ""
+        if snippet := _SNIPPET.match(line):
+            out.append((read("/" + snippet[1]) or "").rstrip("\n"))
+        elif not fence and (block := _BLOCK.match(line)) and (block[1] or block[2]):
+            body: list[str] = []
+            while i < len(lines) and (lines[i].startswith("    ") or not lines[i].strip()):
+                body.append(lines[i][4:])
+                i += 1
+            inner = mkdocs_to_myst("\n".join(body).strip("\n"), read)
+            colons = ":" * (1 + max([2, *(len(m) for m in re.findall(r"^:{3,}", inner, re.MULTILINE))]))
+            title = block[2] or block[1].capitalize()
+            out += [f"{colons}{{admonition}} {title}", inner, colons, *([""] if i < len(lines) else [])]
+        else:
+            out.append(line)
+    return "\n".join(out)
+
+
+class _Words(HTMLParser):
+    """Collects the text of HTML; a block element ends a line."""
+
+    _SILENT = frozenset({"script", "style", "head", "template", "svg", "nav"})
+    _BLOCKS = re.compile(r"p|div|section|h[1-6]|li|ul|ol|table|tr|br|pre|blockquote|summary")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text: list[str] = []
+        self._silent = 0
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self._silent += tag in self._SILENT
+        if self._BLOCKS.fullmatch(tag):
+            self.text.append("\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent -= tag in self._SILENT and self._silent > 0
+        if self._BLOCKS.fullmatch(tag):
+            self.text.append("\n")
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent:
+            self.text.append(re.sub(r"\s+", " ", data))
+
+
+def html_words(html: str) -> str:
+    """The words of a piece of HTML, one block element a line.
+
+    >>> html_words("<p>Use <b>--reload</b></p><!-- no -->")
+    'Use --reload'
+    """
+    collector = _Words()
+    collector.feed(html)
+    collector.close()
+    lines = (re.sub(r" +", " ", line).strip() for line in "".join(collector.text).split("\n"))
+    return "\n".join(line for line in lines if line)
+
+
+_RST_TITLE = re.compile(
+    r"(?P<labels>(?:^\.\. _[^\n]+:[ ]*\n\s*)*)(?:^(?P<over>[=\-~^\"'`#*+:.<>_])(?P=over)+[ ]*\n)?"
+    r"^[ ]*(?P<title>\S[^\n]*)\n(?P<under>[=\-~^\"'`#*+:.<>_])(?P=under){2,}[ ]*$",
+    re.MULTILINE,
+)
+_MD_TITLE = re.compile(r"(?P<labels>(?:^\([^)\n]+\)=\s*\n)*)^#{1,6}[ ]+(?P<title>[^\n]+?)[ #]*$", re.MULTILINE)
+
+
+def titles(source: str) -> tuple[str, dict[str, str]]:
+    """The first heading of a page, and ``{label: heading}`` for its headings that carry one.
+
+    >>> titles(".. _guide:\\n\\nThe ``Guide``\\n============\\n")
+    ('The Guide', {'guide': 'The Guide'})
+    """
+    first, labels = "", dict[str, str]()
+    for pattern in (_RST_TITLE, _MD_TITLE):
+        for match in pattern.finditer(source):
+            title = re.sub(
+                r":[\w:-]+:`([^`<]+?)(?: *<[^`]*)?`|`+([^`]+)`+_*|\*+([^*]+)\*+", r"\1\2\3", match["title"]
+            ).strip()
+            first = first or title
+            for label in re.findall(r"^(?:\.\. _([^\n]+?):|\(([^)\n]+)\)=)[ ]*$", match["labels"], re.MULTILINE):
+                labels[" ".join("".join(label).strip("`").casefold().split())] = title
+        if first:
+            break
+    return first, labels
