@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from browser import lab  # noqa: F401 - a fixture
 
 from ragkit.base import Corpus, Document, Embedder, Question, Section, Span
 

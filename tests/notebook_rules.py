@@ -15,7 +15,7 @@ PLOTLY = "application/vnd.plotly.v1+json"
 
 # What every notebook finds in its environment. Progress bars and a key of the person who happens to run the
 # tests would change the outputs; the libraries must not ask the network for anything.
-_SET = {
+SET = {
     "HF_HUB_OFFLINE": "1",
     "MPLBACKEND": "agg",
     "RAGAS_DO_NOT_TRACK": "true",
@@ -32,7 +32,7 @@ def set_environment(renderer: str) -> None:
     """Give this process, and so the kernels that it starts, the environment of every notebook."""
     for name in _REMOVED:
         os.environ.pop(name, None)
-    os.environ.update(_SET, PLOTLY_RENDERER=renderer)
+    os.environ.update(SET, PLOTLY_RENDERER=renderer)
     if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
