@@ -1,0 +1,261 @@
+"""Is the difference between two systems more than luck? One paired test, and the interval that belongs to it.
+
+Questions about one document resemble each other, so they are not independent evidence: what is drawn again is
+the **document** that a question's gold stands in, never the single question. Everything rests on one statistic,
+the mean over its cluster-robust standard error, and on how large it becomes by chance:
+
+- ``FEW`` documents or more: give each document's differences a random sign, which is to swap the two systems
+  document by document. This is the paired randomisation test (Fisher 1935; Smucker, Allan & Carterette, CIKM
+  2007), in other words the wild cluster bootstrap-t (Cameron, Gelbach & Miller 2008); p = (b + 1) / (B + 1) is
+  never 0 (Phipson & Smyth 2010, arXiv 1603.05766).
+- fewer: 5 documents can be swapped in only 32 ways, so p could never fall below .06. Student's t takes the
+  place, with the degrees of freedom of Bell & McCaffrey (2002; Imbens & Kolesár 2016, arXiv 1203.5164).
+- fewer than ``TOO_FEW``: the questions themselves are the units, and the result speaks of other questions on
+  these documents, not of other documents.
+
+The 95 % interval holds exactly the true differences that the same test does not reject, so interval and p
+cannot contradict each other.
+
+Why not the usual percentile interval of resampled documents? Measured in 600 simulated comparisons a row (differences
+of reciprocal ranks, intraclass correlation .05, nominal coverage .95; tests/test_evaluation_statistics.py
+repeats the first column)::
+
+    documents (questions)   this module   resampled documents   resampled questions
+     5 uneven      (117)       .960             .827                  .797
+     8 uneven      (117)       .950             .862                  .835
+    12             (120)       .943             .908                  .908
+    50             (144)       .948             .932                  .910
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ragkit.base import InputError, require
+
+Floats = NDArray[np.float64]
+
+FEW = 12
+TOO_FEW = 3
+RESAMPLES = 9_999
+CONFIDENCE = 0.95
+_BISECTIONS = 40
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Means with their 95 % intervals, p-values against a true mean of 0 and standard errors, each ``(m,)``."""
+
+    mean: Floats
+    low: Floats
+    high: Floats
+    p: Floats
+    error: Floats
+
+
+def cluster_codes(clusters: Sequence[Hashable]) -> NDArray[np.intp]:
+    """The cluster of each question as a number from 0; each question is its own below ``TOO_FEW`` clusters.
+
+    >>> cluster_codes(["a", "b", "a", "c"]).tolist(), cluster_codes(["a", "a", "b"]).tolist()
+    ([0, 1, 0, 2], [0, 1, 2])
+    """
+    numbers = {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters))}
+    if len(numbers) < TOO_FEW:
+        return np.arange(len(clusters), dtype=np.intp)
+    return np.array([numbers[cluster] for cluster in clusters], dtype=np.intp)
+
+
+def estimate(values: ArrayLike, clusters: Sequence[Hashable], resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+    """The mean of each column of ``values`` ``(questions, m)``, its interval and its p-value.
+
+    For a comparison the values are the paired differences, one column a system. All columns share the
+    random signs, so that their order does not matter.
+
+    >>> estimate([[0.0], [0.0], [0.0]], ["a", "b", "c"]).p.tolist()
+    [1.0]
+
+    Raises:
+        InputError: fewer than two questions, a value that is not finite, lengths that differ.
+    """
+    matrix = _checked(values, clusters)
+    codes = cluster_codes(clusters)
+    share = _shares(codes)
+    sums = _cluster_means(matrix, codes)
+    mean, error = sums.sum(axis=0), standard_error(sums, share)
+    if len(share) < FEW:
+        from_null = 2 * _student("stdtr", freedom(share), -_ratio(mean, error))
+        reach = _student("stdtrit", freedom(share), (1 + CONFIDENCE) / 2) * error
+        return Estimate(mean, mean - reach, mean + reach, np.maximum(from_null, 1 / (resamples + 1)), error)
+    signs = np.random.default_rng(seed).integers(0, 2, (resamples, len(share))) * 2.0 - 1.0
+    tests = [_SignTest(sums[:, j], share, signs) for j in range(matrix.shape[1])]
+    low, high = (np.array([test.bound(side) for test in tests]) for side in (-1, 1))
+    return Estimate(mean, low, high, np.array([test.p(0.0) for test in tests]), error)
+
+
+def _checked(values: ArrayLike, clusters: Sequence[Hashable]) -> Floats:
+    matrix = np.asarray(values, dtype=np.float64)
+    if matrix.ndim != 2 or len(matrix) != len(clusters):
+        raise InputError(f"values of shape {matrix.shape} and {len(clusters)} clusters: expected (questions, systems)")
+    if len(matrix) < 2:
+        raise InputError(f"{len(matrix)} question(s): a spread needs two or more, and a verdict some dozens")
+    if not np.isfinite(matrix).all():
+        raise InputError("a score is NaN or infinite: expected one finite score for every question and system")
+    return matrix
+
+
+def _cluster_means(matrix: Floats, codes: NDArray[np.intp]) -> Floats:
+    """Each cluster's part ``(clusters, m)`` of the overall mean: its sum over the number of all questions."""
+    order = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[order], np.arange(codes.max() + 1))
+    return np.asarray(np.add.reduceat(matrix[order], starts, axis=0) / len(matrix))
+
+
+def _shares(codes: NDArray[np.intp]) -> Floats:
+    return np.asarray(np.bincount(codes) / len(codes), dtype=np.float64)
+
+
+def standard_error(sums: Floats, share: Floats) -> Floats:
+    """The cluster-robust standard error of each mean, bias-corrected (CR2 of Bell & McCaffrey 2002).
+
+    ``sums`` ``(clusters, m)``: the clusters' parts of the mean; ``share`` ``(clusters,)``: their shares of the questions.
+    """
+    residual = sums - np.outer(share, sums.sum(axis=0))
+    return np.asarray(np.sqrt((residual**2 / (1 - share)[:, None]).sum(axis=0)))
+
+
+def freedom(share: Floats) -> float:
+    """Degrees of freedom of that standard error: clusters - 1 when all have one size, fewer when some are large.
+
+    Satterthwaite's formula for a mean, from Bell & McCaffrey (2002).
+
+    >>> round(freedom(np.array([0.2] * 5)), 6), round(freedom(np.array([0.6, 0.1, 0.1, 0.1, 0.1])), 2)
+    (4.0, 2.08)
+    """
+    pull = share**2 / (1 - share)
+    return float(1 / (np.sum(share**2) + pull.sum() ** 2 - np.sum(pull**2)))
+
+
+def _ratio(mean: ArrayLike, error: ArrayLike) -> Floats:
+    """``|mean| / error``; 0 where both are 0 (identical systems), infinite where only the error is."""
+    size, spread = np.abs(mean), np.asarray(error)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(size < 1e-12, 0.0, np.where(spread < 1e-12, np.inf, size / spread)))
+
+
+def _student(function: str, df: float, x: ArrayLike) -> Floats:
+    return np.asarray(getattr(require("scipy.special", "notebook"), function)(df, x))
+
+
+class _SignTest:
+    """The randomisation test of one column against any true mean ``mu``, after one pass over the signs.
+
+    With parts ``s = sums - mu * share`` and signs ``w``, the resampled mean is ``w @ s`` and its squared error
+    ``sum(s^2 / (1 - share)) - 2 (w @ s) (w @ c s) + (w @ s)^2 sum(c share)``, where ``c = share / (1 - share)``.
+    All of it is linear or quadratic in ``mu``: moving ``mu`` costs a few operations a resample.
+    """
+
+    def __init__(self, sums: Floats, share: Floats, signs: Floats) -> None:
+        self.sums, self.share, self.mean = sums, share, float(sums.sum())
+        self.error = float(standard_error(sums[:, None], share)[0])
+        pull = share / (1 - share)
+        self.total, self.total_share = signs @ sums, signs @ share
+        self.pulled, self.pulled_share = signs @ (pull * sums), signs @ (pull * share)
+        self.weight = float(np.sum(pull * share))
+
+    def p(self, mu: float) -> float:
+        """The share of resamples whose statistic is as large as the observed one, counted as (b + 1) / (B + 1)."""
+        mean = self.total - mu * self.total_share
+        square = np.sum((self.sums - mu * self.share) ** 2 / (1 - self.share))
+        variance = square - 2 * mean * (self.pulled - mu * self.pulled_share) + mean**2 * self.weight
+        chance = _ratio(mean, np.sqrt(np.maximum(variance, 0)))
+        observed = float(_ratio(self.mean - mu, self.error))
+        return float(1 + np.count_nonzero(chance >= observed * (1 - 1e-9))) / (1 + len(chance))
+
+    def bound(self, side: int) -> float:
+        """The last mean on one ``side`` (-1 below, 1 above) that is not rejected, by bisection. 0 is asked first,
+        so that the interval leaves out 0 exactly when ``p(0)`` is below .05."""
+        if self.error < 1e-12:
+            return self.mean
+        inside, alpha, step = self.mean, 1 - CONFIDENCE, 2 * self.error
+        outside = inside + side * step
+        if side * (0 - self.mean) > 0:
+            inside, outside = (0.0, side * step) if self.p(0.0) >= alpha else (inside, 0.0)
+        while self.p(outside) >= alpha:
+            inside, step = outside, 2 * step
+            outside = inside + side * step
+        for _ in range(_BISECTIONS):
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if self.p(middle) >= alpha else (inside, middle)
+        return inside
+
+
+def holm(p_values: Sequence[float] | Floats) -> Floats:
+    """p-values corrected for asking several questions at once: below .05 for a wrong one in 5 % of *families*.
+
+    Holm (Scandinavian Journal of Statistics 1979): the i-th smallest of m is multiplied by m - i + 1, in order.
+
+    >>> holm([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
+    return corrected
+
+
+def minimum_detectable(
+    values: ArrayLike, clusters: Sequence[Hashable], power: float = 0.8, comparisons: int = 1
+) -> Floats:
+    """The true differences ``(m,)`` that a test on data like ``values`` would find with probability ``power``.
+
+    (t at 1 - .025 / comparisons + t at ``power``) standard errors (Bloom 1995): the strictest step of Holm.
+
+    Raises:
+        InputError: as ``estimate``.
+    """
+    matrix = _checked(values, clusters)
+    codes = cluster_codes(clusters)
+    share = _shares(codes)
+    strict = 1 - (1 - CONFIDENCE) / 2 / max(comparisons, 1)
+    reach = _student("stdtrit", freedom(share), [strict, power]).sum()
+    return np.asarray(reach * standard_error(_cluster_means(matrix, codes), share))
+
+
+def resampled_means(
+    values: ArrayLike, clusters: Sequence[Hashable], resamples: int = RESAMPLES, seed: int = 0
+) -> Floats:
+    """Means ``(resamples, m)`` over documents drawn with replacement (the pairs cluster bootstrap, Efron 1979).
+
+    It shows how far a score moves when the questions are drawn again; for a verdict use ``estimate``.
+
+    Raises:
+        InputError: as ``estimate``.
+    """
+    matrix = _checked(values, clusters)
+    codes = cluster_codes(clusters)
+    sums, sizes = _cluster_means(matrix, codes), np.bincount(codes) / len(codes)
+    counts = np.random.default_rng(seed).multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), resamples)
+    return np.asarray((counts @ sums) / (counts @ sizes)[:, None])
+
+
+def probability_best(
+    values: ArrayLike, clusters: Sequence[Hashable], resamples: int = RESAMPLES, seed: int = 0
+) -> Floats:
+    """How often each of m systems ``(questions, m)`` is the best when the documents are drawn again: ``(m,)``, sum 1.
+
+    For a grid of settings: the winner of 30 may be best in only a tenth of the draws. Ties share the win.
+
+    >>> probability_best([[1, 0], [1, 0], [1, 0]], ["a", "b", "c"]).tolist()
+    [1.0, 0.0]
+
+    Raises:
+        InputError: as ``estimate``.
+    """
+    means = resampled_means(values, clusters, resamples, seed)
+    best = np.isclose(means, means.max(axis=1, keepdims=True), rtol=0, atol=1e-12)
+    return np.asarray((best / best.sum(axis=1, keepdims=True)).mean(axis=0))
