@@ -147,7 +147,7 @@ def read_archive(path: Path, wanted: Wanted) -> dict[str, bytes]:
 class _Bounded(io.RawIOBase):
     """A stream that stops at a bomb: it counts what it hands out, so no header has to be believed."""
 
-    def __init__(self, stream: IO[bytes], name: str, limit: int) -> None:
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile, name: str, limit: int) -> None:
         self._stream, self._name, self._left = stream, name, limit
 
     def read(self, size: int = -1) -> bytes:

@@ -213,8 +213,8 @@ def _texts(project: Project, root: str, files: Mapping[str, bytes]) -> tuple[dic
         for target in _INCLUDE.findall(text)
         if posixpath.basename(target) != posixpath.basename(path)
     }
-    for path in sorted(included & texts.keys()):  # their text stands in the page that includes them
-        del texts[path]
+    for part in sorted(included & texts.keys()):  # their text stands in the page that includes them
+        del texts[part]
         notes["files that are part of another page"] += 1
     return texts, notes
 

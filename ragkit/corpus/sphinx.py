@@ -28,7 +28,7 @@ def _names(text: str) -> frozenset[str]:
 
 # Nothing of these is on the page, or only what is generated from code or from other pages.
 DROPPED = _names("""
-    acks cssclass centered-image class click codeauthor command-output contents dask-config-block default-domain
+    acks cssclass rst-class click codeauthor command-output contents dask-config-block default-domain
     default-intersphinx digraph footer graph graphviz header highlight highlightlang image include index
     inheritance-diagram mermaid meta moduleauthor plot program program-output raw sectionauthor sectnum settingslist
     tabularcolumns target-notes testcleanup testsetup toctree todo todolist towncrier-draft-entries
@@ -211,6 +211,8 @@ def _directive(name: str) -> type[Directive] | None:
         return SeeAlso
     if kind == "autosummary":
         return Names
+    if kind == "class":  # Sphinx's class of an API, not docutils's CSS class
+        return Described
     for names, directive in ((DROPPED, Dropped), (TARGETS, Target), (CODE, Code), (LAYOUT, Content)):
         if kind in names:
             return directive
@@ -263,11 +265,12 @@ def sphinx_words() -> Iterator[None]:
         return found or _role, []
 
     with _LOCK:
-        saved = dict(roles._roles)
-        directives.directive, roles.role = directive, role
+        table: dict[str, Any] = roles._roles  # type: ignore[attr-defined]
+        saved = dict(table)
+        directives.directive, roles.role = directive, role  # type: ignore[assignment]
         try:
             yield
         finally:
             directives.directive, roles.role = known_directive, known_role
-            roles._roles.clear()
-            roles._roles.update(saved)
+            table.clear()
+            table.update(saved)

@@ -156,7 +156,7 @@ class _Writer:
             label = next((c.astext() for c in node.children if isinstance(c, nodes.label)), "")
             body = "\n\n".join(self.block(c) for c in node.children if not isinstance(c, nodes.label))
             return f"[{label}] {body}"
-        if isinstance(node, nodes.Admonition) or node.__class__.__name__ in ("topic", "sidebar"):
+        if isinstance(node, nodes.Element) and isinstance(node, nodes.Admonition | nodes.topic | nodes.sidebar):
             return self.box(node)
         if isinstance(node, nodes.Text | nodes.Inline):
             return self.inline(node)
@@ -195,7 +195,7 @@ class _Writer:
     def field(self, node: nodes.Node) -> str:
         if not isinstance(node, nodes.field):
             return self.block(node)
-        name, body = self.inline(node[0]), self.blocks(node[1])
+        name, body = self.inline(node.children[0]), "\n\n".join(self.block(c) for c in node.children[1].children)
         if name in _PAGE_FIELDS:
             return ""
         kind, _, rest = name.partition(" ")
@@ -229,7 +229,7 @@ class _Writer:
         label = titles[0] if titles else node.__class__.__name__.capitalize()
         body = self.blocks(node)
         if not body:
-            return ""
+            return titles[0] if titles else ""
         first = next(c for c in node.children if self.block(c).strip())
         return f"{label}: {body}" if isinstance(first, nodes.paragraph) else f"{label}:\n\n{body}"
 
