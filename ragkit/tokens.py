@@ -6,6 +6,7 @@ model's package, so nothing is downloaded, and loading it does not load torch.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,6 +56,9 @@ def verified(path: Path, sha256: str) -> Path:
     return path
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 class WordTokenizer:
     """A ``tokenizers`` tokenizer that never truncates and never pads.
 
@@ -72,7 +76,8 @@ class WordTokenizer:
 
     def encode(self, text: str) -> Encoding:
         """Ids, tokens and offsets of ``text`` without special tokens."""
-        return self.fast.encode(text, add_special_tokens=False)
+        # A lone surrogate is no character and the tokenizer refuses it; U+FFFD is as long and is dropped.
+        return self.fast.encode(_SURROGATE.sub("\ufffd", text), add_special_tokens=False)
 
     def offsets(self, text: str) -> NDArray[np.int64]:
         """Character offsets ``(n_tokens, 2)``, in order."""

@@ -11,7 +11,15 @@ The chunkers are our own because the libraries tokenize again for every size (se
 one, too slow for a slider) or find offsets afterwards by searching for the text.
 """
 
-from ragkit.chunking.chunkers import FixedChunker
+from ragkit.chunking.chunkers import FixedChunker, HeadingChunker, RecursiveChunker, SemanticChunker, SentenceChunker
 from ragkit.chunking.contract import check_chunks, chunk_corpus
 
-__all__ = ["FixedChunker", "check_chunks", "chunk_corpus"]
+__all__ = [
+    "FixedChunker",
+    "HeadingChunker",
+    "RecursiveChunker",
+    "SemanticChunker",
+    "SentenceChunker",
+    "check_chunks",
+    "chunk_corpus",
+]

@@ -27,7 +27,7 @@ _SENTENCE = re.compile(rf"""[.!?…]['")\]”’»]*\s+(?=[\W_]*[^\W_a-z])|[。�
 
 
 class Borders:
-    """Token positions where a chunk may begin, with the nearest one at or before / after any position in O(1).
+    """Token ``positions`` (sorted) where a chunk may begin, and in O(1) the nearest one before and after.
 
     >>> words = Borders(np.array([0, 3, 5]), n_tokens=6)
     >>> words.before[4], words.after[4]
@@ -35,6 +35,7 @@ class Borders:
     """
 
     def __init__(self, positions: NDArray[np.int64], n_tokens: int) -> None:
+        self.positions = positions
         floor = np.zeros(n_tokens + 1, dtype=np.int32)
         ceil = np.full(n_tokens + 1, n_tokens, dtype=np.int32)
         floor[positions] = ceil[positions] = positions
@@ -66,7 +67,7 @@ class Layout:
         ends = np.minimum(borders, runs[run, 1]) if len(runs) else borders
         self.starts: NDArray[np.int32] = starts.astype(np.int32)
         self.ends: NDArray[np.int32] = ends.astype(np.int32)
-        self.visible = bool(len(runs))
+        self.derived: dict[str, NDArray[np.int64]] = {}  # what others found in this text, kept as long as it is
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -77,7 +78,8 @@ class Layout:
 
     def at(self, characters: Iterable[int]) -> Borders:
         """Borders at the first token that begins at or after each of ``characters``."""
-        return Borders(self.positions(characters), len(self))
+        inside = np.unique(self.positions(characters))
+        return Borders(inside[(inside > 0) & (inside < len(self))], len(self))
 
     def positions(self, characters: Iterable[int]) -> NDArray[np.int64]:
         """Token positions ``(m,)`` of the first token at or after each of ``characters``."""
