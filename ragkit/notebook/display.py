@@ -1,0 +1,220 @@
+"""Show hits, answers and chunks so that a reader sees at a glance what was found, where, and why.
+
+Each function returns a ``View``: HTML for a notebook and plain text for everything else. Three rules hold
+for the HTML:
+
+- **Nothing from a document is trusted**: every passage, title and id goes through ``html.escape``, and the
+  block is closed to MathJax, which would otherwise typeset the text between two dollar signs.
+- **It reads on light and on dark**: text keeps the page's own colour, tints are transparent, accents come
+  from the Okabe-Ito palette (https://jfly.uni-koeln.de/color/), which colour-blind readers tell apart.
+- **It reads without any style**: Jupyter and GitHub strip styles from notebooks they do not trust, so
+  the meaning is in ``<mark>``, ``<b>`` and words, and the colours only help.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+
+from ragkit.base import Answer, Chunk, Document, Hit, Question, Span
+from ragkit.extractive import stems
+
+ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
+WINDOW = 6000
+"""Characters of a long document that ``show_chunks`` draws."""
+
+_TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0"
+_WORD = f"border-bottom:2px solid {ORANGE}"
+_GOLD = "background-color:rgba(0,158,115,0.28);color:inherit"
+
+Piece = tuple[int, int]
+"""Character offsets ``(start, end)`` in a text."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a cell shows: ``html`` in a notebook, ``text`` elsewhere."""
+
+    html: str
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def show_hits(hits: Sequence[Hit], question: Question | str | None = None, gold: Iterable[Span] | None = None) -> View:
+    """The hits in order, each with its document, section path, score and passage; click one to open it.
+
+    Words of the question are underlined and gold spans marked. ``gold`` is the question's own where it has some.
+    """
+    asked = question.text if isinstance(question, Question) else question or ""
+    spans = tuple(gold) if gold is not None else question.gold if isinstance(question, Question) else ()
+    rows, lines = [], []
+    for rank, hit in enumerate(hits, 1):
+        chunk = hit.chunk
+        inside = _gold_pieces(chunk, spans)
+        words = word_matches(chunk.text, asked)
+        flag = _flag(chunk, spans)
+        snippet = _snippet(chunk.text, inside or words)
+        head = f"<b>{rank}</b> · {_where(chunk)} · score {hit.score:.2f}<b>{flag}</b>"
+        rows.append(
+            f'<details{" open" if rank == 1 else ""} style="margin:6px 0;padding-left:8px;border-left:4px solid '
+            f'{GREEN if inside else SKY}"><summary>{head}<br><small>{escape(snippet)}</small></summary>'
+            f'<div style="{_TEXT}">{highlight(chunk.text, words, inside)}</div></details>'
+        )
+        lines += [f"{rank:>2}  score {hit.score:.2f}  {_where_text(chunk)}{flag}", f"    {snippet}"]
+    count = f"{len(hits)} passage{'' if len(hits) == 1 else 's'}" if hits else "No passage was found."
+    title = f"Question: {asked}" if asked else count
+    return View(
+        _block(f"<b>{escape(title)}</b>" + "".join(rows) + ("" if hits else f"<div>{count}</div>")),
+        "\n".join([title, *(lines or [count] * bool(asked))]),
+    )
+
+
+def show_answer(answer: Answer) -> View:
+    """The answer with its citations, each with document, section and quote, and the milliseconds of each stage."""
+    accent = VERMILLION if answer.abstained else ORANGE if answer.reason else GREEN
+    label = ("No answer" if answer.abstained else "Answer") + (f" ({answer.reason})" if answer.reason else "")
+    body = re.sub(r"\[\d+\]", lambda m: f"<b>{m[0]}</b>", escape(answer.text))
+    sources = "".join(
+        f'<div style="margin:6px 0;padding-left:8px;border-left:4px solid {SKY}"><b>[{c.number}]</b> {_where(c.chunk)}'
+        f'<div style="{_TEXT}"><small>{escape(c.quote)}</small></div></div>'
+        for c in answer.citations
+    )
+    footer = " · ".join(_footer(answer))
+    html = (
+        f"<b>Question: {escape(answer.question)}</b>"
+        f'<div style="margin:6px 0;padding-left:8px;border-left:4px solid {accent}"><small>{escape(label)}</small>'
+        f'<div style="{_TEXT}">{body}</div></div>{sources}<small>{escape(footer)}</small>'
+    )
+    text = [f"Question: {answer.question}", f"{label}: {answer.text}"]
+    text += [f"[{c.number}] {_where_text(c.chunk)}" for c in answer.citations]
+    return View(_block(html), "\n".join([*text, footer] if footer else text))
+
+
+def show_chunks(document: Document, chunks: Sequence[Chunk], gold: Iterable[Span] | None = None) -> View:
+    """The document with its chunks drawn in: a numbered border where one begins, overlaps and gold tinted.
+
+    Of a long document, ``WINDOW`` characters are drawn: from the start, or around the first gold span.
+    """
+    mine = sorted((c for c in chunks if c.doc_id == document.id), key=lambda c: (c.start, c.end))
+    spans = sorted(s for s in gold or () if s.doc_id == document.id)
+    first = max(0, spans[0].start - WINDOW // 4) if spans and len(document.text) > WINDOW else 0
+    last = min(len(document.text), first + WINDOW)
+    pieces = []
+    for start, end in _cuts(first, last, [(c.start, c.end) for c in mine] + [(s.start, s.end) for s in spans]):
+        over = [i for i, c in enumerate(mine) if c.start <= start < c.end]
+        label = "".join(f"<sup><b>▏{i + 1}</b></sup>" for i in over if mine[i].start == start)
+        line = [f"border-bottom:2px solid {(BLUE, ORANGE)[over[-1] % 2]}"] if over else ["opacity:0.55"]
+        tint = ["background-color:rgba(204,121,167,0.30)"] if len(over) > 1 else []
+        inner = escape(document.text[start:end])
+        if any(s.start <= start < s.end for s in spans):
+            inner = f'<mark style="{_GOLD}">{inner}</mark>'
+        pieces.append(f'{label}<span style="{";".join(line + tint)}">{inner}</span>')
+    unseen = len(document.text) - (last - first)
+    key = [f"{len(mine)} chunks", "▏n begins chunk n", "pink: in two chunks or more"]
+    key += ["green: the gold answer"] * bool(spans) + [f"{unseen} characters not drawn"] * bool(unseen)
+    html = (
+        f"<b>{escape(document.id)}</b><br><small>{' · '.join(key)}</small>"
+        f'<div style="{_TEXT};max-height:420px;overflow:auto">{"".join(pieces)}</div>'
+    )
+    return View(_block(html), "\n".join([f"{document.id}: {len(mine)} chunks", *_chunk_lines(mine, spans)]))
+
+
+def word_matches(text: str, question: str) -> list[Piece]:
+    """Offsets of the words of ``text`` that stand in ``question``: stopwords aside, endings ignored.
+
+    >>> word_matches("Workers wait.", "How do I stop a worker?")
+    [(0, 7)]
+    """
+    wanted = stems(question)
+    return [m.span() for m in re.finditer(r"[^\W_]+", text) if wanted & stems(m[0])]
+
+
+def highlight(text: str, words: Sequence[Piece] = (), gold: Sequence[Piece] = ()) -> str:
+    """``text`` escaped, with ``<b>`` around the pieces ``words`` and ``<mark>`` around ``gold``.
+
+    >>> highlight("a < b", gold=[(0, 1)]).count("<mark")
+    1
+    """
+    out = []
+    for start, end in _cuts(0, len(text), [*words, *gold]):
+        inner = escape(text[start:end])
+        if _covered(start, words):
+            inner = f'<b style="{_WORD}">{inner}</b>'
+        if _covered(start, gold):
+            inner = f'<mark style="{_GOLD}">{inner}</mark>'
+        out.append(inner)
+    return "".join(out)
+
+
+def _covered(position: int, pieces: Iterable[Piece]) -> bool:
+    return any(start <= position < end for start, end in pieces)
+
+
+def _cuts(first: int, last: int, pieces: Iterable[Piece]) -> list[Piece]:
+    """``[first, last)`` cut at every border of ``pieces``: within a cut, nothing begins or ends."""
+    borders = sorted({first, last, *(b for piece in pieces for b in piece if first < b < last)})
+    return list(pairwise(borders))
+
+
+def _gold_pieces(chunk: Chunk, spans: Iterable[Span]) -> list[Piece]:
+    """The gold that lies in the chunk, as offsets into the chunk's own text."""
+    return [
+        (max(s.start, chunk.start) - chunk.start, min(s.end, chunk.end) - chunk.start)
+        for s in spans
+        if chunk.span.overlap(s)
+    ]
+
+
+def _flag(chunk: Chunk, spans: Iterable[Span]) -> str:
+    shared = [(chunk.span.overlap(s), len(s)) for s in spans]
+    if any(common == whole for common, whole in shared):
+        return " ★ holds the answer"
+    return " ★ holds a part of the answer" if any(common for common, _ in shared) else ""
+
+
+def _snippet(text: str, pieces: Sequence[Piece], width: int = 110) -> str:
+    """One line of about ``width`` characters, where most of ``pieces`` begin."""
+    begins = [max(0, start - 20) for start, _ in pieces]
+    start = max(begins, key=lambda b: sum(b <= s < b + width for s, _ in pieces), default=0)
+    line = " ".join(text[start : start + width].split())
+    return ("…" if start else "") + line + ("…" if start + width < len(text) else "")
+
+
+def _where(chunk: Chunk) -> str:
+    section = escape(" › ".join(chunk.section))
+    return f"<b>{escape(chunk.doc_id)}</b>" + (f" · {section}" if section else "")
+
+
+def _where_text(chunk: Chunk) -> str:
+    return " › ".join((chunk.doc_id, *chunk.section))
+
+
+def _footer(answer: Answer) -> list[str]:
+    parts = [f"{stage} {milliseconds:.0f} ms" for stage, milliseconds in answer.timings.items()]
+    if answer.usage.model:
+        used = answer.usage.input_tokens + answer.usage.output_tokens
+        parts.append(f"{answer.usage.model}, {used} tokens" if used else answer.usage.model)
+    return parts
+
+
+def _chunk_lines(chunks: Sequence[Chunk], spans: Sequence[Span], most: int = 12) -> list[str]:
+    lines = []
+    for i, chunk in enumerate(chunks[:most]):
+        shared = max(0, chunks[i - 1].end - chunk.start) if i else 0
+        notes = f", {shared} shared with the one before" * bool(shared)
+        notes += ", gold" * any(chunk.span.overlap(s) for s in spans)
+        lines.append(f"{i + 1:>2}  characters {chunk.start}-{chunk.end}{notes}  {_snippet(chunk.text, (), 60)}")
+    return lines + [f"    … and {len(chunks) - most} more"] * (len(chunks) > most)
+
+
+def _block(inner: str) -> str:
+    # MathJax skips elements of these classes (version 3 and version 2 names).
+    return f'<div class="mathjax_ignore tex2jax_ignore" style="line-height:1.45">{inner}</div>'

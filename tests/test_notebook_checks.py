@@ -1,0 +1,137 @@
+"""Every exercise of the course: its solution passes, each likely mistake is named in words, no answer is no error."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+from ragkit.base import InputError
+from ragkit.notebook import exercises as package
+from ragkit.notebook.checks import check, exercises
+
+NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
+NUMBERS = sorted(p.stem.removeprefix("nb") for p in Path(package.__path__[0]).glob("nb*.py"))
+EXERCISES = {e.id: e for number in NUMBERS for e in exercises(number).values()}
+
+
+def overlaps(hits, gold):
+    return [rank for rank, hit in enumerate(hits, 1) if hit.chunk.span.overlap(gold)]
+
+
+# For each exercise a right answer, and likely mistakes with words that the learner must read.
+RIGHT = {
+    "00.1": "Retrieve ",
+    "01.1": 6,
+    "01.2": 254,
+    "01.3": lambda hits, gold: min(overlaps(hits, gold), default=None),
+}
+WRONG = [
+    ("00.1", "generate", "only sees the passages"),
+    ("00.1", "augmentation", "never found"),
+    ("00.1", "search engine", "none of the three stages"),
+    ("01.1", 5, "forgets the overlap"),
+    ("01.1", 7, "begins at token 480"),
+    ("01.1", 25, "takes the overlap for the step"),
+    ("01.1", 11, "not 11"),
+    ("01.2", 256, "[CLS]"),
+    ("01.2", 512, "architecture"),
+    ("01.2", 384, "numbers the vector has"),
+    ("01.2", 128, "in training"),
+    ("01.2", 100, "not 100"),
+    ("01.3", lambda h, g: next(r for r, x in enumerate(h, 1) if x.chunk.doc_id == g.doc_id), "compare spans"),
+    ("01.3", lambda h, g: next(r for r, x in enumerate(h, 1) if x.chunk.start < g.end), "another document"),
+    ("01.3", lambda h, g: min(overlaps(h, g), default=1) - 1, "count from 0"),
+    ("01.3", lambda h, g: next(r for r, x in enumerate(h, 1) if x.chunk.span.overlap(g) == len(g)), "whole answer"),
+    ("01.3", lambda h, g: max(overlaps(h, g)), "the last hit"),
+    ("01.3", lambda h, g: None, "found nothing"),
+    ("01.3", lambda h, g: True, "the first hit"),
+    ("01.3", lambda h, g: len(h) + 1, "you returned 7"),
+    ("01.3", lambda h, g: ..., "still returns"),
+    ("01.3", lambda h, g: overlaps(h, g)[0], "raises IndexError"),
+    ("01.3", lambda h, g: min(overlaps(h, g), default=0), "reads like a rank"),
+    ("01.3", lambda h, g: h.nothing, "raised AttributeError"),
+    ("01.3", lambda h: 4, "raised TypeError"),
+]
+
+
+def test_every_exercise_is_tried_here():
+    assert RIGHT.keys() == EXERCISES.keys()
+    assert {name for name, _, _ in WRONG} == EXERCISES.keys()
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_right_answer_passes(name):
+    verdict = check(name, RIGHT[name])
+    assert verdict.passed, verdict
+    assert EXERCISES[name].praise in repr(verdict)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_no_answer_gets_a_hint(name):
+    verdict = check(name, ...)
+    assert not verdict.passed
+    assert verdict == check(name)
+    assert EXERCISES[name].hint in repr(verdict)
+
+
+@pytest.mark.parametrize(("name", "answer", "words"), WRONG)
+def test_a_mistake_is_named(name, answer, words):
+    verdict = check(name, answer)
+    assert verdict.state == "not yet"
+    assert words in verdict.message
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+@pytest.mark.parametrize("answer", [None, 3.5j, True, [], object], ids=repr)
+def test_an_answer_of_another_type_is_told_which_is_expected(name, answer):
+    assert "expected to be" in check(name, answer).message
+
+
+@pytest.mark.parametrize("name", ["99.1", "01.9", "../01.1", "", "01"])
+def test_an_unknown_exercise_is_refused(name):
+    with pytest.raises(InputError, match="no exercise"):
+        check(name, 1)
+
+
+def test_a_refusal_lists_what_there_is():
+    with pytest.raises(InputError, match=r"01\.1, 01\.2, 01\.3"):
+        check("01.7", 1)
+
+
+def test_a_verdict_is_escaped():
+    html = check("00.1", "<img src=x onerror=alert(1)>")._repr_html_()
+    assert "<img" not in html
+    assert "&lt;img" in html
+
+
+def cells(tag: str) -> list[tuple[str, NotebookNode]]:
+    return [
+        (path.stem, cell)
+        for path in NOTEBOOKS
+        for cell in nbformat.read(path, as_version=4).cells
+        if tag in cell.metadata.get("tags", ())
+    ]
+
+
+def checked(cell: NotebookNode) -> list[str]:
+    return re.findall(r"""check\(["']([^"']+)["']""", cell.source)
+
+
+def test_every_exercise_stands_in_its_notebook_with_a_hidden_solution_that_passed():
+    for tag, state in (("exercise", "your turn"), ("solution", "right")):
+        found = cells(tag)
+        assert sorted(name for _, cell in found for name in checked(cell)) == sorted(EXERCISES), tag
+        for notebook, cell in found:
+            (name,) = checked(cell)
+            assert notebook.startswith(name.partition(".")[0])
+            said = "".join(str(output.get("data", {}).get("text/plain", "")) for output in cell.outputs)
+            assert said == repr(check(name, RIGHT[name] if state == "right" else ...))
+
+
+def test_solutions_are_folded_away():
+    for notebook, cell in cells("solution"):
+        assert cell.metadata.get("jupyter", {}).get("source_hidden") is True, notebook

@@ -1,0 +1,201 @@
+"""What a notebook shows: every character of a passage, none of its markup, and the right words marked."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ragkit.base import Answer, Chunk, Citation, Document, Hit, Question, Span, Usage
+from ragkit.chunking import FixedChunker
+from ragkit.notebook.display import View, highlight, show_answer, show_chunks, show_hits, word_matches
+
+HOSTILE = (
+    '<script>alert(1)</script><img src=x onerror="alert(2)"> </div></details>'
+    "<style>*{display:none}</style> &lt;b&gt; \"quoted\" 'single' $x^2$ [click](javascript:alert(3))"
+)
+VOID = {"br"}
+
+
+class Page(HTMLParser):
+    """The tags of a piece of HTML, in order, their attributes, and the text of every element by tag."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.text = ""
+        self.inside: dict[str, list[str]] = {}
+        self.feed(html)
+        self.close()
+        assert self.open == [], "an element is not closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag not in VOID:
+            self.open.append(tag)
+            self.inside.setdefault(tag, []).append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        for tag in set(self.open):
+            self.inside[tag][-1] += data
+
+
+def hit(text: str, start: int = 0, doc_id: str = "guide", score: float = 0.5) -> Hit:
+    return Hit(Chunk(doc_id, start, start + len(text), text, ("Guide", "Part")), score)
+
+
+def hostile_views() -> list[View]:
+    document = Document(HOSTILE, HOSTILE * 3)
+    chunks = FixedChunker(40, 10).chunk(document)
+    chunk = Chunk(HOSTILE, 0, len(HOSTILE), HOSTILE, (HOSTILE,))
+    answer = Answer(HOSTILE, HOSTILE, citations=(Citation(1, chunk, HOSTILE),), usage=Usage(HOSTILE, 1, 1))
+    return [
+        show_hits([Hit(chunk, 1.0)], HOSTILE, [Span(HOSTILE, 3, 9)]),
+        show_answer(answer),
+        show_answer(Answer(HOSTILE, HOSTILE, abstained=True, reason=HOSTILE)),
+        show_chunks(document, chunks, [Span(HOSTILE, 5, 60)]),
+    ]
+
+
+@pytest.mark.parametrize("view", hostile_views(), ids=["hits", "answer", "no answer", "chunks"])
+def test_nothing_from_a_document_becomes_markup(view):
+    page = Page(view._repr_html_())
+    assert page.tags <= {"div", "details", "summary", "b", "small", "br", "mark", "sup", "span"}
+    assert page.attributes <= {"style", "class", "open"}
+    assert HOSTILE in page.text
+
+
+@pytest.mark.parametrize("view", hostile_views(), ids=["hits", "answer", "no answer", "chunks"])
+def test_mathjax_and_themes_are_left_alone(view):
+    assert view.html.startswith('<div class="mathjax_ignore')
+    assert "background:" not in view.html
+    assert not re.search(r"color:\s*(#fff|#000|white|black)", view.html)
+
+
+@given(st.text(), st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60))), st.text(max_size=40))
+def test_highlighting_keeps_every_character(text, pieces, question):
+    gold = [(min(p), max(p)) for p in pieces]
+    html = highlight(text, word_matches(text, question), gold)
+    assert _raw(html) == text
+
+
+def _raw(html: str) -> str:
+    """The text of ``html``, its line ends untouched."""
+    return unescape(re.sub(r"<[^>]*>", "", html))
+
+
+@given(st.text("ab .\n", max_size=200), st.integers(2, 20), st.data())
+def test_drawing_chunks_keeps_every_character(text, size, data):
+    document = Document("d", text)
+    chunks = FixedChunker(size, data.draw(st.integers(0, size - 1))).chunk(document)
+    html = show_chunks(document, chunks, [Span("d", 0, len(text) // 2)]).html
+    drawn = re.search(r"overflow:auto\">(.*)</div></div>$", html, re.DOTALL)
+    assert drawn is not None
+    assert _raw(re.sub(r"<sup>.*?</sup>", "", drawn[1])) == text
+
+
+def test_marks_are_exactly_the_gold_and_the_words():
+    text = "Workers stop <b>when</b> asked. Nothing else stops a worker."
+    page = Page(show_hits([hit(text, start=100)], "How do I stop a worker?", [Span("guide", 108, 130)]).html)
+    assert "".join(page.inside["mark"]) == text[8:30]
+    body = Page(highlight(text, word_matches(text, "How do I stop a worker?")))
+    assert body.inside["b"] == ["Workers", "stop", "stops", "worker"]
+
+
+def test_words_of_a_setting_name_are_matched_apart():
+    assert word_matches("set worker_prefetch_multiplier", "prefetch multiplier?") == [(11, 19), (20, 30)]
+
+
+def test_stopwords_alone_mark_nothing():
+    assert word_matches("How do I do this?", "How do I do it?") == []
+
+
+def test_gold_in_another_document_is_not_marked():
+    view = show_hits([hit("some text")], gold=[Span("other", 0, 9)])
+    assert "<mark" not in view.html
+    assert "★" not in view.text
+
+
+def test_hits_say_whether_they_hold_all_or_a_part_of_the_answer():
+    question = Question("q", "Where?", (Span("guide", 0, 10),))
+    view = show_hits([hit("x" * 20), hit("x" * 5), hit("x" * 5, start=30)], question)
+    flags = [line.partition("★")[2].strip() for line in view.text.splitlines() if "score" in line]
+    assert flags == ["holds the answer", "holds a part of the answer", ""]
+
+
+def test_hits_show_document_section_and_score():
+    text = repr(show_hits([hit("Press the lever.", score=0.12345)], "lever"))
+    assert text == "Question: lever\n 1  score 0.12  guide › Guide › Part\n    Press the lever."
+
+
+@pytest.mark.parametrize("question", [None, "Where?"])
+def test_no_hits_are_said_in_words(question):
+    view = show_hits([], question)
+    assert "No passage was found." in view.text
+    assert "No passage was found." in view.html
+
+
+def test_an_answer_shows_its_citations_and_times():
+    answer = Answer(
+        "Which lever?",
+        "The red one. [1]",
+        citations=(Citation(1, hit("The red one.").chunk, "The red one."),),
+        timings={"retrieve": 12.345, "total": 1234.5},
+    )
+    view = show_answer(answer)
+    assert repr(view).splitlines() == [
+        "Question: Which lever?",
+        "Answer: The red one. [1]",
+        "[1] guide › Guide › Part",
+        "retrieve 12 ms · total 1234 ms",
+    ]
+    assert "<b>[1]</b>" in view.html
+
+
+def test_the_sanitiser_of_nbval_covers_the_times():
+    pattern = r"\b\d+(\.\d+)? ?(ns|µs|μs|us|ms|s)\b"
+    views = [show_answer(Answer("q", "a", timings={"retrieve": t, "total": t * 9})) for t in (0.04, 7.0, 123456.7)]
+    assert len({re.sub(pattern, "", view.text) for view in views}) == 1
+    assert len({re.sub(pattern, "", view.html) for view in views}) == 1
+
+
+def test_a_fallback_and_an_abstention_are_visible():
+    assert "No answer (nothing fits)" in show_answer(Answer("q", "-", abstained=True, reason="nothing fits")).text
+    assert "Answer (answered by another)" in show_answer(Answer("q", "a", reason="answered by another")).text
+
+
+def test_chunks_are_numbered_and_overlaps_counted():
+    document = Document("d", "one two three four five six")
+    chunks = FixedChunker(4, 2).chunk(document)
+    view = show_chunks(document, chunks, [Span("d", 0, 3)])
+    assert view.text.splitlines()[0] == "d: 2 chunks"
+    assert "gold" in view.text.splitlines()[1]
+    assert f"{chunks[0].end - chunks[1].start} shared with the one before" in view.text.splitlines()[2]
+    assert Page(view.html).inside["sup"] == ["▏1", "▏2"]
+    assert Page(view.html).inside["mark"] == ["one"]
+
+
+def test_a_long_document_is_drawn_around_its_gold():
+    document = Document("d", "".join(f"word{i} " for i in range(5000)))
+    span = Span("d", 30_000, 30_020)
+    view = show_chunks(document, FixedChunker(100, 10).chunk(document), [span])
+    assert "".join(Page(view.html).inside["mark"]) == document.text[30_000:30_020]
+    assert "characters not drawn" in view.html
+    assert len(view.html) < 60_000
+    assert "more" in view.text.splitlines()[-1]
+
+
+def test_chunks_of_other_documents_are_ignored():
+    view = show_chunks(Document("d", "one two"), [hit("one", doc_id="e").chunk])
+    assert view.text == "d: 0 chunks"
