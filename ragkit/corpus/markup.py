@@ -202,8 +202,8 @@ def html_words(html: str) -> str:
 
 
 _RST_TITLE = re.compile(
-    r"(?P<labels>(?:^\.\. _[^\n]+:[ ]*\n\s*)*)(?:^(?P<over>[=\-~^\"'`#*+:.<>_])(?P=over)+[ ]*\n)?"
-    r"^[ ]*(?P<title>\S[^\n]*)\n(?P<under>[=\-~^\"'`#*+:.<>_])(?P=under){2,}[ ]*$",
+    r"(?P<labels>(?:^\.\. _[^\n]+:[ ]*\n\s*)*)(?:^(?P<over>[=\-~^\"'`#*+<>_])(?P=over)+[ ]*\n)?"
+    r"^[ ]*(?P<title>\S[^\n]*)\n(?P<under>[=\-~^\"'`#*+<>_])(?P=under)+[ ]*$",
     re.MULTILINE,
 )
 _MD_TITLE = re.compile(r"(?P<labels>(?:^\([^)\n]+\)=\s*\n)*)^#{1,6}[ ]+(?P<title>[^\n]+?)[ #]*$", re.MULTILINE)

@@ -30,7 +30,7 @@ _MARKUP = {".rst": "rst", ".md": "md", ".txt": "rst"}
 _INCLUDED = (*_MARKUP, ".py", ".html", ".conf", ".cfg", ".ini", ".toml", ".yaml", ".yml", ".sh", "")
 _NOT_DOCUMENTS = re.compile(
     r"(\d{4}-)?news|changes|change[-_]?log.*|history|what'?s[-_]?new.*|releases?|release[-_]notes?.*"
-    r"|requirements.*|.*wordlist|authors|contributors|_.*|templates"
+    r"|requirements.*|.*wordlist|authors|contributors|_.*|templates|includes"
 )
 _INCLUDE = re.compile(r"(?:\.\. include::|\{include\}) *(\S+)")
 _FAQ = re.compile(r"(?i)\bfaqs?\b|frequently[\s_-]+asked")

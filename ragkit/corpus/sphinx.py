@@ -184,7 +184,8 @@ class Described(_Lenient):
         body = self.body(nodes.definition())
         if self.kind.startswith("auto") and not body.children:
             return []
-        titles = [re.sub(r"\\(\S)", r"\1", line.strip()) for line in self.argument().splitlines() if line.strip()]
+        lines = [line.strip() for line in self.argument().splitlines()]
+        titles = [re.sub(r"\\(\S)", r"\1", line) for line in lines if line and not re.match(r":[\w-]+:", line)]
         if not titles:
             return list(body.children)
         entry = nodes.definition_list(classes=[] if self.kind in BOXES else ["signature"])

@@ -135,7 +135,7 @@ class _Writer:
         if isinstance(node, _SILENT):
             return ""
         if isinstance(node, nodes.literal_block | nodes.doctest_block | nodes.math_block):
-            return node.astext()
+            return node.astext().strip("\n")
         if isinstance(node, nodes.raw):
             return html_words(node.astext()) if "html" in node.get("format", "") else ""
         if isinstance(node, nodes.paragraph | nodes.rubric | nodes.caption | nodes.term | nodes.attribution):
@@ -196,7 +196,7 @@ class _Writer:
         if not isinstance(node, nodes.field):
             return self.block(node)
         name, body = self.inline(node.children[0]), "\n\n".join(self.block(c) for c in node.children[1].children)
-        if name in _PAGE_FIELDS:
+        if name.casefold() in _PAGE_FIELDS:
             return ""
         kind, _, rest = name.partition(" ")
         if kind in _FIELDS:
