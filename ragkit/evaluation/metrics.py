@@ -6,8 +6,8 @@ answers it (``first_ranks``), and from those ranks all ranking metrics:
 
 - A gold span counts once, at its first chunk. Later chunks of it add nothing (they are not new), in recall,
   precision, nDCG and average precision alike.
-- A chunk that holds two gold spans finds both. For nDCG and average precision they are read one after the
-  other: the second takes the next free place (``places``). So no metric exceeds 1, whatever the chunks.
+- A chunk that holds two gold spans finds both. For precision, nDCG and average precision they are read one after
+  the other: the second takes the next free place (``places``). So no metric exceeds 1, whatever the chunks.
 - Gold spans of grade 0 or less are labelled as not relevant: they count like unlabelled text. A span listed
   twice is one span, with its highest grade.
 
@@ -101,12 +101,13 @@ def recall(ranks: Ranks, k: int) -> float:
 
 
 def precision(ranks: Ranks, k: int) -> float:
-    """The share of ``k`` places that hold a chunk which finds a new gold span (missing chunks count as misses).
+    """The share of the first ``k`` places at which a new gold span is read (missing chunks count as misses).
 
-    >>> precision(np.array([1, 3, 3]), 4)
+    >>> precision(np.array([1, 3, 0]), 4)
     0.5
     """
-    return len(np.unique(ranks[_within(ranks, k)])) / k
+    _within(ranks, k)
+    return sum(place <= k for place, _ in places(ranks, [1] * len(ranks))) / k
 
 
 def reciprocal_rank(ranks: Ranks, k: int) -> float:

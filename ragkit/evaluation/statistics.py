@@ -90,8 +90,8 @@ def estimate(values: ArrayLike, clusters: Sequence[Hashable], resamples: int = R
         from_null = 2 * _student("stdtr", freedom(share), -_ratio(mean, error))
         reach = _student("stdtrit", freedom(share), (1 + CONFIDENCE) / 2) * error
         return Estimate(mean, mean - reach, mean + reach, np.maximum(from_null, 1 / (resamples + 1)), error)
-    signs = np.random.default_rng(seed).integers(0, 2, (resamples, len(share))) * 2.0 - 1.0
-    tests = [_SignTest(sums[:, j], share, signs) for j in range(matrix.shape[1])]
+    signs = np.random.default_rng(seed).choice(np.array([-1.0, 1.0]), (resamples, len(share)))
+    tests = [_SignTest(np.asarray(sums[:, j]), share, signs) for j in range(matrix.shape[1])]
     low, high = (np.array([test.bound(side) for test in tests]) for side in (-1, 1))
     return Estimate(mean, low, high, np.array([test.p(0.0) for test in tests]), error)
 
@@ -121,7 +121,7 @@ def _shares(codes: NDArray[np.intp]) -> Floats:
 def standard_error(sums: Floats, share: Floats) -> Floats:
     """The cluster-robust standard error of each mean, bias-corrected (CR2 of Bell & McCaffrey 2002).
 
-    ``sums`` ``(clusters, m)``: the clusters' parts of the mean; ``share`` ``(clusters,)``: their shares of the questions.
+    ``sums`` ``(clusters, m)``: their parts of the mean; ``share`` ``(clusters,)``: their shares of the questions.
     """
     residual = sums - np.outer(share, sums.sum(axis=0))
     return np.asarray(np.sqrt((residual**2 / (1 - share)[:, None]).sum(axis=0)))

@@ -1,0 +1,289 @@
+"""``compare``: the only way in which a result is shown. Same questions, same labels, one row a system.
+
+>>> result = compare({"bm25": bm25, "dense": dense}, corpus.questions, baseline="dense")   # doctest: +SKIP
+>>> result.table.loc["bm25", ["mrr@10", "diff", "verdict"]]                                # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ragkit.base import Chunk, ContractError, Hit, InputError, Question, Retriever, Tokenizer, require
+from ragkit.evaluation import statistics
+from ragkit.evaluation.metrics import metric_names, relevant_gold, score
+from ragkit.evaluation.report import Comparison, Failure, clusters
+from ragkit.tokens import minilm_tokenizer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Comparison", "Failure", "compare"]
+
+ALPHA = 0.05
+WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What one system returned for every question, how long each search took, and where it raised."""
+
+    lists: tuple[tuple[Hit, ...], ...]
+    milliseconds: tuple[float, ...]
+    failures: tuple[Failure, ...]
+
+
+def compare(
+    systems: Mapping[str, Retriever],
+    questions: Iterable[Question],
+    baseline: str | None = None,
+    k: int = 10,
+    same_budget: bool | int = False,
+    *,
+    metric: str | None = None,
+    tokenizer: Tokenizer | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Comparison:
+    """Search every question with every system, score the lists, and say which differences are real.
+
+    Questions without gold (unanswerable ones) are left out and counted. Latencies are single queries, one
+    after the other, after a warm-up. A system that raises on a question scores 0 there and is listed in ``errors``.
+
+    Args:
+        systems: retrievers by name.
+        baseline: the system that the others are compared with; the first one unless given.
+        k: how many results count.
+        same_budget: cut every list at equal context tokens instead of equal ``k``: at the number given, or
+            (True) at the smallest of the systems' mean tokens at ``k``. The last chunk is cut where the budget
+            ends, and the columns named ``@k`` then look at all that fits.
+        metric: the one that verdicts are about, a name of ``metrics.metric_names(k)``; ``mrr@k`` unless given.
+        tokenizer: counts context tokens; the packaged model's unless given.
+        seed: of the randomisation test: the same input gives the same table, but for the milliseconds.
+
+    Raises:
+        InputError: no system, an unknown baseline or metric, a question id twice, fewer than two questions with gold.
+        ContractError: a system returned more than k hits, a chunk twice, or a score that is not finite.
+    """
+    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+        raise InputError(f"k is {k!r}: expected a whole number, 1 or more")
+    asked, left_out = _checked_questions(questions)
+    first = _checked_systems(systems, baseline)
+    metric = metric or f"mrr@{k}"
+    if metric not in metric_names(k):
+        raise InputError(f"metric {metric!r}: expected one of {', '.join(metric_names(k))}")
+    counter = _TokenCounter(tokenizer or minilm_tokenizer())
+    runs = _run_all(systems, asked, k, progress)
+    budget = _budget(same_budget, runs, counter)
+    if budget is not None:
+        runs = {name: _fit(run, systems[name], asked, k, budget, counter) for name, run in runs.items()}
+    per_question = _per_question(runs, asked, k, budget, counter)
+    table, detectable = _table(per_question, asked, list(runs), first, metric, seed)
+    units = len(set(clusters(asked)))
+    return Comparison(
+        table=table,
+        per_question=per_question,
+        errors=tuple(failure for run in runs.values() for failure in run.failures),
+        baseline=first,
+        metric=metric,
+        k=k,
+        budget=budget,
+        unit="question" if units < statistics.TOO_FEW else "document",
+        units=units,
+        left_out=left_out,
+        minimum_detectable=detectable,
+        seed=seed,
+        systems=dict(systems),
+        questions=asked,
+        rankings={name: run.lists for name, run in runs.items()},
+    )
+
+
+def _checked_questions(questions: Iterable[Question]) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
+    everything = tuple(questions)
+    ids = [question.id for question in everything]
+    if len(set(ids)) != len(ids):
+        raise InputError(f"question id {next(i for i in ids if ids.count(i) > 1)!r} is there twice: ids must be unique")
+    gold = {question.id: relevant_gold(question.gold) for question in everything}
+    asked = tuple(replace(question, gold=gold[question.id]) for question in everything if gold[question.id])
+    if len(asked) < 2:
+        raise InputError(
+            f"{len(asked)} of {len(ids)} questions have gold: a comparison needs two, a verdict some dozens"
+        )
+    return asked, tuple(question for question in everything if not gold[question.id])
+
+
+def _checked_systems(systems: Mapping[str, Retriever], baseline: str | None) -> str:
+    """The baseline's name."""
+    if not systems:
+        raise InputError("no system: expected retrievers by name, such as {'bm25': bm25}")
+    for name, system in systems.items():
+        if not callable(getattr(system, "search", None)):
+            hint = ", pass its .retriever" if hasattr(system, "retriever") else ""
+            raise InputError(f"system {name!r} is a {type(system).__name__} without search(query, k){hint}")
+    first = next(iter(systems)) if baseline is None else baseline
+    if first not in systems:
+        raise InputError(f"baseline {baseline!r}: expected one of {', '.join(map(repr, systems))}")
+    return first
+
+
+def _run_all(systems: Mapping[str, Retriever], asked: Sequence[Question], k: int, progress: bool) -> dict[str, _Run]:
+    from tqdm.auto import tqdm
+
+    with tqdm(total=len(systems) * len(asked), unit="query", delay=1, disable=not progress, leave=False) as bar:
+        runs = {}
+        for name, system in systems.items():
+            bar.set_description(name, refresh=False)
+            runs[name] = _run(name, system, asked, k, lambda: bar.update(1))
+    return runs
+
+
+def _run(name: str, system: Retriever, asked: Sequence[Question], k: int, done: Callable[[], object]) -> _Run:
+    for question in asked[:WARM_UP]:
+        _search(name, system, question, k)
+    lists, milliseconds, failures = [], [], []
+    for question in asked:
+        started = time.perf_counter()
+        hits, failure = _search(name, system, question, k)
+        milliseconds.append((time.perf_counter() - started) * 1000)
+        lists.append(_checked_hits(name, question, hits, k))
+        failures += [failure] if failure else []
+        done()
+    return _Run(tuple(lists), tuple(milliseconds), tuple(failures))
+
+
+def _search(name: str, system: Retriever, question: Question, k: int) -> tuple[Sequence[Hit], Failure | None]:
+    # Any exception of a system under test is a result of the comparison, not a reason to lose the others' results.
+    try:
+        return system.search(question.text, k), None
+    except Exception as error:
+        return (), Failure(name, question.id, question.text, f"{type(error).__name__}: {error}")
+
+
+def _checked_hits(name: str, question: Question, hits: Sequence[Hit], k: int) -> tuple[Hit, ...]:
+    where = f"system {name!r}, question {question.id!r}"
+    if len(hits) > k:
+        raise ContractError(f"{where}: {len(hits)} hits, expected at most k = {k}")
+    seen = set()
+    for hit in hits:
+        if not math.isfinite(hit.score):
+            raise ContractError(f"{where}: {hit.chunk.id!r} has the score {hit.score}, expected a finite number")
+        if hit.chunk.id in seen:
+            raise ContractError(f"{where}: returned {hit.chunk.id!r} twice, expected each chunk once")
+        seen.add(hit.chunk.id)
+    return tuple(hits)
+
+
+class _TokenCounter:
+    """Counts each text once: systems on the same chunks return the same texts again and again."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.known: dict[str, int] = {}
+
+    def __call__(self, text: str) -> int:
+        if text not in self.known:
+            self.known[text] = self.tokenizer.count(text)
+        return self.known[text]
+
+    def total(self, hits: Sequence[Hit]) -> int:
+        return sum(self(hit.chunk.text) for hit in hits)
+
+    def cut(self, hits: Sequence[Hit], budget: int) -> tuple[Hit, ...]:
+        """The first ``budget`` tokens of a list; the chunk that crosses the line is cut at it."""
+        kept: list[Hit] = []
+        for hit in hits:
+            if budget <= 0:
+                break
+            tokens, chunk = self(hit.chunk.text), hit.chunk
+            if tokens > budget:
+                end = int(self.tokenizer.offsets(chunk.text)[budget - 1][1])
+                chunk = Chunk(
+                    chunk.doc_id, chunk.start, chunk.start + end, chunk.text[:end], chunk.section, chunk.metadata
+                )
+            kept.append(replace(hit, chunk=chunk))
+            budget -= tokens
+        return tuple(kept)
+
+
+def _budget(same_budget: bool | int, runs: Mapping[str, _Run], counter: _TokenCounter) -> int | None:
+    if same_budget is False:
+        return None
+    if same_budget is not True:
+        if same_budget < 1:
+            raise InputError(f"same_budget is {same_budget!r}: expected True or a number of tokens, 1 or more")
+        return int(same_budget)
+    means = [float(np.mean([counter.total(hits) for hits in run.lists])) for run in runs.values()]
+    # A system that finds nothing would set a budget of nothing for everybody.
+    return max(1, round(min((mean for mean in means if mean > 0), default=1)))
+
+
+def _fit(run: _Run, system: Retriever, asked: Sequence[Question], k: int, budget: int, counter: _TokenCounter) -> _Run:
+    """The run cut at ``budget`` tokens; a list that does not fill it is searched deeper (untimed) until it does."""
+    failed = {failure.question_id for failure in run.failures}
+    lists = []
+    for question, hits in zip(asked, run.lists, strict=True):
+        depth = k
+        while question.id not in failed and len(hits) == depth and counter.total(hits) < budget:
+            depth *= 2
+            found, failure = _search("", system, question, depth)
+            if failure:
+                break
+            hits = _checked_hits("same_budget", question, found, depth)
+        lists.append(counter.cut(hits, budget))
+    return replace(run, lists=tuple(lists))
+
+
+def _per_question(
+    runs: Mapping[str, _Run], asked: Sequence[Question], k: int, budget: int | None, counter: _TokenCounter
+) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for name, run in runs.items():
+        failed = {failure.question_id: failure.error for failure in run.failures}
+        for question, hits, milliseconds in zip(asked, run.lists, run.milliseconds, strict=True):
+            depth = k if budget is None else len(hits)
+            values = score([hit.chunk for hit in hits], question.gold, k, depth)
+            extra = {"tokens": counter.total(hits), "ms": milliseconds, "error": failed.get(question.id, "")}
+            rows.append({"system": name, "question": question.id, **values, **extra})
+    return require("pandas", "notebook").DataFrame(rows).set_index(["system", "question"])  # type: ignore[no-any-return]
+
+
+def _table(
+    per_question: pd.DataFrame, asked: tuple[Question, ...], names: list[str], baseline: str, metric: str, seed: int
+) -> tuple[pd.DataFrame, float]:
+    """The table, and the smallest detectable difference."""
+    pandas = require("pandas", "notebook")
+    by_system = per_question.groupby(level="system", sort=False)
+    means = by_system[[c for c in per_question if c not in ("ms", "error")]].mean()
+    answered = per_question[per_question["error"] == ""].groupby(level="system")["ms"]
+    latency = [answered.quantile(q).reindex(names, fill_value=0.0) for q in (0.5, 0.95)]
+    errors = (per_question["error"] != "").groupby(level="system", sort=False).sum()
+
+    wide = per_question[metric].to_numpy().reshape(len(names), len(asked)).T
+    first = names.index(baseline)
+    differences, units = wide - wide[:, [first]], clusters(asked)
+    result, others = statistics.estimate(differences, units, seed=seed), np.arange(len(names)) != first
+    p = result.p.copy()
+    p[others] = statistics.holm(p[others])
+    words = [verdict(d, q) if other else "baseline" for d, q, other in zip(result.mean, p, others, strict=True)]
+    added = {"ms_p50": latency[0], "ms_p95": latency[1], "errors": errors}
+    compared = {"diff": result.mean, "diff_low": result.low, "diff_high": result.high, "p": p, "verdict": words}
+    table = pandas.concat([means, pandas.DataFrame(added | compared, index=names)], axis=1)
+    detectable = statistics.minimum_detectable(differences, units, comparisons=len(names) - 1)
+    return table, float(detectable.max())
+
+
+def verdict(difference: float, p: float) -> str:
+    """The words for a difference and its corrected p-value.
+
+    >>> verdict(0.1, 0.01), verdict(-0.1, 0.01), verdict(0.1, 0.06)
+    ('better', 'worse', 'no detectable difference')
+    """
+    if p >= ALPHA:
+        return "no detectable difference"
+    return "better" if difference > 0 else "worse"

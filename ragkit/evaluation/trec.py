@@ -1,0 +1,144 @@
+"""TREC run and qrels files, so that trec_eval, ir_measures and ranx can check our figures.
+
+A run line is ``question Q0 document rank score tag``, a qrels line ``question 0 document grade``.
+trec_eval ignores the rank column: it sorts by score (in single precision) and ties by document id, last
+first. ``write_run`` therefore writes scores that strictly fall in the order that was meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from ragkit.base import Hit, InputError, Span
+from ragkit.evaluation.metrics import first_ranks, places, relevant_gold
+from ragkit.storage import atomic_write
+
+Run = Mapping[str, Sequence[tuple[str, float]]]
+Qrels = Mapping[str, Mapping[str, int]]
+
+
+def gold_id(span: Span) -> str:
+    """The name of a gold span in a file: a chunk id, with white space (which separates columns) as ``%20``."""
+    return _no_space(f"{span.doc_id}#{span.start}-{span.end}")
+
+
+def labelled(hits: Sequence[Hit], gold: Sequence[Span]) -> list[tuple[str, float]]:
+    """A ranking in which a chunk that finds a gold span carries the name of that span, so that labels of spans
+    become labels of documents. A chunk that finds two stands for two places in a row (``metrics.places``); one
+    that answers only what was found before keeps its own id (with a ``+`` where that is a gold span's name)."""
+    spans = relevant_gold(gold)
+    ranks = first_ranks([hit.chunk for hit in hits], spans)
+    found = [j for j in sorted(range(len(spans)), key=lambda j: (ranks[j], -spans[j].grade)) if ranks[j] > 0]
+    taken = {place: spans[j] for j, (place, _) in zip(found, places(ranks, [s.grade for s in spans]), strict=True)}
+    names, entries = {gold_id(span) for span in spans}, []
+    for place in range(1, max([len(hits), *taken]) + 1):
+        hit = hits[min(place, len(hits)) - 1]
+        name = gold_id(taken[place]) if place in taken else _no_space(hit.chunk.id)
+        entries.append((name + "+" if place not in taken and name in names else name, hit.score))
+    return entries
+
+
+def write_run(path: Path, run: Run, tag: str = "ragkit") -> None:
+    """Write rankings: for each question its ``(document, score)`` pairs, best first.
+
+    Raises:
+        InputError: an id is empty or holds white space, a document is listed twice, a score is not finite.
+    """
+    lines = []
+    for question, ranking in run.items():
+        last = np.float32(np.inf)
+        for rank, (document, score) in enumerate(ranking, 1):
+            if not np.isfinite(score):
+                raise InputError(f"run, question {question!r}: document {document!r} has the score {score}")
+            last = min(np.float32(score), np.nextafter(last, np.float32(-np.inf)))
+            lines.append(f"{_id(question)} Q0 {_id(document)} {rank} {float(last)!r} {_id(tag)}\n")
+        _unique([document for document, _ in ranking], f"run, question {question!r}")
+    atomic_write(path, "".join(lines).encode())
+
+
+def read_run(path: Path) -> dict[str, list[tuple[str, float]]]:
+    """Read a run; each question's documents in trec_eval's order: by score, ties by id from the last to the first.
+
+    Raises:
+        InputError: a line has not six columns, a score is not a finite number, a document is listed twice.
+    """
+    run: dict[str, list[tuple[str, float]]] = {}
+    for number, (question, _, document, _, score, _) in _rows(path, 6):
+        value = _number(score, path, number)
+        run.setdefault(question, []).append((document, value))
+    for question, ranking in run.items():
+        _unique([document for document, _ in ranking], f"{path}, question {question!r}")
+        ranking.sort(key=lambda entry: (entry[1], entry[0]), reverse=True)
+    return run
+
+
+def write_qrels(path: Path, qrels: Qrels) -> None:
+    """Write labels: for each question its documents and their grades.
+
+    Raises:
+        InputError: an id is empty or holds white space.
+    """
+    lines = [f"{_id(q)} 0 {_id(d)} {grade:d}\n" for q, grades in qrels.items() for d, grade in grades.items()]
+    atomic_write(path, "".join(lines).encode())
+
+
+def read_qrels(path: Path) -> dict[str, dict[str, int]]:
+    """Read labels.
+
+    Raises:
+        InputError: the file is empty, a line has not four columns, a grade is not a whole number, or a
+            document is labelled twice for one question.
+    """
+    qrels: dict[str, dict[str, int]] = {}
+    for number, (question, _, document, grade) in _rows(path, 4):
+        value = _number(grade, path, number)
+        if value != int(value):
+            raise InputError(f"{path}, line {number}: the grade is {grade!r}, expected a whole number")
+        if document in qrels.setdefault(question, {}):
+            raise InputError(f"{path}, line {number}: {document!r} is labelled twice for question {question!r}")
+        qrels[question][document] = int(value)
+    if not qrels:
+        raise InputError(f"{path}: no labels, expected lines 'question 0 document grade'")
+    return qrels
+
+
+def _rows(path: Path, columns: int) -> list[tuple[int, list[str]]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+    rows = [(number, line.split()) for number, line in zip(count(1), text.split("\n")) if line.strip()]
+    for number, row in rows:
+        if len(row) != columns:
+            raise InputError(f"{path}, line {number}: {len(row)} columns, expected {columns}")
+    return rows
+
+
+def _number(text: str, path: Path, line: int) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        raise InputError(f"{path}, line {line}: {text!r} is not a finite number")
+    return value
+
+
+def _id(text: str) -> str:
+    if not text or len(text.split()) != 1 or text != text.strip():
+        raise InputError(f"id {text!r}: a TREC file needs ids without white space")
+    return text
+
+
+def _no_space(text: str) -> str:
+    return "".join(f"%{ord(c):02X}" if c.isspace() else c for c in text)
+
+
+def _unique(ids: Sequence[str], where: str) -> None:
+    if len(set(ids)) != len(ids):
+        twice = next(i for n, i in enumerate(ids) if i in ids[:n])
+        raise InputError(f"{where}: {twice!r} is listed twice")
