@@ -120,7 +120,8 @@ def assert_contract(document, chunks, size, starts):
     text, end, previous = document.text, 0, -1
     for c in chunks:
         assert text[c.start : c.end] == c.text
-        assert previous < c.start < c.end
+        assert previous < c.start
+        assert max(c.start, end) < c.end
         assert text[end : c.start].strip() == ""
         inside = starts[bisect.bisect_left(starts, c.start) : bisect.bisect_left(starts, c.end)]
         assert len(inside) <= size or len(set(inside)) == 1
@@ -211,8 +212,14 @@ def test_sentences_stay_whole_where_they_fit():
         "See e.g. the guide.",
         "- one item\n- another item",
     ]
-    repeated = SentenceChunker(10, 6).chunk(Document("d", text))
+    repeated = SentenceChunker(11, 6).chunk(Document("d", text))
     assert repeated[1].text == "Are they retried? Only if you ask!"
+
+
+def test_no_chunk_lies_within_the_one_before():
+    text = "Tasks run once. Are they retried? Only if you ask!"
+    chunks = SentenceChunker(10, 6).chunk(Document("d", text))  # the second and third do not fit together
+    assert [c.text for c in chunks] == ["Tasks run once. Are they retried?", "Only if you ask!"]
 
 
 def test_recursive_prefers_the_coarsest_border():

@@ -189,6 +189,9 @@ def cut(
                 break
         else:
             j = min(last[i + 1], stop)  # one character of more tokens than ``size``: it cannot be cut
+        if runs and j <= runs[-1][1]:  # all of it would be repeated: begin where the last run ended
+            i = runs[-1][1]
+            continue
         runs.append((i, j))
         i = min(repeat[max(j - overlap, i + 1)], j)
     return runs
