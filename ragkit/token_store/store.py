@@ -1,0 +1,292 @@
+"""Encode once, chunk later: the vectors of any chunk, from token vectors that are already on disk.
+
+A chunk owns the tokens that start between its first and its last character, so every chunker works, and a
+new chunk size costs a few subtractions a chunk instead of a run of the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.base import Chunk, Corpus, Embedder, InputError, StoreMismatchError, Vectors
+from ragkit.embedding import Ids, TokenEncoder, load_embedder, split_evenly, unit
+from ragkit.storage import MANIFEST, home, lock, read_manifest
+from ragkit.token_store.build import build_store, remove_older
+from ragkit.token_store.files import Rows
+from ragkit.token_store.sums import BLOCK, BlockSums
+
+_FORMAT = 1
+_PASSAGE = 4 * BLOCK  # tokens of the passages in which idf counts a word
+_GATHER = 2048  # token vectors at a time: they stay in the processor's cache
+
+
+class TokenStore:
+    """The contextual vectors of all tokens of a corpus. Make one with ``TokenStore.open(corpus)``.
+
+    Vectors lie on disk as int8 with a scale each, and are mapped into memory.
+    """
+
+    def __init__(self, rows: Rows, corpus: Corpus, encoder: TokenEncoder, identity: str) -> None:
+        self.identity = identity
+        self.encoder = encoder
+        self.dimension = encoder.dimension
+        self._rows = rows
+        entries = sorted({rows.entries[d.sha256] for d in corpus.documents}, key=lambda e: e.row)
+        place = {entry.sha256: i for i, entry in enumerate(entries)}
+        self._place = {d.id: place[d.sha256] for d in corpus.documents}
+        self._entries = entries
+        self._chars = np.array([e.chars for e in entries], dtype=np.int64)
+        self._base = np.concatenate([[0], np.cumsum(self._chars + 1)])[: len(entries)].astype(np.int64)
+        self._grids: dict[int, tuple[Vectors, NDArray[np.int64]]] = {}
+        self._read_query = lru_cache(maxsize=256)(self._encode_query_tokens)
+
+    @classmethod
+    def open(
+        cls,
+        corpus: Corpus,
+        embedder: Embedder | None = None,
+        *,
+        folder: Path | None = None,
+        window: int | None = None,
+        rebuild: bool = False,
+        verify: bool = True,
+        progress: bool = True,
+    ) -> TokenStore:
+        """The store of ``corpus``, from disk, or built first if there is none.
+
+        ``embedder`` is a ``TokenEncoder`` (default: ``load_embedder()``), ``window`` the tokens it reads at a
+        time (default: as many as it can); neighbouring windows share a quarter. Without ``folder`` each
+        corpus, model and window has its own place below ``ragkit.storage.home()``. What any store beside it
+        already holds is copied, so only new and changed documents are encoded, and an older version of the
+        same corpus goes. A build that was killed goes on where it stopped; a second process waits for the
+        first. ``verify=False`` checks sizes but not the sha256 of the files (0.2 s for ``core``).
+
+        Raises:
+            StoreMismatchError: ``folder`` holds another model, window or corpus; ``rebuild=True`` replaces it.
+            IntegrityError: its files are cut or changed; ``rebuild=True`` replaces it.
+            InputError: ``embedder`` has no token vectors, or ``window`` is not in [4, its max_tokens].
+        """
+        encoder = load_embedder() if embedder is None else embedder
+        if not isinstance(encoder, TokenEncoder):
+            raise InputError(
+                f"{encoder.name!r} gives no token vectors (it is not a mean-pooling model on this machine); "
+                "a store needs one that does, such as load_embedder()"
+            )
+        size = encoder.max_tokens if window is None else window
+        if not 4 <= size <= encoder.max_tokens:
+            raise InputError(f"window = {size}: expected 4 to {encoder.max_tokens} tokens for {encoder.name}")
+        settings = {
+            "format": _FORMAT,
+            "encoder": encoder.identity,
+            "window": size,
+            "stride": size - size // 4,
+            "dimension": encoder.dimension,
+        }
+        key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        named = f"{re.sub(r'[^A-Za-z0-9]+', '-', corpus.name)[:40]}-{corpus.fingerprint[:16]}"
+        path = home() / "token_store" / key / named if folder is None else Path(folder)
+        expected = {**settings, "fingerprint": corpus.fingerprint}
+        if rebuild or not (path / MANIFEST).is_file():
+            with lock(path.parent / ".lock"):
+                if rebuild or not (path / MANIFEST).is_file():  # else another process built it meanwhile
+                    build_store(path, corpus, encoder, {**expected, "corpus": corpus.name}, progress)
+                    if folder is None:
+                        remove_older(path, corpus)
+        read_manifest(path, expected, verify=verify)
+        return cls(Rows.open(path, encoder.dimension), corpus, encoder, f"{key}:{corpus.fingerprint[:16]}")
+
+    def __repr__(self) -> str:
+        return f"TokenStore({len(self._place)} documents, {self.n_tokens} tokens, {self.encoder.name})"
+
+    @property
+    def n_tokens(self) -> int:
+        """The number of tokens of the corpus (equal texts counted once)."""
+        return sum(entry.tokens for entry in self._entries)
+
+    # ---- vectors of chunks
+
+    def pool(self, chunks: Sequence[Chunk]) -> Vectors:
+        """Unit vectors ``(len(chunks), d)``: the mean over each chunk's tokens (zero where it has none).
+
+        Cost: two look-ups and at most 32 additions a chunk, whatever its length.
+
+        Raises:
+            StoreMismatchError: a chunk is not from this corpus.
+        """
+        return unit(self._sums.between(self.rows(chunks)))
+
+    def windows(self, chunks: Sequence[Chunk], size: int = 64) -> tuple[Vectors, NDArray[np.int64]]:
+        """Unit vectors ``(w, d)`` of windows of ``size`` tokens, and the range ``(n, 2)`` of them in each chunk.
+
+        Windows stand half a window apart, counted from the start of the document, so they are the same
+        for every chunker. Chunk ``i`` owns ``vectors[a:b]`` with ``a, b = ranges[i]``: the windows that lie in
+        it entirely, or, where there is none, one window that is the whole chunk.
+
+        Raises:
+            InputError: ``size`` < 2.
+        """
+        grid, starts = self._grid(size)
+        rows = self.rows(chunks)
+        first = np.searchsorted(starts, rows[:, 0])
+        ranges = np.stack([first, np.searchsorted(starts, rows[:, 1] - size, side="right")], axis=1)
+        without = np.flatnonzero(ranges[:, 0] >= ranges[:, 1])
+        alone = len(grid) + np.arange(len(without))
+        ranges[without] = np.stack([alone, alone + 1], axis=1)
+        return np.concatenate([grid, unit(self._sums.between(rows[without]))]), ranges
+
+    def maxp(self, query_vector: Vectors, chunks: Sequence[Chunk], window: int = 64) -> Vectors:
+        """Scores ``(len(chunks),)``: the cosine of each chunk's best window (Dai and Callan, 2019: MaxP).
+
+        Long chunks do not dilute. https://arxiv.org/abs/1905.09217
+        """
+        vectors, ranges = self.windows(chunks, window)
+        return range_max(vectors @ np.asarray(query_vector, dtype=np.float32), ranges)
+
+    def maxsim(self, query: str, chunks: Sequence[Chunk]) -> Vectors:
+        """Late interaction, scores ``(len(chunks),)`` in [-1, 1].
+
+        Each query token looks for its most similar token in the chunk; the score is the mean of these
+        cosines, weighted by idf. ColBERT's MaxSim (https://arxiv.org/abs/2004.12832) without its training.
+        """
+        ids, tokens, _ = self._read_query(query)
+        scores = np.zeros(len(chunks), dtype=np.float32)
+        rows = self.rows(chunks)
+        full = np.flatnonzero(rows[:, 1] > rows[:, 0])
+        if not len(ids) or not len(full):
+            return scores
+        lengths = (rows[full, 1] - rows[full, 0]).astype(np.int64)
+        ends = np.cumsum(lengths)
+        index = np.arange(ends[-1]) + np.repeat(rows[full, 0] - ends + lengths, lengths)
+        best = np.maximum.reduceat(self._cosines(index, unit(tokens)), ends - lengths, axis=0)
+        weights = self.idf(ids)
+        scores[full] = best @ weights / weights.sum()
+        return scores
+
+    def token_cosines(self, query: str, chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.int64], Vectors]:
+        """What ``maxsim`` sees: character offsets of the query's and the chunk's tokens, and cosines ``(q, t)``."""
+        ((first, last),) = self.rows([chunk])
+        _, tokens, _ = self._read_query(query)
+        cosines = self._cosines(np.arange(first, last), unit(tokens)).T
+        return self.encoder.tokenize(query)[1], self._rows.offsets[first:last].astype(np.int64), cosines
+
+    def tokens(self, doc_id: str) -> tuple[NDArray[np.int64], Vectors]:
+        """Character offsets ``(n, 2)`` and vectors ``(n, d)`` (float32, not normalised) of a document's tokens.
+
+        Raises:
+            StoreMismatchError: the corpus has no such document.
+        """
+        entry = self._entries[self._known(doc_id)]
+        part = slice(entry.row, entry.row + entry.tokens)
+        vectors = self._rows.vectors[part].astype(np.float32) * self._rows.scales[part, None]
+        return self._rows.offsets[part].astype(np.int64), vectors
+
+    # ---- queries
+
+    def encode_query(self, query: str) -> Vectors:
+        """The unit vector ``(d,)`` of a query. The last 256 queries are remembered."""
+        return self._read_query(query)[2]
+
+    def _encode_query_tokens(self, query: str) -> tuple[Ids, Vectors, Vectors]:
+        """Token ids, token vectors and the unit vector of a query, from one run of the model."""
+        ids, _ = self.encoder.tokenize(query)
+        pieces = split_evenly(ids, self.encoder.max_tokens)
+        found = dict(self.encoder.encode_windows(pieces, "query"))
+        total = sum((found[i].mean * max(1, len(piece)) for i, piece in enumerate(pieces)), np.zeros(self.dimension))
+        return ids, np.concatenate([found[i].tokens for i in range(len(pieces))]), unit(np.asarray(total))
+
+    def idf(self, ids: Ids) -> Vectors:
+        """How rare vocabulary ids are: ``ln(1 + (N - n + .5) / (n + .5))`` over passages of 128 tokens (as BM25)."""
+        counts, passages = self._passage_counts
+        n = np.where(ids < len(counts), counts[np.minimum(ids, len(counts) - 1)], 0)
+        return np.log1p((passages - n + 0.5) / (n + 0.5)).astype(np.float32)
+
+    # ---- inside
+
+    def rows(self, chunks: Sequence[Chunk]) -> NDArray[np.int64]:
+        """The rows ``[a, b)`` of each chunk's tokens, ``(n, 2)``.
+
+        Raises:
+            StoreMismatchError: a chunk's document is not in the store, or is longer there.
+        """
+        if not chunks:
+            return np.zeros((0, 2), dtype=np.int64)
+        place = np.array([self._known(chunk.doc_id) for chunk in chunks])
+        start = np.array([chunk.start for chunk in chunks], dtype=np.int64)
+        end = np.array([chunk.end for chunk in chunks], dtype=np.int64)
+        if (bad := np.flatnonzero(end > self._chars[place])).size:
+            chunk = chunks[bad[0]]
+            raise StoreMismatchError(
+                f"chunk {chunk.id}: the store's {chunk.doc_id!r} has {self._chars[place[bad[0]]]} characters; "
+                "the chunk is of another version of the corpus: open the store of that one"
+            )
+        base = self._base[place]
+        found = [np.searchsorted(self._keys, base + at) for at in (start, end)]
+        return np.stack(found, axis=1)
+
+    def _known(self, doc_id: str) -> int:
+        try:
+            return self._place[doc_id]
+        except KeyError:
+            raise StoreMismatchError(
+                f"the store has no document {doc_id!r} (it has {len(self._place)} others): "
+                "chunks and store must come from the same corpus"
+            ) from None
+
+    @cached_property
+    def _keys(self) -> NDArray[np.int64]:
+        """Where the token of each row starts, in characters from the start of the corpus: one sorted list for all."""
+        padded = [entry.padded for entry in self._entries]
+        return np.repeat(self._base, padded) + self._rows.offsets[:, 0]
+
+    @cached_property
+    def _sums(self) -> BlockSums:
+        return BlockSums(self._rows.vectors, self._rows.scales)
+
+    def _grid(self, size: int) -> tuple[Vectors, NDArray[np.int64]]:
+        """The windows of all documents, and the row at which each starts."""
+        if size < 2:
+            raise InputError(f"window size {size}: expected at least 2 tokens")
+        if size not in self._grids:
+            starts = [np.arange(e.row, e.row + e.tokens - size + 1, max(1, size // 2)) for e in self._entries]
+            first = np.concatenate([np.zeros(0, dtype=np.int64), *starts])
+            self._grids[size] = unit(self._sums.between(np.stack([first, first + size], axis=1))), first
+        return self._grids[size]
+
+    @cached_property
+    def _passage_counts(self) -> tuple[NDArray[np.int64], int]:
+        """In how many passages each vocabulary id occurs, and the number of passages."""
+        real = np.flatnonzero(self._rows.ids >= 0)
+        ids = self._rows.ids[real].astype(np.int64)
+        width = int(ids.max(initial=0)) + 1
+        seen = np.unique(real // _PASSAGE * width + ids)
+        return np.bincount(seen % width, minlength=width), len(np.unique(real // _PASSAGE))
+
+    def _cosines(self, index: NDArray[np.int64], query_tokens: Vectors) -> Vectors:
+        """Cosines ``(len(index), q)`` between stored tokens and unit query tokens (scales cancel out)."""
+        result = np.zeros((len(index), len(query_tokens)), dtype=np.float32)
+        for at in range(0, len(index), _GATHER):
+            vectors = self._rows.vectors[index[at : at + _GATHER]].astype(np.float32)
+            length = np.sqrt(np.einsum("td,td->t", vectors, vectors))
+            result[at : at + _GATHER] = vectors @ query_tokens.T / np.maximum(length, 1)[:, None]
+        return result
+
+
+def range_max(scores: Vectors, ranges: NDArray[np.int64]) -> Vectors:
+    """The maximum of ``scores[..., a:b]`` for each non-empty range ``(a, b)``: ``(..., n)``.
+
+    >>> range_max(np.array([1.0, 5.0, 2.0], dtype=np.float32), np.array([[0, 2], [2, 3]])).tolist()
+    [5.0, 2.0]
+    """
+    if not len(ranges):
+        return np.zeros((*scores.shape[:-1], 0), dtype=np.float32)
+    closed = np.concatenate([scores, np.full((*scores.shape[:-1], 1), -np.inf, dtype=np.float32)], axis=-1)
+    result: Vectors = np.maximum.reduceat(closed, ranges.ravel(), axis=-1)[..., ::2]
+    return result
