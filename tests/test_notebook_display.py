@@ -163,6 +163,16 @@ def test_an_answer_shows_its_citations_and_times():
     assert "<b>[1]</b>" in view.html
 
 
+def test_a_source_is_listed_once_with_everything_quoted_from_it_marked():
+    chunk = hit("The red one. Or the blue one. Never the green one.").chunk
+    quotes = ["The red one.", "Never the green one."]
+    answer = Answer("Which?", "...", citations=tuple(Citation(2, chunk, quote) for quote in quotes))
+    page = Page(show_answer(answer).html)
+    assert page.inside["mark"] == quotes
+    assert len(page.inside["details"]) == 1
+    assert chunk.text in page.inside["details"][0]
+
+
 def test_the_sanitiser_of_nbval_covers_the_times():
     pattern = r"\b\d+(\.\d+)? ?(ns|µs|μs|us|ms|s)\b"
     views = [show_answer(Answer("q", "a", timings={"retrieve": t, "total": t * 9})) for t in (0.04, 7.0, 123456.7)]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-from ragkit.base import Answer, Chunk, Document, Hit, Question, Span
+from ragkit.base import Answer, Chunk, Citation, Document, Hit, Question, Span
 from ragkit.extractive import stems
 
 ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
@@ -78,15 +78,17 @@ def show_hits(hits: Sequence[Hit], question: Question | str | None = None, gold:
 
 
 def show_answer(answer: Answer) -> View:
-    """The answer with its citations, each with document, section and quote, and the milliseconds of each stage."""
+    """The answer, its sources with document and section, and the milliseconds of each stage.
+
+    Click a source to read it whole, with what the answer quotes from it marked.
+    """
     accent = VERMILLION if answer.abstained else ORANGE if answer.reason else GREEN
     label = ("No answer" if answer.abstained else "Answer") + (f" ({answer.reason})" if answer.reason else "")
     body = re.sub(r"\[\d+\]", lambda m: f"<b>{m[0]}</b>", escape(answer.text))
-    sources = "".join(
-        f'<div style="margin:6px 0;padding-left:8px;border-left:4px solid {SKY}"><b>[{c.number}]</b> {_where(c.chunk)}'
-        f'<div style="{_TEXT}"><small>{escape(c.quote)}</small></div></div>'
-        for c in answer.citations
-    )
+    quotes: dict[int, list[Citation]] = {}
+    for citation in answer.citations:
+        quotes.setdefault(citation.number, []).append(citation)
+    sources = "".join(_source(number, cited) for number, cited in quotes.items())
     footer = " · ".join(_footer(answer))
     html = (
         f"<b>Question: {escape(answer.question)}</b>"
@@ -94,7 +96,7 @@ def show_answer(answer: Answer) -> View:
         f'<div style="{_TEXT}">{body}</div></div>{sources}<small>{escape(footer)}</small>'
     )
     text = [f"Question: {answer.question}", f"{label}: {answer.text}"]
-    text += [f"[{c.number}] {_where_text(c.chunk)}" for c in answer.citations]
+    text += [f"[{number}] {_where_text(cited[0].chunk)}" for number, cited in quotes.items()]
     return View(_block(html), "\n".join([*text, footer] if footer else text))
 
 
@@ -195,6 +197,16 @@ def _where(chunk: Chunk) -> str:
 
 def _where_text(chunk: Chunk) -> str:
     return " › ".join((chunk.doc_id, *chunk.section))
+
+
+def _source(number: int, cited: Sequence[Citation]) -> str:
+    chunk = cited[0].chunk
+    places = [(chunk.text.find(c.quote), len(c.quote)) for c in cited if c.quote]
+    marked = highlight(chunk.text, gold=[(start, start + length) for start, length in places if start >= 0])
+    return (
+        f'<details style="margin:6px 0;padding-left:8px;border-left:4px solid {SKY}"><summary><b>[{number}]</b> '
+        f'{_where(chunk)}</summary><div style="{_TEXT}">{marked}</div></details>'
+    )
 
 
 def _footer(answer: Answer) -> list[str]:
