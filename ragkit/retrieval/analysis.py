@@ -20,7 +20,7 @@ from ragkit.base import Chunk, Document, InputError, require
 
 _WORD = re.compile(r"\w\w+")
 _COMPOUND = re.compile(r"\w+(?:[-.:/]+\w+)*")
-_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
+_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class Analyzer:
         found = list(words)
         if self.parts:
             for word in words:
-                if len(parts := _PART.findall(word)) > 1:
+                # Capitals inside a word of another alphabet are not an identifier's.
+                if len(parts := _PART.findall(word) if word.isascii() else word.split("_")) > 1:
                     found += (part for part in parts if len(part) > 1)
         terms = [self._stem(word) for word in map(str.lower, found) if word not in self._stops]
         if self.whole and words != [surface] and len(surface) > 1:
