@@ -11,7 +11,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -160,45 +159,6 @@ def mkdocs_to_myst(source: str, read: Reader) -> str:
         else:
             out.append(line)
     return "\n".join(out)
-
-
-class _Words(HTMLParser):
-    """Collects the text of HTML; a block element ends a line."""
-
-    _SILENT = frozenset({"script", "style", "head", "template", "svg", "nav"})
-    _BLOCKS = re.compile(r"p|div|section|h[1-6]|li|ul|ol|table|tr|br|pre|blockquote|summary")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.text: list[str] = []
-        self._silent = 0
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        self._silent += tag in self._SILENT
-        if self._BLOCKS.fullmatch(tag):
-            self.text.append("\n")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._silent -= tag in self._SILENT and self._silent > 0
-        if self._BLOCKS.fullmatch(tag):
-            self.text.append("\n")
-
-    def handle_data(self, data: str) -> None:
-        if not self._silent:
-            self.text.append(re.sub(r"\s+", " ", data))
-
-
-def html_words(html: str) -> str:
-    """The words of a piece of HTML, one block element a line.
-
-    >>> html_words("<p>Use <b>--reload</b></p><!-- no -->")
-    'Use --reload'
-    """
-    collector = _Words()
-    collector.feed(html)
-    collector.close()
-    lines = (re.sub(r" +", " ", line).strip() for line in "".join(collector.text).split("\n"))
-    return "\n".join(line for line in lines if line)
 
 
 _RST_TITLE = re.compile(

@@ -24,6 +24,7 @@ from typing import Any
 from ragkit.base import Corpus, CorpusError, Document, IntegrityError, Question, Section, Span, StoreMismatchError
 from ragkit.corpus.fetch import fetch, read_archive
 from ragkit.corpus.markup import parse, titles
+from ragkit.corpus.page import fold
 from ragkit.storage import atomic_folder, data_file, home, lock, read_manifest, write_manifest
 
 _MARKUP = {".rst": "rst", ".md": "md", ".txt": "rst"}
@@ -55,7 +56,7 @@ class Project:
         return hashlib.sha256(code + "\n".join(parts).encode()).hexdigest()[:16]
 
 
-_PARSER_MODULES = ("markup", "pydocs", "sphinx", "writer")
+_PARSER_MODULES = ("html_text", "markup", "page", "pydocs", "sphinx", "writer")
 
 
 def load_pydocs(name: str = "core", manifest: str | Path | None = None) -> Corpus:
@@ -149,7 +150,7 @@ def read_pages(project: Project, files: Mapping[str, bytes]) -> Loaded:
     """Documents, questions and counts from the files of an archive (``{name: content}``)."""
     from tqdm.auto import tqdm
 
-    from ragkit.corpus.writer import fold, write
+    from ragkit.corpus.writer import write
 
     root = next(iter(files), "").partition("/")[0]
     texts, notes = _texts(project, root, files)
@@ -232,8 +233,6 @@ class _Titles:
             self._labels.update(labels)
 
     def __call__(self, kind: str, target: str, page: str, banned: frozenset[str]) -> str | None:
-        from ragkit.corpus.writer import fold
-
         if kind == "doc":
             base = self._docs if target.startswith("/") else posixpath.dirname(page)
             path = posixpath.normpath(posixpath.join(base, target.lstrip("/")))

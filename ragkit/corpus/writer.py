@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from docutils import nodes
 
-from ragkit.base import Section
-from ragkit.corpus.markup import html_words
+from ragkit.corpus.html_text import html_words
+from ragkit.corpus.page import FAQ, Page, covering, fold
 
 _SILENT = (
     nodes.comment,
@@ -24,34 +23,6 @@ _SILENT = (
     nodes.transition,
 )
 _PAGE_FIELDS = frozenset({"orphan", "tocdepth", "nocomments", "nosearch", "date", "release", "version", "copyright"})
-
-
-@dataclass(frozen=True)
-class FAQ:
-    """A question heading that was taken out, and the characters of its answer."""
-
-    question: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True)
-class Page:
-    """The text of one file with its sections and, from an FAQ page, its questions."""
-
-    text: str
-    title: str
-    sections: tuple[Section, ...]
-    questions: tuple[FAQ, ...] = ()
-
-
-def fold(text: str) -> str:
-    """Text as it counts when two lines are compared: letters and digits in one case.
-
-    >>> fold("- How do I **stop** it?")
-    'how do i stop it'
-    """
-    return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def write(
@@ -82,13 +53,7 @@ class _Writer:
         self.starts.append(((), 0, 0))
         self.children(tree, ())
         text = "\n\n".join(self.blocks_out)
-        ends = [start for _, start, _ in self.starts[1:]] + [len(text)]
-        sections = tuple(
-            Section(path, min(start, len(text)), min(body, end, len(text)), min(end, len(text)))
-            for (path, start, body), end in zip(self.starts, ends, strict=True)
-            if start < min(end, len(text))
-        )
-        return Page(text, self.title, sections, tuple(self.questions))
+        return Page(text, self.title, covering(self.starts, len(text)), tuple(self.questions))
 
     @property
     def next(self) -> int:
