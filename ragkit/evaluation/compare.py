@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -46,6 +46,7 @@ def compare(
     same_budget: bool | int = False,
     *,
     metric: str | None = None,
+    unit: Literal["document", "question"] = "document",
     tokenizer: Tokenizer | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -63,6 +64,8 @@ def compare(
             (True) at the smallest of the systems' mean tokens at ``k``. The last chunk is cut where the budget
             ends, and the columns named ``@k`` then look at all that fits.
         metric: the one that verdicts are about, a name of ``metrics.metric_names(k)``; ``mrr@k`` unless given.
+        unit: what the statistics draw again. Documents: the verdict speaks of questions about other documents too.
+            Questions: it speaks of more questions about these documents, which one must want to say.
         tokenizer: counts context tokens; the packaged model's unless given.
         seed: of the randomisation test: the same input gives the same table, but for the milliseconds.
 
@@ -83,8 +86,8 @@ def compare(
     if budget is not None:
         runs = {name: _fit(run, systems[name], asked, k, budget, counter) for name, run in runs.items()}
     per_question = _per_question(runs, asked, k, budget, counter)
-    table, detectable = _table(per_question, asked, list(runs), first, metric, seed)
-    units = len(set(clusters(asked)))
+    units = clusters(asked, unit)
+    table, detectable = _table(per_question, units, list(runs), first, metric, seed)
     return Comparison(
         table=table,
         per_question=per_question,
@@ -93,7 +96,6 @@ def compare(
         metric=metric,
         k=k,
         budget=budget,
-        unit="question" if units < statistics.TOO_FEW else "document",
         units=units,
         left_out=left_out,
         minimum_detectable=detectable,
@@ -254,7 +256,7 @@ def _per_question(
 
 
 def _table(
-    per_question: pd.DataFrame, asked: tuple[Question, ...], names: list[str], baseline: str, metric: str, seed: int
+    per_question: pd.DataFrame, units: Sequence[str], names: list[str], baseline: str, metric: str, seed: int
 ) -> tuple[pd.DataFrame, float]:
     """The table, and the smallest detectable difference."""
     pandas = require("pandas", "notebook")
@@ -264,9 +266,9 @@ def _table(
     latency = [answered.quantile(q).reindex(names, fill_value=0.0) for q in (0.5, 0.95)]
     errors = (per_question["error"] != "").groupby(level="system", sort=False).sum()
 
-    wide = per_question[metric].to_numpy().reshape(len(names), len(asked)).T
+    wide = per_question[metric].to_numpy().reshape(len(names), len(units)).T
     first = names.index(baseline)
-    differences, units = wide - wide[:, [first]], clusters(asked)
+    differences = wide - wide[:, [first]]
     result, others = statistics.estimate(differences, units, seed=seed), np.arange(len(names)) != first
     p = result.p.copy()
     p[others] = statistics.holm(p[others])

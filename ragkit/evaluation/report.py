@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -51,8 +51,7 @@ class Comparison:
     metric: str
     k: int
     budget: int | None
-    unit: str
-    units: int
+    units: tuple[str, ...]
     left_out: tuple[Question, ...]
     minimum_detectable: float
     seed: int
@@ -64,11 +63,13 @@ class Comparison:
     def caption(self) -> tuple[str, ...]:
         """What one must know to read the table, in sentences."""
         lists = f"the best {self.k} results" if self.budget is None else f"the first {self.budget} tokens of results"
-        asked = f"{len(self.questions)} questions in {self.units} documents"
-        if self.unit == "question":
-            asked = (
-                f"{len(self.questions)} questions, each a unit of its own: the verdict speaks of these documents only"
-            )
+        documents = len(set(clusters(self.questions, "document")))
+        drawn = len(np.unique(statistics.cluster_codes(self.units)))
+        asked = f"{_count(len(self.questions), 'question')} in {_count(documents, 'document')}"
+        if drawn > documents:
+            asked += " (each drawn by itself: the verdicts speak of more questions on these documents, not of others)"
+        elif documents < statistics.FEW:
+            asked += " (few: questions on more documents would detect smaller differences)"
         lines = [f"{asked}; {lists} of each system."]
         if self.left_out:
             lines.append(f"{_count(len(self.left_out), 'question')} without gold left out.")
@@ -81,8 +82,8 @@ class Comparison:
         if self.errors:
             first = self.errors[0]
             lines.append(
-                f"{_count(len(self.errors), 'failed search', 'failed searches')} scored 0; the first: {first.system!r} on "
-                f"{first.question!r}: {first.error} (all in .errors)."
+                f"{_count(len(self.errors), 'failed search', 'failed searches')} scored 0; the first: "
+                f"{first.system!r} on {first.question!r}: {first.error} (all in .errors)."
             )
         return tuple(lines)
 
@@ -144,7 +145,7 @@ class Comparison:
         """How often each system is the best when the documents are drawn again: look here before taking the
         winner of a grid (``statistics.probability_best``)."""
         scores = self.scores(metric)
-        chance = statistics.probability_best(scores.to_numpy(), clusters(self.questions), seed=self.seed)
+        chance = statistics.probability_best(scores.to_numpy(), self.units, seed=self.seed)
         return require("pandas", "notebook").Series(chance, index=scores.columns)  # type: ignore[no-any-return]
 
     def plot(self, metric: str | None = None) -> Figure:
@@ -161,7 +162,7 @@ class Comparison:
         from plotly.subplots import make_subplots
 
         scores = self.scores(metric)
-        means = statistics.estimate(scores.to_numpy(), clusters(self.questions), seed=self.seed)
+        means = statistics.estimate(scores.to_numpy(), self.units, seed=self.seed)
         figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04)
         for column, field_name in ((1, "ms_p50"), (2, "tokens")):
             for i, name in enumerate(self.systems):
@@ -217,9 +218,15 @@ class Comparison:
         return folder
 
 
-def clusters(questions: tuple[Question, ...]) -> list[str]:
-    """The document of each question's first gold span: the unit that the statistics draw again."""
-    return [question.gold[0].doc_id for question in questions]
+def clusters(questions: tuple[Question, ...], unit: Literal["document", "question"]) -> tuple[str, ...]:
+    """What the statistics draw again: the document of each question's first gold span, or the question itself.
+
+    Raises:
+        InputError: ``unit`` is another word.
+    """
+    if unit not in ("document", "question"):
+        raise InputError(f"unit {unit!r}: expected 'document' or 'question'")
+    return tuple(question.gold[0].doc_id if unit == "document" else question.id for question in questions)
 
 
 def _count(number: int, one: str, many: str = "") -> str:

@@ -43,7 +43,7 @@ FEW = 12
 TOO_FEW = 3
 RESAMPLES = 9_999
 CONFIDENCE = 0.95
-_BISECTIONS = 40
+_BISECTIONS = 30
 
 
 @dataclass(frozen=True)
@@ -81,19 +81,33 @@ def estimate(values: ArrayLike, clusters: Sequence[Hashable], resamples: int = R
     Raises:
         InputError: fewer than two questions, a value that is not finite, lengths that differ.
     """
-    matrix = _checked(values, clusters)
-    codes = cluster_codes(clusters)
-    share = _shares(codes)
-    sums = _cluster_means(matrix, codes)
+    sums, share = _parts(values, clusters)
     mean, error = sums.sum(axis=0), standard_error(sums, share)
+    p = p_values(values, clusters, resamples, seed)
     if len(share) < FEW:
-        from_null = 2 * _student("stdtr", freedom(share), -_ratio(mean, error))
         reach = _student("stdtrit", freedom(share), (1 + CONFIDENCE) / 2) * error
-        return Estimate(mean, mean - reach, mean + reach, np.maximum(from_null, 1 / (resamples + 1)), error)
+        return Estimate(mean, mean - reach, mean + reach, p, error)
+    tests = _sign_tests(sums, share, resamples, seed)
+    low, high = np.array([[test.bound(-1), test.bound(1)] for test in tests]).T
+    return Estimate(mean, low, high, p, error)
+
+
+def p_values(values: ArrayLike, clusters: Sequence[Hashable], resamples: int = RESAMPLES, seed: int = 0) -> Floats:
+    """How often chance alone makes the statistic of a column as large as it is: ``(m,)``, in (0, 1].
+
+    Raises:
+        InputError: as ``estimate``.
+    """
+    sums, share = _parts(values, clusters)
+    if len(share) < FEW:
+        statistic = _ratio(sums.sum(axis=0), standard_error(sums, share))
+        return np.maximum(2 * _student("stdtr", freedom(share), -statistic), 1 / (resamples + 1))
+    return np.array([test.p(0.0) for test in _sign_tests(sums, share, resamples, seed)])
+
+
+def _sign_tests(sums: Floats, share: Floats, resamples: int, seed: int) -> list[_SignTest]:
     signs = np.random.default_rng(seed).choice(np.array([-1.0, 1.0]), (resamples, len(share)))
-    tests = [_SignTest(np.asarray(sums[:, j]), share, signs) for j in range(matrix.shape[1])]
-    low, high = (np.array([test.bound(side) for test in tests]) for side in (-1, 1))
-    return Estimate(mean, low, high, np.array([test.p(0.0) for test in tests]), error)
+    return [_SignTest(np.asarray(sums[:, j]), share, signs) for j in range(sums.shape[1])]
 
 
 def _checked(values: ArrayLike, clusters: Sequence[Hashable]) -> Floats:
@@ -107,15 +121,14 @@ def _checked(values: ArrayLike, clusters: Sequence[Hashable]) -> Floats:
     return matrix
 
 
-def _cluster_means(matrix: Floats, codes: NDArray[np.intp]) -> Floats:
-    """Each cluster's part ``(clusters, m)`` of the overall mean: its sum over the number of all questions."""
+def _parts(values: ArrayLike, clusters: Sequence[Hashable]) -> tuple[Floats, Floats]:
+    """Each cluster's part ``(clusters, m)`` of the means (its sum over the number of all questions), and its share
+    ``(clusters,)`` of the questions."""
+    matrix, codes = _checked(values, clusters), cluster_codes(clusters)
     order = np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes[order], np.arange(codes.max() + 1))
-    return np.asarray(np.add.reduceat(matrix[order], starts, axis=0) / len(matrix))
-
-
-def _shares(codes: NDArray[np.intp]) -> Floats:
-    return np.asarray(np.bincount(codes) / len(codes), dtype=np.float64)
+    parts = np.add.reduceat(matrix[order], starts, axis=0) / len(matrix)
+    return np.asarray(parts), np.asarray(np.bincount(codes) / len(codes), dtype=np.float64)
 
 
 def standard_error(sums: Floats, share: Floats) -> Floats:
@@ -218,12 +231,10 @@ def minimum_detectable(
     Raises:
         InputError: as ``estimate``.
     """
-    matrix = _checked(values, clusters)
-    codes = cluster_codes(clusters)
-    share = _shares(codes)
+    sums, share = _parts(values, clusters)
     strict = 1 - (1 - CONFIDENCE) / 2 / max(comparisons, 1)
     reach = _student("stdtrit", freedom(share), [strict, power]).sum()
-    return np.asarray(reach * standard_error(_cluster_means(matrix, codes), share))
+    return np.asarray(reach * standard_error(sums, share))
 
 
 def resampled_means(
@@ -236,11 +247,9 @@ def resampled_means(
     Raises:
         InputError: as ``estimate``.
     """
-    matrix = _checked(values, clusters)
-    codes = cluster_codes(clusters)
-    sums, sizes = _cluster_means(matrix, codes), np.bincount(codes) / len(codes)
-    counts = np.random.default_rng(seed).multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), resamples)
-    return np.asarray((counts @ sums) / (counts @ sizes)[:, None])
+    sums, share = _parts(values, clusters)
+    counts = np.random.default_rng(seed).multinomial(len(share), np.full(len(share), 1 / len(share)), resamples)
+    return np.asarray((counts @ sums) / (counts @ share)[:, None])
 
 
 def probability_best(
