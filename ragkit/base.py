@@ -131,6 +131,15 @@ class Span:
             return 0
         return max(0, min(self.end, other.end) - max(self.start, other.start))
 
+    def answers(self, gold: Span) -> bool:
+        """The rule of relevance: text answers a gold span that it overlaps by at least half of the shorter of the two.
+
+        >>> Span("a", 0, 100).answers(Span("a", 90, 110)), Span("a", 0, 100).answers(Span("a", 95, 110))
+        (True, False)
+        """
+        overlap = self.overlap(gold)
+        return overlap > 0 and 2 * overlap >= min(len(self), len(gold))
+
 
 @dataclass(frozen=True, slots=True)
 class Section:

@@ -30,14 +30,12 @@ _AT_K = ("hit", "recall", "precision", "mrr", "ndcg", "map", "gold_chars", "toke
 
 
 def is_relevant(chunk: Chunk | Span, gold: Span) -> bool:
-    """The rule: a chunk answers a gold span when it overlaps it by at least half of the shorter of the two.
+    """The rule (``Span.answers``): it overlaps the gold span by at least half of the shorter of the two.
 
     >>> is_relevant(Span("a", 0, 100), Span("a", 90, 110)), is_relevant(Span("a", 0, 100), Span("a", 95, 110))
     (True, False)
     """
-    span = chunk.span if isinstance(chunk, Chunk) else chunk
-    overlap = span.overlap(gold)
-    return overlap > 0 and 2 * overlap >= min(len(span), len(gold))
+    return (chunk.span if isinstance(chunk, Chunk) else chunk).answers(gold)
 
 
 def relevant_gold(gold: Iterable[Span]) -> tuple[Span, ...]:
