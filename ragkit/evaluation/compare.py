@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "Failure", "compare"]
 
-ALPHA = 0.05
 WARM_UP = 3
 
 
@@ -286,6 +285,6 @@ def verdict(difference: float, p: float) -> str:
     >>> verdict(0.1, 0.01), verdict(-0.1, 0.01), verdict(0.1, 0.06)
     ('better', 'worse', 'no detectable difference')
     """
-    if p >= ALPHA:
+    if p >= statistics.ALPHA:
         return "no detectable difference"
     return "better" if difference > 0 else "worse"

@@ -1,0 +1,137 @@
+"""Run and qrels files: read back what was written, and let trec_eval find our figures in them."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytrec_eval
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ragkit.base import Chunk, Hit, InputError, Question, Retriever, Span
+from ragkit.evaluation import trec
+from ragkit.evaluation.compare import compare
+
+
+class WordCounter:
+    """Counts words: no model is needed to compare."""
+
+    identity = "words"
+
+    def offsets(self, text: str) -> np.ndarray:
+        return np.array([(i, i + 1) for i in range(len(text))], dtype=np.int64)
+
+    def count(self, text: str) -> int:
+        return len(text)
+
+
+class Listed(Retriever):
+    """Returns the hits that it was given, by question."""
+
+    def __init__(self, hits: dict[str, list[Hit]]) -> None:
+        self.hits = hits
+
+    def _search(self, query: str, k: int) -> list[Hit]:
+        return self.hits[query][:k]
+
+
+def test_saved_files_give_the_table_in_trec_eval(tmp_path: Path) -> None:
+    """Random overlapping chunks and several gold spans a question, names with spaces, tied scores."""
+    rng = random.Random(2)
+    chunks = [Chunk(f"my doc {d}", s, s + 60, "x" * 60) for d in range(2) for s in range(0, 400, 45)]
+    questions, hits = [], {}
+    for i in range(80):
+        starts = rng.sample(range(0, 360, 45), 3)
+        gold = tuple(Span(f"my doc {rng.randrange(2)}", s, s + 40, rng.randint(0, 2)) for s in starts)
+        questions.append(Question(f"q{i}", f"q{i}", (*gold, Span("my doc 0", 380, 400))))
+        hits[f"q{i}"] = [Hit(c, 1.0 - n // 3) for n, c in enumerate(rng.sample(chunks, rng.choice((0, 3, 10))))]
+    result = compare({"a/1": Listed(hits)}, questions, tokenizer=WordCounter())
+    folder = result.save_trec(tmp_path / "trec")
+    qrels = trec.read_qrels(folder / "qrels.txt")
+    run = {q: dict(pairs) for q, pairs in trec.read_run(folder / "a_1.run").items()}
+    figures = {"P_10": "precision@10", "recip_rank": "mrr@10", "ndcg_cut_10": "ndcg@10", "map_cut_10": "map@10"}
+    figures |= {"recall_10": "recall@10", "success_1": "hit@1", "success_5": "hit@5"}
+    measures = {"P.10", "recip_rank", "ndcg_cut.10", "map_cut.10", "recall.10", "success.1,5"}
+    theirs = pytrec_eval.RelevanceEvaluator(qrels, measures).evaluate(run)
+    assert 0.1 < result.table.loc["a/1", "ndcg@10"] < 0.9
+    for question in questions:
+        for measure, column in figures.items():
+            value = theirs.get(question.id, {}).get(measure, 0.0)
+            assert result.per_question.loc[("a/1", question.id), column] == pytest.approx(value, abs=1e-9)
+
+
+scores = st.floats(-1e6, 1e6, allow_nan=False)
+
+
+@given(st.dictionaries(st.from_regex(r"[\w./#-]{1,8}", fullmatch=True), scores, min_size=1, max_size=20))
+def test_a_run_keeps_the_order_that_was_meant_whatever_the_scores(tmp_path_factory, ranking) -> None:
+    path = tmp_path_factory.mktemp("run") / "a.run"
+    trec.write_run(path, {"q1": list(ranking.items())})
+    back = trec.read_run(path)["q1"]
+    assert [document for document, _ in back] == list(ranking)
+    values = np.array([score for _, score in back], dtype=np.float32)
+    assert (np.diff(values) < 0).all()
+
+
+def test_scores_that_fall_are_kept(tmp_path: Path) -> None:
+    run = {"q": [("a", 3.5), ("b", 3.5), ("c", 1.25)]}
+    path = tmp_path / "x.run"
+    trec.write_run(path, run)
+    assert [round(score, 5) for _, score in trec.read_run(path)["q"]] == [3.5, 3.5, 1.25]
+
+
+def test_read_run_orders_as_trec_eval_does(tmp_path: Path) -> None:
+    path = tmp_path / "a.run"
+    path.write_text("q 0 a 1 2.0 t\nq 0 b 2 2.0 t\n\nq 0 c 9 7 t\n")
+    assert trec.read_run(path) == {"q": [("c", 7.0), ("b", 2.0), ("a", 2.0)]}
+
+
+def test_qrels_come_back(tmp_path: Path) -> None:
+    qrels = {"q1": {"a#0-5": 2, "b": 0}, "q2": {"é/ü": 1}}
+    trec.write_qrels(tmp_path / "qrels.txt", qrels)
+    assert trec.read_qrels(tmp_path / "qrels.txt") == qrels
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no labels"),
+        ("q 0 a\n", "line 1: 3 columns, expected 4"),
+        ("q 0 a 1\nq 0 a 2\n", "line 2: 'a' is labelled twice"),
+        ("q 0 a x\n", "'x' is not a finite number"),
+        ("q 0 a 1.5\n", "expected a whole number"),
+        ("q 0 a nan\n", "'nan' is not a finite number"),
+    ],
+)
+def test_broken_qrels_are_refused_with_the_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "q").write_text(text)
+    with pytest.raises(InputError, match=message):
+        trec.read_qrels(tmp_path / "q")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("q 0 a 1 nan t\n", "not a finite"), ("q 0 a 1 1 t\nq 0 a 2 0 t\n", "listed twice"), ("q a 1\n", "3 columns")],
+)
+def test_broken_runs_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "r").write_text(text)
+    with pytest.raises(InputError, match=message):
+        trec.read_run(tmp_path / "r")
+
+
+def test_what_cannot_be_written_is_refused_and_leaves_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "r"
+    for run, message in (
+        ({"q": [("a b", 1.0)]}, "without white space"),
+        ({"": [("a", 1.0)]}, "without white space"),
+        ({"q": [("a", float("nan"))]}, "score nan"),
+        ({"q": [("a", 1.0), ("a", 0.5)]}, "listed twice"),
+    ):
+        with pytest.raises(InputError, match=message):
+            trec.write_run(path, run)
+    assert not path.exists()
+    with pytest.raises(InputError, match="cannot be read"):
+        trec.read_run(path)
