@@ -134,7 +134,7 @@ class Extractive:
             for passage in whole_passages(hit.chunk)
         ]
         if not wanted or not candidates:
-            return _nothing("the question has no content words" if not wanted else "the sources hold only headings")
+            return _nothing("the question has no content words" if not wanted else "the sources hold no words")
         own, source = self._coverage(wanted, candidates)
         if source.max() < self.threshold:
             return _nothing(f"the best source holds {source.max():.0%} of what is asked, below {self.threshold:.0%}")

@@ -114,7 +114,7 @@ def passages(text: str, short: int = 240, long: int = 1200) -> list[Passage]:
     """What can be quoted from ``text``: sentences, code with the sentence before it, lists with theirs.
 
     Sentences of one paragraph stay together up to ``short`` characters; a list of more than ``long`` characters is
-    offered item by item.
+    offered item by item. Headings are offered only where there is nothing else.
 
     >>> [text[p.start : p.end] for text in ["Purging\\n\\nType:\\n\\n$ purge\\n\\nDone. Gone."] for p in passages(text)]
     ['Type:\\n\\n$ purge', 'Done. Gone.']
@@ -136,7 +136,7 @@ def passages(text: str, short: int = 240, long: int = 1200) -> list[Passage]:
             found[-1] = replace(lead, end=block.end, kind=block.kind)
         else:
             found.append(replace(block, heading=heading))
-    return found
+    return found or [replace(block, kind="prose") for block in blocks(text)]
 
 
 def _grouped(paragraph: str, short: int) -> list[tuple[int, int]]:

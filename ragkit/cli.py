@@ -1,0 +1,214 @@
+"""The command line: ``ragkit fetch | ask | eval | doctor``.
+
+Results go to stdout, progress and errors to stderr. Exit codes: 0 well, 1 ``doctor`` found a problem, 2 an error that
+is told in one line, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ragkit.base import Answer, Citation, Corpus, CorpusError, RagkitError, check_query
+
+CORPORA = ("tiny", "core", "extended")
+PRESETS = ("naive", "advanced")
+
+
+def emit(text: str) -> None:
+    """One line (or more) of result on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+        return code
+    except (RagkitError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            # The reader went away (``| head``). Python would complain once more when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        sys.stderr.write(f"ragkit: {' '.join(str(error).split())}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("ragkit: interrupted\n")
+        return 130
+
+
+def fetch(options: argparse.Namespace) -> int:
+    """Fetch and parse a corpus; with ``--vectors`` encode it too."""
+    corpus = open_corpus(options.corpus)
+    notes = "".join(f", {count} {note}" for note, count in corpus.notes.items())
+    emit(f"{corpus.name}: {len(corpus.documents)} documents, {len(corpus.questions)} questions{notes}")
+    if options.vectors:
+        from ragkit.token_store import TokenStore
+
+        emit(f"vectors: {TokenStore.open(corpus).identity}")
+    return 0
+
+
+def ask(options: argparse.Namespace) -> int:
+    """Answer one question from a corpus."""
+    check_query(options.question, options.k)
+    corpus = open_corpus(options.corpus)
+    answer = asyncio.run(open_preset(options.preset)(corpus).query(options.question, options.k))
+    if options.json:
+        emit(json.dumps(as_record(answer, corpus, options.preset), ensure_ascii=False, indent=1))
+    else:
+        emit(as_text(answer, corpus))
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Compare presets on a corpus' questions."""
+    from ragkit.evaluation.compare import compare
+
+    corpus = open_corpus(options.corpus)
+    questions = corpus.questions
+    if options.questions != "faq":
+        from ragkit.corpus import load_questions
+
+        questions = load_questions(options.questions, corpus)
+    presets = list(dict.fromkeys(options.preset or PRESETS))
+    systems = {name: open_preset(name)(corpus).retriever for name in presets}
+    emit(str(compare(systems, questions, baseline=presets[0] if len(presets) > 1 else None, k=options.k)))
+    return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Look at everything that ragkit needs, one line each."""
+    from ragkit.doctor import examine
+
+    failed = False
+    for name, finding in examine():
+        emit(f"{finding.state:<4}  {name:<8}  {finding.text}{f'  -> {finding.do}' * bool(finding.do)}")
+        failed |= finding.state == "fail"
+    return int(failed)
+
+
+def open_corpus(name: str) -> Corpus:
+    """``tiny``, ``core``, ``extended``, a folder of documents, or a manifest (``.toml``) of projects.
+
+    Raises:
+        CorpusError: ``name`` is none of them, or cannot be read.
+    """
+    from ragkit.corpus import load_folder, load_pydocs
+
+    if name in CORPORA:
+        return load_pydocs(name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return load_folder(path)
+    if path.is_file() and path.suffix == ".toml":
+        return load_pydocs(manifest=path)
+    raise CorpusError(f"no corpus {name!r}: expected {', '.join(CORPORA)}, a folder of documents or a .toml manifest")
+
+
+def open_preset(name: str) -> Callable[[Corpus], Any]:
+    """The pipeline preset called ``name``."""
+    from ragkit import pipeline
+
+    return {"naive": pipeline.naive, "advanced": pipeline.advanced}[name]
+
+
+def where(citation: Citation, corpus: Corpus) -> dict[str, Any]:
+    """Document, section and characters of what a citation quotes (of its whole source, without a quote)."""
+    document = corpus.document(citation.chunk.doc_id)
+    start = citation.chunk.start + max(0, citation.chunk.text.find(citation.quote))
+    length = len(citation.quote) or len(citation.chunk.text)
+    return {
+        "number": citation.number,
+        "document": document.id,
+        "title": document.title,
+        "section": list(document.section_at(start)),
+        "start": start,
+        "end": start + length,
+        "quote": citation.quote,
+    }
+
+
+def as_record(answer: Answer, corpus: Corpus, preset: str) -> dict[str, Any]:
+    """An answer as JSON."""
+    return {
+        "question": answer.question,
+        "answer": answer.text,
+        "abstained": answer.abstained,
+        "reason": answer.reason,
+        "citations": [where(c, corpus) for c in answer.citations],
+        "hits": [
+            {"document": h.chunk.doc_id, "start": h.chunk.start, "end": h.chunk.end, "score": float(h.score)}
+            for h in answer.hits
+        ],
+        "timings_ms": {stage: round(ms, 3) for stage, ms in answer.timings.items()},
+        "usage": {
+            "model": answer.usage.model,
+            "input_tokens": answer.usage.input_tokens,
+            "output_tokens": answer.usage.output_tokens,
+        },
+        "trace_id": answer.trace_id,
+        "corpus": {"name": corpus.name, "fingerprint": corpus.fingerprint},
+        "preset": preset,
+    }
+
+
+def as_text(answer: Answer, corpus: Corpus) -> str:
+    """An answer as a person reads it."""
+    lines = [answer.text, ""]
+    if answer.reason:
+        lines += [f"({answer.reason})", ""]
+    sources = {
+        (w["number"], w["document"], " > ".join(w["section"])) for w in (where(c, corpus) for c in answer.citations)
+    }
+    lines += [f"[{number}] {document}{f': {section}' * bool(section)}" for number, document, section in sorted(sources)]
+    lines.append(", ".join(f"{stage} {ms:.0f} ms" for stage, ms in answer.timings.items()))
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ragkit", description="Questions answered from documents, with citations.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+        added.set_defaults(run=run)
+        return added
+
+    def corpus_option(added: argparse.ArgumentParser) -> None:
+        text = "tiny, core, extended, a folder, or a .toml manifest (default: core)"
+        added.add_argument("--corpus", default="core", metavar="NAME|FOLDER", help=text)
+
+    added = command("fetch", fetch)
+    added.add_argument(
+        "corpus", nargs="?", default="core", help="tiny, core, extended or a .toml manifest (default: core)"
+    )
+    added.add_argument("--vectors", action="store_true", help="also encode the documents (minutes, once)")
+
+    added = command("ask", ask)
+    added.add_argument("question")
+    corpus_option(added)
+    added.add_argument("--k", type=int, default=10, help="hits to read (default: 10)")
+    added.add_argument("--preset", choices=PRESETS, default="advanced", help="the pipeline (default: advanced)")
+    added.add_argument("--json", action="store_true", help="machine-readable")
+
+    added = command("eval", evaluate)
+    corpus_option(added)
+    added.add_argument("--preset", choices=PRESETS, action="append", help="repeat for several (default: all)")
+    added.add_argument("--questions", default="faq", metavar="KIND", help="faq, keyword, ... (default: faq)")
+    added.add_argument("--k", type=int, default=10, help="the cut-off of the metrics (default: 10)")
+
+    command("doctor", doctor)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,308 @@
+"""The pipeline on small parts: what it asks of each, what it measures, what happens when one fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from endpoint import Endpoint
+
+from ragkit.base import Answer, Chunk, Context, EndpointError, Generation, Hit, InputError, Retriever, best_first
+from ragkit.generation import Extractive, OpenAIChat, WithFallback
+from ragkit.pipeline import RAGPipeline, advanced, naive
+from ragkit.testing import FakeEmbedder
+from ragkit.token_store import TokenStore
+
+STAGES = ["rewrite", "retrieve", "rerank", "build", "generate", "total"]
+HITS = [Hit(Chunk(f"d{i:02}", 0, 8 + len(str(i)), f"text no {i}"), 1 / (i + 1)) for i in range(40)]
+
+
+class Fixed(Retriever):
+    """Always the same hits; remembers what it was asked."""
+
+    def __init__(self, hits: Sequence[Hit] = HITS) -> None:
+        self.hits, self.asked, self.threads = hits, [], set()
+
+    def _search(self, query: str, k: int) -> list[Hit]:
+        self.asked.append((query, k))
+        self.threads.add(threading.current_thread())
+        return list(self.hits[:k])
+
+
+class Reversed:
+    """The worst candidate first."""
+
+    def rerank(self, query: str, hits: Sequence[Hit], k: int) -> list[Hit]:
+        self.seen = (query, len(hits))
+        return best_first([replace(h, score=-h.score) for h in hits], k)
+
+
+class Echo:
+    """Answers with what it was given."""
+
+    def __init__(self, wait: float = 0.0, reason: str = "") -> None:
+        self.wait, self.reason, self.calls, self.now, self.most = wait, reason, 0, 0, 0
+
+    async def generate(self, question: str, context: Context) -> Generation:
+        self.calls += 1
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.sleep(self.wait)
+        finally:
+            self.now -= 1
+        return Generation(f"{question} {len(context.hits)} sources", reason=self.reason)
+
+
+class Memory:
+    def __init__(self) -> None:
+        self.kept: dict[str, Answer] = {}
+
+    def get(self, key: str) -> Answer | None:
+        return self.kept.get(key)
+
+    def put(self, key: str, answer: Answer) -> None:
+        self.kept[key] = answer
+
+
+class Notes:
+    def __init__(self) -> None:
+        self.answers, self.failures = [], []
+
+    def record(self, answer: Answer) -> None:
+        self.answers.append(answer)
+
+    def failed(self, question: str, stage: str, error: BaseException) -> None:
+        self.failures.append((question, stage, error))
+
+
+def run(rag: RAGPipeline, question: str = "How?", k: int = 10) -> Answer:
+    return asyncio.run(rag.query(question, k))
+
+
+def test_it_retrieves_three_times_k_and_reranks_to_k():
+    store, reranker = Fixed(), Reversed()
+    answer = run(RAGPipeline(store, reranker, Echo()), k=4)
+    assert store.asked == [("How?", 12)]
+    assert reranker.seen == ("How?", 12)
+    assert [h.chunk.doc_id for h in answer.hits] == ["d11", "d10", "d09", "d08"]
+    assert answer.text == "How? 4 sources"
+
+
+def test_without_a_reranker_the_first_k_stay():
+    assert list(run(RAGPipeline(Fixed(), None, Echo()), k=4).hits) == HITS[:4]
+
+
+@pytest.mark.parametrize(("fetch", "k", "candidates"), [(None, 5, 15), (8, 5, 8), (8, 10, 10)])
+def test_fetch_is_never_less_than_k(fetch, k, candidates):
+    store = Fixed()
+    run(RAGPipeline(store, None, Echo(), fetch=fetch), k=k)
+    assert store.asked[0][1] == candidates
+
+
+def test_every_stage_is_timed_in_order():
+    answer = run(RAGPipeline(Fixed(), None, Echo(wait=0.05)))
+    assert list(answer.timings) == STAGES
+    assert 50 <= answer.timings["generate"] < 1000
+    parts = sum(ms for stage, ms in answer.timings.items() if stage != "total")
+    assert parts <= answer.timings["total"] < parts + 500
+    assert len(answer.trace_id) == 32
+    assert answer.trace_id != run(RAGPipeline(Fixed(), None, Echo())).trace_id
+
+
+def test_retrieval_runs_beside_the_event_loop():
+    store = Fixed()
+    run(RAGPipeline(store, None, Echo()))
+    assert threading.main_thread() not in store.threads
+
+
+def test_the_budget_limits_the_context():
+    assert run(RAGPipeline(Fixed(), None, Echo(), budget=100)).text != "How? 10 sources"
+
+
+def test_rewritten_queries_are_fused_and_the_question_is_reranked():
+    class Rewriter:
+        def rewrite(self, question: str) -> list[str]:
+            return ["first", "second"]
+
+    class ByQuery(Fixed):
+        def _search(self, query: str, k: int) -> list[Hit]:
+            return {"first": [HITS[0], HITS[1]], "second": [HITS[1], HITS[2]]}[query]
+
+    reranker = Reversed()
+    answer = run(RAGPipeline(ByQuery(), None, Echo(), rewriter=Rewriter()))
+    assert [h.chunk.doc_id for h in answer.hits] == ["d01", "d00", "d02"]
+    run(RAGPipeline(ByQuery(), reranker, Echo(), rewriter=Rewriter()))
+    assert reranker.seen == ("How?", 3)
+
+
+def test_retriever_is_the_retrieval_side():
+    store = Fixed()
+    rag = RAGPipeline(store, Reversed(), Echo())
+    found = rag.retriever.search("How?", 4)
+    assert found == list(run(rag, k=4).hits)
+    assert rag.retriever.search_many(["How?", "Why?"], 4) == [found, found]
+    with pytest.raises(InputError):
+        rag.retriever.search("", 4)
+
+
+def test_the_cache_answers_the_second_time():
+    llm, cache = Echo(), Memory()
+    rag = RAGPipeline(Fixed(), None, llm, cache=cache, identity="test")
+    first, second = run(rag, "How now?"), run(rag, " How  now? ")
+    assert llm.calls == 1
+    assert list(first.timings) == ["cache", *STAGES]
+    assert list(second.timings) == ["cache", "total"]
+    assert (second.text, second.hits) == (first.text, first.hits)
+    assert second.question == " How  now? "
+    assert second.trace_id != first.trace_id
+
+
+def test_the_cache_key_holds_everything_that_can_change_the_answer():
+    cache = Memory()
+    settings = [
+        {"identity": "a"},
+        {"identity": "b"},
+        {"identity": "a", "budget": 99},
+        {"identity": "a", "fetch": 99},
+    ]
+    for more in settings:
+        rag = RAGPipeline(Fixed(), None, Extractive(threshold=0), cache=cache, **more)
+        run(rag, "text no")
+    run(rag, "text no", k=3)
+    run(rag, "text")
+    run(RAGPipeline(Fixed(), None, Extractive(most=1, threshold=0), cache=cache, identity="a"), "text no")
+    assert len(cache.kept) == len(settings) + 3
+
+
+def test_what_a_fallback_answered_is_not_cached():
+    cache = Memory()
+    run(RAGPipeline(Fixed(), None, Echo(reason="answered by another"), cache=cache, identity="test"))
+    assert cache.kept == {}
+
+
+def test_a_cache_needs_an_identity():
+    with pytest.raises(InputError, match="identity"):
+        RAGPipeline(Fixed(), None, Echo(), cache=Memory())
+
+
+def test_the_monitor_hears_of_answers_and_failures():
+    class Broken:
+        def rerank(self, query: str, hits: Sequence[Hit], k: int) -> list[Hit]:
+            raise ZeroDivisionError
+
+    notes = Notes()
+    answer = run(RAGPipeline(Fixed(), None, Echo(), monitor=notes))
+    assert notes.answers == [answer]
+    with pytest.raises(ZeroDivisionError):
+        run(RAGPipeline(Fixed(), Broken(), Echo(), monitor=notes))
+    assert [(question, stage, type(error)) for question, stage, error in notes.failures] == [
+        ("How?", "rerank", ZeroDivisionError)
+    ]
+
+
+def test_a_monitor_that_fails_costs_no_answer(caplog):
+    class Broken(Notes):
+        def record(self, answer: Answer) -> None:
+            raise OSError("disk full")
+
+    with caplog.at_level(logging.ERROR):
+        assert run(RAGPipeline(Fixed(), None, Echo(), monitor=Broken())).text
+    assert "the monitor failed" in caplog.text
+
+
+def test_many_questions_keep_their_order_and_the_limit():
+    llm = Echo(wait=0.02)
+    questions = [f"Question {i}?" for i in range(12)]
+    answers = asyncio.run(RAGPipeline(Fixed(), None, llm).query_many(questions, concurrency=3))
+    assert [a.question for a in answers] == questions
+    assert llm.most == 3
+
+
+def test_one_failing_question_ends_the_others():
+    class Failing(Echo):
+        async def generate(self, question: str, context: Context) -> Generation:
+            if question == "bad":
+                raise EndpointError("gone")
+            await asyncio.sleep(30)
+            return Generation("")
+
+    async def both() -> int:
+        with pytest.raises(EndpointError, match="gone"):
+            await RAGPipeline(Fixed(), None, Failing()).query_many(["good", "bad"])
+        return len(asyncio.all_tasks())
+
+    began = time.monotonic()
+    assert asyncio.run(both()) == 1
+    assert time.monotonic() - began < 5
+
+
+def test_cancelled_questions_leave_nothing_behind():
+    async def main() -> int:
+        rag = RAGPipeline(Fixed(), None, Echo(wait=0.2))
+        tasks = [asyncio.create_task(rag.query(f"Question {i}?")) for i in range(100)]
+        await asyncio.sleep(0.05)
+        for task in tasks[::2]:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(e, Answer) for e in ends] == [False, True] * 50
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(main()) == 1
+
+
+@pytest.mark.parametrize(("question", "k"), [(" ", 10), ("How?", 0), ("How?", -3), ("How?", True)])
+def test_bad_questions_are_refused(question, k):
+    with pytest.raises(InputError):
+        run(RAGPipeline(Fixed(), None, Echo()), question, k)
+
+
+@pytest.mark.parametrize("settings", [{"budget": 0}, {"fetch": 0}])
+def test_bad_settings_are_refused(settings):
+    with pytest.raises(InputError, match="expected 1 or more"):
+        RAGPipeline(Fixed(), None, Echo(), **settings)
+    with pytest.raises(InputError, match="concurrency"):
+        asyncio.run(RAGPipeline(Fixed(), None, Echo()).query_many(["How?"], concurrency=0))
+
+
+def test_no_hits_is_an_honest_answer():
+    answer = run(RAGPipeline(Fixed([]), Reversed(), Extractive()))
+    assert answer.abstained
+    assert answer.hits == ()
+
+
+@pytest.mark.parametrize("preset", [naive, advanced])
+def test_presets_answer_from_the_right_document(preset, small_corpus, ragkit_home, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    store = TokenStore.open(small_corpus, FakeEmbedder(), progress=False)
+    rag = preset(small_corpus, store=store)
+    answer = run(rag, "Which bulbs fit?", k=2)
+    assert "Only E27 bulbs with at most 40 watts fit." in answer.text
+    assert answer.citations[0].chunk.doc_id == "lamp/guide"
+    assert isinstance(rag.llm, Extractive)
+
+
+def test_presets_fall_back_visibly_when_the_endpoint_fails(small_corpus, ragkit_home, monkeypatch):
+    store = TokenStore.open(small_corpus, FakeEmbedder(), progress=False)
+    with Endpoint("Bulbs of type E27 [1].", faults=["400"]) as endpoint:
+        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
+        rag = naive(small_corpus, store=store)
+        assert isinstance(rag.llm, WithFallback)
+        first, second = run(rag, "Which bulbs fit?"), run(rag, "Which bulbs fit?")
+    assert "E27 bulbs" in first.text
+    assert endpoint.url in first.reason
+    assert second.text == "Bulbs of type E27 [1]."
+    assert second.usage.output_tokens == 7
+
+
+def test_an_endpoint_without_a_fallback_is_named(small_corpus, ragkit_home):
+    store = TokenStore.open(small_corpus, FakeEmbedder(), progress=False)
+    llm = OpenAIChat(base_url="http://127.0.0.1:9/v1", max_retries=0)
+    with pytest.raises(EndpointError, match=r"127\.0\.0\.1:9"):
+        run(naive(small_corpus, store=store, llm=llm), "Which bulbs fit?")
