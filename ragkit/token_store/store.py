@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -46,7 +47,9 @@ class TokenStore:
         self._chars = np.array([e.chars for e in entries], dtype=np.int64)
         self._base = np.concatenate([[0], np.cumsum(self._chars + 1)])[: len(entries)].astype(np.int64)
         self._grids: dict[int, tuple[Vectors, NDArray[np.int64]]] = {}
-        self._read_query = lru_cache(maxsize=256)(self._encode_query_tokens)
+        self._remembered: dict[str, Vectors] = {}
+        # One question's stages share its vectors. More would make a second system look faster than the first.
+        self._read_query = lru_cache(maxsize=2)(self._encode_query_tokens)
 
     @classmethod
     def open(
@@ -191,8 +194,23 @@ class TokenStore:
     # ---- queries
 
     def encode_query(self, query: str) -> Vectors:
-        """The unit vector ``(d,)`` of a query. The last 256 queries are remembered."""
-        return self._read_query(query)[2]
+        """The unit vector ``(d,)`` of a query."""
+        return self._remembered[query] if query in self._remembered else self._read_query(query)[2]
+
+    def encode_queries(self, queries: Sequence[str]) -> Vectors:
+        """The unit vectors ``(len(queries), d)`` of many queries, in one batch."""
+        new = [query for query in dict.fromkeys(queries) if query not in self._remembered]
+        vectors = self._remembered | dict(zip(new, self.encoder.encode(new, "query"), strict=True))
+        return np.array([vectors[query] for query in queries], dtype=np.float32).reshape(-1, self.dimension)
+
+    def remembering(self, queries: Sequence[str]) -> TokenStore:
+        """This store with the vectors of ``queries`` at hand, for experiments that ask the same ones again and again.
+
+        Not for measuring latency: these queries then cost no run of the model.
+        """
+        other = copy(self)
+        other._remembered = dict(zip(queries, self.encode_queries(queries), strict=True))
+        return other
 
     def _encode_query_tokens(self, query: str) -> tuple[Ids, Vectors, Vectors]:
         """Token ids, token vectors and the unit vector of a query, from one run of the model."""
