@@ -1,0 +1,233 @@
+"""The computation behind the chunk-size lab, without a widget: a setting in, figures out.
+
+Documents are tokenized, analyzed and encoded once, and questions too. What is left to do for a new chunk
+size is to cut, to pool and to rank, which is fast enough to follow a slider.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.base import Chunk, Chunker, Corpus, Hit, InputError, Question, Retriever
+from ragkit.chunking import (
+    FixedChunker,
+    HeadingChunker,
+    RecursiveChunker,
+    SemanticChunker,
+    SentenceChunker,
+    chunk_corpus,
+)
+from ragkit.chunking.layout import layout_of
+from ragkit.evaluation import statistics
+from ragkit.evaluation.metrics import first_ranks, recall, reciprocal_rank, relevant_gold
+from ragkit.retrieval.analysis import AnalyzedCorpus
+from ragkit.retrieval.bm25 import BM25Retriever
+from ragkit.retrieval.dense import DenseRetriever
+from ragkit.retrieval.hybrid import Hybrid
+from ragkit.token_store import TokenStore
+from ragkit.tokens import minilm_tokenizer
+
+CHUNKERS = ("fixed", "sentence", "recursive", "heading", "semantic")
+SCORINGS = ("pooled", "maxp", "bm25", "hybrid")
+SIZES = (64, 128, 256, 512, 768, 1024)
+"""The sizes at which the curves are measured."""
+_CLASSES = {
+    "fixed": "FixedChunker",
+    "sentence": "SentenceChunker",
+    "recursive": "RecursiveChunker",
+    "heading": "HeadingChunker",
+    "semantic": "SemanticChunker",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One position of the lab's controls. ``budget`` cuts every ranked list at that many context tokens instead of
+    at ``k``.
+
+    >>> Setting("fixed", 512, 64, "maxp").label
+    'fixed 512/64 maxp'
+    """
+
+    chunker: str = "fixed"
+    size: int = 512
+    overlap: int = 64
+    scoring: str = "pooled"
+    k: int = 10
+    budget: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.chunker not in CHUNKERS or self.scoring not in SCORINGS:
+            raise InputError(
+                f"chunker {self.chunker!r}, scoring {self.scoring!r}: expected one of {CHUNKERS} and of {SCORINGS}"
+            )
+        if self.k < 1 or (self.budget is not None and self.budget < 1):
+            raise InputError(f"k = {self.k}, budget = {self.budget}: expected 1 or more")
+
+    @property
+    def label(self) -> str:
+        limit = "" if self.budget is None else f" in {self.budget} tokens"
+        return f"{self.chunker} {self.size}/{self.overlap} {self.scoring}{limit}"
+
+    def at(self, size: int) -> Setting:
+        """This setting with another size; the overlap shrinks to half of a size that it would not fit."""
+        return replace(self, size=size, overlap=min(self.overlap, size // 2))
+
+    def code(self) -> str:
+        """Three lines of Python that measure this setting, given ``corpus`` and the public names of ragkit."""
+        store = "store, " if self.chunker == "semantic" else ""
+        chunker = f"{_CLASSES[self.chunker]}({store}{self.size}, {self.overlap})"
+        chunks = f"[c for d in corpus.documents for c in {chunker}.chunk(d)]"
+        retriever = {
+            "pooled": "DenseRetriever(chunks, store=store)",
+            "maxp": 'DenseRetriever(chunks, store=store, scoring="maxp")',
+            "bm25": "BM25Retriever(chunks)",
+            "hybrid": 'Hybrid([BM25Retriever(chunks), DenseRetriever(chunks, store=store, scoring="maxp")])',
+        }[self.scoring]
+        budget = "" if self.budget is None else f", same_budget={self.budget}"
+        return (
+            f"store = TokenStore.open(corpus); chunks = {chunks}\n"
+            f"retriever = {retriever}\n"
+            f'compare({{"{self.label}": retriever}}, corpus.questions, k={self.k}{budget})'
+        )
+
+
+class Band(NamedTuple):
+    """A mean with its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one setting gives. ``scores (questions, 2)`` are recall and reciprocal rank; intervals are 95 %."""
+
+    setting: Setting
+    chunks: int
+    scores: NDArray[np.float64]
+    recall: Band
+    mrr: Band
+    tokens: float
+    hits: tuple[tuple[Hit, ...], ...]
+    milliseconds: float
+
+
+class Bench:
+    """A corpus, its questions and its store, ready to measure settings. Results are remembered.
+
+    Args:
+        questions: those with gold are used (default: the corpus's own).
+
+    Raises:
+        InputError: fewer than two questions have gold.
+    """
+
+    def __init__(self, corpus: Corpus, questions: Sequence[Question] | None = None, store: TokenStore | None = None):
+        self.corpus = corpus
+        given = corpus.questions if questions is None else questions
+        self.questions = tuple(replace(q, gold=gold) for q in given if (gold := relevant_gold(q.gold)))
+        if len(self.questions) < 2:
+            raise InputError(
+                f"{len(self.questions)} questions have gold: a measurement needs two, a verdict some dozens"
+            )
+        self.texts = [q.text for q in self.questions]
+        self.store = (store or TokenStore.open(corpus)).remembering(self.texts)
+        self.units = [q.gold[0].doc_id for q in self.questions]
+        self._known: dict[Setting, Measured] = {}
+
+    @cached_property
+    def _analyzed(self) -> AnalyzedCorpus:
+        return AnalyzedCorpus(self.corpus.documents)
+
+    def chunker(self, setting: Setting) -> Chunker:
+        """The chunker that ``setting.code()`` names."""
+        size, overlap = setting.size, setting.overlap
+        make: Mapping[str, Callable[[], Chunker]] = {
+            "fixed": lambda: FixedChunker(size, overlap),
+            "sentence": lambda: SentenceChunker(size, overlap),
+            "recursive": lambda: RecursiveChunker(size, overlap),
+            "heading": lambda: HeadingChunker(size, overlap),
+            "semantic": lambda: SemanticChunker(self.store, size, overlap),
+        }
+        return make[setting.chunker]()
+
+    def retriever(self, setting: Setting, chunks: Sequence[Chunk]) -> Retriever:
+        """The retriever that ``setting.code()`` names."""
+        if setting.scoring == "pooled":
+            return DenseRetriever(chunks, store=self.store)
+        if setting.scoring == "maxp":
+            return DenseRetriever(chunks, store=self.store, scoring="maxp")
+        bm25 = BM25Retriever(chunks, analyzed=self._analyzed)
+        if setting.scoring == "bm25":
+            return bm25
+        return Hybrid([bm25, DenseRetriever(chunks, store=self.store, scoring="maxp")])
+
+    def measure(self, setting: Setting) -> Measured:
+        """Cut, index, search every question and score, or the remembered result."""
+        if setting not in self._known:
+            started = time.perf_counter()
+            chunks = chunk_corpus(self.chunker(setting), self.corpus)
+            retriever = self.retriever(setting, chunks)
+            hits = self._within_budget(retriever, setting.budget, len(chunks)) if setting.budget else None
+            if hits is None:
+                hits = [tuple(found) for found in retriever.search_many(self.texts, setting.k)]
+            scores = np.array([_score(found, q) for found, q in zip(hits, self.questions, strict=True)])
+            tokens = float(np.mean([self._tokens(found).sum() for found in hits]))
+            milliseconds = (time.perf_counter() - started) * 1000
+            spread = statistics.estimate(scores, self.units, resamples=999)
+            recalls, mrr = (tuple(map(float, b)) for b in zip(spread.mean, spread.low, spread.high, strict=True))
+            self._known[setting] = Measured(
+                setting, len(chunks), scores, Band(*recalls), Band(*mrr), tokens, tuple(hits), milliseconds
+            )
+        return self._known[setting]
+
+    def differences(self, rows: Sequence[Measured]) -> list[tuple[float, float, float, float]]:
+        """Each row's paired difference in MRR to the first: ``(mean, low, high, p)``, p corrected by Holm."""
+        values = np.stack([row.scores[:, 1] - rows[0].scores[:, 1] for row in rows[1:]], axis=1)
+        found = statistics.estimate(values, self.units)
+        p = statistics.holm(found.p)
+        return [tuple(map(float, row)) for row in zip(found.mean, found.low, found.high, p, strict=True)]  # type: ignore[misc]
+
+    def _tokens(self, hits: Sequence[Hit]) -> NDArray[np.int64]:
+        rows = self.store.rows([hit.chunk for hit in hits])
+        return np.asarray(rows[:, 1] - rows[:, 0], dtype=np.int64)
+
+    def _within_budget(self, retriever: Retriever, budget: int, most: int) -> list[tuple[Hit, ...]]:
+        """Each list down to ``budget`` tokens, the chunk that crosses the line cut at it, as ``compare`` does."""
+        depth = 16
+        while True:
+            lists = retriever.search_many(self.texts, depth)
+            short = [found for found in lists if len(found) == depth and self._tokens(found).sum() < budget]
+            if not short or depth >= most:
+                return [self._cut(found, budget) for found in lists]
+            depth *= 2
+
+    def _cut(self, hits: Sequence[Hit], budget: int) -> tuple[Hit, ...]:
+        sizes = self._tokens(hits)
+        before = np.cumsum(sizes) - sizes
+        kept = [hit for hit, used in zip(hits, before, strict=True) if used < budget]
+        if kept and before[len(kept) - 1] + sizes[len(kept) - 1] > budget:
+            kept[-1] = self._beginning(kept[-1], budget - int(before[len(kept) - 1]))
+        return tuple(kept)
+
+    def _beginning(self, hit: Hit, tokens: int) -> Hit:
+        chunk = hit.chunk
+        layout = layout_of(self.corpus.document(chunk.doc_id), minilm_tokenizer())
+        first = int(layout.positions([chunk.start])[0])
+        end = min(chunk.end, int(layout.ends[min(first + tokens, len(layout))]))
+        return replace(hit, chunk=replace(chunk, end=end, text=chunk.text[: end - chunk.start]))
+
+
+def _score(hits: Sequence[Hit], question: Question) -> tuple[float, float]:
+    ranks = first_ranks([hit.chunk for hit in hits], question.gold)
+    depth = max(1, len(hits))
+    return recall(ranks, depth), reciprocal_rank(ranks, depth)

@@ -1,0 +1,255 @@
+"""Live views for notebooks: thin boxes around plain computation, one figure each, updated and never rebuilt.
+
+Every control can be set from code (``lab.size.value = 256``) and then does what a click does, so a test needs no
+browser and a lesson can set the scene.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import ipywidgets as w
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from ragkit.base import Corpus, InputError, Question, Retriever
+from ragkit.evaluation.compare import verdict
+from ragkit.evaluation.metrics import first_ranks, relevant_gold
+from ragkit.notebook.chunk_lab import CHUNKERS, SCORINGS, SIZES, Band, Bench, Measured, Setting
+from ragkit.notebook.display import BLUE, GREEN, VERMILLION, show_chunks, show_hits
+from ragkit.token_store import TokenStore
+
+_PANELS = ("MRR@k", "recall@k", "context tokens")
+_WIDE = w.Layout(width="100%")
+
+
+class ChunkLab(w.VBox):  # type: ignore[misc]
+    """Chunker, size, overlap, k and scoring under your hands; quality, cost and the cut text in front of you.
+
+    Args:
+        corpus: any corpus with labelled questions.
+        questions: sets by name to choose from (default: the corpus's own).
+        store: its token store (default: opened, and built first where there is none).
+        budget: context tokens of the "equal tokens" view.
+
+    Raises:
+        InputError: a set has fewer than two questions with gold.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        questions: Mapping[str, Sequence[Question]] | None = None,
+        store: TokenStore | None = None,
+        budget: int = 2000,
+    ) -> None:
+        store = store or TokenStore.open(corpus)
+        sets = questions or {corpus.name: corpus.questions}
+        self._benches = {name: Bench(corpus, asked, store) for name, asked in sets.items()}
+        self._budget, self._kept = budget, list[Setting]()
+        self.chunker = w.Dropdown(options=CHUNKERS, description="chunker")
+        self.size = w.IntSlider(512, 32, 1024, 32, description="size", continuous_update=False)
+        self.overlap = w.IntSlider(64, 0, 128, 8, description="overlap", continuous_update=False)
+        self.k = w.IntSlider(10, 1, 20, description="k", continuous_update=False)
+        self.scoring = w.ToggleButtons(options=SCORINGS, description="scoring", style={"button_width": "72px"})
+        self.view = w.ToggleButtons(options=["equal k", "equal tokens"], description="compare at")
+        self.questions = w.Dropdown(options=list(sets), description="questions")
+        self.keep = w.Button(description="Keep for comparison", icon="thumb-tack")
+        self.export = w.Button(description="Show as Python", icon="code")
+        self.table, self.code, self.document = w.HTML(), w.HTML(), w.HTML()
+        self.question = w.Dropdown(description="read", layout=_WIDE)
+        self.fig = _figure()
+        controls = w.HBox([w.VBox([self.chunker, self.questions]), w.VBox([self.size, self.overlap, self.k])])
+        choices = w.HBox([self.scoring, self.view], layout=w.Layout(flex_flow="row wrap"))
+        buttons = w.HBox([self.keep, self.export])
+        parts = [controls, choices, buttons, self.code, self.fig, self.table, self.question, self.document]
+        super().__init__(parts, layout=_WIDE)
+        for control in (self.chunker, self.size, self.overlap, self.k, self.scoring, self.view):
+            control.observe(lambda _: self._update(), "value")
+        self.questions.observe(lambda _: self._ask(), "value")
+        self.question.observe(lambda _: self._draw_document(), "value")
+        self.keep.on_click(lambda _: self._keep())
+        self.export.on_click(lambda _: self._export())
+        self._ask()
+
+    def __repr__(self) -> str:
+        corpus, asked = self._bench.corpus, self._bench.questions
+        return f"ChunkLab({corpus.name!r}: {len(corpus.documents)} documents, {len(asked)} questions)"
+
+    @property
+    def setting(self) -> Setting:
+        """Where the controls stand; an overlap that does not fit the size is halved down to it."""
+        budget = self._budget if self.view.value == "equal tokens" else None
+        asked = Setting(
+            self.chunker.value, self.size.value, self.overlap.value, self.scoring.value, self.k.value, budget
+        )
+        return asked.at(asked.size)
+
+    @property
+    def result(self) -> Measured:
+        """What the current setting gives."""
+        return self._bench.measure(self.setting)
+
+    @property
+    def _bench(self) -> Bench:
+        return self._benches[self.questions.value]
+
+    def _ask(self) -> None:
+        self.question.options = [(q.text, i) for i, q in enumerate(self._bench.questions)]
+        self._update()
+
+    def _update(self) -> None:
+        """The point under the controls first, so that it moves at once, then the curve around it."""
+        setting = self.setting
+        self.code.value = ""
+        self._draw([self._bench.measure(setting)], first=3)
+        self._draw([self._bench.measure(kept) for kept in self._kept], first=6)
+        self._fill_table()
+        self._draw_document()
+        self._draw([self._bench.measure(setting.at(size)) for size in SIZES], first=0)
+        self.fig._repr_mimebundle_()  # writes the figure's state back to its model: a reloaded page reads it there
+
+    def _draw(self, points: Sequence[Measured], first: int) -> None:
+        x = [p.setting.size for p in points]
+        columns = [
+            [p.mrr for p in points],
+            [p.recall for p in points],
+            [Band(p.tokens, p.tokens, p.tokens) for p in points],
+        ]
+        with self.fig.batch_update():
+            for trace, column in zip(self.fig.data[first : first + 3], columns, strict=True):
+                mean, low, high = np.array(column, dtype=float).reshape(-1, 3).T
+                trace.x, trace.y = x, mean
+                trace.text = [p.setting.label for p in points]
+                if first == 0:
+                    trace.error_y.array, trace.error_y.arrayminus = high - mean, mean - low
+
+    def _fill_table(self) -> None:
+        rows = [self._bench.measure(s) for s in dict.fromkeys([*self._kept, self.setting])]
+        self.table.value = _table(self._bench, rows, self.setting)
+
+    def _draw_document(self) -> None:
+        if self.question.value is None:
+            return
+        question, measured = self._bench.questions[self.question.value], self.result
+        document = self._bench.corpus.document(question.gold[0].doc_id)
+        chunks = self._bench.chunker(measured.setting).chunk(document)
+        rank = _rank_of_gold(measured.hits[self.question.value], question)
+        self.document.value = f"<p>{rank}</p>{show_chunks(document, chunks, question.gold).html}"
+
+    def _keep(self) -> None:
+        if self.setting not in self._kept:
+            self._kept.append(self.setting)
+        self._update()
+
+    def _export(self) -> None:
+        self.code.value = f"<pre>{escape(self.setting.code())}</pre>"
+
+
+class RetrievalInspector(w.VBox):  # type: ignore[misc]
+    """One question, two systems side by side: passages, scores, and where the gold stands.
+
+    Args:
+        systems: retrievers by name, two or more.
+        questions: labelled questions to choose from; your own can be typed.
+
+    Raises:
+        InputError: fewer than two systems, or no question.
+    """
+
+    def __init__(self, systems: Mapping[str, Retriever], questions: Sequence[Question], k: int = 5) -> None:
+        if len(systems) < 2 or not questions:
+            raise InputError(f"{len(systems)} systems, {len(questions)} questions: expected two systems and a question")
+        self._systems, self._questions = dict(systems), tuple(questions)
+        names = list(systems)
+        self.question = w.Dropdown(options=[(q.text, i) for i, q in enumerate(questions)], description="question")
+        self.own = w.Text(placeholder="or type your own and press Enter", description="yours", continuous_update=False)
+        self.k = w.IntSlider(k, 1, 20, description="k", continuous_update=False)
+        self.names = tuple(w.Dropdown(options=names, value=name, description="system") for name in names[:2])
+        self.hits = tuple(w.HTML(layout=w.Layout(width="50%", padding="0 8px")) for _ in range(2))
+        self.question.layout = self.own.layout = _WIDE
+        super().__init__([self.question, self.own, self.k, w.HBox(self.names), w.HBox(self.hits)], layout=_WIDE)
+        self.question.observe(lambda _: self._pick(), "value")
+        for control in (self.own, self.k, *self.names):
+            control.observe(lambda _: self._update(), "value")
+        self._update()
+
+    def __repr__(self) -> str:
+        return f"RetrievalInspector({', '.join(self._systems)}: {len(self._questions)} questions)"
+
+    def _pick(self) -> None:
+        if self.own.value:
+            self.own.value = ""  # which updates
+        else:
+            self._update()
+
+    def _update(self) -> None:
+        own = self.own.value.strip()
+        question = Question("yours", own) if own else self._questions[self.question.value]
+        for name, view in zip(self.names, self.hits, strict=True):
+            hits = self._systems[name.value].search(question.text, self.k.value)
+            found = _rank_of_gold(hits, question) if question.gold else ""
+            view.value = f"<p><b>{escape(name.value)}</b> {found}</p>{show_hits(hits, question).html}"
+
+
+def _figure() -> Any:
+    """Three panels over chunk size; for each the curve, the current setting and the kept ones."""
+    fig = go.FigureWidget(make_subplots(1, 3, subplot_titles=_PANELS, horizontal_spacing=0.07))
+    styles: list[tuple[str, dict[str, Any]]] = [
+        ("all sizes", {"mode": "lines+markers", "line": {"color": BLUE}, "error_y": {"type": "data", "array": []}}),
+        ("now", {"mode": "markers", "marker": {"color": VERMILLION, "size": 14, "symbol": "diamond"}}),
+        ("kept", {"mode": "markers", "marker": {"color": GREEN, "size": 11, "symbol": "square"}}),
+    ]
+    for name, style in styles:
+        for panel in (1, 2, 3):
+            shown = {"name": name, "legendgroup": name, "showlegend": panel == 1}
+            fig.add_trace(go.Scatter(x=[], y=[], hovertemplate="%{text}: %{y:.3f}", **shown, **style), 1, panel)
+    fig.update_xaxes(type="log", tickvals=SIZES, title="chunk size in tokens", gridcolor="rgba(128,128,128,0.25)")
+    fig.update_yaxes(rangemode="tozero", gridcolor="rgba(128,128,128,0.25)")
+    fig.update_layout(
+        height=330,
+        margin={"l": 40, "r": 10, "t": 40, "b": 40},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": "#7f7f7f"},
+        legend={"orientation": "h", "y": 1.25},
+    )
+    return fig
+
+
+def _table(bench: Bench, rows: Sequence[Measured], current: Setting) -> str:
+    """The kept settings and the current one; the first row is what the others are compared with."""
+    head = ("setting", "chunks", "MRR@k", "recall@k", "context tokens", "computed in", "MRR against the first row")
+    compared = [""] + [_words(*row) for row in bench.differences(rows)] if len(rows) > 1 else [""]
+    lines = []
+    for measured, against in zip(rows, compared, strict=True):
+        name = escape(measured.setting.label)
+        cells = (
+            f"<b>{name}</b>" if measured.setting == current else name,
+            f"{measured.chunks}",
+            _interval(measured.mrr),
+            _interval(measured.recall),
+            f"{measured.tokens:.0f}",
+            f"{measured.milliseconds:.0f} ms",
+            against,
+        )
+        lines.append("<tr>" + "".join(f"<td style='padding:2px 10px'>{cell}</td>" for cell in cells) + "</tr>")
+    header = "".join(f"<th style='padding:2px 10px;text-align:left'>{cell}</th>" for cell in head)
+    return f"<table><tr>{header}</tr>{''.join(lines)}</table>"
+
+
+def _interval(band: Band) -> str:
+    return f"{band.mean:.3f} [{band.low:.3f}, {band.high:.3f}]"
+
+
+def _words(mean: float, low: float, high: float, p: float) -> str:
+    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}] {verdict(mean, p)}"
+
+
+def _rank_of_gold(hits: Sequence[Any], question: Question) -> str:
+    ranks = first_ranks([hit.chunk for hit in hits], relevant_gold(question.gold))
+    found = sorted(int(rank) for rank in ranks if rank)
+    return f"gold at rank {found[0]} of {len(hits)}" if found else f"gold not among the {len(hits)} passages"
