@@ -91,6 +91,7 @@ def _download(project: str, filename: str, part: Path, endpoint: str | None) -> 
     """Download ``filename`` to ``part``: up to three attempts, with a progress bar."""
     import requests
     from pypi_simple import DigestMismatchError, NoDigestsError, NoSuchProjectError, PyPISimple, tqdm_progress_factory
+    from pypi_simple import UnsupportedContentTypeError as NotAnIndexError
     from tqdm.auto import tqdm  # noqa: F401 - a missing tqdm must not look like a network failure
 
     url = endpoint or os.environ.get("PIP_INDEX_URL")
@@ -105,7 +106,7 @@ def _download(project: str, filename: str, part: Path, endpoint: str | None) -> 
             raise IntegrityError(f"{filename}: damaged on the way ({error}); nothing was kept, try again") from error
         except NoSuchProjectError as error:
             raise FetchError(f"the package index has no project {project!r}; check the manifest") from error
-        except requests.RequestException as error:
+        except (requests.RequestException, NotAnIndexError) as error:
             if attempt == _ATTEMPTS:
                 raise FetchError(
                     f"{filename}: the package index did not deliver it in {_ATTEMPTS} attempts ({error}). "
@@ -172,6 +173,8 @@ def _tar(path: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
                 file = tar.extractfile(member) if member.isreg() and wanted(member.name) else None
                 if file is not None:
                     yield member.name, file.read()
+        while bounded.read(1 << 16):  # to the checksum at the end: it tells a truncated archive
+            pass
 
 
 def _zip(path: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:

@@ -30,7 +30,7 @@ class _Blocks(HTMLParser):
     def handle_starttag(self, tag: str, attrs: object) -> None:
         if tag == "body":  # the end tag of <head> may be left out
             self._silent.clear()
-        self._in_title = tag == "title" and self._silent == ["head"]
+        self._in_title = tag == "title" and self._silent in ([], ["head"])
         if tag in _SILENT:
             self._silent.append(tag)
         elif tag == "br" and self._pre:

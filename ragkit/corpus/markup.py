@@ -42,7 +42,7 @@ _MYST: dict[str, Any] = {
 def parse(source: str, markup: str, path: str = "", read: Reader | None = None) -> nodes.document:
     """The docutils tree of ``source``; ``markup`` is ``"rst"``, ``"md"`` or ``"txt"`` (no markup at all).
 
-    Text that a parser cannot digest becomes a tree with that text as it is: nothing is lost, nothing raised.
+    Text that makes its parser fail becomes a tree with that text as it is.
     ``read`` resolves includes; without it they are dropped.
     """
     from docutils import nodes, utils

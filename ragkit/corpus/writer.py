@@ -53,7 +53,9 @@ class _Writer:
         self.starts.append(((), 0, 0))
         self.children(tree, ())
         text = "\n\n".join(self.blocks_out)
-        return Page(text, self.title, covering(self.starts, len(text)), tuple(self.questions))
+        return Page(
+            text, self.title, covering(self.starts, len(text)), tuple(sorted(self.questions, key=lambda q: q.start))
+        )
 
     @property
     def next(self) -> int:
