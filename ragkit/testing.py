@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import Kind, Vectors
+from ragkit.base import ContractError, InputError, Kind, Retriever, Vectors
 from ragkit.embedding import Ids, WindowVectors, encode_texts
 
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -76,3 +76,43 @@ class FakeEmbedder:
             for j, token in enumerate(windows[i].tolist()):
                 tokens[j] = self._direction(token) + self.context * self._direction(100_000 + j)
             yield i, WindowVectors(tokens, tokens.mean(axis=0) if len(tokens) else self._direction(99_999))
+
+
+def check_retriever(retriever: Retriever, queries: Sequence[str], k: int = 5) -> None:
+    """Refuse a retriever that breaks its contract on any of ``queries``.
+
+    At most ``k`` hits, best first, finite scores, no chunk twice; the same twice; ``search_many`` gives the chunks of
+    ``search`` (scores may differ in the last digits, where batches are computed together); blank
+    queries and ``k`` < 1 are refused.
+
+    >>> from ragkit.retrieval.bm25 import BM25Retriever
+    >>> check_retriever(BM25Retriever([]), ["anything"])
+
+    Raises:
+        ContractError: says which rule was broken, and by which query.
+    """
+    searched = [retriever.search(query, k) for query in queries]
+    for query, hits in zip(queries, searched, strict=True):
+        scores, ids = [hit.score for hit in hits], [hit.chunk.id for hit in hits]
+        _agree(len(hits) <= k, query, f"{len(hits)} hits: expected at most {k}")
+        _agree(bool(np.isfinite(scores).all()), query, f"scores {scores}: expected finite numbers")
+        _agree(scores == sorted(scores, reverse=True), query, f"scores {scores}: expected the best first")
+        _agree(len(set(ids)) == len(ids), query, f"chunks {ids}: expected each at most once")
+        _agree(retriever.search(query, k) == hits, query, "searched twice, found two different results")
+    for query, hits, many in zip(queries, searched, retriever.search_many(queries, k), strict=True):
+        same = [h.chunk.id for h in hits] == [h.chunk.id for h in many]
+        near = same and np.allclose([h.score for h in hits], [h.score for h in many], rtol=1e-4, atol=1e-5)
+        _agree(near, query, "search_many finds something else than search")
+    _agree(retriever.search_many([], k) == [], "", "search_many([]) is not empty")
+    for query, number in (("", k), (" \n\t", k), ("words", 0), ("words", -1)):
+        for search in (lambda q, n: retriever.search(q, n), lambda q, n: retriever.search_many([q], n)):
+            try:
+                search(query, number)
+            except InputError:
+                continue
+            raise ContractError(f"{retriever!r}: query {query!r} with k = {number} is not refused by InputError")
+
+
+def _agree(holds: bool, query: str, what: str) -> None:
+    if not holds:
+        raise ContractError(f"query {query[:60]!r}: {what}")
