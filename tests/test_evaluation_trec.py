@@ -14,18 +14,7 @@ from hypothesis import strategies as st
 from ragkit.base import Chunk, Hit, InputError, Question, Retriever, Span
 from ragkit.evaluation import trec
 from ragkit.evaluation.compare import compare
-
-
-class WordCounter:
-    """Counts words: no model is needed to compare."""
-
-    identity = "words"
-
-    def offsets(self, text: str) -> np.ndarray:
-        return np.array([(i, i + 1) for i in range(len(text))], dtype=np.int64)
-
-    def count(self, text: str) -> int:
-        return len(text)
+from ragkit.testing import FakeTokenizer
 
 
 class Listed(Retriever):
@@ -48,7 +37,7 @@ def test_saved_files_give_the_table_in_trec_eval(tmp_path: Path) -> None:
         gold = tuple(Span(f"my doc {rng.randrange(2)}", s, s + 40, rng.randint(0, 2)) for s in starts)
         questions.append(Question(f"q{i}", f"q{i}", (*gold, Span("my doc 0", 380, 400))))
         hits[f"q{i}"] = [Hit(c, 1.0 - n // 3) for n, c in enumerate(rng.sample(chunks, rng.choice((0, 3, 10))))]
-    result = compare({"a/1": Listed(hits)}, questions, tokenizer=WordCounter())
+    result = compare({"a/1": Listed(hits)}, questions, tokenizer=FakeTokenizer())
     folder = result.save_trec(tmp_path / "trec")
     qrels = trec.read_qrels(folder / "qrels.txt")
     run = {q: dict(pairs) for q, pairs in trec.read_run(folder / "a_1.run").items()}

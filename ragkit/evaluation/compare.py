@@ -83,7 +83,7 @@ def compare(
     runs = _run_all(systems, asked, k, progress)
     budget = _budget(same_budget, runs, counter)
     if budget is not None:
-        runs = {name: _fit(run, systems[name], asked, k, budget, counter) for name, run in runs.items()}
+        runs = {name: _fit(name, run, systems[name], asked, k, budget, counter) for name, run in runs.items()}
     per_question = _per_question(runs, asked, k, budget, counter)
     units = clusters(asked, unit)
     table, detectable = _table(per_question, units, list(runs), first, metric, seed)
@@ -224,7 +224,9 @@ def _budget(same_budget: bool | int, runs: Mapping[str, _Run], counter: _TokenCo
     return max(1, round(min((mean for mean in means if mean > 0), default=1)))
 
 
-def _fit(run: _Run, system: Retriever, asked: Sequence[Question], k: int, budget: int, counter: _TokenCounter) -> _Run:
+def _fit(
+    name: str, run: _Run, system: Retriever, asked: Sequence[Question], k: int, budget: int, counter: _TokenCounter
+) -> _Run:
     """The run cut at ``budget`` tokens; a list that does not fill it is searched deeper (untimed) until it does."""
     failed = {failure.question_id for failure in run.failures}
     lists = []
@@ -232,10 +234,10 @@ def _fit(run: _Run, system: Retriever, asked: Sequence[Question], k: int, budget
         depth = k
         while question.id not in failed and len(hits) == depth and counter.total(hits) < budget:
             depth *= 2
-            found, failure = _search("", system, question, depth)
+            found, failure = _search(name, system, question, depth)
             if failure:
                 break
-            hits = _checked_hits("same_budget", question, found, depth)
+            hits = _checked_hits(name, question, found, depth)
         lists.append(counter.cut(hits, budget))
     return replace(run, lists=tuple(lists))
 

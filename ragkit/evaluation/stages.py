@@ -1,8 +1,9 @@
 """Where was the gold lost? Walk down a retriever's stages until one of them still had it.
 
-A composite retriever is recognised by what it holds: ``retriever`` and ``fetch`` (a first stage that hands
-``fetch`` hits to a reranker), or ``inputs`` (retrievers whose results are fused). A leaf that shows its
-``chunks`` can also tell whether any chunk holds the gold at all.
+A composite retriever is recognised by what it holds: ``retriever``, ``reranker`` and ``fetch`` (a first stage
+that hands ``fetch`` hits to the reranker), ``inputs`` (retrievers whose results are fused), or ``retriever``
+alone (a filter or another wrapper). A leaf that shows its ``chunks`` can also tell whether any of them holds
+the gold at all.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ NO_CHUNK = "no chunk holds it"
 NOT_RETRIEVED = "not retrieved"
 FUSION = "demoted by fusion"
 RERANK = "cut by rerank"
+DROPPED = "dropped after retrieval"
 FAILED = "error"
-STAGES = (FOUND, IN_PART, RERANK, FUSION, NOT_RETRIEVED, NO_CHUNK, FAILED)
+STAGES = (FOUND, IN_PART, RERANK, DROPPED, FUSION, NOT_RETRIEVED, NO_CHUNK, FAILED)
 
 
 def leaves(retriever: object) -> Iterator[object]:
@@ -64,10 +66,12 @@ def where_lost(retriever: Retriever, lookup: ChunkLookup, question: Question, to
 
 def _lost_in(retriever: Retriever, query: str, gold: Sequence[Span], k: int) -> str:
     """The stage below ``retriever`` that last had the gold; ``retriever`` itself does not return it."""
-    inner, fetch = getattr(retriever, "retriever", None), getattr(retriever, "fetch", None)
+    inner: Retriever | None = getattr(retriever, "retriever", None)
     if inner is not None:
-        depth = max(int(fetch), k) if fetch is not None else k
-        return RERANK if _returns(inner, query, gold, depth) else _lost_in(inner, query, gold, depth)
+        depth = max(int(getattr(retriever, "fetch", k)), k)
+        if not _returns(inner, query, gold, depth):
+            return _lost_in(inner, query, gold, depth)
+        return RERANK if hasattr(retriever, "reranker") else DROPPED
     inputs: Sequence[Retriever] = getattr(retriever, "inputs", ())
     if any(_returns(part, query, gold, k) for part in inputs):
         return FUSION

@@ -1,0 +1,382 @@
+"""The one table: what stands in it, who is refused, and that a failing system does not stop the others."""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ragkit.base import Chunk, ContractError, Hit, InputError, Question, Reranker, Retriever, Span
+from ragkit.evaluation import metrics, stages, statistics
+from ragkit.evaluation.compare import Comparison, compare
+from ragkit.reranking import Reranked
+from ragkit.retrieval.hybrid import Hybrid
+from ragkit.testing import FakeTokenizer
+
+WORDS = ("ab " * 20).strip()  # 20 tokens
+CHUNKS = [Chunk(f"d{d:02d}", s, s + len(WORDS), WORDS) for d in range(30) for s in range(0, 600, len(WORDS) + 1)]
+QUESTIONS = tuple(
+    Question(f"q{i:03d}", f"question {i}", (CHUNKS[(i * 7) % len(CHUNKS)].span,), ("faq",)) for i in range(120)
+)
+GOLD = {q.text: q.gold[0] for q in QUESTIONS}
+
+
+class Lucky(Retriever):
+    """Returns the gold chunk with a given chance, at a random rank, among random chunks."""
+
+    def __init__(self, chance: float, seed: int = 0, chunks: list[Chunk] = CHUNKS, pause: float = 0.0) -> None:
+        self.chance, self.seed, self.chunks, self.pause = chance, seed, chunks, pause
+
+    def _search(self, query: str, k: int) -> list[Hit]:
+        time.sleep(self.pause)
+        rng = random.Random(f"{query} {self.seed}")
+        found, depth = rng.random() < self.chance, rng.randrange(8)
+        others = [c for c in self.chunks if c.span != GOLD[query]]
+        ranked = rng.sample(others, min(len(others), 200))
+        if found:
+            ranked.insert(depth, next(c for c in self.chunks if c.span == GOLD[query]))
+        return [Hit(chunk, -float(rank)) for rank, chunk in enumerate(ranked[:k])]
+
+
+class Always(Retriever):
+    """Returns what a function makes of the question."""
+
+    def __init__(self, make: Callable[[str, int], list[Hit]]) -> None:
+        self.make = make
+
+    def _search(self, query: str, k: int) -> list[Hit]:
+        return self.make(query, k)
+
+
+def run(systems: dict[str, Retriever], questions: tuple[Question, ...] = QUESTIONS, **settings: object) -> Comparison:
+    return compare(systems, questions, tokenizer=FakeTokenizer(), progress=False, **settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def result() -> Comparison:
+    return run({"poor": Lucky(0.3), "good": Lucky(0.7, 1), "like <poor>": Lucky(0.3, 2)}, baseline="poor")
+
+
+def test_the_columns_people_write_from_memory(result: Comparison) -> None:
+    assert list(result.table.index) == ["poor", "good", "like <poor>"]
+    assert " ".join(result.table) == (
+        "hit@1 hit@5 hit@10 recall@10 precision@10 mrr@10 ndcg@10 map@10 gold_chars@10 token_precision@10 iou@10 "
+        "tokens ms_p50 ms_p95 errors diff diff_low diff_high p verdict"
+    )
+    assert not result.table.isna().any().any()
+    assert result.table["tokens"].tolist() == [200.0] * 3
+
+
+def test_the_table_is_the_mean_of_the_questions_and_each_question_is_scored_by_the_metrics(result: Comparison) -> None:
+    row = result.per_question.loc[("good", "q005")]
+    hits = Lucky(0.7, 1).search("question 5", 10)
+    for name, value in metrics.score([hit.chunk for hit in hits], QUESTIONS[5].gold).items():
+        assert row[name] == value
+        assert result.table.loc["good", name] == pytest.approx(result.per_question.loc["good"][name].mean())
+
+
+def test_difference_interval_p_and_verdict_are_those_of_the_statistics(result: Comparison) -> None:
+    scores = result.scores()
+    assert list(scores) == ["poor", "good", "like <poor>"]
+    differences = scores[["good", "like <poor>"]].to_numpy() - scores[["poor"]].to_numpy()
+    found = statistics.estimate(differences, [q.gold[0].doc_id for q in QUESTIONS])
+    rows = result.table.loc[["good", "like <poor>"]]
+    np.testing.assert_allclose(rows["diff"], found.mean)
+    np.testing.assert_allclose(rows[["diff_low", "diff_high"]], np.stack([found.low, found.high], axis=1))
+    np.testing.assert_allclose(rows["p"].astype(float), statistics.holm(found.p))
+    assert result.table["verdict"].tolist() == ["baseline", "better", "no detectable difference"]
+    assert result.table.loc["poor", ["diff", "diff_low", "diff_high", "p"]].tolist() == [0, 0, 0, 1]
+    assert (
+        result.minimum_detectable
+        == statistics.minimum_detectable(differences, [q.gold[0].doc_id for q in QUESTIONS], comparisons=2).max()
+    )
+    assert f"{result.minimum_detectable:.3f}" in repr(result)
+
+
+def test_the_worse_system_is_called_worse_and_the_first_is_the_baseline_by_default() -> None:
+    found = run({"good": Lucky(0.7, 1), "poor": Lucky(0.3)})
+    assert found.baseline == "good"
+    assert found.table["verdict"].tolist() == ["baseline", "worse"]
+    alone = run({"only": Lucky(0.5)})
+    assert alone.table["verdict"].tolist() == ["baseline"]
+    assert "Verdicts" not in repr(alone)
+
+
+def test_another_metric_and_another_k() -> None:
+    found = run({"a": Lucky(0.3), "b": Lucky(0.7, 1)}, k=3, metric="hit@3")
+    assert "hit@5" not in found.table
+    assert found.table.loc["b", "diff"] == pytest.approx(found.table["hit@3"]["b"] - found.table["hit@3"]["a"])
+    with pytest.raises(InputError, match=re.escape("metric 'mrr@10': expected one of hit@1, hit@3, recall@3")):
+        run({"a": Lucky(0.3)}, k=3, metric="mrr@10")
+
+
+def test_the_same_input_gives_the_same_table_but_for_the_milliseconds(result: Comparison) -> None:
+    again = run({"poor": Lucky(0.3), "good": Lucky(0.7, 1), "like <poor>": Lucky(0.3, 2)}, baseline="poor")
+    untimed = [c for c in result.table if not c.startswith("ms")]
+    assert again.table[untimed].equals(result.table[untimed])
+
+
+def test_latency_is_that_of_single_queries_after_a_warm_up() -> None:
+    class SlowStart(Lucky):
+        started = False
+
+        def _search(self, query: str, k: int) -> list[Hit]:
+            if not self.started:
+                self.started = True
+                time.sleep(0.5)
+            return super()._search(query, k)
+
+    found = run({"slow start": SlowStart(0.5, pause=0.004), "quick": Lucky(0.5)}, QUESTIONS[:20])
+    assert 4 <= found.table.loc["slow start", "ms_p50"] <= found.table.loc["slow start", "ms_p95"]
+    assert found.per_question["ms"].max() < 400
+    assert found.table.loc["quick", "ms_p50"] < 4
+
+
+def test_questions_without_gold_are_left_out_and_counted() -> None:
+    extra = (Question("u1", "question 1"), Question("u2", "question 2", (Span("d00", 0, 10, 0),)))
+    found = run({"a": Lucky(0.5)}, QUESTIONS + extra)
+    assert found.table.equals(found.table.assign(**run({"a": Lucky(0.5)}).table.drop(columns=["ms_p50", "ms_p95"])))
+    assert [q.id for q in found.left_out] == ["u1", "u2"]
+    assert "2 questions without gold left out" in repr(found)
+
+
+def test_a_system_that_raises_is_reported_with_the_question_and_the_others_go_on() -> None:
+    class Fragile(Lucky):
+        def _search(self, query: str, k: int) -> list[Hit]:
+            if query in ("question 0", "question 7"):
+                raise RuntimeError("no <route> to index")
+            return super()._search(query, k)
+
+    found = run({"whole": Lucky(0.7), "fragile": Fragile(0.7)})
+    assert [(e.system, e.question_id, e.question) for e in found.errors] == [
+        ("fragile", "q000", "question 0"),
+        ("fragile", "q007", "question 7"),
+    ]
+    assert found.table["errors"].tolist() == [0, 2]
+    whole, fragile = found.scores()["whole"], found.scores()["fragile"]
+    assert fragile[["q000", "q007"]].tolist() == [0, 0]
+    assert (whole.drop(["q000", "q007"]) == fragile.drop(["q000", "q007"])).all()
+    assert "RuntimeError: no &lt;route&gt; to index" in found._repr_html_()
+    assert found.where_lost().loc[["q000", "q007"], "fragile"].tolist() == [stages.FAILED] * 2
+
+
+def test_a_system_that_always_raises_or_finds_nothing_scores_zero_without_nan() -> None:
+    def broken(query: str, k: int) -> list[Hit]:
+        raise OSError("gone")
+
+    found = run({"a": Lucky(0.9), "broken": Always(broken), "empty": Always(lambda query, k: [])})
+    assert not found.table.isna().any().any()
+    for name in ("broken", "empty"):
+        assert (found.table.loc[name, list(metrics.metric_names(10))] == 0).all()
+        assert found.table.loc[name, "verdict"] == "worse"
+    found.plot()
+    assert run({"a": Lucky(0.9), "empty": Always(lambda query, k: [])}, same_budget=True).budget == 200
+
+
+CHUNK = CHUNKS[0]
+
+
+@pytest.mark.parametrize(
+    ("hits", "message"),
+    [
+        ([Hit(CHUNK, float("nan"))], "has the score nan, expected a finite"),
+        ([Hit(CHUNK, float("inf"))], "has the score inf"),
+        ([Hit(CHUNK, 2.0), Hit(replace(CHUNK), 1.0)], "twice, expected each chunk once"),
+        ([Hit(c, 1.0) for c in CHUNKS[:11]], "11 hits, expected at most k = 10"),
+    ],
+)
+def test_a_broken_contract_is_refused_with_system_and_question(hits: list[Hit], message: str) -> None:
+    with pytest.raises(ContractError, match=message) as caught:
+        run({"ok": Lucky(0.5), "bad": Always(lambda query, k: hits)})
+    assert "system 'bad', question 'q000'" in str(caught.value)
+
+
+def test_unusable_input_is_refused() -> None:
+    ok = Lucky(0.5)
+    for systems, questions, settings, message in (
+        ({}, QUESTIONS, {}, "no system"),
+        ({"a": ok}, QUESTIONS, {"baseline": "b"}, "baseline 'b': expected one of 'a'"),
+        ({"a": ok}, QUESTIONS[:1], {}, "1 of 1 questions have gold"),
+        ({"a": ok}, [Question("u", "u"), QUESTIONS[0]], {}, "1 of 2 questions have gold"),
+        ({"a": ok}, QUESTIONS[:3] + QUESTIONS[:1], {}, "question id 'q000' is there twice"),
+        ({"a": ok}, QUESTIONS, {"k": 0}, "k is 0"),
+        ({"a": ok}, QUESTIONS, {"same_budget": -5}, "same_budget is -5"),
+        ({"a": ok}, QUESTIONS, {"unit": "project"}, "unit 'project'"),
+        ({"a": Reranked(ok, no_reranker).retriever, "b": 3}, QUESTIONS, {}, "system 'b' is a int without search"),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            run(systems, questions, **settings)  # type: ignore[arg-type]
+
+
+def test_same_budget_gives_every_system_equal_tokens() -> None:
+    halves = [
+        Chunk(c.doc_id, start, start + 29, c.text[:29]) for c in CHUNKS for start in (c.start, c.start + 30)
+    ]  # 10 tokens each
+
+    class Halves(Lucky):
+        def _search(self, query: str, k: int) -> list[Hit]:
+            gold = GOLD[query]
+            own = [c for c in halves if c.span.overlap(gold)]
+            others = [c for c in halves if c not in own]
+            return [Hit(c, -float(i)) for i, c in enumerate((others[:15] + own + others[15:])[:k])]
+
+    systems: dict[str, Retriever] = {"whole": Lucky(0.8), "halves": Halves(0)}
+    smallest = run(systems, same_budget=True)
+    assert smallest.budget == 100
+    assert smallest.table["tokens"].tolist() == [100.0, 100.0]
+    given = run(systems, same_budget=170)
+    assert given.table["tokens"].tolist() == [170.0, 170.0]
+    # 17 halves fit: rank 16 and 17 count although k is 10; the ninth whole chunk is cut after 10 of 20 tokens.
+    assert given.table.loc["halves", "recall@10"] == 1.0
+    assert {len(hits) for hits in given.rankings["halves"]} == {17}
+    last = given.rankings["whole"][0][-1].chunk
+    assert (last.text, last.end - last.start) == (WORDS[:29], 29)
+    assert "the first 170 tokens" in repr(given)
+
+
+def test_a_budget_beyond_all_results_takes_all_there_is() -> None:
+    few = Always(lambda query, k: [Hit(c, 1.0) for c in CHUNKS[:14]][:k])
+    found = run({"few": few, "many": Lucky(0.5)}, same_budget=500)
+    assert found.table["tokens"].tolist() == [280.0, 500.0]
+
+
+def test_questions_as_units_are_a_choice_that_the_caption_states(result: Comparison) -> None:
+    by_question = run({"poor": Lucky(0.3), "good": Lucky(0.7, 1)}, unit="question")
+    assert "speak of more questions on these documents" in repr(by_question)
+    assert "120 questions in 30 documents;" in repr(result)
+    two = run({"a": Lucky(0.5)}, tuple(q for q in QUESTIONS if q.gold[0].doc_id in ("d00", "d07")))
+    assert "speak of more questions on these documents" in repr(two)
+    five = run({"a": Lucky(0.5)}, tuple(q for q in QUESTIONS if q.gold[0].doc_id < "d05"))
+    assert "in 5 documents (few: questions on more documents would detect smaller differences)" in repr(five)
+
+
+def test_html_is_escaped_and_carries_table_and_caption(result: Comparison) -> None:
+    page = result._repr_html_()
+    assert "like &lt;poor&gt;" in page
+    assert "<poor>" not in page
+    assert "no detectable difference" in page
+    assert "corrected for 2 comparisons" in page
+    assert repr(result).startswith("  ")
+    assert "mrr@10" in repr(result)
+
+
+def test_the_plot_shows_every_system_twice_with_its_interval(result: Comparison) -> None:
+    figure = result.plot()
+    assert [trace.name for trace in figure.data] == ["poor", "good", "like &lt;poor&gt;"] * 2
+    assert [trace.x[0] for trace in figure.data[3:]] == result.table["tokens"].tolist()
+    assert [trace.x[0] for trace in figure.data[:3]] == result.table["ms_p50"].tolist()
+    assert [trace.y[0] for trace in figure.data[:3]] == pytest.approx(result.table["mrr@10"].tolist())
+    assert all(trace.error_y.array[0] > 0 and trace.error_y.arrayminus[0] > 0 for trace in figure.data)
+    assert len({trace.marker.color for trace in figure.data}) == 3
+    assert len({trace.marker.symbol for trace in figure.data}) == 3
+    assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
+    assert result.plot("recall@10").layout.yaxis.title.text == "recall@10, 95 % interval"
+    with pytest.raises(InputError, match="metric 'f1'"):
+        result.plot("f1")
+
+
+def test_probability_best_names_the_winner(result: Comparison) -> None:
+    chance = result.probability_best()
+    assert chance.idxmax() == "good"
+    assert chance.sum() == pytest.approx(1)
+
+
+class NoReranker:
+    """Keeps the order."""
+
+    def rerank(self, query: str, hits: list[Hit], k: int) -> list[Hit]:
+        return list(hits)[:k]
+
+
+class Backwards:
+    """The worst first."""
+
+    def rerank(self, query: str, hits: list[Hit], k: int) -> list[Hit]:
+        return [Hit(hit.chunk, float(i)) for i, hit in enumerate(reversed(hits))][:k]
+
+
+no_reranker: Reranker = NoReranker()  # type: ignore[assignment]
+backwards: Reranker = Backwards()  # type: ignore[assignment]
+
+
+class AtRank(Retriever):
+    """The gold chunk at one rank, other chunks around it; rank 0: never."""
+
+    def __init__(self, rank: int, seed: int = 0, chunks: list[Chunk] = CHUNKS) -> None:
+        self.rank, self.seed, self.chunks = rank, seed, chunks
+
+    def _search(self, query: str, k: int) -> list[Hit]:
+        rng = random.Random(f"{query} {self.seed}")
+        ranked = rng.sample([c for c in self.chunks if c.span != GOLD[query]], 60)
+        if self.rank:
+            ranked.insert(self.rank - 1, next(c for c in CHUNKS if c.span == GOLD[query]))
+        return [Hit(chunk, 1 / (i + 1)) for i, chunk in enumerate(ranked[:k])]
+
+
+def test_where_lost_names_the_stage() -> None:
+    questions = QUESTIONS[:4]
+    without = [c for c in CHUNKS if c.span not in {q.gold[0] for q in questions}]
+    voters = [AtRank(0, seed) for seed in (1, 2)]
+    twins = [AtRank(0, 3), AtRank(0, 3)]  # two that agree outvote the one that has it at rank 9
+    systems: dict[str, Retriever] = {
+        "found": AtRank(3),
+        "missed": AtRank(0),
+        "too low": AtRank(20),
+        "no chunk": AtRank(0, chunks=without),
+        "demoted": Hybrid([AtRank(9), *twins]),
+        "neither": Hybrid(voters),
+        "cut": Reranked(AtRank(2), backwards, fetch=30),
+        "below fetch": Reranked(AtRank(40), no_reranker, fetch=30),
+        "deep": Reranked(Hybrid([AtRank(9), AtRank(0, 3)]), backwards, fetch=50),
+        "no chunk, deep": Reranked(Hybrid([AtRank(0, chunks=without), AtRank(0, 1, without)]), no_reranker),
+    }
+    lost = run(systems, questions).where_lost()
+    assert list(lost.index) == [q.id for q in questions]
+    assert {name: set(lost[name]) for name in lost} == {
+        "found": {stages.FOUND},
+        "missed": {stages.NOT_RETRIEVED},
+        "too low": {stages.NOT_RETRIEVED},
+        "no chunk": {stages.NO_CHUNK},
+        "demoted": {stages.FUSION},
+        "neither": {stages.NOT_RETRIEVED},
+        "cut": {stages.RERANK},
+        "below fetch": {stages.NOT_RETRIEVED},
+        "deep": {stages.RERANK},
+        "no chunk, deep": {stages.NO_CHUNK},
+    }
+
+
+def test_where_lost_of_several_gold_spans_and_of_wrappers() -> None:
+    class Wrapper(Retriever):
+        def __init__(self, retriever: Retriever) -> None:
+            self.retriever = retriever
+
+        def _search(self, query: str, k: int) -> list[Hit]:
+            return self.retriever.search(query, k)[5:]
+
+    two = tuple(replace(q, gold=(*q.gold, Span("elsewhere", 0, 50))) for q in QUESTIONS[:3])
+    lost = run({"half": AtRank(6), "dropped": Wrapper(AtRank(2))}, two).where_lost()
+    assert set(lost["half"]) == {stages.IN_PART}
+    assert set(lost["dropped"]) == {stages.DROPPED}
+
+
+def test_scoring_five_systems_on_1000_questions_adds_little_to_their_own_time() -> None:
+    many = tuple(replace(q, id=f"{q.id}-{i}") for i in range(9) for q in QUESTIONS)
+    started = time.perf_counter()
+    found = run({f"s{i}": Lucky(0.5, i) for i in range(5)}, many)
+    own = found.per_question["ms"].sum() / 1000
+    assert time.perf_counter() - started - own < 10
+
+
+def test_importing_compare_loads_neither_pandas_nor_plotly() -> None:
+    heavy = ("pandas", "plotly", "scipy")
+    code = f"import sys, ragkit.evaluation.compare; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
