@@ -18,7 +18,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # A module imports only what stands before it. The last four may import everything; nothing imports them.
 ORDER = (
-    *("base", "storage", "tokens", "endpoint", "corpus", "chunking", "embedding", "token_store", "retrieval"),
+    *("base", "storage", "tokens", "endpoint", "corpus", "chunking", "bert", "embedding", "token_store", "retrieval"),
     *("reranking", "rewriting", "passages", "extractive", "generation", "pipeline", "evaluation", "production"),
 )
 TOP = ("testing", "notebook", "doctor", "cli")

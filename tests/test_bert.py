@@ -1,0 +1,70 @@
+"""BERT in NumPy gives what torch gives, without torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ragkit.bert import Bert, gelu
+from ragkit.tokens import minilm_folder, minilm_tokenizer
+
+TEXTS = ["How do I discard all waiting tasks?", "x", "é 😀 " * 40, " ".join(["worker"] * 240), ""]
+
+
+@pytest.fixture(scope="module")
+def bert():
+    return Bert(minilm_folder())
+
+
+def test_hidden_states_are_those_of_torch(bert):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    reference = transformers.AutoModel.from_pretrained(minilm_folder(), local_files_only=True).eval()
+    for text in TEXTS:
+        ids = [101, *minilm_tokenizer().encode(text).ids, 102]
+        with torch.inference_mode():
+            expected = reference(input_ids=torch.tensor([ids])).last_hidden_state[0].numpy()
+        found = bert.hidden(ids)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=5e-5)
+
+
+def test_gelu_is_the_exact_one():
+    x = np.linspace(-6, 6, 241, dtype=np.float32)
+    exact = [v * (1 + math.erf(v / math.sqrt(2))) / 2 for v in x.tolist()]
+    np.testing.assert_allclose(gelu(x), exact, atol=2e-6)
+
+
+def test_queries_and_passages_agree(minilm):
+    queries, passages = minilm.encode(TEXTS, "query"), minilm.encode(TEXTS, "passage")
+    assert (queries * passages).sum(axis=1).min() > 0.999
+
+
+def test_a_query_is_encoded_without_torch():
+    code = (
+        "import sys; from ragkit.embedding import load_embedder; load_embedder().encode(['How?'], 'query');"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "fits"),
+    [
+        ({}, True),
+        ({"model_type": "roberta"}, False),
+        ({"hidden_act": "relu"}, False),
+        ({"position_embedding_type": "relative_key"}, False),
+    ],
+)
+def test_only_what_it_can_run_fits(changed, fits, tmp_path):
+    config = json.loads((minilm_folder() / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **changed}))
+    assert not Bert.fits(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    assert Bert.fits(tmp_path) is fits
