@@ -11,7 +11,7 @@ from ragkit.base import Section
 
 @dataclass(frozen=True)
 class FAQ:
-    """A question heading that was taken out, and the characters of its answer."""
+    """A question heading that was taken out, and the characters of its answer (``start == end``: it has none)."""
 
     question: str
     start: int

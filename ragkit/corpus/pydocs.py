@@ -178,6 +178,7 @@ def read_pages(project: Project, files: Mapping[str, bytes]) -> Loaded:
         if not page.text.strip():
             notes["pages without words"] += 1
             continue
+        notes["pages with nothing but a heading"] += page.text == page.title
         inner = PurePosixPath(path).relative_to(project.docs)
         doc_id = f"{project.name}/{inner.with_suffix('')}"
         if doc_id in documents:
@@ -186,10 +187,13 @@ def read_pages(project: Project, files: Mapping[str, bytes]) -> Loaded:
         metadata = {"project": project.name, "version": project.version, "title": title, "source": f"{root}/{path}"}
         documents[doc_id] = Document(doc_id, page.text, title, page.sections, {**metadata, "licence": project.licence})
         for i, q in enumerate(page.questions, 1):
+            if q.start == q.end:
+                notes["FAQ questions without an answer left out"] += 1
+                continue
             gold = Span(doc_id, q.start, q.end)
             answer = page.text[q.start : q.end]
             questions.append(Question(f"{doc_id}#{i}", q.question, (gold,), ("faq", project.name), answer))
-    return list(documents.values()), questions, dict(notes)
+    return list(documents.values()), questions, {what: count for what, count in notes.items() if count}
 
 
 def _texts(project: Project, root: str, files: Mapping[str, bytes]) -> tuple[dict[str, str], Counter[str]]:

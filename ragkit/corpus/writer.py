@@ -82,8 +82,8 @@ class _Writer:
             start = self.next
             self.starts.append((path, start, start))
             self.children(node, path)
-            if asked and self.length > start:
-                self.questions.append(FAQ(heading, start, self.length))
+            if asked:
+                self.questions.append(FAQ(heading, start, max(start, self.length)))
             return
         path = (*path, heading)
         self.title = self.title or heading
