@@ -42,9 +42,10 @@ env:
 	echo "== installing into $(VENV): torch first, so that nothing else chooses a larger build of it"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
 	echo "== installing the other $$(grep -c == requirements.lock) packages of requirements.lock (some minutes)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	$(BIN)/python -m pip check
+	# Another system or Python may need a package more than the lock holds: pip finds it, within the lock's versions.
+	$(BIN)/python -m pip check || $(BIN)/python -m pip install --quiet -c requirements.lock -e ".[all]"
 	echo "$$wanted" > $(STAMP)
 
 data: env
@@ -53,9 +54,9 @@ data: env
 
 lab: setup ## JupyterLab on 127.0.0.1, open on notebooks/00_start_here.ipynb (5 s; LAB_ARGS=--no-browser without a browser)
 	@root=""; if [ "$$(id -u)" = 0 ]; then root=--allow-root; fi
-	exec $(BIN)/python -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.port=$(PORT) \
-	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.news_url=None \
-	  $$root $(LAB_ARGS) notebooks/00_start_here.ipynb
+	exec $(BIN)/python -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.port=$(PORT) $$root \
+	  --ServerApp.root_dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
+	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.news_url=None $(LAB_ARGS)
 
 test: setup lint unit notebooks browser ## Every check below, after the set-up (first time under 15 minutes, then under 4)
 

@@ -132,12 +132,12 @@ class Lab:
         return path
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def visitor_environment(folder: Path) -> dict[str, str]:
     """A visitor's environment: none of what the tests set, and Jupyter's own folders in ``folder``."""
     kept = {name: value for name, value in os.environ.items() if name not in {*SET, "PLOTLY_RENDERER"}}
     names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
@@ -150,10 +150,22 @@ def _environment(folder: Path) -> dict[str, str]:
     return kept | own | {"JUPYTER_TOKEN": TOKEN}
 
 
+def wait_for(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float = 90) -> None:
+    """Return when ``url`` answers; fail with the end of ``log`` when the server ends or time runs out."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return urlopen(url, timeout=5).close()
+        except OSError:
+            assert server.poll() is None, log.read_text()[-2000:]
+            assert time.monotonic() < end, f"no answer in {seconds} s: {log.read_text()[-2000:]}"
+            time.sleep(0.1)
+
+
 @contextmanager
 def _server(folder: Path, root: Path) -> Iterator[str]:
     """A JupyterLab that serves ``root``; its log is ``folder/lab.log``."""
-    port = _free_port()
+    port = free_port()
     command = [
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.root_dir={root}"),
         *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
@@ -161,18 +173,10 @@ def _server(folder: Path, root: Path) -> Iterator[str]:
     ]
     log = folder / "lab.log"
     with log.open("wb") as output:
-        server = subprocess.Popen(command, env=_environment(folder), stdout=output, stderr=output, cwd=root)
+        server = subprocess.Popen(command, env=visitor_environment(folder), stdout=output, stderr=output, cwd=root)
     try:
         url = f"http://127.0.0.1:{port}"
-        for _ in range(600):
-            assert server.poll() is None, log.read_text()[-2000:]
-            try:
-                urlopen(f"{url}/api/status?token={TOKEN}", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        else:
-            pytest.fail(f"JupyterLab did not answer in 60 s: {log.read_text()[-2000:]}")
+        wait_for(f"{url}/api/status?token={TOKEN}", server, log)
         yield url
     finally:
         server.terminate()
