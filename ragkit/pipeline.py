@@ -34,7 +34,8 @@ from ragkit.base import (
     best_first,
     check_query,
 )
-from ragkit.chunking import FixedChunker, chunk_corpus
+from ragkit.chunking import FixedChunker
+from ragkit.chunking.kept import kept_chunks
 from ragkit.generation import PROMPT_VERSION, Extractive, OpenAIChat, WithFallback, build_context, endpoint_configured
 from ragkit.reranking import LateInteraction
 from ragkit.retrieval.bm25 import BM25Retriever
@@ -250,7 +251,7 @@ def naive(
 ) -> RAGPipeline:
     """The textbook pipeline: fixed chunks, one mean vector each, nearest neighbours, no reranker."""
     store = store or TokenStore.open(corpus)
-    chunks = chunk_corpus(FixedChunker(size, overlap), corpus)
+    chunks = kept_chunks(FixedChunker(size, overlap), corpus)
     dense = DenseRetriever(chunks, store=store)
     identity = f"naive:{corpus.fingerprint}:{store.identity}:{size}:{overlap}"
     llm = llm or answering(store)
@@ -271,7 +272,7 @@ def advanced(
 ) -> RAGPipeline:
     """Words and vectors, fused, then reranked: contextual BM25 and MaxP dense retrieval, RRF, late interaction."""
     store = store or TokenStore.open(corpus)
-    chunks = chunk_corpus(FixedChunker(size, overlap), corpus)
+    chunks = kept_chunks(FixedChunker(size, overlap), corpus)
     bm25 = BM25Retriever(chunks, contextual=True)
     dense = DenseRetriever(chunks, store=store, scoring="maxp")
     hybrid = Hybrid([bm25, dense], fusion="rrf")
