@@ -121,6 +121,7 @@ def read_manifest(folder: Path, expected: Mapping[str, Any] | None = None, verif
     try:
         content = json.loads((folder / MANIFEST).read_bytes())
         settings, files = dict(content["settings"]), dict(content["files"])
+        promised = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(
             f"{folder}: no readable {MANIFEST} ({error}); delete the folder and build it again"
@@ -130,13 +131,13 @@ def read_manifest(folder: Path, expected: Mapping[str, Any] | None = None, verif
             raise StoreMismatchError(
                 f"{folder}: made with {key} = {settings.get(key)!r}, expected {value!r}; build it again"
             )
-    for name, entry in files.items():
+    for name, (size, sha256) in promised.items():
         file = folder / name
-        if not file.is_file() or file.stat().st_size != entry["bytes"]:
+        if not file.is_file() or file.stat().st_size != size:
             raise IntegrityError(
-                f"{file}: missing or cut short, expected {entry['bytes']} bytes; delete {folder} and build it again"
+                f"{file}: missing or cut short, expected {size} bytes; delete {folder} and build it again"
             )
-        if verify and sha256_file(file) != entry["sha256"]:
+        if verify and sha256_file(file) != sha256:
             raise IntegrityError(f"{file}: its sha256 is not the recorded one; delete {folder} and build it again")
     return settings
 

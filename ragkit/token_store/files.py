@@ -81,11 +81,16 @@ def _map(path: Path, dtype: type, width: int) -> NDArray[Any]:
 
 
 def read_entries(folder: Path) -> dict[str, Entry]:
-    """The documents of a store; a last line that a kill cut short is left out."""
-    if not (folder / LINES).is_file():
-        return {}
-    lines = (folder / LINES).read_bytes().split(b"\n")[:-1]
-    return {entry.sha256: entry for entry in (Entry(**json.loads(line)) for line in lines)}
+    """The documents of a store, up to the first line that a kill or a disk spoiled."""
+    entries: dict[str, Entry] = {}
+    if (folder / LINES).is_file():
+        for line in (folder / LINES).read_bytes().split(b"\n")[:-1]:
+            try:
+                entry = Entry(**json.loads(line))
+            except (ValueError, TypeError):
+                break
+            entries[entry.sha256] = entry
+    return entries
 
 
 class Writer:

@@ -1,0 +1,181 @@
+"""Embedding: equal to sentence-transformers where that reads everything, and honest where it would cut."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ragkit.base import Embedder, InputError, IntegrityError, ModelNotFoundError
+from ragkit.embedding import (
+    SentenceTransformerEmbedder,
+    TokenEncoder,
+    TransformerEmbedder,
+    load_embedder,
+    models_on_disk,
+    split_evenly,
+    unit,
+)
+from ragkit.testing import FakeEmbedder
+from ragkit.tokens import minilm_folder
+
+TEXTS = [
+    "How do I stop a worker?",
+    "",
+    "CELERY_TASK_ACKS_LATE",
+    "naïve café 中文 😀",
+    "  \n",
+    "The quick brown fox. " * 40,
+]
+
+
+@pytest.fixture(scope="module")
+def model() -> TransformerEmbedder:
+    loaded = load_embedder()
+    assert isinstance(loaded, TransformerEmbedder)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def reference():
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(minilm_folder()), device="cpu", local_files_only=True)
+
+
+def test_short_texts_equal_sentence_transformers(model, reference):
+    expected = reference.encode(TEXTS, normalize_embeddings=True)
+    assert ((model.encode(TEXTS) * expected).sum(axis=1) > 0.999).all()
+
+
+def test_a_long_text_is_the_mean_of_its_windows_and_its_end_counts(model, reference):
+    words = " ".join(f"word{i}" for i in range(400))
+    ids, offsets = model.tokenize(words)
+    parts = np.array_split(offsets, -(-len(ids) // 254))
+    windows = reference.encode([words[p[0, 0] : p[-1, 1]] for p in parts])
+    # sentence-transformers normalises each window, ours are averaged as they are: the same up to their lengths
+    assert unit(windows.mean(axis=0)) @ model.encode([words])[0] > 0.99
+    tail = "The kettle boils water with a red lever. " * 12
+    cut = reference.encode([words, words + tail])
+    assert np.allclose(cut[0], cut[1], atol=1e-3), "sentence-transformers reads the end now: lesson 03 must change"
+    ours = model.encode([words, words + tail]) @ model.encode([tail])[0]
+    assert ours[1] > ours[0] + 0.05
+
+
+def test_vectors_do_not_depend_on_what_else_is_in_the_batch(model):
+    alone = np.concatenate([model.encode([text]) for text in TEXTS])
+    assert ((model.encode(TEXTS) * alone).sum(axis=1) > 0.9995).all()
+
+
+def test_shapes_and_roles(model):
+    assert model.encode([]).shape == (0, 384)
+    assert model.dimension == 384
+    assert model.max_tokens == 254
+    assert isinstance(model, TokenEncoder)
+    assert isinstance(model, Embedder)
+    assert model is load_embedder("sentence-transformers/all-MiniLM-L6-v2") or model.identity.startswith("all-MiniLM")
+    assert load_embedder() is load_embedder()
+    assert model.tokenizer.count("How do I stop a worker?") == 7
+
+
+def test_a_window_longer_than_the_model_reads_is_refused(model):
+    with pytest.raises(InputError, match="255 tokens"):
+        list(model.encode_windows([np.full(255, 2000, dtype=np.int32)]))
+
+
+def test_prefixes_change_vectors_and_identity(model):
+    e5 = load_embedder(str(minilm_folder()), prefixes={"query": "query: ", "passage": "passage: "})
+    assert e5.identity != model.identity
+    assert isinstance(e5, TransformerEmbedder)
+    assert e5.max_tokens == 252
+    expected = model.encode(["query: red wine", "passage: red wine"])
+    assert (e5.encode(["red wine"], "query") @ expected.T)[0] == pytest.approx([1, expected[0] @ expected[1]], abs=2e-3)
+    (_, vectors), *_ = e5.encode_windows([e5.tokenize("red wine")[0]], "passage")
+    assert vectors.tokens.shape == (2, 384)
+
+
+def copy_of_the_model(folder: Path) -> Path:
+    shutil.copytree(minilm_folder(), folder)
+    return folder
+
+
+def test_a_local_folder_gives_the_same_vectors(model, tmp_path):
+    other = load_embedder(str(copy_of_the_model(tmp_path / "mine")))
+    assert isinstance(other, TransformerEmbedder)
+    assert np.allclose(other.encode(TEXTS), model.encode(TEXTS), atol=1e-6)
+    assert other.identity != model.identity
+
+
+def test_a_model_with_another_pooling_goes_through_its_library(tmp_path, reference):
+    folder = copy_of_the_model(tmp_path / "first-token")
+    (folder / "1_Pooling" / "config.json").write_text(
+        '{"word_embedding_dimension": 384, "pooling_mode_cls_token": true}'
+    )
+    other = load_embedder(str(folder))
+    assert isinstance(other, SentenceTransformerEmbedder)
+    assert not isinstance(other, TokenEncoder)
+    short = other.encode(TEXTS[:4])
+    assert np.linalg.norm(short, axis=1) == pytest.approx([1] * 4, abs=1e-5)
+    assert abs((short * reference.encode(TEXTS[:4], normalize_embeddings=True)).sum(axis=1)).max() < 0.99
+    words = " ".join(f"word{i}" for i in range(400))
+    _, middle, _ = (offsets := other.tokenizer.offsets(words))[[0, len(offsets) // 2, -1], 0]
+    halves = other.encode([words[: middle - 1], words[middle:]])
+    assert other.encode([words])[0] @ unit(halves.mean(axis=0)) > 0.95
+
+
+def test_an_unknown_model_names_those_on_disk():
+    with pytest.raises(ModelNotFoundError, match=r"all-MiniLM-L6-v2.*hf download nobody/nothing"):
+        load_embedder("nobody/nothing")
+    with pytest.raises(ModelNotFoundError, match="no model"):
+        load_embedder("not a name at all / ???")
+    assert "all-MiniLM-L6-v2" in models_on_disk()
+
+
+def test_weights_without_a_safe_format_are_refused(tmp_path):
+    folder = copy_of_the_model(tmp_path / "unsafe")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(IntegrityError, match="safetensors"):
+        load_embedder(str(folder))
+
+
+def test_changed_weights_of_the_packaged_model_are_refused(tmp_path, monkeypatch):
+    import ragkit.embedding as embedding
+
+    folder = copy_of_the_model(tmp_path / "flipped")
+    weights = folder / "model.safetensors"
+    with weights.open("r+b") as file:
+        file.seek(50_000_000)
+        byte = file.read(1)[0]
+        file.seek(50_000_000)
+        file.write(bytes([byte ^ 1]))
+    monkeypatch.setattr(embedding, "minilm_folder", lambda: folder)
+    embedding._load.cache_clear()
+    try:
+        with pytest.raises(IntegrityError, match="not the published file"):
+            load_embedder()
+    finally:
+        embedding._load.cache_clear()
+
+
+@given(st.integers(0, 200), st.integers(1, 50))
+def test_split_evenly_keeps_every_token_in_few_equal_pieces(n, limit):
+    pieces = split_evenly(np.arange(n, dtype=np.int32), limit)
+    assert np.concatenate(pieces).tolist() == list(range(n))
+    lengths = [len(p) for p in pieces]
+    assert max(lengths) <= limit
+    assert max(lengths) - min(lengths) <= 1
+    assert len(pieces) == max(1, -(-n // limit))
+
+
+@given(st.lists(st.text(), max_size=5))
+def test_the_fake_embedder_is_an_embedder(texts):
+    fake = FakeEmbedder(dimension=8)
+    assert isinstance(fake, TokenEncoder)
+    vectors = fake.encode(texts)
+    assert vectors.shape == (len(texts), 8)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(len(texts)), abs=1e-5)
+    assert np.array_equal(vectors, FakeEmbedder(dimension=8).encode(texts))
