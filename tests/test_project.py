@@ -254,3 +254,14 @@ def test_nothing_big_and_nothing_fetched_is_tracked():
 
 def test_requirement_names_are_parsed():
     assert Requirement("langchain-community==0.4.1") in declared()["judge"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(name):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / name).read_text())
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_readme_lists_every_notebook_and_only_those():
+    listed = re.findall(r"\(notebooks/(\w+\.ipynb)\)", (ROOT / "README.md").read_text())
+    assert listed == sorted(p.name for p in (ROOT / "notebooks").glob("*.ipynb"))
