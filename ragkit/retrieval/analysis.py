@@ -70,8 +70,7 @@ class Analyzer:
     def _stops(self) -> frozenset[str]:
         if not self.stop_words:
             return frozenset()
-        from bm25s import stopwords
-
+        stopwords = require("bm25s.stopwords", "search")
         name = "EN" if self.language == "english" else self.language.upper()
         words = getattr(stopwords, f"STOPWORDS_{name}", None)
         if words is None:
@@ -82,7 +81,7 @@ class Analyzer:
     def _stem(self) -> Callable[[str], str]:
         if not self.stem:
             return str
-        stemmers = require("Stemmer", "all")
+        stemmers = require("Stemmer", "search")
         try:
             stem: Callable[[str], str] = stemmers.Stemmer(self.language).stemWord
         except KeyError:
@@ -129,6 +128,17 @@ class AnalyzedCorpus:
         """The numbers of the terms of any text; new terms get new numbers."""
         memo = self._memo
         return np.fromiter(chain.from_iterable([memo[s] for s in _COMPOUND.findall(text)]), dtype=np.int32)
+
+    def known(self, text: str) -> list[int]:
+        """The numbers of those terms of a query that the vocabulary has; nothing is added to it."""
+        numbers: list[int] = []
+        for surface in _COMPOUND.findall(text):
+            seen = self._memo.get(surface)
+            if seen is None:
+                terms = self.analyzer.terms_of(surface)
+                seen = [self.vocabulary[term] for term in terms if term in self.vocabulary]
+            numbers += seen
+        return numbers
 
     def _read(self, text: str) -> tuple[NDArray[np.int32], ...]:
         matches = list(_COMPOUND.finditer(text))

@@ -12,7 +12,7 @@ Variants as compared by Kamphuis et al. 2020, "Which BM25 do you mean?" (ECIR).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import Chunk, Hit, InputError, Retriever
+from ragkit.base import Chunk, Hit, InputError, Retriever, require
 from ragkit.retrieval.analysis import AnalyzedCorpus, Analyzer
 
 Floats = NDArray[np.float64]
@@ -129,8 +129,6 @@ class BM25Retriever(Retriever):
 
     def _index(self) -> Any:
         """A ``bm25s.BM25`` that holds our weights as its matrix (a row a chunk, a column a term)."""
-        from bm25s import BM25
-
         ids = [self._terms.ids(chunk) for chunk in self.chunks]
         if self.contextual:
             context = {c: self._terms.text_ids(c) for c in {chunk.context for chunk in self.chunks}}
@@ -148,7 +146,7 @@ class BM25Retriever(Retriever):
             n,
         )
         weights = VARIANTS[self.variant](postings, self.k1, self.b, self.delta) if len(term) else np.empty(0)
-        engine = BM25(method="lucene", dtype="float64", backend="numpy")
+        engine = require("bm25s", "search").BM25(method="lucene", dtype="float64", backend="numpy")
         engine.nonoccurrence_array = None
         starts = np.concatenate(([0], np.cumsum(df)))
         engine.scores = {"data": weights, "indices": row.astype(np.int32), "indptr": starts, "num_docs": n}
@@ -164,13 +162,12 @@ class BM25Retriever(Retriever):
 
     def scores(self, query: str) -> Floats:
         """The score of every chunk ``(n,)`` for ``query``, in the order of ``self.chunks``."""
-        return self.scores_of(self._terms.analyzer.terms(query))
+        return self._add_up(self._terms.known(query))
 
-    def scores_of(self, terms: Sequence[str]) -> Floats:
-        """The score of every chunk ``(n,)`` for terms that are already analyzed; unknown terms add nothing."""
+    def _add_up(self, terms: Iterable[int]) -> Floats:
         size = len(self._engine.scores["indptr"]) - 1  # a lent vocabulary may have grown since
-        known = [i for i in map(self._terms.vocabulary.get, terms) if i is not None and i < size]
-        return np.asarray(self._engine.get_scores_from_ids(known)) if known else np.zeros(len(self.chunks))
+        own = [i for i in terms if i < size]
+        return np.asarray(self._engine.get_scores_from_ids(own)) if own else np.zeros(len(self.chunks))
 
     def _search(self, query: str, k: int) -> list[Hit]:
         scores = self.scores(query)
@@ -186,7 +183,8 @@ class BM25Retriever(Retriever):
         if chunk not in self.chunks:
             raise InputError(f"chunk {chunk.id!r} is not in this index")
         row, counts = self.chunks.index(chunk), Counter(self._terms.analyzer.terms(query))
-        parts = {term: n * float(self.scores_of([term])[row]) for term, n in counts.items()}
+        number = self._terms.vocabulary
+        parts = {t: n * float(self._add_up([number[t]])[row]) for t, n in counts.items() if t in number}
         return {term: score for term, score in parts.items() if score > 0}
 
 
