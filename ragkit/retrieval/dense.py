@@ -8,16 +8,16 @@ Vectors come from a token store (no run of the model) or from encoding each chun
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import Chunk, Embedder, Hit, InputError, Retriever, Vectors
+from ragkit.base import Chunk, Embedder, Hit, InputError, Retriever, Vectors, require
 from ragkit.embedding import load_embedder
+from ragkit.retrieval.faiss_index import choose, make_index, search, stored_vectors
 from ragkit.retrieval.records import read_chunks, write_chunks
 from ragkit.storage import atomic_folder, read_manifest, write_manifest
 from ragkit.token_store import TokenStore
@@ -31,7 +31,9 @@ class DenseRetriever(Retriever):
     """The chunks whose vectors are nearest to the query's.
 
     ``store`` gives the chunks' vectors; without it ``embedder`` (default: ``load_embedder()``) encodes them,
-    long ones in windows that are averaged. ``scoring="maxp"`` needs a store. ``index`` names the FAISS index.
+    long ones in windows that are averaged. ``scoring="maxp"`` needs a store. ``index`` names the FAISS index
+    of pooled vectors (see ``ragkit.retrieval.faiss_index``). ``add`` and ``delete`` are all that changes a
+    retriever; only one thread may do so, and none may search meanwhile.
 
     >>> from ragkit.testing import FakeEmbedder
     >>> chunks = [Chunk("a", 0, 8, "red wine"), Chunk("b", 0, 8, "blue sky")]
@@ -39,7 +41,7 @@ class DenseRetriever(Retriever):
     'a'
 
     Raises:
-        InputError: an unknown ``scoring`` or ``index``, or ``maxp`` without a store.
+        InputError: an unknown ``scoring`` or ``index``, or ``maxp`` without a store or with another index than flat.
         StoreMismatchError: a chunk is not from the store's corpus.
     """
 
@@ -53,23 +55,33 @@ class DenseRetriever(Retriever):
     ) -> None:
         if scoring not in ("pooled", "maxp"):
             raise InputError(f"scoring = {scoring!r}: expected 'pooled' or 'maxp'")
-        if index != "flat":
-            raise InputError(f"index = {index!r}: expected 'flat'")
         if scoring == "maxp" and store is None:
             raise InputError("scoring='maxp' needs the vectors of windows: give store=TokenStore.open(corpus)")
-        self.chunks = tuple(chunks)
-        self.scoring, self.index = scoring, index
+        if scoring == "maxp" and index not in ("flat", "auto"):
+            raise InputError(f"scoring='maxp' compares with every window: index = {index!r}, expected 'flat'")
         self.store = store
         self.embedder: Embedder = store.encoder if store else embedder or load_embedder()
-        self._ranges: NDArray[np.int64] | None = None
+        self.chunks = tuple(chunks)
+        self.scoring = scoring
+        self.index = "flat" if scoring == "maxp" else choose(index, len(self.chunks))
+        self._alive = np.ones(len(self.chunks), dtype=bool)
+        self._faiss: Any = None
+        self._windows: tuple[Vectors, NDArray[np.int64]] | None = None
         if store and scoring == "maxp":
-            self._vectors, self._ranges = store.windows(self.chunks)
+            self._windows = store.windows(self.chunks)
         else:
-            vectors = store.pool(self.chunks) if store else self.embedder.encode([c.text for c in self.chunks])
-            self._faiss = _flat(vectors.reshape(-1, self.embedder.dimension))
+            self._faiss = make_index(self.index, self._encode(self.chunks))
 
     def __repr__(self) -> str:
-        return f"DenseRetriever({len(self.chunks)} chunks, {self.embedder.name}, {self.scoring}, {self.index})"
+        return f"DenseRetriever({len(self)} chunks, {self.embedder.name}, {self.scoring}, {self.index})"
+
+    def __len__(self) -> int:
+        """The number of chunks that a search can return."""
+        return int(self._alive.sum())
+
+    def _encode(self, chunks: Sequence[Chunk]) -> Vectors:
+        vectors = self.store.pool(chunks) if self.store else self.embedder.encode([c.text for c in chunks])
+        return vectors.reshape(-1, self.embedder.dimension)
 
     def _search(self, query: str, k: int) -> list[Hit]:
         vector = self.store.encode_query(query)[None] if self.store else self.embedder.encode([query], "query")
@@ -78,75 +90,127 @@ class DenseRetriever(Retriever):
     def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         found: list[list[Hit]] = []
         for at in range(0, len(queries), _QUERIES):
-            part = queries[at : at + _QUERIES]
-            found += self._nearest(
-                self.store.encode_queries(part) if self.store else self.embedder.encode(part, "query"), k
-            )
+            found += self._nearest(self.embedder.encode(queries[at : at + _QUERIES], "query"), k)
         return found
 
     def _nearest(self, vectors: Vectors, k: int) -> list[list[Hit]]:
-        k = min(k, len(self.chunks))
+        k = min(k, len(self))
         if k == 0:
             return [[] for _ in vectors]
-        if self._ranges is not None:
-            scores, places = _best(range_max(vectors @ self._vectors.T, self._ranges), k)
+        if self._windows is not None:
+            windows, ranges = self._windows
+            scores = np.where(self._alive, range_max(vectors @ windows.T, ranges), -np.inf)
+            scores, places = _best(scores, k)
         else:
-            import faiss
-
-            faiss.omp_set_num_threads(1 if len(vectors) == 1 else os.cpu_count() or 1)  # threads cost one query more
-            scores, places = self._faiss.search(vectors, k)
+            scores, places = search(self._faiss, vectors, k, self._alive)
         name = f"dense:{self.scoring}"
         return [
             [Hit(self.chunks[i], float(s), name) for s, i in zip(*row, strict=True) if i >= 0]
             for row in zip(scores, places, strict=True)
         ]
 
-    def save(self, folder: Path) -> None:
-        """Write index and chunks to ``folder`` in one step, with the sha256 of every file."""
-        settings = {"kind": "dense", "scoring": self.scoring, "index": self.index, "embedder": self.embedder.identity}
-        with atomic_folder(Path(folder)) as fresh:
-            write_chunks(fresh / "chunks.jsonl", self.chunks)
-            if self._ranges is not None:
-                np.save(fresh / "vectors.npy", self._vectors)
-                np.save(fresh / "ranges.npy", self._ranges)
-            else:
-                import faiss
+    # ---- filters and changes
 
-                faiss.write_index(self._faiss, str(fresh / "index.faiss"))
+    def where(self, metadata: Mapping[str, object]) -> Self:
+        """A retriever over the chunks whose metadata has all these values; a collection means any of its members.
+
+        It shares the index and costs nothing. It does not see what is added or deleted later.
+
+        >>> from ragkit.testing import FakeEmbedder
+        >>> chunks = [Chunk(name, 0, 3, "tea", metadata={"project": name}) for name in ("a", "b")]
+        >>> both = DenseRetriever(chunks, embedder=FakeEmbedder())
+        >>> [hit.chunk.doc_id for hit in both.where({"project": "b"}).search("tea")]
+        ['b']
+        """
+        wanted = {key: _accepted(value) for key, value in metadata.items()}
+        fits = [all(c.metadata.get(key) in values for key, values in wanted.items()) for c in self.chunks]
+        view = self._copy()
+        view._alive = self._alive & np.array(fits, dtype=np.bool_)
+        return view
+
+    def add(self, chunks: Sequence[Chunk]) -> None:
+        """Add ``chunks``; one whose id is here already takes the place of the old one."""
+        new = list({chunk.id: chunk for chunk in chunks}.values())
+        if self.store and self.scoring == "maxp":
+            windows = self.store.windows((*self.chunks, *new))
+        else:
+            vectors = self._encode(new)
+        self.delete([chunk.id for chunk in new])
+        self.chunks = (*self.chunks, *new)
+        self._alive = np.concatenate([self._alive, np.ones(len(new), dtype=bool)])
+        if self.scoring == "maxp":
+            self._windows = windows
+        else:
+            self._faiss.add(vectors)
+
+    def delete(self, chunk_ids: Collection[str]) -> int:
+        """Leave out the chunks with these ids from now on, and say how many there were."""
+        before = len(self)
+        gone = set(chunk_ids)
+        self._alive = self._alive & np.array([chunk.id not in gone for chunk in self.chunks], dtype=bool)
+        return before - len(self)
+
+    def _copy(self) -> Self:
+        copy = type(self).__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        return copy
+
+    def _compact(self) -> Self:
+        """The same retriever without the traces of deleted chunks."""
+        kept = np.flatnonzero(self._alive)
+        compact = self._copy()
+        compact.chunks = tuple(self.chunks[i] for i in kept)
+        compact._alive = np.ones(len(kept), dtype=bool)
+        if self._windows is not None:
+            compact._windows = (self._windows[0], self._windows[1][kept])
+        else:
+            compact.index = choose("auto" if self.index == "ivfpq" else self.index, len(kept))
+            compact._faiss = make_index(compact.index, stored_vectors(self._faiss, kept))
+        return compact
+
+    # ---- on disk
+
+    def save(self, folder: Path) -> None:
+        """Write index and chunks to ``folder`` in one step, with their sha256, and nothing that was deleted."""
+        here = self if self._alive.all() else self._compact()
+        settings = {"kind": "dense", "scoring": here.scoring, "index": here.index, "embedder": here.embedder.identity}
+        with atomic_folder(Path(folder)) as fresh:
+            write_chunks(fresh / "chunks.jsonl", here.chunks)
+            if here._windows is not None:
+                np.save(fresh / "vectors.npy", here._windows[0])
+                np.save(fresh / "ranges.npy", here._windows[1])
+            else:
+                require("faiss", "search").write_index(here._faiss, str(fresh / "index.faiss"))
             write_manifest(fresh, settings)
 
     @classmethod
-    def load(cls, folder: Path, store: TokenStore | None = None, embedder: Embedder | None = None) -> DenseRetriever:
-        """The retriever that was saved in ``folder``. ``store`` or ``embedder`` only encode the queries.
+    def load(cls, folder: Path, store: TokenStore | None = None, embedder: Embedder | None = None) -> Self:
+        """The retriever that was saved in ``folder``. ``store`` or ``embedder`` encode queries and what is added.
 
         Raises:
             IntegrityError: a file is missing, cut or changed.
             StoreMismatchError: it was made with another model.
         """
         folder = Path(folder)
-        encoder: Embedder = store.encoder if store else embedder or load_embedder()
-        settings = read_manifest(folder, {"kind": "dense", "embedder": encoder.identity})
         self = cls.__new__(cls)
+        self.store = store
+        self.embedder = store.encoder if store else embedder or load_embedder()
+        settings = read_manifest(folder, {"kind": "dense", "embedder": self.embedder.identity})
         self.chunks = tuple(read_chunks(folder / "chunks.jsonl"))
         self.scoring, self.index = settings["scoring"], settings["index"]
-        self.store, self.embedder, self._ranges = store, encoder, None
+        self._alive = np.ones(len(self.chunks), dtype=bool)
+        self._faiss = self._windows = None
         if self.scoring == "maxp":
-            self._vectors = np.load(folder / "vectors.npy", allow_pickle=False)
-            self._ranges = np.load(folder / "ranges.npy", allow_pickle=False)
+            vectors, ranges = (np.load(folder / name, allow_pickle=False) for name in ("vectors.npy", "ranges.npy"))
+            self._windows = (vectors, ranges)
         else:
-            import faiss
-
-            self._faiss = faiss.read_index(str(folder / "index.faiss"))
+            self._faiss = require("faiss", "search").read_index(str(folder / "index.faiss"))
         return self
 
 
-def _flat(vectors: Vectors) -> Any:
-    """A FAISS index that compares the query with every vector."""
-    import faiss
-
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
-    return index
+def _accepted(value: object) -> Collection[object]:
+    """The values that a filter on ``value`` lets through."""
+    return value if isinstance(value, Collection) and not isinstance(value, str) else (value,)
 
 
 def _best(scores: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:

@@ -1,0 +1,255 @@
+"""Dense retrieval: FAISS equals NumPy, and filters, changes, files and every index name keep the contract."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ragkit.base import Chunk, Corpus, Document, InputError, IntegrityError, StoreMismatchError
+from ragkit.embedding import unit
+from ragkit.retrieval.dense import DenseRetriever
+from ragkit.retrieval.faiss_index import choose, make_index, search
+from ragkit.retrieval.records import read_chunks, write_chunks
+from ragkit.testing import FakeEmbedder
+from ragkit.token_store import TokenStore
+
+
+def chunks_of(texts: list[str]) -> list[Chunk]:
+    return [Chunk(f"d{i}", 0, len(t), t, ("Part", str(i % 3)), {"project": "abc"[i % 3]}) for i, t in enumerate(texts)]
+
+
+def sentences(n: int, seed: int = 0) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [" ".join(f"w{i}" for i in rng.integers(0, 200, 12)) for _ in range(n)]
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory) -> tuple[list[Chunk], TokenStore]:
+    """Chunks of 3 sentences out of documents of 30, with their store."""
+    documents = tuple(Document(f"d{i}", " ".join(sentences(30, seed=i))) for i in range(8))
+    folder = tmp_path_factory.mktemp("stores") / "s"
+    store = TokenStore.open(Corpus("c", documents), FakeEmbedder(context=0.2), folder=folder, progress=False)
+    cuts = [(d, a, min(len(d.text), a + 150)) for d in documents for a in range(0, len(d.text), 120)]
+    return [Chunk(d.id, a, b, d.text[a:b], metadata={"project": d.id}) for d, a, b in cuts], store
+
+
+def ids(hits) -> list[str]:
+    return [hit.chunk.id for hit in hits]
+
+
+@settings(max_examples=30)
+@given(st.lists(st.text(alphabet="abc ", max_size=12), max_size=20), st.integers(1, 25))
+def test_flat_equals_numpy(texts, k):
+    fake = FakeEmbedder(dimension=8)
+    retriever = DenseRetriever(chunks_of(texts), embedder=fake)
+    hits = retriever.search("a b", k)
+    scores = fake.encode(texts) @ fake.encode(["a b"], "query")[0]
+    assert [h.score for h in hits] == pytest.approx(sorted(scores.tolist(), reverse=True)[:k], abs=1e-5)
+    assert len(set(ids(hits))) == len(hits) == min(k, len(texts))
+    assert all(h.score == pytest.approx(scores[int(h.chunk.doc_id[1:])], abs=1e-5) for h in hits)
+    assert all(h.source == "dense:pooled" for h in hits)
+
+
+def test_many_queries_give_what_single_ones_give(stored):
+    chunks, store = stored
+    queries = sentences(70, seed=99)
+    for scoring in ("pooled", "maxp"):
+        retriever = DenseRetriever(chunks, store=store, scoring=scoring)
+        many = retriever.search_many(queries, 5)
+        for query, hits in zip(queries, many, strict=True):
+            single = retriever.search(query, 5)
+            assert [h.score for h in hits] == pytest.approx([h.score for h in single], abs=1e-5)
+            assert ids(hits) == ids(single)
+
+
+def test_scores_are_those_of_the_store(stored):
+    chunks, store = stored
+    query = store.encode_query("w1 w2 w3")
+    expected = {"pooled": store.pool(chunks) @ query, "maxp": store.maxp(query, chunks)}
+    for scoring, scores in expected.items():
+        hits = DenseRetriever(chunks, store=store, scoring=scoring).search("w1 w2 w3", len(chunks))
+        assert len(hits) == len(chunks)
+        assert [h.score for h in hits] == pytest.approx(np.sort(scores)[::-1].tolist(), abs=1e-5)
+
+
+def test_no_chunks_give_no_hits(stored):
+    _, store = stored
+    for retriever in (
+        DenseRetriever([], embedder=FakeEmbedder()),
+        DenseRetriever([], store=store),
+        DenseRetriever([], store=store, scoring="maxp"),
+        DenseRetriever([], embedder=FakeEmbedder(), index="sq8"),
+        DenseRetriever([], embedder=FakeEmbedder(), index="auto"),
+    ):
+        assert retriever.search("anything", 3) == []
+        assert retriever.search_many(["a", "b"], 3) == [[], []]
+
+
+def test_bad_arguments(stored):
+    chunks, store = stored
+    with pytest.raises(InputError, match="'pooled' or 'maxp'"):
+        DenseRetriever(chunks, store=store, scoring="best")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="store=TokenStore"):
+        DenseRetriever(chunks, embedder=FakeEmbedder(), scoring="maxp")
+    with pytest.raises(InputError, match="flat, sq8, hnsw, ivfpq, auto"):
+        DenseRetriever(chunks, store=store, index="tree")
+    with pytest.raises(InputError, match="9984 vectors"):
+        DenseRetriever(chunks, store=store, index="ivfpq")
+    with pytest.raises(InputError, match="every window"):
+        DenseRetriever(chunks, store=store, scoring="maxp", index="hnsw")
+    with pytest.raises(StoreMismatchError):
+        DenseRetriever([Chunk("elsewhere", 0, 1, "x")], store=store)
+
+
+# ---- other indexes
+
+
+def recall_at_10(index: str, dimension: int = 16, n: int = 10_000) -> float:
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((300, dimension))
+    vectors = unit((centres[rng.integers(0, 300, n)] + 0.4 * rng.standard_normal((n, dimension))).astype(np.float32))
+    queries = unit((vectors[:100] + 0.05 * rng.standard_normal((100, dimension))).astype(np.float32))
+    everything = np.ones(n, dtype=bool)
+    _, exact = search(make_index("flat", vectors), queries, 10, everything)
+    _, found = search(make_index(index, vectors), queries, 10, everything)
+    return float(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, found, strict=True)]))
+
+
+@pytest.mark.parametrize(("index", "least"), [("flat", 1.0), ("sq8", 0.9), ("hnsw", 0.95), ("ivfpq", 0.3)])
+def test_approximate_indexes_find_what_flat_finds(index, least):
+    assert recall_at_10(index) >= least
+
+
+def test_auto_chooses_by_size():
+    assert [choose("auto", n) for n in (0, 49_999, 50_000, 2_000_000)] == ["flat", "flat", "hnsw", "ivfpq"]
+
+
+# ---- filters and changes
+
+
+@pytest.mark.parametrize("index", ["flat", "sq8", "hnsw"])
+def test_a_filter_returns_the_best_of_what_it_lets_through(index):
+    chunks = chunks_of(sentences(300))
+    retriever = DenseRetriever(chunks, embedder=FakeEmbedder(), index=index)
+    everything = retriever.search("w1 w2 w3", 300)
+    for wanted in ("a", ["a", "c"], {"b"}):
+        hits = retriever.where({"project": wanted}).search("w1 w2 w3", 20)
+        assert ids(hits) == [h.chunk.id for h in everything if h.chunk.metadata["project"] in wanted][:20]
+    assert retriever.where({"project": "none such"}).search("w1", 5) == []
+    assert retriever.where({"no such key": 1}).search("w1", 5) == []
+    assert len(retriever.where({})) == len(retriever) == 300
+
+
+def test_a_filter_on_maxp(stored):
+    chunks, store = stored
+    hits = DenseRetriever(chunks, store=store, scoring="maxp").where({"project": "d3"}).search("w5 w6", 100)
+    assert {h.chunk.doc_id for h in hits} == {"d3"}
+    assert len(hits) == sum(c.doc_id == "d3" for c in chunks)
+
+
+@pytest.mark.parametrize("index", ["flat", "sq8", "hnsw"])
+def test_adding_and_deleting_equal_building_anew(index, tmp_path):
+    chunks = chunks_of(sentences(60))
+    retriever = DenseRetriever(chunks[:40], embedder=FakeEmbedder(), index=index)
+    retriever.add(chunks[30:])  # ten of them are there already
+    assert len(retriever) == 60
+    assert retriever.delete([c.id for c in chunks[:5]] + ["no such chunk"]) == 5
+    fresh = DenseRetriever(chunks[5:], embedder=FakeEmbedder(), index="flat")
+    found, expected = (r.search("w1 w2 w3", 100) for r in (retriever, fresh))
+    assert sorted(ids(found)) == sorted(ids(expected))
+    assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=0.02 if index == "sq8" else 1e-5)
+    retriever.save(tmp_path / "saved")
+    assert chunks[0].text not in (tmp_path / "saved" / "chunks.jsonl").read_text()
+    loaded = DenseRetriever.load(tmp_path / "saved", embedder=FakeEmbedder())
+    assert len(loaded) == 55
+    assert [h.score for h in loaded.search("w1 w2 w3", 100)] == pytest.approx([h.score for h in found], abs=0.02)
+
+
+def test_adding_and_deleting_with_maxp(stored, tmp_path):
+    chunks, store = stored
+    retriever = DenseRetriever(chunks[:20], store=store, scoring="maxp")
+    retriever.add(chunks[15:])
+    retriever.delete([c.id for c in chunks[:3]])
+    retriever.save(tmp_path / "saved")
+    fresh = DenseRetriever(chunks[3:], store=store, scoring="maxp")
+    loaded = DenseRetriever.load(tmp_path / "saved", store=store)
+    for other in (retriever, loaded):
+        assert ids(other.search("w1 w2", 10)) == ids(fresh.search("w1 w2", 10))
+
+
+def test_a_filtered_view_stays_what_it_was():
+    chunks = chunks_of(sentences(30))
+    retriever = DenseRetriever(chunks[:20], embedder=FakeEmbedder())
+    view = retriever.where({"project": "a"})
+    before = ids(view.search("w1", 10))
+    retriever.add(chunks[20:])
+    retriever.delete(before)
+    assert ids(view.search("w1", 10)) == before
+
+
+# ---- on disk
+
+
+def saved(folder: Path, index: str = "flat") -> DenseRetriever:
+    retriever = DenseRetriever(chunks_of(sentences(50)), embedder=FakeEmbedder(), index=index)
+    retriever.save(folder)
+    return retriever
+
+
+@pytest.mark.parametrize("index", ["flat", "sq8", "hnsw"])
+def test_what_is_loaded_gives_the_same_hits(index, tmp_path):
+    retriever = saved(tmp_path / "r", index)
+    loaded = DenseRetriever.load(tmp_path / "r", embedder=FakeEmbedder())
+    assert loaded.search("w1 w2", 7) == retriever.search("w1 w2", 7)
+    assert loaded.index == index
+    loaded.save(tmp_path / "r")  # over itself
+    assert DenseRetriever.load(tmp_path / "r", embedder=FakeEmbedder()).search("w1 w2", 7) == retriever.search(
+        "w1 w2", 7
+    )
+
+
+@pytest.mark.parametrize("name", ["index.faiss", "chunks.jsonl", "manifest.json"])
+def test_every_cut_and_flip_is_refused(name, tmp_path):
+    saved(tmp_path / "r")
+    path = tmp_path / "r" / name
+    content = path.read_bytes()
+    for position in np.random.default_rng(0).integers(0, len(content), 10):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << int(position % 8)
+        for damaged in (bytes(flipped), content[:position]):
+            path.write_bytes(damaged)
+            if name == "manifest.json" and _same_promises(content, damaged):
+                continue
+            with pytest.raises((IntegrityError, StoreMismatchError)):
+                DenseRetriever.load(tmp_path / "r", embedder=FakeEmbedder())
+    path.unlink()
+    with pytest.raises(IntegrityError):
+        DenseRetriever.load(tmp_path / "r", embedder=FakeEmbedder())
+
+
+def _same_promises(content: bytes, damaged: bytes) -> bool:
+    """A flip in the manifest that only changes white space or a setting that nothing is checked against."""
+    try:
+        before, after = json.loads(content), json.loads(damaged)
+        return before["files"] == after["files"] and before["settings"]["embedder"] == after["settings"]["embedder"]
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def test_an_index_of_another_model_is_refused(tmp_path):
+    saved(tmp_path / "r")
+    with pytest.raises(StoreMismatchError, match="embedder"):
+        DenseRetriever.load(tmp_path / "r", embedder=FakeEmbedder(seed=1))
+
+
+@given(st.text(), st.dictionaries(st.text(max_size=5), st.text(max_size=5) | st.integers() | st.none(), max_size=3))
+def test_chunks_come_back_from_disk_as_they_were(tmp_path_factory, text, metadata):
+    path = tmp_path_factory.mktemp("chunks") / "chunks.jsonl"
+    chunk = Chunk("d", 0, len(text), text, ("A", text), metadata)
+    write_chunks(path, [chunk, chunk])
+    assert read_chunks(path) == [chunk, chunk]
