@@ -133,5 +133,7 @@ def test_every_exercise_stands_in_its_notebook_with_a_hidden_solution_that_passe
 
 
 def test_solutions_are_folded_away():
+    """JupyterLab shows the first line of a folded cell, so that line must not give the answer away."""
     for notebook, cell in cells("solution"):
-        assert cell.metadata.get("jupyter", {}).get("source_hidden") is True, notebook
+        assert cell.metadata.get("jupyter") == {"outputs_hidden": True, "source_hidden": True}, notebook
+        assert cell.source.startswith("# Solution"), notebook

@@ -27,6 +27,7 @@ WINDOW = 6000
 """Characters of a long document that ``show_chunks`` draws."""
 
 _TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0"
+_PASSAGE = f"{_TEXT};max-height:260px;overflow:auto"
 _WORD = f"border-bottom:2px solid {ORANGE}"
 _GOLD = "background-color:rgba(0,158,115,0.28);color:inherit"
 
@@ -66,7 +67,7 @@ def show_hits(hits: Sequence[Hit], question: Question | str | None = None, gold:
         rows.append(
             f'<details{" open" if rank == 1 else ""} style="margin:6px 0;padding-left:8px;border-left:4px solid '
             f'{GREEN if inside else SKY}"><summary>{head}<br><small>{escape(snippet)}</small></summary>'
-            f'<div style="{_TEXT}">{highlight(chunk.text, words, inside)}</div></details>'
+            f'<div style="{_PASSAGE}">{highlight(chunk.text, words, inside)}</div></details>'
         )
         lines += [f"{rank:>2}  score {hit.score:.2f}  {_where_text(chunk)}{flag}", f"    {snippet}"]
     count = f"{len(hits)} passage{'' if len(hits) == 1 else 's'}" if hits else "No passage was found."
@@ -205,7 +206,7 @@ def _source(number: int, cited: Sequence[Citation]) -> str:
     marked = highlight(chunk.text, gold=[(start, start + length) for start, length in places if start >= 0])
     return (
         f'<details style="margin:6px 0;padding-left:8px;border-left:4px solid {SKY}"><summary><b>[{number}]</b> '
-        f'{_where(chunk)}</summary><div style="{_TEXT}">{marked}</div></details>'
+        f'{_where(chunk)}</summary><div style="{_PASSAGE}">{marked}</div></details>'
     )
 
 
