@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -136,7 +137,9 @@ def _checked_systems(systems: Mapping[str, Retriever], baseline: str | None) -> 
 def _run_all(systems: Mapping[str, Retriever], asked: Sequence[Question], k: int, progress: bool) -> dict[str, _Run]:
     from tqdm.auto import tqdm
 
-    with tqdm(total=len(systems) * len(asked), unit="query", delay=1, disable=not progress, leave=False) as bar:
+    # With progress, nothing is said about `disable`, so that the environment (TQDM_DISABLE) can still say no.
+    start = tqdm if progress else partial(tqdm, disable=True)
+    with start(total=len(systems) * len(asked), unit="query", delay=1, leave=False) as bar:
         runs = {}
         for name, system in systems.items():
             bar.set_description(name, refresh=False)

@@ -149,7 +149,7 @@ class Comparison:
         return require("pandas", "notebook").Series(chance, index=scores.columns)  # type: ignore[no-any-return]
 
     def plot(self, metric: str | None = None) -> Figure:
-        """Quality against milliseconds (median) and against context tokens; bars are 95 % intervals of each mean.
+        """Quality against milliseconds (median, logarithmic) and against context tokens, with 95 % intervals.
 
         Two bars may overlap although the verdict finds a difference: the verdict compares question by question.
 
@@ -168,7 +168,7 @@ class Comparison:
             for i, name in enumerate(self.systems):
                 figure.add_trace(
                     Scatter(
-                        x=[self.table.loc[name, field_name]],
+                        x=[max(self.table.loc[name, field_name], 1e-3)],  # a logarithmic axis has no 0
                         y=[means.mean[i]],
                         error_y=_bars(means, i),
                         mode="markers",
@@ -184,10 +184,10 @@ class Comparison:
                     row=1,
                     col=column,
                 )
-        figure.update_xaxes(title_text="milliseconds a query (median)", row=1, col=1)
-        figure.update_xaxes(title_text="tokens of context", row=1, col=2)
+        figure.update_xaxes(title_text="milliseconds a query (median)", type="log", row=1, col=1)
+        figure.update_xaxes(title_text="tokens of context", rangemode="tozero", row=1, col=2)
         figure.update_yaxes(title_text=f"{metric}, 95 % interval", row=1, col=1)
-        figure.update_xaxes(gridcolor="rgba(136,136,136,.3)", rangemode="tozero", zeroline=False)
+        figure.update_xaxes(gridcolor="rgba(136,136,136,.3)", zeroline=False)
         figure.update_yaxes(gridcolor="rgba(136,136,136,.3)", zeroline=False)
         figure.update_layout(
             paper_bgcolor="rgba(0,0,0,0)",
