@@ -168,7 +168,7 @@ class Comparison:
             for i, name in enumerate(self.systems):
                 figure.add_trace(
                     Scatter(
-                        x=[max(self.table.loc[name, field_name], 1e-3)],  # a logarithmic axis has no 0
+                        x=[max(float(self.table[field_name].iloc[i]), 1e-3)],  # a logarithmic axis has no 0
                         y=[means.mean[i]],
                         error_y=_bars(means, i),
                         mode="markers",
