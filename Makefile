@@ -17,6 +17,8 @@ NB ?= notebooks/*.ipynb
 WORKERS ?= 2
 STAMP := $(VENV)/.ragkit-installed
 OFFLINE := tests/offline.sh
+# Bytecode is made where a module is first imported: most of what is installed never is.
+PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check
 
 export RAGAS_DO_NOT_TRACK := true
 
@@ -40,12 +42,12 @@ env:
 	  echo "== making $(VENV) with $$($$python --version)"; $$python -m venv $(VENV)
 	fi
 	echo "== installing into $(VENV): torch first, so that nothing else chooses a larger build of it"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	$(PIP) "$$(grep '^torch==' requirements.lock)"
 	echo "== installing the other $$(grep -c == requirements.lock) packages of requirements.lock (some minutes)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(PIP) --no-deps -r requirements.lock
+	$(PIP) --no-deps -e .
 	# Another system or Python may need a package more than the lock holds: pip finds it, within the lock's versions.
-	$(BIN)/python -m pip check || $(BIN)/python -m pip install --quiet -c requirements.lock -e ".[all]"
+	$(BIN)/python -m pip check || $(PIP) -c requirements.lock -e ".[all]"
 	echo "$$wanted" > $(STAMP)
 
 data: env
