@@ -100,8 +100,8 @@ class Extractive:
         similarity: Similarity | None = None,
         *,
         most: int = 4,
-        keep: float = 0.7,
-        threshold: float = 0.35,
+        keep: float = 0.8,
+        threshold: float = 0.3,
     ) -> None:
         if most < 1:
             raise InputError(f"most is {most!r}: expected 1 passage or more")

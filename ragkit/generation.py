@@ -113,18 +113,34 @@ def build_context(
     if order not in ("best_first", "best_outside"):
         raise InputError(f"order is {order!r}: expected 'best_first' or 'best_outside'")
     tokenizer = tokenizer or minilm_tokenizer()
-    kept: list[Hit] = []
+    meter, kept = _Meter(tokenizer), list[Hit]()
     for hit in hits:
         grown = _with(kept, hit)
-        if tokenizer.count(render([h.chunk for h in grown])) <= budget:
+        if meter(grown) <= budget:
             kept = grown
             continue
-        kept = _with_part(kept, hit, budget, tokenizer)
+        kept = _with_part(kept, hit, budget, meter)
         break
-    if order == "best_outside":
-        kept = kept[::2] + kept[1::2][::-1]
-    text = render([h.chunk for h in kept])
-    return Context(text, tuple(kept), tokenizer.count(text))
+    while True:
+        shown = kept[::2] + kept[1::2][::-1] if order == "best_outside" else kept
+        text = render([h.chunk for h in shown])
+        if (tokens := tokenizer.count(text)) <= budget:
+            return Context(text, tuple(shown), tokens)
+        kept = kept[:-1]  # the sum was too low: the tokenizer joins words across lines
+
+
+class _Meter:
+    """The tokens of sources, each counted once however often the list around it changes."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self._counted: dict[str, int] = {}
+
+    def __call__(self, hits: Sequence[Hit]) -> int:
+        for hit in hits:
+            if hit.chunk.id not in self._counted:
+                self._counted[hit.chunk.id] = self.tokenizer.count(render([hit.chunk]))
+        return sum(self._counted[hit.chunk.id] for hit in hits)
 
 
 def _with(kept: list[Hit], hit: Hit) -> list[Hit]:
@@ -148,16 +164,16 @@ def _union(a: Chunk, b: Chunk) -> Chunk:
     return replace(first, end=second.end, text=first.text + second.text[first.end - second.start :])
 
 
-def _with_part(kept: list[Hit], hit: Hit, budget: int, tokenizer: Tokenizer) -> list[Hit]:
+def _with_part(kept: list[Hit], hit: Hit, budget: int, meter: _Meter) -> list[Hit]:
     """``kept`` and as much of ``hit``'s beginning as the budget allows, found by bisection over its tokens."""
-    ends = [int(end) for end in tokenizer.offsets(hit.chunk.text)[:, 1]]
+    ends = [int(end) for end in meter.tokenizer.offsets(hit.chunk.text)[:, 1]]
     best, low, high = kept, 0, len(ends)
     while low < high:
         middle = (low + high) // 2
         text = _to_line(hit.chunk.text, ends[middle])
         cut = replace(hit, chunk=replace(hit.chunk, end=hit.chunk.start + len(text), text=text))
         grown = _with(kept, cut)
-        if tokenizer.count(render([h.chunk for h in grown])) <= budget:
+        if meter(grown) <= budget:
             best, low = grown, middle + 1
         else:
             high = middle

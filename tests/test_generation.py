@@ -16,6 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.base import Chunk, Context, EndpointError, Generation, Hit, InputError, Usage
+from ragkit.chunking import FixedChunker
+from ragkit.chunking.kept import kept_chunks
+from ragkit.corpus import load_questions
 from ragkit.extractive import NOT_FOUND, Extractive, idf, stems
 from ragkit.generation import (
     SYSTEM_PROMPT,
@@ -26,6 +29,7 @@ from ragkit.generation import (
     parse_citations,
 )
 from ragkit.passages import blocks, passages, sentences
+from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.tokens import minilm_tokenizer
 
 GUIDE = """\
@@ -304,6 +308,24 @@ def test_every_offline_answer_is_quoted_word_for_word(texts):
     context = build_context([hit(t, f"d{i}") for i, t in enumerate(texts)])
     said = answer(Extractive(threshold=0, keep=0), "purge task", context)
     assert said.text == NOT_FOUND if said.abstained else quotes_only(said)
+
+
+def test_every_answer_on_the_real_corpus_is_quoted_word_for_word(core):
+    """All questions of all kinds: FAQ, keyword, paraphrase, multihop, unanswerable."""
+    bm25 = BM25Retriever(kept_chunks(FixedChunker(256, 32), core), contextual=True)
+    kinds = ("keyword", "paraphrase", "multihop", "unanswerable")
+    questions = [*core.questions, *(q for kind in kinds for q in load_questions(kind, core))]
+    assert len(questions) > 300
+    answered = 0
+    for question in questions:
+        said = answer(Extractive(), question.text, build_context(bm25.search(question.text, 10)))
+        answered += not said.abstained
+        assert said.text == NOT_FOUND if said.abstained else quotes_only(said)
+        for citation in said.citations:
+            start = citation.chunk.start + citation.chunk.text.index(citation.quote)
+            whole = core.document(citation.chunk.doc_id).text
+            assert whole[start : start + len(citation.quote)] == citation.quote
+    assert answered > 200
 
 
 def test_a_cut_sentence_at_the_edge_is_not_quoted():
