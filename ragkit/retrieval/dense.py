@@ -3,7 +3,7 @@
 Vectors come from a token store (no run of the model) or from encoding each chunk. Two ways to score:
 
 - ``pooled``: one vector a chunk, searched by FAISS;
-- ``maxp``: a chunk scores as its best window of 64 tokens, so that long chunks do not dilute.
+- ``maxp``: a chunk scores as its best window of a few dozen tokens, so that long chunks do not dilute.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ragkit.retrieval.faiss_index import choose, make_index, search, stored_vect
 from ragkit.retrieval.records import read_chunks, write_chunks
 from ragkit.storage import atomic_folder, read_manifest, write_manifest
 from ragkit.token_store import TokenStore
-from ragkit.token_store.store import range_max
+from ragkit.token_store.sums import range_max
 
 Scoring = Literal["pooled", "maxp"]
 _QUERIES = 64  # a batch of queries, so that the table of scores stays small
@@ -31,7 +31,8 @@ class DenseRetriever(Retriever):
     """The chunks whose vectors are nearest to the query's.
 
     ``store`` gives the chunks' vectors; without it ``embedder`` (default: ``load_embedder()``) encodes them,
-    long ones in windows that are averaged. ``scoring="maxp"`` needs a store. ``index`` names the FAISS index
+    long ones in windows that are averaged. ``scoring="maxp"`` needs a store; ``window`` is the length of its
+    windows in tokens. ``index`` names the FAISS index
     of pooled vectors (see ``ragkit.retrieval.faiss_index``). ``add`` and ``delete`` are all that changes a
     retriever; only one thread may do so, and none may search meanwhile.
 
@@ -52,6 +53,7 @@ class DenseRetriever(Retriever):
         embedder: Embedder | None = None,
         scoring: Scoring = "pooled",
         index: str = "flat",
+        window: int = 64,
     ) -> None:
         if scoring not in ("pooled", "maxp"):
             raise InputError(f"scoring = {scoring!r}: expected 'pooled' or 'maxp'")
@@ -62,13 +64,13 @@ class DenseRetriever(Retriever):
         self.store = store
         self.embedder: Embedder = store.encoder if store else embedder or load_embedder()
         self.chunks = tuple(chunks)
-        self.scoring = scoring
+        self.scoring, self.window = scoring, window
         self.index = "flat" if scoring == "maxp" else choose(index, len(self.chunks))
         self._alive = np.ones(len(self.chunks), dtype=bool)
         self._faiss: Any = None
         self._windows: tuple[Vectors, NDArray[np.int64]] | None = None
         if store and scoring == "maxp":
-            self._windows = store.windows(self.chunks)
+            self._windows = store.windows(self.chunks, window)
         else:
             self._faiss = make_index(self.index, self._encode(self.chunks))
 
@@ -132,7 +134,7 @@ class DenseRetriever(Retriever):
         """Add ``chunks``; one whose id is here already takes the place of the old one."""
         new = list({chunk.id: chunk for chunk in chunks}.values())
         if self.store and self.scoring == "maxp":
-            windows = self.store.windows((*self.chunks, *new))
+            windows = self.store.windows((*self.chunks, *new), self.window)
         else:
             vectors = self._encode(new)
         self.delete([chunk.id for chunk in new])
@@ -173,7 +175,13 @@ class DenseRetriever(Retriever):
     def save(self, folder: Path) -> None:
         """Write index and chunks to ``folder`` in one step, with their sha256, and nothing that was deleted."""
         here = self if self._alive.all() else self._compact()
-        settings = {"kind": "dense", "scoring": here.scoring, "index": here.index, "embedder": here.embedder.identity}
+        settings = {
+            "kind": "dense",
+            "scoring": here.scoring,
+            "window": here.window,
+            "index": here.index,
+            "embedder": here.embedder.identity,
+        }
         with atomic_folder(Path(folder)) as fresh:
             write_chunks(fresh / "chunks.jsonl", here.chunks)
             if here._windows is not None:
@@ -197,7 +205,7 @@ class DenseRetriever(Retriever):
         self.embedder = store.encoder if store else embedder or load_embedder()
         settings = read_manifest(folder, {"kind": "dense", "embedder": self.embedder.identity})
         self.chunks = tuple(read_chunks(folder / "chunks.jsonl"))
-        self.scoring, self.index = settings["scoring"], settings["index"]
+        self.scoring, self.window, self.index = settings["scoring"], settings["window"], settings["index"]
         self._alive = np.ones(len(self.chunks), dtype=bool)
         self._faiss = self._windows = None
         if self.scoring == "maxp":

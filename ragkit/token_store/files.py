@@ -77,7 +77,7 @@ def _map(path: Path, dtype: type, width: int) -> NDArray[Any]:
     shape = (-1, width) if width > 1 else (-1,)
     if not path.stat().st_size:  # an empty file cannot be mapped
         return np.zeros((0, width) if width > 1 else 0, dtype=dtype)
-    return np.memmap(path, dtype=dtype, mode="r").reshape(shape)
+    return np.asarray(np.memmap(path, dtype=dtype, mode="r")).reshape(shape)
 
 
 def read_entries(folder: Path) -> dict[str, Entry]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -22,11 +22,11 @@ from ragkit.embedding import Ids, TokenEncoder, load_embedder, split_evenly, uni
 from ragkit.storage import MANIFEST, home, lock, read_manifest
 from ragkit.token_store.build import build_store, remove_older
 from ragkit.token_store.files import Rows
-from ragkit.token_store.sums import BLOCK, BlockSums
+from ragkit.token_store.sums import BLOCK, BlockSums, range_max
 
 _FORMAT = 1
 _PASSAGE = 4 * BLOCK  # tokens of the passages in which idf counts a word
-_GATHER = 2048  # token vectors at a time: they stay in the processor's cache
+_PIECE = 2048  # token vectors at a time: they stay in the processor's cache
 
 
 class TokenStore:
@@ -127,23 +127,25 @@ class TokenStore:
         return unit(self._sums.between(self.rows(chunks)))
 
     def windows(self, chunks: Sequence[Chunk], size: int = 64) -> tuple[Vectors, NDArray[np.int64]]:
-        """Unit vectors ``(w, d)`` of windows of ``size`` tokens, and the range ``(n, 2)`` of them in each chunk.
+        """Unit vectors ``(w, d)`` of windows of ``size`` tokens, and which of them lie in each chunk.
 
-        Windows stand half a window apart, counted from the start of the document, so they are the same
-        for every chunker. Chunk ``i`` owns ``vectors[a:b]`` with ``a, b = ranges[i]``: the windows that lie in
-        it entirely, or, where there is none, one window that is the whole chunk.
+        A chunk owns the windows of its document that lie in it entirely (they stand half a window apart, the
+        same for every chunker, so they are made once), and the windows at its own two ends. The second array
+        ``(n, 2, 2)`` holds these two ranges ``(first, last)`` of places for each chunk; none is empty.
 
         Raises:
             InputError: ``size`` < 2.
         """
         grid, starts = self._grid(size)
         rows = self.rows(chunks)
-        first = np.searchsorted(starts, rows[:, 0])
-        ranges = np.stack([first, np.searchsorted(starts, rows[:, 1] - size, side="right")], axis=1)
-        without = np.flatnonzero(ranges[:, 0] >= ranges[:, 1])
-        alone = len(grid) + np.arange(len(without))
-        ranges[without] = np.stack([alone, alone + 1], axis=1)
-        return np.concatenate([grid, unit(self._sums.between(rows[without]))]), ranges
+        ends = rows[:, [0, 0, 1, 1]].reshape(-1, 2, 2)
+        ends[:, 0, 1] = np.minimum(rows[:, 0] + size, rows[:, 1])
+        ends[:, 1, 0] = np.maximum(rows[:, 1] - size, rows[:, 0])
+        inside = np.stack([np.searchsorted(starts, rows[:, 0]), np.searchsorted(starts, rows[:, 1] - size, "right")], 1)
+        own = len(grid) + 2 * np.arange(len(rows))[:, None] + [0, 2]
+        none = inside[:, :1] >= inside[:, 1:]
+        ranges = np.stack([np.where(none, own, inside), own], axis=1)
+        return np.concatenate([grid, unit(self._sums.between(ends.reshape(-1, 2)))]), ranges
 
     def maxp(self, query_vector: Vectors, chunks: Sequence[Chunk], window: int = 64) -> Vectors:
         """Scores ``(len(chunks),)``: the cosine of each chunk's best window (Dai and Callan, 2019: MaxP).
@@ -160,25 +162,21 @@ class TokenStore:
         cosines, weighted by idf. ColBERT's MaxSim (https://arxiv.org/abs/2004.12832) without its training.
         """
         ids, tokens, _ = self._read_query(query)
-        scores = np.zeros(len(chunks), dtype=np.float32)
         rows = self.rows(chunks)
-        full = np.flatnonzero(rows[:, 1] > rows[:, 0])
-        if not len(ids) or not len(full):
-            return scores
-        lengths = (rows[full, 1] - rows[full, 0]).astype(np.int64)
-        ends = np.cumsum(lengths)
-        index = np.arange(ends[-1]) + np.repeat(rows[full, 0] - ends + lengths, lengths)
-        best = np.maximum.reduceat(self._cosines(index, unit(tokens)), ends - lengths, axis=0)
+        best = np.zeros((len(chunks), len(ids)), dtype=np.float32)
+        for i in np.flatnonzero(rows[:, 1] > rows[:, 0]):
+            best[i] = np.max([c.max(axis=0) for c in self._cosines(rows[i], unit(tokens))], axis=0)
         weights = self.idf(ids)
-        scores[full] = best @ weights / weights.sum()
+        scores: Vectors = best @ weights / max(float(weights.sum()), 1e-9)
         return scores
 
     def token_cosines(self, query: str, chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.int64], Vectors]:
         """What ``maxsim`` sees: character offsets of the query's and the chunk's tokens, and cosines ``(q, t)``."""
-        ((first, last),) = self.rows([chunk])
+        (rows,) = self.rows([chunk])
         _, tokens, _ = self._read_query(query)
-        cosines = self._cosines(np.arange(first, last), unit(tokens)).T
-        return self.encoder.tokenize(query)[1], self._rows.offsets[first:last].astype(np.int64), cosines
+        empty = np.zeros((0, len(tokens)), dtype=np.float32)
+        cosines = np.concatenate([empty, *self._cosines(rows, unit(tokens))]).T
+        return self.encoder.tokenize(query)[1], self._rows.offsets[slice(*rows)].astype(np.int64), cosines
 
     def tokens(self, doc_id: str) -> tuple[NDArray[np.int64], Vectors]:
         """Character offsets ``(n, 2)`` and vectors ``(n, d)`` (float32, not normalised) of a document's tokens.
@@ -287,24 +285,9 @@ class TokenStore:
         seen = np.unique(real // _PASSAGE * width + ids)
         return np.bincount(seen % width, minlength=width), len(np.unique(real // _PASSAGE))
 
-    def _cosines(self, index: NDArray[np.int64], query_tokens: Vectors) -> Vectors:
-        """Cosines ``(len(index), q)`` between stored tokens and unit query tokens (scales cancel out)."""
-        result = np.zeros((len(index), len(query_tokens)), dtype=np.float32)
-        for at in range(0, len(index), _GATHER):
-            vectors = self._rows.vectors[index[at : at + _GATHER]].astype(np.float32)
+    def _cosines(self, rows: NDArray[np.int64], query_tokens: Vectors) -> Iterator[Vectors]:
+        """Cosines ``(t, q)`` of the tokens in rows ``[a, b)`` with unit query tokens, in pieces (scales cancel out)."""
+        for at in range(rows[0], rows[1], _PIECE):
+            vectors = self._rows.vectors[at : min(at + _PIECE, rows[1])].astype(np.float32)
             length = np.sqrt(np.einsum("td,td->t", vectors, vectors))
-            result[at : at + _GATHER] = vectors @ query_tokens.T / np.maximum(length, 1)[:, None]
-        return result
-
-
-def range_max(scores: Vectors, ranges: NDArray[np.int64]) -> Vectors:
-    """The maximum of ``scores[..., a:b]`` for each non-empty range ``(a, b)``: ``(..., n)``.
-
-    >>> range_max(np.array([1.0, 5.0, 2.0], dtype=np.float32), np.array([[0, 2], [2, 3]])).tolist()
-    [5.0, 2.0]
-    """
-    if not len(ranges):
-        return np.zeros((*scores.shape[:-1], 0), dtype=np.float32)
-    closed = np.concatenate([scores, np.full((*scores.shape[:-1], 1), -np.inf, dtype=np.float32)], axis=-1)
-    result: Vectors = np.maximum.reduceat(closed, ranges.ravel(), axis=-1)[..., ::2]
-    return result
+            yield vectors @ query_tokens.T / np.maximum(length, 1)[:, None]

@@ -1,4 +1,6 @@
-"""Sums over any range of stored token vectors at a price that does not depend on its length.
+"""Sums and maxima over ranges of rows.
+
+A sum over any range of stored token vectors costs the same, however long the range is.
 
 The sum over rows ``[a, b)`` is ``prefix(b) - prefix(a)``. Keeping ``prefix`` for every row would take four
 times the room of the vectors themselves, so it is kept for every 32nd row, and the few rows between a
@@ -57,3 +59,17 @@ class BlockSums:
         outer = (self._outer[span[last]] - self._outer[span[first]]).astype(np.float32)
         result: Vectors = prefix[last] - prefix[first] + outer
         return result
+
+
+def range_max(scores: Vectors, ranges: NDArray[np.int64]) -> Vectors:
+    """For each of ``ranges`` ``(n, r, 2)`` the maximum of ``scores[..., a:b]`` over its ``r`` non-empty ranges.
+
+    >>> range_max(np.array([1.0, 5.0, 2.0], dtype=np.float32), np.array([[[0, 1], [2, 3]], [[0, 2], [0, 2]]])).tolist()
+    [2.0, 5.0]
+    """
+    if not len(ranges):
+        return np.zeros((*scores.shape[:-1], 0), dtype=np.float32)
+    closed = np.concatenate([scores, np.full((*scores.shape[:-1], 1), -np.inf, dtype=np.float32)], axis=-1)
+    each = np.maximum.reduceat(closed, ranges.ravel(), axis=-1)[..., ::2]
+    result: Vectors = each.reshape(*scores.shape[:-1], *ranges.shape[:-1]).max(axis=-1)
+    return result
