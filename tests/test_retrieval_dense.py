@@ -67,6 +67,21 @@ def test_many_queries_give_what_single_ones_give(stored):
             assert ids(hits) == ids(single)
 
 
+def test_remembered_queries_cost_no_run_of_the_model(stored):
+    chunks, store = stored
+    queries = sentences(5, seed=7)
+    known = store.remembering(queries)
+    for scoring in ("pooled", "maxp"):
+        retriever = DenseRetriever(chunks, store=known, scoring=scoring)
+        before = store.encoder.encoded
+        many = retriever.search_many(queries, 3)
+        single = [retriever.search(query, 3) for query in queries]
+        assert store.encoder.encoded == before
+        expected = DenseRetriever(chunks, store=store, scoring=scoring).search_many(queries, 3)
+        assert store.encoder.encoded > before
+        assert [ids(hits) for hits in many] == [ids(hits) for hits in single] == [ids(hits) for hits in expected]
+
+
 def test_scores_are_those_of_the_store(stored):
     chunks, store = stored
     query = store.encode_query("w1 w2 w3")

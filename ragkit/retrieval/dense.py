@@ -92,7 +92,10 @@ class DenseRetriever(Retriever):
     def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         found: list[list[Hit]] = []
         for at in range(0, len(queries), _QUERIES):
-            found += self._nearest(self.embedder.encode(queries[at : at + _QUERIES], "query"), k)
+            part = queries[at : at + _QUERIES]
+            found += self._nearest(
+                self.store.encode_queries(part) if self.store else self.embedder.encode(part, "query"), k
+            )
         return found
 
     def _nearest(self, vectors: Vectors, k: int) -> list[list[Hit]]:
