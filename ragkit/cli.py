@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # The reader went away (``| head``). Python would complain once more when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        sys.stderr.write(f"ragkit: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"ragkit: {' '.join(str(error).splitlines())}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("ragkit: interrupted\n")

@@ -1,0 +1,262 @@
+"""The command line: results on stdout, everything else on stderr, and an exit code that a script can trust."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from endpoint import Endpoint
+
+from ragkit import cli, doctor
+from ragkit.base import Answer, Chunk, Citation, Corpus
+from ragkit.doctor import Finding
+from ragkit.testing import FakeEmbedder
+from ragkit.token_store import TokenStore
+
+ASKED = "Which bulbs fit?"
+
+
+@pytest.fixture(autouse=True)
+def no_endpoint(monkeypatch):
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def small(small_corpus, ragkit_home, monkeypatch) -> Corpus:
+    """``--corpus core`` is three short documents, and the model is a stand-in."""
+    opened = TokenStore.open
+    monkeypatch.setattr(TokenStore, "open", lambda corpus: opened(corpus, FakeEmbedder(), progress=False))
+    monkeypatch.setattr("ragkit.corpus.load_pydocs", lambda name: small_corpus)
+    return small_corpus
+
+
+def run(*arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A real ``ragkit`` in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ragkit.cli", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+# Ask
+
+
+@pytest.mark.parametrize("preset", cli.PRESETS)
+def test_ask_prints_answer_citation_and_times(preset, small, capsys):
+    assert cli.main(["ask", ASKED, "--preset", preset]) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert "Only E27 bulbs with at most 40 watts fit. [1]" in lines
+    assert "[1] lamp/guide: Lamp > Bulbs" in lines
+    assert lines[-1].startswith("rewrite 0 ms, retrieve ")
+    assert err == ""
+
+
+def test_ask_as_json(small, capsys):
+    assert cli.main(["ask", ASKED, "--json", "--k", "2"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["question"] == ASKED
+    assert found["abstained"] is False
+    assert len(found["hits"]) == 2
+    assert list(found["timings_ms"]) == ["rewrite", "retrieve", "rerank", "build", "generate", "total"]
+    assert found["corpus"] == {"name": "small", "fingerprint": small.fingerprint}
+    citation = found["citations"][0]
+    document = small.document(citation["document"])
+    assert document.text[citation["start"] : citation["end"]] == citation["quote"]
+    assert citation["section"] == ["Lamp", "Bulbs"]
+
+
+def test_ask_says_when_nothing_is_found(small, capsys):
+    assert cli.main(["ask", "Who invented the telephone?"]) == 0
+    assert capsys.readouterr().out.startswith("Not found in these documents.\n\n(")
+
+
+def test_the_section_is_that_of_the_quote_not_of_the_chunk(small):
+    document = small.document("kettle/guide")
+    whole = Chunk(document.id, 0, len(document.text), document.text, document.section_at(0))
+    answer = Answer("How?", "Use vinegar. [1]", citations=(Citation(1, whole, "Use vinegar."), Citation(1, whole)))
+    assert [cli.where(c, small)["section"] for c in answer.citations] == [["Kettle", "Cleaning"], ["Kettle", "Boiling"]]
+    assert "[1] kettle/guide: Kettle > Cleaning" in cli.as_text(answer, small)
+
+
+def test_ask_a_folder(small, tmp_path, capsys):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "tea.md").write_text("# Tea\n\nGreen tea is brewed for two minutes.\n")
+    assert cli.main(["ask", "How long is green tea brewed?", "--corpus", str(tmp_path / "docs")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Green tea is brewed for two minutes. [1]")
+    assert "[1] tea: Tea" in out
+
+
+def test_a_dead_endpoint_is_named_and_the_answer_comes_from_the_sources(small, monkeypatch, capsys):
+    with Endpoint(faults=["401"]) as endpoint:
+        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
+        assert cli.main(["ask", ASKED]) == 0
+    out = capsys.readouterr().out
+    assert "Only E27 bulbs" in out
+    assert f"(answered by Extractive, because {endpoint.url}" in out
+
+
+# Fetch and eval
+
+
+def test_fetch_counts(small, capsys):
+    assert cli.main(["fetch", "tiny", "--vectors"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("small: 3 documents, 3 questions\nvectors: ")
+
+
+def test_eval_prints_the_table(small, capsys):
+    assert cli.main(["eval", "--k", "3"]) == 0
+    out, err = capsys.readouterr()
+    assert "naive" in out
+    assert "advanced" in out
+    assert "baseline" in out
+    assert "mrr@3" in out
+    assert "Traceback" not in err
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ask", "  "], "query is '  '"),
+        (["ask", ASKED, "--k", "0"], "k is 0"),
+        (["ask", ASKED, "--corpus", "nowhere"], "no corpus 'nowhere': expected tiny, core, extended, a folder"),
+        (["eval", "--corpus", "nowhere"], "no corpus 'nowhere'"),
+        (["fetch", "nowhere"], "no corpus 'nowhere'"),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_2(arguments, message, capsys):
+    assert cli.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("ragkit: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_an_empty_folder_is_an_error(tmp_path, capsys):
+    assert cli.main(["ask", ASKED, "--corpus", str(tmp_path)]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_a_full_disk_is_an_error_in_one_line(small, monkeypatch, capsys):
+    def full(corpus: Corpus) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(TokenStore, "open", full)
+    assert cli.main(["ask", ASKED]) == 2
+    assert capsys.readouterr().err == "ragkit: [Errno 28] No space left on device\n"
+
+
+def test_interrupted(small, monkeypatch, capsys):
+    def interrupt(corpus: Corpus) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TokenStore, "open", interrupt)
+    assert cli.main(["ask", ASKED]) == 130
+    assert capsys.readouterr().err == "ragkit: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["dance"], ["ask"], ["ask", ASKED, "--preset", "best"], ["ask", "?", "--k=x"]]
+)
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as error:
+        cli.main(arguments)
+    assert error.value.code == 2
+    assert "usage: ragkit" in capsys.readouterr().err
+
+
+# Doctor
+
+
+def test_doctor_finds_a_new_machine_in_order(ragkit_home, capsys):
+    assert cli.main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == list(doctor.CHECKS)
+    states = {line.split()[1]: line.split()[0] for line in lines}
+    assert states == {name: "todo" if name in ("tiny", "core") else "ok" for name in doctor.CHECKS}
+    assert any(line.endswith("-> ragkit fetch core") for line in lines)
+    assert not ragkit_home.exists()
+
+
+def test_doctor_fails_for_what_does_not_work(ragkit_home, monkeypatch, capsys):
+    with Endpoint() as endpoint:
+        url = endpoint.url
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        assert cli.main(["doctor"]) == 0
+        assert f"{url} accepts connections, key not set" in capsys.readouterr().out
+    assert cli.main(["doctor"]) == 1
+    assert f"fail  endpoint  {url} does not answer" in capsys.readouterr().out
+
+
+def test_doctor_sees_damage(ragkit_home, small_corpus, monkeypatch, capsys):
+    monkeypatch.setitem(doctor.CHECKS, "model", lambda: Finding("fail", "missing", "install it"))
+    store = TokenStore.open(small_corpus, FakeEmbedder(), progress=False)
+    assert "verified" in doctor._store(small_corpus)
+    assert store.n_tokens > 0
+    file = max(ragkit_home.glob("token_store/*/*/*"), key=lambda f: f.stat().st_size)
+    file.write_bytes(file.read_bytes()[:-1])
+    monkeypatch.setattr(doctor, "corpus", lambda name: doctor._store(small_corpus))
+    assert cli.main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "fail  model     missing  -> install it" in out
+    assert "fail  core" in out
+    assert file.name in out
+
+
+# Real processes
+
+
+def test_a_warm_answer_needs_little_time(tiny):
+    run("ask", "warm", "--corpus", "tiny")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = run("ask", "Why is my file not formatted?", "--corpus", "tiny", "--json", OMP_NUM_THREADS="1")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Processor time: the clock also measures what else the machine does.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5
+    assert json.loads(done.stdout)["citations"][0]["document"].startswith("black/")
+    assert done.stderr == ""
+
+
+def test_ask_loads_no_torch(tiny):
+    code = (
+        "import sys; from ragkit.cli import main; main(['ask', 'How do I format a file?', '--corpus', 'tiny']);"
+        "sys.exit(bool({'torch', 'transformers', 'pandas', 'openai', 'docutils'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_a_closed_pipe_is_no_error(tmp_path: Path):
+    process = subprocess.Popen(
+        f"{sys.executable} -m ragkit.cli doctor | true; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "RAGKIT_HOME": str(tmp_path)},
+    )
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_help_names_every_command():
+    out = run("--help").stdout
+    for command in ("fetch", "ask", "eval", "doctor"):
+        assert command in out
+    assert "--json" in run("ask", "--help").stdout
