@@ -144,7 +144,7 @@ def cells(tag: str) -> list[tuple[str, NotebookNode]]:
 
 
 def checked(cell: NotebookNode) -> list[str]:
-    return re.findall(r"""check\(["']([^"']+)["']""", cell.source)
+    return re.findall(r"""check\(\s*["']([^"']+)["']""", cell.source)
 
 
 def test_every_exercise_stands_in_its_notebook_with_a_hidden_solution_that_passed():

@@ -139,6 +139,12 @@ def test_hits_show_document_section_and_score():
     assert text == "Question: lever\n 1  score 0.12  guide › Guide › Part\n    Press the lever."
 
 
+def test_only_the_first_long_passage_is_unfolded_and_short_ones_are_shown_once():
+    page = show_hits([hit("first " * 90), hit("second " * 90), hit("a short one")]).html
+    assert [row.startswith(" open") for row in page.split("<details")[1:]] == [True, False, True]
+    assert Page(page).text.count("a short one") == 1
+
+
 @pytest.mark.parametrize("question", [None, "Where?"])
 def test_no_hits_are_said_in_words(question):
     view = show_hits([], question)
@@ -209,3 +215,4 @@ def test_a_long_document_is_drawn_around_its_gold():
 def test_chunks_of_other_documents_are_ignored():
     view = show_chunks(Document("d", "one two"), [hit("one", doc_id="e").chunk])
     assert view.text == "d: 0 chunks"
+    assert show_chunks(Document("d", "one"), [hit("one", doc_id="d").chunk]).text.startswith("d: 1 chunk\n")

@@ -63,10 +63,12 @@ def show_hits(hits: Sequence[Hit], question: Question | str | None = None, gold:
         words = word_matches(chunk.text, asked)
         flag = _flag(chunk, spans)
         snippet = _snippet(chunk.text, inside or words)
+        whole = snippet == chunk.text  # then there is nothing to unfold, and no need to show it twice
         head = f"<b>{rank}</b> · {_where(chunk)} · score {hit.score:.2f}<b>{flag}</b>"
+        peek = "" if whole else f"<br><small>{escape(snippet)}</small>"
         rows.append(
-            f'<details{" open" if rank == 1 else ""} style="margin:6px 0;padding-left:8px;border-left:4px solid '
-            f'{GREEN if inside else SKY}"><summary>{head}<br><small>{escape(snippet)}</small></summary>'
+            f'<details{" open" if whole or rank == 1 else ""} style="margin:6px 0;padding-left:8px;border-left:4px '
+            f'solid {GREEN if inside else SKY}"><summary>{head}{peek}</summary>'
             f'<div style="{_PASSAGE}">{highlight(chunk.text, words, inside)}</div></details>'
         )
         lines += [f"{rank:>2}  score {hit.score:.2f}  {_where_text(chunk)}{flag}", f"    {snippet}"]
@@ -121,13 +123,14 @@ def show_chunks(document: Document, chunks: Sequence[Chunk], gold: Iterable[Span
             inner = f'<mark style="{_GOLD}">{inner}</mark>'
         pieces.append(f'{label}<span style="{";".join(line + tint)}">{inner}</span>')
     unseen = len(document.text) - (last - first)
-    key = [f"{len(mine)} chunks", "▏n begins chunk n", "pink: in two chunks or more"]
+    count = f"{len(mine)} chunk{'' if len(mine) == 1 else 's'}"
+    key = [count, "▏n begins chunk n", "pink: in two chunks or more"]
     key += ["green: the gold answer"] * bool(spans) + [f"{unseen} characters not drawn"] * bool(unseen)
     html = (
         f"<b>{escape(document.id)}</b><br><small>{' · '.join(key)}</small>"
         f'<div style="{_TEXT};max-height:420px;overflow:auto">{"".join(pieces)}</div>'
     )
-    return View(_block(html), "\n".join([f"{document.id}: {len(mine)} chunks", *_chunk_lines(mine, spans)]))
+    return View(_block(html), "\n".join([f"{document.id}: {count}", *_chunk_lines(mine, spans)]))
 
 
 def word_matches(text: str, question: str) -> list[Piece]:
