@@ -118,26 +118,39 @@ class _Local:
 class TransformerEmbedder(_Local):
     """A mean-pooling transformer, called directly: bfloat16 where the CPU has it, no padding, no cut.
 
-    Queries of a BERT are encoded by ``ragkit.bert`` in float32, so that a first answer need not wait until torch
-    and its model are loaded (over 6 s of CPU); they are when the first passage is encoded.
-
+    Queries of a BERT go through ``ragkit.bert``, so that a first answer need not wait for torch (6 s of CPU).
     ``prefixes`` are put in front of every text of a kind (``{"query": "query: ", "passage": "passage: "}``
     for the E5 family). It is a ``TokenEncoder``. Several threads may use it.
     """
 
     def __init__(self, folder: Path, name: str, weights_sha256: str, prefixes: Mapping[Kind, str]) -> None:
         super().__init__(folder, name, weights_sha256, prefixes)
-        self._prefix: dict[Kind, Ids] = {
-            "query": self.tokenize(prefixes.get("query", ""))[0],
-            "passage": self.tokenize(prefixes.get("passage", ""))[0],
-        }
+        kinds: tuple[Kind, ...] = ("query", "passage")
+        self._prefix = {kind: self.tokenize(prefixes.get(kind, ""))[0] for kind in kinds}
         self._folder = folder
         self._bert = Bert(folder) if Bert.fits(folder) else None
         self.dimension = int(json.loads((folder / "config.json").read_text())["hidden_size"])
 
     @cached_property
     def _model(self) -> Any:
-        return _load_transformer(self._folder)
+        """The model ready to run, loaded when the first passage is encoded."""
+        import torch
+        from transformers import AutoModel
+        from transformers.utils import logging
+
+        able = torch.cpu.get_capabilities()
+        # bfloat16 is 1.7 times as fast where the CPU multiplies it (cosine to float32: .9999), and slower elsewhere.
+        dtype = torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+        shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar per model file is noise in a notebook
+        try:
+            model = AutoModel.from_pretrained(
+                self._folder, dtype=dtype, attn_implementation="sdpa", local_files_only=True, use_safetensors=True
+            )
+        finally:
+            if shown:
+                logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+        return model.eval()
 
     def tokenize(self, text: str) -> tuple[Ids, NDArray[np.int64]]:
         """Token ids ``(n,)`` and their character offsets ``(n, 2)``, without special tokens."""
@@ -285,24 +298,3 @@ def _mean_pooled(folder: Path) -> bool:
     modes = [key for key, value in pooling.items() if key.startswith("pooling_mode_") and value]
     mean = pooling.get("pooling_mode", "") == "mean" or modes == ["pooling_mode_mean_tokens"]
     return mean and kinds[:2] == ["Transformer", "Pooling"] and set(kinds[2:]) <= {"Normalize"}
-
-
-def _load_transformer(folder: Path) -> Any:
-    """The transformer of ``folder`` ready to run."""
-    import torch
-    from transformers import AutoModel
-    from transformers.utils import logging
-
-    able = torch.cpu.get_capabilities()
-    # bfloat16 is 1.7 times as fast where the CPU multiplies it (cosine to float32: .9999), and slower elsewhere.
-    dtype = torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar per model file is noise in a notebook
-    try:
-        model = AutoModel.from_pretrained(
-            folder, dtype=dtype, attn_implementation="sdpa", local_files_only=True, use_safetensors=True
-        )
-    finally:
-        if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-    return model.eval()
