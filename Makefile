@@ -70,7 +70,7 @@ lint: env ## ruff and mypy --strict (20 s)
 
 unit: setup ## Unit, property, oracle and contract tests, network blocked (about 1 minute)
 	@echo "== unit tests"
-	$(OFFLINE) $(BIN)/python -m pytest tests -m "not browser" -q -n $(WORKERS) --dist loadfile
+	$(OFFLINE) $(BIN)/python -m pytest tests -m "not browser" -q -n $(WORKERS) --dist loadfile --durations=10
 
 notebooks: setup ## Every notebook run and compared with its committed outputs, network blocked (NB=notebooks/03*.ipynb for some)
 	@echo "== the token vectors of core, once for all notebooks"
