@@ -32,6 +32,7 @@ FLAGS = (
 
 # The widget of the open notebook, once it and its kernel are ready.
 READY = """
+    while (!window.jupyterapp) await new Promise(r => setTimeout(r, 50));
     const app = window.jupyterapp;
     await app.restored;
     while (!(app.shell.currentWidget && app.shell.currentWidget.context)) await new Promise(r => setTimeout(r, 50));
@@ -69,7 +70,27 @@ class Lab:
 
     def run_all(self, timeout: float = 300) -> None:
         """Run every cell and wait until the last one has finished, or one has failed."""
-        self.script("await app.commands.execute('notebook:run-all-cells'); return true", timeout)
+        self._run("notebook:run-all-cells", timeout)
+
+    def run_through(self, text: str, timeout: float = 300) -> None:
+        """Run the cells from the top through the first code cell whose source holds ``text``, and wait for them."""
+        self.script(
+            f"""const cells = panel.content.widgets.map(c => c.model);
+            const at = cells.findIndex(c => c.type === 'code' && c.sharedModel.source.includes({json.dumps(text)}));
+            if (at < 0) throw 'no such cell';
+            panel.content.activeCellIndex = at + 1;
+            return true"""
+        )
+        self._run("notebook:run-all-above", timeout)
+
+    def _run(self, command: str, timeout: float) -> None:
+        # Start and ask again, because chromedriver's connection gives up on a script after two minutes.
+        self.script(
+            f"""window.ran = false;
+            app.commands.execute('{command}').then(() => window.ran = true, e => window.ran = String(e)); return true"""
+        )
+        ran = self.wait(lambda: self.driver.execute_script("return window.ran"), timeout)
+        assert ran is True, ran
 
     def cells(self) -> list[dict[str, Any]]:
         """The cells as they would be saved now: source, outputs, execution_count."""

@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+import nbformat
 import pytest
 from browser import TOKEN, Lab, free_port, visitor_environment, wait_for
 
@@ -47,3 +49,84 @@ def test_make_lab_answers_on_its_port(tmp_path: Path):
     finally:
         os.killpg(lab.pid, signal.SIGTERM)
         lab.wait(30)
+
+
+CHUNK_LAB = NOTEBOOKS / "03_chunk_size_lab.ipynb"
+
+
+def test_the_chunk_lab_follows_the_slider_and_survives_a_reload(lab: Lab, record_property):
+    """Notebook 03 up to its lab; the size moved by arrow keys; table and figure change; the page loaded again."""
+    lab.open(CHUNK_LAB)
+    lab.run_through("ChunkLab(", timeout=600)
+    assert lab.errors() == []
+    lab.wait(lambda: lab.plots() and len(lab.plots()[0][0]["x"]) == 6, 120)
+    assert _point(lab)[0] == 512
+    before = _table(lab)
+
+    lab.press(".jupyter-widgets .noUi-handle", "ARROW_LEFT", times=1)
+    began = time.monotonic()
+    lab.wait(lambda: _point(lab)[0] == 480 and "480/64" in _table(lab), 30)
+    record_property("seconds from key to figure and table", round(time.monotonic() - began, 2))
+    assert _table(lab) != before
+    lab.wait(lambda: "questions in" in _text(lab, ".jupyter-widgets"), 60)
+    shown = lab.plots()[0]
+    took = [time.monotonic()]
+    lab.press(".jupyter-widgets .noUi-handle", "ARROW_LEFT", times=1)
+    lab.wait(lambda: _point(lab)[0] == 448 and "448/64" in _table(lab), 30)
+    took.append(time.monotonic())
+    record_property("seconds of the second move", round(took[1] - took[0], 2))
+    assert took[1] - took[0] < 5  # 1 s on an idle machine
+    lab.press(".jupyter-widgets .noUi-handle", "ARROW_RIGHT", times=1)
+    lab.wait(lambda: lab.plots()[0] == shown, 30)
+    assert lab.screenshot("03_chunk_lab").stat().st_size > 10_000
+
+    lab.reload()
+    lab.wait(lambda: lab.plots() and lab.plots()[0] == shown, 60)
+    lab.wait(lambda: "480/64" in _table(lab), 30)
+
+
+SCRATCH = """
+from ragkit import BM25Retriever, FixedChunker, load_pydocs
+from ragkit.notebook.widgets import RetrievalInspector
+
+corpus = load_pydocs("tiny")
+cut = lambda size: [c for d in corpus.documents for c in FixedChunker(size, 0).chunk(d)]
+RetrievalInspector({"long": BM25Retriever(cut(512)), "short": BM25Retriever(cut(128))}, corpus.questions)
+"""
+
+
+def test_the_inspector_shows_two_systems_side_by_side(lab: Lab, tmp_path: Path):
+    """Another question is chosen with the keyboard; the page shows its passages and scores, also when reloaded."""
+    path = tmp_path / "inspector.ipynb"
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SCRATCH)], metadata=kernel), path)
+    lab.open(path)
+    lab.run_all()
+    assert lab.errors() == []
+    first = lab.wait(lambda: _text(lab, ".jupyter-widgets details"))
+    columns = lab.driver.execute_script(
+        "return [...document.querySelectorAll('.jupyter-widgets details[open]')].map(e => e.getBoundingClientRect().x)"
+    )
+    assert len(columns) == 2
+    assert columns[1] > columns[0] + 300
+    lab.press(".jupyter-widgets select", "ARROW_DOWN", times=3)
+    shown = lab.wait(lambda: (now := _text(lab, ".jupyter-widgets details")) != first and now)
+    assert "score" in shown
+    assert "gold" in _text(lab, ".widget-html")
+    assert lab.screenshot("retrieval_inspector").stat().st_size > 10_000
+    lab.reload()
+    lab.wait(lambda: _text(lab, ".jupyter-widgets details") == shown, 30)
+
+
+def _point(lab: Lab) -> tuple[float, float]:
+    """Size and MRR of the diamond: where the controls stand."""
+    trace = next(trace for trace in lab.plots()[0] if trace["name"] == "now")
+    return trace["x"][0], trace["y"][0]
+
+
+def _table(lab: Lab) -> str:
+    return _text(lab, ".jupyter-widgets table")
+
+
+def _text(lab: Lab, selector: str) -> str:
+    return "\n".join(element.text for element in lab.find(selector))

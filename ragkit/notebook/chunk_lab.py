@@ -109,7 +109,7 @@ class Band(NamedTuple):
 
 @dataclass(frozen=True)
 class Measured:
-    """What one setting gives. ``scores (questions, 2)`` are recall and reciprocal rank; intervals are 95 %."""
+    """What one setting gives. ``scores (questions, 2)`` are recall and reciprocal rank; bands are 95 % intervals."""
 
     setting: Setting
     chunks: int
@@ -184,7 +184,9 @@ class Bench:
             tokens = float(np.mean([self._tokens(found).sum() for found in hits]))
             milliseconds = (time.perf_counter() - started) * 1000
             spread = statistics.estimate(scores, self.units, resamples=999)
-            recalls, mrr = (tuple(map(float, b)) for b in zip(spread.mean, spread.low, spread.high, strict=True))
+            # Few documents give wide intervals; what lies outside [0, 1] no mean of scores can be.
+            limits = (spread.mean, np.clip(spread.low, 0, 1), np.clip(spread.high, 0, 1))
+            recalls, mrr = (tuple(map(float, band)) for band in zip(*limits, strict=True))
             self._known[setting] = Measured(
                 setting, len(chunks), scores, Band(*recalls), Band(*mrr), tokens, tuple(hits), milliseconds
             )

@@ -1,0 +1,72 @@
+"""Encode once, chunk later: what a new chunk size costs over all of `core`, and what each way of scoring is worth."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+from ragkit import DenseRetriever, FixedChunker, TokenStore, compare, load_embedder, load_pydocs
+from ragkit.base import Chunk, Corpus
+from ragkit.corpus import load_questions
+from ragkit.notebook.chunk_lab import Bench, Setting
+from ragkit.storage import home
+
+Row = tuple[str, float, str, str]
+SIZES = (128, 256, 512, 1024)
+
+
+def cut(corpus: Corpus, size: int) -> list[Chunk]:
+    return [chunk for document in corpus.documents for chunk in FixedChunker(size, size // 8).chunk(document)]
+
+
+def size_changes(bench: Bench) -> float:
+    """Seconds of a change of size or overlap: cut, pool, search all questions, score. The slowest of those tried."""
+    bench.measure(Setting(size=480))  # the first reads the store from disk
+    changes = [replace(Setting(), size=size, overlap=overlap) for size in (256, 544, 1024) for overlap in (64, 56)]
+    return max(bench.measure(setting).milliseconds for setting in changes) / 1000
+
+
+def main() -> list[Row]:
+    corpus, embedder = load_pydocs("core"), load_embedder()
+    store = TokenStore.open(corpus, embedder)
+    names = ("keyword", "paraphrase", "multihop", "en")
+    written = [question for name in names for question in load_questions(name, corpus)]
+    questions = (*corpus.questions, *written)
+    change = size_changes(Bench(corpus, corpus.questions, store))
+    rows: list[Row] = [("change of size or overlap, core, FAQ questions, slowest", change, "s", "<= 0.3")]
+
+    known = store.remembering([q.text for q in questions])
+    systems, encoding = {}, {}
+    for size in SIZES:
+        chunks = cut(corpus, size)
+        systems[f"pooled {size}"] = DenseRetriever(chunks, store=known)
+        systems[f"maxp {size}"] = DenseRetriever(chunks, store=known, scoring="maxp")
+        begin = time.perf_counter()
+        systems[f"direct {size}"] = DenseRetriever(chunks, embedder=embedder)
+        encoding[size] = time.perf_counter() - begin
+    rows.append(("re-embedding core at 512 tokens, run in full", encoding[512], "s", ""))
+    rows.append(("a change of size against re-embedding", encoding[512] / change, "times", ">= 300"))
+    stored = sum(f.stat().st_size for f in store_folder(corpus).rglob("*") if f.is_file())
+    rows.append(("int8 store of core on disk", stored / 1e6, "MB", "<= 400"))
+
+    sets = {"FAQ": corpus.questions, "all": questions}
+    for name, asked_here in sets.items():
+        table = compare(systems, asked_here, baseline="pooled 512", progress=False).table
+        rows += [(f"{name}, {system}, MRR@10", table.loc[system, "mrr@10"], "", "") for system in systems]
+    for size, (name, asked_here) in product(SIZES, sets.items()):
+        trio = {kind: systems[f"{kind} {size}"] for kind in ("pooled", "maxp", "direct")}
+        table = compare(trio, asked_here, progress=False).table
+        for kind in ("maxp", "direct"):
+            row = table.loc[kind]
+            target = "<= 0.05" if kind == "maxp" and size >= 512 and name == "FAQ" else ""
+            label = f"{name}, {kind} {size} is {row['diff']:+.3f} to pooled, {row['verdict']}"
+            rows.append((label, row["p"], "p", target))
+    return rows
+
+
+def store_folder(corpus: Corpus) -> Path:
+    """Where the store of ``corpus`` lies: the folder whose name ends in the corpus's fingerprint."""
+    (folder,) = (home() / "token_store").glob(f"*/*-{corpus.fingerprint[:16]}")
+    return folder

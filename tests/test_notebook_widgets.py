@@ -1,0 +1,192 @@
+"""The widgets without a browser: a control that is set from code does what a click does."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from test_notebook_chunk_lab import WordPieces
+
+from ragkit import BM25Retriever, Chunk, Corpus, Document, FixedChunker, InputError, Question, Span, TokenStore
+from ragkit.base import Hit, Retriever
+from ragkit.notebook.chunk_lab import SIZES
+from ragkit.notebook.widgets import ChunkLab, RetrievalInspector
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)> $x$"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, small_corpus) -> TokenStore:
+    return TokenStore.open(small_corpus, WordPieces(), folder=tmp_path_factory.mktemp("lab") / "s", progress=False)
+
+
+@pytest.fixture
+def lab(small_corpus, store) -> ChunkLab:
+    return ChunkLab(small_corpus, store=store, budget=30)
+
+
+def test_a_move_changes_figure_and_table_in_place(lab):
+    figure, before = lab.fig, lab.table.value
+    lab.size.value = 96
+    assert lab.fig is figure
+    assert list(lab.fig.data[3].x) == [96]
+    assert lab.fig.data[3].y[0] == lab.result.mrr.mean
+    assert "fixed 96/48 pooled" in lab.table.value
+    assert lab.table.value != before
+
+
+def test_every_control_leads_to_its_setting(lab):
+    lab.chunker.value, lab.size.value, lab.overlap.value = "sentence", 64, 16
+    lab.scoring.value, lab.k.value, lab.view.value = "bm25", 2, "equal tokens"
+    setting = lab.result.setting
+    assert (setting.chunker, setting.size, setting.overlap) == ("sentence", 64, 16)
+    assert (setting.scoring, setting.k, setting.budget) == ("bm25", 2, 30)
+    assert lab.result.tokens <= 30
+
+
+def test_the_curve_holds_all_sizes_with_intervals_inside_0_and_1(lab):
+    curve = lab.fig.data[0]
+    assert tuple(curve.x) == SIZES
+    for y, up, down in zip(curve.y, curve.error_y.array, curve.error_y.arrayminus, strict=True):
+        assert 0 <= y - down <= y <= y + up <= 1
+
+
+def test_what_the_page_would_reload_is_what_is_shown(lab):
+    lab.size.value = 256
+    kept = {trace["uid"]: trace for trace in lab.fig._widget_data}
+    for trace in lab.fig.data[:6]:
+        assert list(kept[trace.uid]["x"]) == list(trace.x)
+        assert list(kept[trace.uid]["y"]) == list(trace.y)
+
+
+def test_kept_settings_are_drawn_and_compared_once(lab):
+    lab.keep.click()
+    lab.keep.click()
+    lab.size.value = 32
+    lab.keep.click()
+    assert list(lab.fig.data[6].x) == [512, 32]
+    assert lab.table.value.count("<tr>") == 3
+    assert re.search("better|worse|no detectable difference", lab.table.value)
+
+
+def test_export_shows_three_lines_until_the_next_move(lab):
+    lab.export.click()
+    assert lab.code.value.count("\n") == 2
+    assert "DenseRetriever(chunks, store=store)" in lab.code.value
+    lab.size.value = 128
+    assert lab.code.value == ""
+
+
+def test_it_says_when_it_is_done(lab):
+    lab.size.value = 128
+    assert "2 questions in 2 documents" in lab.status.value
+    assert "spinner" not in lab.status.value
+
+
+def test_it_says_what_it_is_doing(lab):
+    said = []
+    lab.status.observe(lambda change: said.append(change["new"]), "value")
+    lab.size.value = 160
+    assert "measuring fixed 160/64 pooled" in said[0]
+    assert "curve" in said[1]
+    assert len(said) == 3
+    assert "spinner" in said[1]
+
+
+def test_the_document_view_marks_the_gold_and_its_rank(lab):
+    assert "kettle/guide" in lab.document.value
+    lab.question.value = 1
+    assert "<mark" in lab.document.value
+    assert "lamp/guide" in lab.document.value
+    assert "gold" in lab.document.value
+
+
+def test_question_sets_are_switched(small_corpus, store):
+    turned = tuple(reversed(small_corpus.questions))
+    lab = ChunkLab(small_corpus, {"one": small_corpus.questions, "two": turned}, store)
+    assert lab.question.options[0][0] == "How do I heat water?"
+    lab.questions.value = "two"
+    assert lab.question.options[0][0] == "Which bulbs fit?"
+
+
+def test_the_text_fallbacks_are_stable(lab, small_corpus):
+    assert repr(lab) == "ChunkLab('small': 3 documents, 2 questions)"
+    lab.size.value = 64
+    assert repr(lab) == "ChunkLab('small': 3 documents, 2 questions)"
+    assert repr(_inspector(small_corpus)) == "RetrievalInspector(a, b: 3 questions)"
+
+
+def test_hostile_documents_and_names_are_escaped(tmp_path):
+    documents = tuple(Document(f"{EVIL}{i}", f"{EVIL} Press {i} now. {EVIL}", EVIL) for i in range(2))
+    questions = tuple(Question(f"q{i}", f"{EVIL} {i}?", (Span(documents[i].id, 0, 20),)) for i in range(2))
+    corpus = Corpus("evil", documents, questions)
+    store = TokenStore.open(corpus, WordPieces(), folder=tmp_path / "s", progress=False)
+    lab = ChunkLab(corpus, {EVIL: questions}, store)
+    lab.keep.click()
+    lab.export.click()
+    bm25 = BM25Retriever([chunk for document in documents for chunk in FixedChunker(8, 0).chunk(document)])
+    inspector = RetrievalInspector({EVIL: bm25, "b": bm25}, questions)
+    shown = (lab.table, lab.document, lab.code, lab.status, *inspector.hits)
+    for html in (part.value for part in shown):
+        assert "<script" not in html
+        assert "<img" not in html
+    assert "&lt;script" in lab.document.value
+
+
+def test_bad_input_is_refused(small_corpus, store):
+    with pytest.raises(InputError, match="questions have gold"):
+        ChunkLab(small_corpus, {"empty": ()}, store)
+    with pytest.raises(InputError, match="expected two systems and a question"):
+        RetrievalInspector({"a": BM25Retriever([])}, small_corpus.questions)
+    with pytest.raises(InputError, match="0 questions"):
+        RetrievalInspector({"a": BM25Retriever([]), "b": BM25Retriever([])}, ())
+
+
+class Always(Retriever):
+    """Returns the same chunks for every question."""
+
+    def __init__(self, chunks: tuple[Chunk, ...]) -> None:
+        self.chunks = chunks
+
+    def _search(self, query: str, k: int) -> list[Hit]:
+        return [Hit(chunk, 1 / rank) for rank, chunk in enumerate(self.chunks[:k], 1)]
+
+
+def _inspector(corpus: Corpus) -> RetrievalInspector:
+    chunks = tuple(chunk for document in corpus.documents for chunk in FixedChunker(64, 0).chunk(document))
+    return RetrievalInspector({"a": Always(chunks), "b": Always(chunks[::-1])}, corpus.questions, k=3)
+
+
+def test_two_systems_stand_side_by_side_with_gold_and_scores(small_corpus):
+    inspector = _inspector(small_corpus)
+    left, right = (view.value for view in inspector.hits)
+    assert "gold at rank 1 of 3" in left
+    assert "gold at rank 3 of 3" in right
+    assert "<mark" in left
+    assert "score 0.33" in right
+    inspector.k.value = 1
+    assert "gold not found in 1" in inspector.hits[1].value
+
+
+def test_a_question_of_your_own_and_back(small_corpus):
+    inspector = _inspector(small_corpus)
+    inspector.own.value = "What is a <b>kettle</b>?"
+    assert "&lt;b&gt;kettle" in inspector.hits[0].value
+    assert "no gold is known" in inspector.hits[0].value
+    assert "<mark" not in inspector.hits[0].value
+    inspector.question.value = 1
+    assert inspector.own.value == ""
+    assert "Which bulbs fit?" in inspector.hits[0].value
+
+
+def test_a_system_is_exchanged(small_corpus):
+    inspector = _inspector(small_corpus)
+    inspector.names[1].value = "a"
+    assert inspector.hits[0].value == inspector.hits[1].value
+
+
+def test_the_lab_does_not_change_the_questions(small_corpus, store):
+    before = tuple(replace(question) for question in small_corpus.questions)
+    ChunkLab(small_corpus, store=store)
+    assert small_corpus.questions == before
