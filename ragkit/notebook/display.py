@@ -5,8 +5,9 @@ for the HTML:
 
 - **Nothing from a document is trusted**: every passage, title and id goes through ``html.escape``, and the
   block is closed to MathJax, which would otherwise typeset the text between two dollar signs.
-- **It reads on light and on dark**: text keeps the page's own colour, tints are transparent, accents come
-  from the Okabe-Ito palette (https://jfly.uni-koeln.de/color/), which colour-blind readers tell apart.
+- **It reads on light and on dark**: text keeps the page's own colour on transparent tints (a mark brings both
+  of its own), accents come from the Okabe-Ito palette
+  (https://jfly.uni-koeln.de/color/), which colour-blind readers tell apart.
 - **It reads without any style**: Jupyter and GitHub strip styles from notebooks they do not trust, so
   the meaning is in ``<mark>``, ``<b>`` and words, and the colours only help.
 """
@@ -29,7 +30,8 @@ WINDOW = 6000
 _TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0"
 _PASSAGE = f"{_TEXT};max-height:260px;overflow:auto"
 _WORD = f"border-bottom:2px solid {ORANGE}"
-_GOLD = "background-color:rgba(0,158,115,0.28);color:inherit"
+# <mark> is black on yellow, and Jupyter strips "inherit" from it: it must bring both its colours.
+_GOLD = "background-color:#8fd3c0;color:#000000"
 
 Piece = tuple[int, int]
 """Character offsets ``(start, end)`` in a text."""
