@@ -96,7 +96,9 @@ RetrievalInspector({"long": BM25Retriever(cut(512)), "short": BM25Retriever(cut(
 
 
 def test_the_inspector_shows_two_systems_side_by_side(lab: Lab, tmp_path: Path):
-    """Another question is chosen with the keyboard; the page shows its passages and scores, also when reloaded."""
+    """Another question is chosen; the page shows its passages and scores, also when reloaded."""
+    from selenium.webdriver.support.ui import Select
+
     path = tmp_path / "inspector.ipynb"
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SCRATCH)], metadata=kernel), path)
@@ -109,7 +111,7 @@ def test_the_inspector_shows_two_systems_side_by_side(lab: Lab, tmp_path: Path):
     )
     assert len(columns) == 2
     assert columns[1] > columns[0] + 300
-    lab.press(".jupyter-widgets select", "ARROW_DOWN", times=3)
+    Select(lab.find(".jupyter-widgets select")[0]).select_by_index(3)
     shown = lab.wait(lambda: (now := _text(lab, ".jupyter-widgets details")) != first and now)
     assert "score" in shown
     assert "gold" in _text(lab, ".widget-html")
