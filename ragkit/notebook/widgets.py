@@ -25,7 +25,7 @@ from ragkit.token_store import TokenStore
 _PANELS = ("MRR@k", "recall@k", "context tokens")
 _HOVER = ("%{text}: %{y:.3f}<extra></extra>", "%{text}: %{y:.3f}<extra></extra>", "%{text}: %{y:.0f}<extra></extra>")
 _GRID = "rgba(128,128,128,0.25)"
-_WIDE = w.Layout(width="100%")
+_WIDE = w.Layout(width="auto")  # 100 % and the margins would be more than there is
 _CELL = "padding:3px 12px;border-bottom:1px solid rgba(128,128,128,0.3);font-variant-numeric:tabular-nums"
 
 
@@ -69,7 +69,7 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
         choices = w.HBox([self.scoring, self.view], layout=w.Layout(flex_flow="row wrap"))
         buttons = w.HBox([self.keep, self.export, self.status])
         parts = [controls, choices, buttons, self.code, self.fig, self.table, self.question, self.document]
-        super().__init__(parts, layout=_WIDE)
+        super().__init__(parts)
         for control in (self.chunker, self.size, self.overlap, self.k, self.scoring, self.view):
             control.observe(lambda _: self._update(), "value")
         self.questions.observe(lambda _: self._ask(), "value")
@@ -184,9 +184,9 @@ class RetrievalInspector(w.VBox):  # type: ignore[misc]
         self.own = w.Text(placeholder="or type your own and press Enter", description="yours", continuous_update=False)
         self.k = w.IntSlider(k, 1, 20, description="k", continuous_update=False)
         self.names = tuple(w.Dropdown(options=names, value=name, description="system") for name in names[:2])
-        self.hits = tuple(w.HTML(layout=w.Layout(width="50%", padding="0 8px")) for _ in range(2))
+        self.hits = tuple(w.HTML(layout=w.Layout(flex="1 1 0%", min_width="0", padding="0 8px")) for _ in range(2))
         self.question.layout = self.own.layout = _WIDE
-        super().__init__([self.question, self.own, self.k, w.HBox(self.names), w.HBox(self.hits)], layout=_WIDE)
+        super().__init__([self.question, self.own, self.k, w.HBox(self.names), w.HBox(self.hits)])
         self.question.observe(lambda _: self._pick(), "value")
         for control in (self.own, self.k, *self.names):
             control.observe(lambda _: self._update(), "value")

@@ -18,7 +18,7 @@ from ragkit.notebook.exercises import exercise
     praise="One good window is enough, whatever stands around it. Pooling would have averaged it away.",
 )
 def maxp_score(answer: Callable[[Any, Any], Any]) -> str | None:
-    query, windows = np.array([0.6, 0.8]), np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    query, windows = np.array([0.6, 0.8]), np.array([[1.0, 0.0], [0.0, 1.0], [0.6, -0.8]])
     found = answer(query, windows)
     if found is ...:
         return "your function still returns `...`: put your own expression there."
@@ -38,7 +38,7 @@ def maxp_score(answer: Callable[[Any, Any], Any]) -> str | None:
     for words, value in wrong.items():
         if np.isclose(found, value):
             return words
-    return f"for windows with the cosines 0.6, 0.8 and -0.6 you return {found:.2f}."
+    return f"for windows with the cosines 0.6, 0.8 and -0.28 you return {found:.2f}."
 
 
 @exercise(
