@@ -54,7 +54,7 @@ def test_make_lab_answers_on_its_port(tmp_path: Path):
 CHUNK_LAB = NOTEBOOKS / "03_chunk_size_lab.ipynb"
 
 
-def test_the_chunk_lab_follows_the_slider_and_survives_a_reload(lab: Lab, record_property):
+def test_the_chunk_lab_follows_the_slider_and_survives_a_reload(lab: Lab, record_testsuite_property):
     """Notebook 03 up to its lab; the size moved by arrow keys; table and figure change; the page loaded again."""
     lab.open(CHUNK_LAB)
     lab.run_through("ChunkLab(", timeout=600)
@@ -66,7 +66,7 @@ def test_the_chunk_lab_follows_the_slider_and_survives_a_reload(lab: Lab, record
     lab.press(".jupyter-widgets .noUi-handle", "ARROW_LEFT", times=1)
     began = time.monotonic()
     lab.wait(lambda: _point(lab)[0] == 480 and "480/64" in _table(lab), 30)
-    record_property("seconds from key to figure and table", round(time.monotonic() - began, 2))
+    record_testsuite_property("seconds from key to figure and table", round(time.monotonic() - began, 2))
     assert _table(lab) != before
     lab.wait(lambda: "questions in" in _text(lab, ".jupyter-widgets"), 60)
     shown = lab.plots()[0]
@@ -74,7 +74,7 @@ def test_the_chunk_lab_follows_the_slider_and_survives_a_reload(lab: Lab, record
     lab.press(".jupyter-widgets .noUi-handle", "ARROW_LEFT", times=1)
     lab.wait(lambda: _point(lab)[0] == 448 and "448/64" in _table(lab), 30)
     took.append(time.monotonic())
-    record_property("seconds of the second move", round(took[1] - took[0], 2))
+    record_testsuite_property("seconds of the second move", round(took[1] - took[0], 2))
     assert took[1] - took[0] < 5  # 1 s on an idle machine
     lab.press(".jupyter-widgets .noUi-handle", "ARROW_RIGHT", times=1)
     lab.wait(lambda: lab.plots()[0] == shown, 30)

@@ -26,7 +26,7 @@ _PANELS = ("MRR@k", "recall@k", "context tokens")
 _HOVER = ("%{text}: %{y:.3f}<extra></extra>", "%{text}: %{y:.3f}<extra></extra>", "%{text}: %{y:.0f}<extra></extra>")
 _GRID = "rgba(128,128,128,0.25)"
 _WIDE = w.Layout(width="auto")  # 100 % and the margins would be more than there is
-_CELL = "padding:3px 12px;border-bottom:1px solid rgba(128,128,128,0.3);font-variant-numeric:tabular-nums"
+_CELL = "padding:3px 10px;white-space:nowrap;border-bottom:1px solid rgba(128,128,128,0.3);font-variant-numeric:tabular-nums"
 
 
 class ChunkLab(w.VBox):  # type: ignore[misc]
@@ -60,7 +60,7 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
         self.scoring = w.ToggleButtons(options=SCORINGS, description="scoring", style={"button_width": "72px"})
         self.view = w.ToggleButtons(options=["equal k", "equal tokens"], description="compare at")
         self.questions = w.Dropdown(options=list(sets), description="questions")
-        self.keep = w.Button(description="Keep for comparison", icon="thumb-tack")
+        self.keep = w.Button(description="Keep", icon="thumb-tack")
         self.export = w.Button(description="Show as Python", icon="code")
         self.table, self.code, self.document, self.status = w.HTML(), w.HTML(), w.HTML(), w.HTML()
         self.question = w.Dropdown(description="read", layout=_WIDE)
