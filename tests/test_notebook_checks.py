@@ -22,6 +22,10 @@ def overlaps(hits, gold):
     return [rank for rank, hit in enumerate(hits, 1) if hit.chunk.span.overlap(gold)]
 
 
+def unit_mean(windows):
+    return windows.mean(axis=0) / (windows.mean(axis=0) ** 2).sum() ** 0.5
+
+
 # For each exercise a right answer, and likely mistakes with words that the learner must read.
 RIGHT = {
     "00.1": "Retrieve ",
@@ -31,6 +35,13 @@ RIGHT = {
     "02.1": lambda chunk, gold: chunk.overlap(gold) > 0 and 2 * chunk.overlap(gold) >= min(len(chunk), len(gold)),
     "02.2": 0.5,
     "02.3": 960,
+    "05.1": lambda tf, length, k1, b: tf / (tf + k1 * (1 - b + b * length)),
+    "05.2": 61,
+    "06.1": lambda cosines, weights: cosines.max(axis=1) @ weights / weights.sum(),
+    "06.2": 0.8,
+    "06.3": 50,
+    "03.1": lambda query, windows: (windows @ query).max(),
+    "03.2": " Tokens",
 }
 WRONG = [
     ("00.1", "generate", "only sees the passages"),
@@ -81,6 +92,55 @@ WRONG = [
     ("02.3", 120, "you need the square"),
     ("02.3", 15, "only detect larger"),
     ("02.3", 600, "not 600"),
+    ("05.1", lambda tf, length, k1, b: ..., "still returns"),
+    ("05.1", lambda tf, length, k1, b: "high", "is a number"),
+    ("05.1", lambda tf, length, k1, b: tf, "ten repetitions"),
+    ("05.1", lambda tf, length, k1, b: tf / (tf + k1), "length has no effect"),
+    ("05.1", lambda tf, length, k1, b: (k1 + 1) * tf / (tf + k1 * (1 - b + b * length)), "as Okapi does"),
+    ("05.1", lambda tf, length, k1, b: tf / (tf + k1 * 1 - b + b * length), "whole bracket"),
+    ("05.1", lambda tf, length, k1, b: tf / (tf + k1 * (1 - b + b / length)), "you divide by length"),
+    ("05.1", lambda tf, length, k1, b: tf / (tf + k1 * (b + (1 - b) * length)), "changed places"),
+    ("05.1", lambda tf, length, k1, b: 0.5, "it should be"),
+    ("05.1", lambda tf, length: tf / length, "raised TypeError"),
+    ("05.2", 62, "both get the same"),
+    ("05.2", 2, "without the 60"),
+    ("05.2", 60, "one rank further down"),
+    ("05.2", 121, "taken away the 60"),
+    ("05.2", 30, "not 30"),
+    ("06.1", lambda c, w: ..., "still returns"),
+    ("06.1", lambda c, w: c.max(axis=1), "one number"),
+    ("06.1", lambda c, w: c.max(axis=1) @ w, "this is the sum"),
+    ("06.1", lambda c, w: c.max(axis=1).mean(), "every word counts the same"),
+    ("06.1", lambda c, w: c.max(axis=1).sum(), "every word counts the same"),
+    ("06.1", lambda c, w: (c.max(axis=1) * w).mean(), "number of words"),
+    ("06.1", lambda c, w: c.mean(axis=1) @ w / w.sum(), "the blur again"),
+    ("06.1", lambda c, w: c.max(), "one maximum of all"),
+    ("06.1", lambda c, w: c.max(axis=0).mean(), "words of the passage ask"),
+    ("06.1", lambda c, w: 0.123, "expected 0.825"),
+    ("06.1", lambda c, w: c @ w, "raised ValueError"),
+    ("06.2", 80, "between 0 and 1"),
+    ("06.2", 0.6, "without it"),
+    ("06.2", 1, "every answer among the candidates"),
+    ("06.2", 0.2, "what it gains"),
+    ("06.2", 0.48, "same questions"),
+    ("06.2", 0.7, "not 0.7"),
+    ("06.3", 75, "forgets the search"),
+    ("06.3", 100, "adds the search"),
+    ("06.3", 8, "multiplies"),
+    ("06.3", 25, "what the search takes"),
+    ("06.3", 60, "more than 30"),
+    ("06.3", 10, "room for more"),
+    ("03.1", lambda query, windows: (windows @ query).mean(), "mean of the cosines"),
+    ("03.1", lambda query, windows: (windows @ query).sum(), "the sum"),
+    ("03.1", lambda query, windows: (windows @ query).min(), "worst window"),
+    ("03.1", lambda query, windows: (windows @ query).argmax(), "position"),
+    ("03.1", lambda query, windows: windows @ query, "3 numbers"),
+    ("03.1", lambda query, windows: unit_mean(windows) @ query, "pooling"),
+    ("03.1", lambda query, windows: 0.5, "you return 0.50"),
+    ("03.1", lambda query, windows: ..., "still returns"),
+    ("03.2", "results", "do not fit"),
+    ("03.2", "overlap", "ten long chunks"),
+    ("03.2", "time", "none of"),
 ]
 
 
