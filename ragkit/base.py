@@ -337,6 +337,7 @@ class Answer:
 
 
 Kind = Literal["query", "passage"]
+Mean = Literal["arithmetic", "geometric"]
 Vectors = NDArray[np.float32]
 
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import Chunk, Hit, InputError, ModelNotFoundError, Reranker, Retriever, best_first, require
+from ragkit.base import Chunk, Hit, InputError, Mean, ModelNotFoundError, Reranker, Retriever, best_first, require
 from ragkit.endpoint import ChatModel
 
 Scores = Sequence[float] | NDArray[Any]
@@ -28,7 +28,7 @@ Scores = Sequence[float] | NDArray[Any]
 class MaxSim(Protocol):
     """The part of a token store that late interaction needs."""
 
-    def maxsim(self, query: str, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
+    def maxsim(self, query: str, chunks: Sequence[Chunk], mean: Mean = "arithmetic") -> NDArray[np.float32]:
         """Late-interaction scores ``(len(chunks),)``."""
         ...
 
@@ -78,13 +78,18 @@ class LateInteraction:
 
     The sum of the best cosines, weighted by idf, is the score: ColBERT's MaxSim (Khattab and Zaharia 2020, arXiv
     2004.12832) over the vectors that the store has anyway. No second model, no training.
+
+    ``mean="geometric"`` takes their weighted geometric mean instead: a word of the query that the chunk has nothing
+    for costs more than the other words can make up for.
     """
 
-    def __init__(self, store: MaxSim) -> None:
-        self.store = store
+    def __init__(self, store: MaxSim, mean: Mean = "arithmetic") -> None:
+        if mean not in ("arithmetic", "geometric"):
+            raise InputError(f"mean {mean!r}: expected 'arithmetic' or 'geometric'")
+        self.store, self.mean = store, mean
 
     def __repr__(self) -> str:
-        return "LateInteraction()"
+        return f"LateInteraction(mean={self.mean!r})"
 
     def rerank(self, query: str, hits: Sequence[Hit], k: int) -> list[Hit]:
         """``hits`` by their MaxSim, the ``k`` best first.
@@ -94,7 +99,7 @@ class LateInteraction:
         """
         if not hits:
             return []
-        return rescored(hits, self.store.maxsim(query, [hit.chunk for hit in hits]), "late interaction", k)
+        return rescored(hits, self.store.maxsim(query, [hit.chunk for hit in hits], self.mean), "late interaction", k)
 
 
 class CrossEncoder:

@@ -35,7 +35,7 @@ HITS = hits_of(["tasks run", "stop the worker now", "a worker"])
 
 
 class ByLength:
-    def maxsim(self, query, chunks):
+    def maxsim(self, query, chunks, mean="arithmetic"):
         return np.array([len(c.text) for c in chunks], dtype=np.float32)
 
 
@@ -46,6 +46,17 @@ def test_late_interaction_orders_by_maxsim_and_keeps_the_scores_before():
     assert (found[0].score, found[0].source) == (19.0, "late interaction")
     assert [h.score for h in HITS] == [10, 9, 8]
     assert LateInteraction(ByLength()).rerank("stop", [], 2) == []
+
+
+def test_late_interaction_hands_on_its_mean():
+    class Told(ByLength):
+        def maxsim(self, query, chunks, mean="arithmetic"):
+            return super().maxsim(query, chunks) * (-1 if mean == "geometric" else 1)
+
+    assert LateInteraction(Told()).rerank("stop", HITS, 1)[0].chunk.doc_id == "d1"
+    assert LateInteraction(Told(), mean="geometric").rerank("stop", HITS, 1)[0].chunk.doc_id == "d2"
+    with pytest.raises(InputError, match="'arithmetic' or 'geometric'"):
+        LateInteraction(Told(), mean="harmonic")
 
 
 def test_reranked_fetches_more_than_it_returns():

@@ -191,6 +191,13 @@ def test_maxsim_is_the_weighted_mean_of_the_best_cosines(store, corpus):
         tokens = own_tokens(store, chunk)
         best = (unit(vectors.tokens) @ unit(tokens).T).max(axis=1) if len(tokens) else np.zeros(len(ids))
         assert score == pytest.approx(best @ weights / weights.sum(), abs=1e-4)
+    for chunk, score in zip(chunks, store.maxsim(query, chunks, mean="geometric"), strict=True):
+        tokens = own_tokens(store, chunk)
+        best = (unit(vectors.tokens) @ unit(tokens).T).max(axis=1) if len(tokens) else np.zeros(len(ids))
+        product = np.prod(np.maximum(best, 0.05).astype(float) ** (weights / weights.sum()))
+        assert score == pytest.approx(product, abs=1e-3)
+    with pytest.raises(InputError, match="'arithmetic' or 'geometric'"):
+        store.maxsim(query, chunks, mean="harmonic")
 
 
 def test_token_cosines_show_where_the_query_finds_its_words(store, corpus):

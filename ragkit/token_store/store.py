@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import Chunk, Corpus, Embedder, InputError, StoreMismatchError, Vectors
+from ragkit.base import Chunk, Corpus, Embedder, InputError, Mean, StoreMismatchError, Vectors
 from ragkit.embedding import Ids, TokenEncoder, load_embedder, split_evenly, unit
 from ragkit.storage import MANIFEST, home, lock, read_manifest
 from ragkit.token_store.build import build_store, remove_older
@@ -25,6 +25,7 @@ from ragkit.token_store.files import Rows
 from ragkit.token_store.sums import BLOCK, BlockSums, range_max
 
 _FORMAT = 1
+_NO_MATCH = 0.05  # the cosine of a word without a match, in a geometric mean
 _PASSAGE = 4 * BLOCK  # tokens of the passages in which idf counts a word
 _PIECE = 2048  # token vectors at a time: they stay in the processor's cache
 
@@ -155,20 +156,30 @@ class TokenStore:
         vectors, ranges = self.windows(chunks, window)
         return range_max(vectors @ np.asarray(query_vector, dtype=np.float32), ranges)
 
-    def maxsim(self, query: str, chunks: Sequence[Chunk]) -> Vectors:
+    def maxsim(self, query: str, chunks: Sequence[Chunk], mean: Mean = "arithmetic") -> Vectors:
         """Late interaction, scores ``(len(chunks),)`` in [-1, 1].
 
         Each query token looks for its most similar token in the chunk; the score is the mean of these
         cosines, weighted by idf. ColBERT's MaxSim (https://arxiv.org/abs/2004.12832) without its training.
+        In the ``"geometric"`` mean (cosines below .05 count as .05) one word that has no match costs more than
+        others can make up for: closer to "all of the words" than to "some of them".
+
+        Raises:
+            InputError: another ``mean``.
+            StoreMismatchError: a chunk is not from this corpus.
         """
+        if mean not in ("arithmetic", "geometric"):
+            raise InputError(f"mean {mean!r}: expected 'arithmetic' or 'geometric'")
         ids, tokens, _ = self._read_query(query)
         rows = self.rows(chunks)
         best = np.zeros((len(chunks), len(ids)), dtype=np.float32)
         for i in np.flatnonzero(rows[:, 1] > rows[:, 0]):
             best[i] = np.max([c.max(axis=0) for c in self._cosines(rows[i], unit(tokens))], axis=0)
         weights = self.idf(ids)
-        scores: Vectors = best @ weights / max(float(weights.sum()), 1e-9)
-        return scores
+        weights = weights / max(float(weights.sum()), 1e-9)
+        if mean == "arithmetic" or not len(ids):
+            return np.asarray(best @ weights, dtype=np.float32)
+        return np.asarray(np.exp(np.log(np.maximum(best, _NO_MATCH)) @ weights), dtype=np.float32)
 
     def token_cosines(self, query: str, chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.int64], Vectors]:
         """What ``maxsim`` sees: character offsets of the query's and the chunk's tokens, and cosines ``(q, t)``."""
