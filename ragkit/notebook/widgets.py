@@ -26,7 +26,7 @@ _PANELS = ("MRR@k", "recall@k", "context tokens")
 _HOVER = ("%{text}: %{y:.3f}<extra></extra>", "%{text}: %{y:.3f}<extra></extra>", "%{text}: %{y:.0f}<extra></extra>")
 _GRID = "rgba(128,128,128,0.25)"
 _WIDE = w.Layout(width="auto")  # 100 % and the margins would be more than there is
-_CELL = "padding:3px 10px;white-space:nowrap;border-bottom:1px solid rgba(128,128,128,0.3);font-variant-numeric:tabular-nums"
+_CELL = "padding:3px 10px;white-space:nowrap;border-bottom:1px solid rgba(128,128,128,0.3)"
 
 
 class ChunkLab(w.VBox):  # type: ignore[misc]
