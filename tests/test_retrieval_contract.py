@@ -44,6 +44,7 @@ RETRIEVERS = {
     "hybrid zscore": lambda c, s: Hybrid([BM25Retriever(c), DenseRetriever(c, store=s)], "convex", "zscore"),
     "hybrid tmm": lambda c, s: Hybrid([BM25Retriever(c), DenseRetriever(c, store=s)], "convex", "tmm", fetch=3),
     "reranked": lambda c, s: Reranked(BM25Retriever(c), LateInteraction(s), fetch=4),
+    "reranked, geometric": lambda c, s: Reranked(BM25Retriever(c), LateInteraction(s, "geometric"), fetch=4),
     "nested": lambda c, s: Reranked(
         Hybrid([Hybrid([BM25Retriever(c), DenseRetriever(c, store=s)]), BM25Retriever(c, "okapi")], "convex"),
         LateInteraction(s),
