@@ -12,6 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 from ragkit.base import Chunk, Corpus, Hit, Question, Retriever
 from ragkit.chunking import FixedChunker
@@ -34,6 +35,7 @@ def main() -> list[Row]:
     store = TokenStore.open(corpus)
     systems = steps(corpus, store)
     rows = list(tables("core", systems, "naive", {"faq": corpus.questions} | ours(corpus)))
+    rows += shares(systems, corpus)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "darwin" else 1024)
     rows.append(("resident memory with every system loaded", memory, "MB", "<= 1536"))
     rows.append(("BM25 queries/s against rank_bm25's", against_rank_bm25(corpus), "times", ">= 20"))
@@ -72,6 +74,18 @@ def steps(corpus: Corpus, store: TokenStore) -> dict[str, Retriever]:
         "advanced, 768 tokens": advanced(corpus, store=store, size=768, overlap=96).retriever,
         "advanced, 256 tokens": advanced(corpus, store=store, size=256, overlap=32).retriever,
     }
+
+
+def shares(systems: dict[str, Retriever], corpus: Corpus) -> Iterator[Row]:
+    """What each step adds to the one before it, and what was left out would add to the preset."""
+    ladder = ["naive", "MaxP", "RRF", "RRF + arithmetic MaxSim of 50", "advanced"]
+    left_out = [("advanced", name) for name in systems if name.startswith("advanced,")]
+    for before, after in (*pairwise(ladder), ("BM25", "RRF"), *left_out):
+        pair = {name: systems[name] for name in (before, after)}
+        line = compare(pair, corpus.questions, baseline=before, progress=False).table.loc[after]
+        interval = f"[{line['diff_low']:+.3f}, {line['diff_high']:+.3f}]"
+        sys.stdout.write(f"{before} -> {after}: {line['diff']:+.3f} {interval} p={line['p']:.3f} {line['verdict']}\n")
+        yield f"core faq: {before} -> {after}, mrr@10", float(line["diff"]), "", ""
 
 
 def tables(
