@@ -22,6 +22,7 @@ from ragkit.embedding import Ids, TokenEncoder
 from ragkit.storage import MANIFEST, read_manifest, write_manifest
 from ragkit.token_store.files import Entry, Rows, Writer, read_entries
 
+_FORMAT = 1
 _SEGMENT_CHARS = 200_000  # a longer document is encoded in pieces of this length
 _GROUP_TOKENS = 65_536  # what is encoded, sorted and written at a time
 
@@ -174,11 +175,22 @@ class Builder:
         )
 
 
+def store_settings(encoder: TokenEncoder, window: int) -> dict[str, Any]:
+    """What two stores must share for one to take over the other's documents. Neighbouring windows share a quarter."""
+    return {
+        "format": _FORMAT,
+        "encoder": encoder.identity,
+        "window": window,
+        "stride": window - window // 4,
+        "dimension": encoder.dimension,
+    }
+
+
 def build_store(path: Path, corpus: Corpus, encoder: TokenEncoder, settings: dict[str, Any], progress: bool) -> None:
     """Build in ``path.partial``, then put it in the place of ``path``."""
     partial = path.with_name(path.name + ".partial")
     builder = Builder(partial, encoder, settings["window"], settings["stride"], progress)
-    same = {key: settings[key] for key in ("format", "encoder", "window", "stride", "dimension")}
+    same = store_settings(encoder, settings["window"])
     beside = sorted(file.parent for file in path.parent.glob(f"*/{MANIFEST}"))
     builder.build(corpus.documents, [folder for folder in beside if _made_with(folder, same)], settings)
     if path.exists():

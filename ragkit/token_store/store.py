@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from ragkit.base import Chunk, Corpus, Embedder, InputError, Mean, StoreMismatchError, Vectors
 from ragkit.embedding import Ids, TokenEncoder, load_embedder, split_evenly, unit
 from ragkit.storage import MANIFEST, home, lock, read_manifest
-from ragkit.token_store.build import build_store, remove_older
+from ragkit.token_store.build import build_store, remove_older, store_settings
 from ragkit.token_store.files import Rows
 from ragkit.token_store.sums import BLOCK, BlockSums, range_max
 
-_FORMAT = 1
 _NO_MATCH = 0.05  # the cosine of a word without a match, in a geometric mean
 _PASSAGE = 4 * BLOCK  # tokens of the passages in which idf counts a word
 _PIECE = 2048  # token vectors at a time: they stay in the processor's cache
@@ -87,13 +86,7 @@ class TokenStore:
         size = encoder.max_tokens if window is None else window
         if not 4 <= size <= encoder.max_tokens:
             raise InputError(f"window = {size}: expected 4 to {encoder.max_tokens} tokens for {encoder.name}")
-        settings = {
-            "format": _FORMAT,
-            "encoder": encoder.identity,
-            "window": size,
-            "stride": size - size // 4,
-            "dimension": encoder.dimension,
-        }
+        settings = store_settings(encoder, size)
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         named = f"{re.sub(r'[^A-Za-z0-9]+', '-', corpus.name)[:40]}-{corpus.fingerprint[:16]}"
         path = home() / "token_store" / key / named if folder is None else Path(folder)
