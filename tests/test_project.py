@@ -37,7 +37,6 @@ NOT_IMPORTED = {
     "jsonschema": "an upper bound: newer ones slow every plotly notebook by 8 s",
     "jupyterlab": "`make lab`",
     "kaleido": "pictures of figures in saved notebooks (PLOTLY_RENDERER=plotly_mimetype+png)",
-    "langchain-community": "the only version that ragas 0.4.3 can be imported with",
     "mypy": "`make lint`",
     "nbval": "a pytest plugin",
     "pandas-stubs": "types for mypy",
