@@ -22,7 +22,7 @@ from ragkit.testing import FakeEmbedder
 from ragkit.token_store import TokenStore
 from ragkit.token_store.build import quantise, segments, windows
 from ragkit.token_store.files import LINES
-from ragkit.token_store.sums import BLOCK, BlockSums, range_max
+from ragkit.token_store.sums import BLOCK, BlockSums, products, range_max
 
 LENGTHS = [0, 1, 5, 16, 17, 31, 32, 33, 64, 200, 1000, 5000]
 
@@ -124,6 +124,13 @@ def test_range_max_equals_the_plain_maximum(scores, data):
     table = np.stack([np.array(scores, dtype=np.float32), -np.array(scores, dtype=np.float32)])
     found = range_max(table, np.array(ranges, dtype=np.int64).reshape(-1, 2, 2))
     assert found.tolist() == [[max(row[a:b].max() for a, b in pair) for pair in ranges] for row in table]
+
+
+@given(st.integers(0, 300), st.integers(0, 40), st.integers(1, 400))
+def test_products_in_blocks_equal_the_plain_product(n, queries, dimension):
+    rng = np.random.default_rng(n)
+    vectors, others = (rng.standard_normal((m, dimension)).astype(np.float32) for m in (n, queries))
+    assert np.allclose(products(vectors, others), vectors @ others.T, atol=1e-3)
 
 
 # ---- vectors of chunks

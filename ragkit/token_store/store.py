@@ -22,7 +22,7 @@ from ragkit.embedding import Ids, TokenEncoder, load_embedder, split_evenly, uni
 from ragkit.storage import MANIFEST, home, lock, read_manifest
 from ragkit.token_store.build import build_store, remove_older, store_settings
 from ragkit.token_store.files import Rows
-from ragkit.token_store.sums import BLOCK, BlockSums, range_max
+from ragkit.token_store.sums import BLOCK, BlockSums, products, range_max
 
 _NO_MATCH = 0.05  # the cosine of a word without a match, in a geometric mean
 _PASSAGE = 4 * BLOCK  # tokens of the passages in which idf counts a word
@@ -294,4 +294,4 @@ class TokenStore:
         for at in range(rows[0], rows[1], _PIECE):
             vectors = self._rows.vectors[at : min(at + _PIECE, rows[1])].astype(np.float32)
             length = np.sqrt(np.einsum("td,td->t", vectors, vectors))
-            yield vectors @ query_tokens.T / np.maximum(length, 1)[:, None]
+            yield products(vectors, query_tokens) / np.maximum(length, 1)[:, None]

@@ -1,4 +1,4 @@
-"""Sums and maxima over ranges of rows.
+"""Sums, maxima and products over ranges of rows.
 
 A sum over any range of stored token vectors costs the same, however long the range is.
 
@@ -19,6 +19,7 @@ BLOCK = 32
 _SPAN = 4096  # float32 sums start anew here, so that they stay exact in a corpus of any length
 _GATHER = 64  # borders at a time: their rows stay in the processor's cache
 _HALF = BLOCK // 2
+_ONE_THREAD = 262_144  # multiplications up to which NumPy's OpenBLAS starts no second thread
 
 
 class BlockSums:
@@ -72,4 +73,20 @@ def range_max(scores: Vectors, ranges: NDArray[np.int64]) -> Vectors:
     closed = np.concatenate([scores, np.full((*scores.shape[:-1], 1), -np.inf, dtype=np.float32)], axis=-1)
     each = np.maximum.reduceat(closed, ranges.ravel(), axis=-1)[..., ::2]
     result: Vectors = each.reshape(*scores.shape[:-1], *ranges.shape[:-1]).max(axis=-1)
+    return result
+
+
+def products(vectors: Vectors, queries: Vectors) -> Vectors:
+    """``vectors @ queries.T`` for few queries, in blocks too small for a second thread.
+
+    Where another program keeps a core busy, the threads of a matrix product wait for each other: 50 products
+    of 256 x 16 took 600 ms then, and 7 ms in blocks.
+
+    >>> products(np.eye(3, 2, dtype=np.float32), np.array([[2.0, 3.0]], dtype=np.float32)).ravel().tolist()
+    [2.0, 3.0, 0.0]
+    """
+    block = max(1, _ONE_THREAD // max(1, queries.size))
+    full = len(vectors) // block * block
+    blocks = vectors[:full].reshape(-1, block, vectors.shape[1]) @ queries.T
+    result: Vectors = np.concatenate([blocks.reshape(full, len(queries)), vectors[full:] @ queries.T])
     return result
