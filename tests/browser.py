@@ -74,14 +74,21 @@ class Lab:
 
     def run_through(self, text: str, timeout: float = 300) -> None:
         """Run the cells from the top through the first code cell whose source holds ``text``, and wait for them."""
+        self._at_cell(text, "panel.content.activeCellIndex = at + 1;")
+        self._run("notebook:run-all-above", timeout)
+
+    def scroll_to(self, text: str) -> None:
+        """Bring the first code cell whose source holds ``text`` into view: cells far away are not on the page."""
+        self._at_cell(text, "await panel.content.scrollToItem(at, 'start');")
+
+    def _at_cell(self, text: str, action: str) -> None:
         self.script(
             f"""const cells = panel.content.widgets.map(c => c.model);
             const at = cells.findIndex(c => c.type === 'code' && c.sharedModel.source.includes({json.dumps(text)}));
             if (at < 0) throw 'no such cell';
-            panel.content.activeCellIndex = at + 1;
+            {action}
             return true"""
         )
-        self._run("notebook:run-all-above", timeout)
 
     def _run(self, command: str, timeout: float) -> None:
         # Start and ask again, because chromedriver's connection gives up on a script after two minutes.
