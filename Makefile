@@ -60,7 +60,7 @@ lab: setup ## JupyterLab on 127.0.0.1, open on notebooks/00_start_here.ipynb (5 
 	  --ServerApp.root_dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.news_url=None $(LAB_ARGS)
 
-test: setup lint unit notebooks browser ## Every check below, after the set-up (first time under 15 minutes, then under 4)
+test: setup lint unit notebooks browser ## Every check below, after the set-up (about 15 minutes the first time, then about 9)
 
 lint: env ## ruff and mypy --strict (20 s)
 	@echo "== lint: ruff check, ruff format --check, mypy --strict"
