@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from ragkit.base import Chunk, Citation, Context, Embedder, Generation, InputError, check_query, require
 from ragkit.passages import Passage, passages, sentences
+from ragkit.prompts import NOT_FOUND
 
-NOT_FOUND = "Not found in these documents."
 Floats = NDArray[np.float64]
 Similarity = Callable[[str, Sequence[Chunk]], NDArray[np.float32]]
 

@@ -36,7 +36,7 @@ from ragkit.base import (
 )
 from ragkit.chunking import FixedChunker
 from ragkit.chunking.kept import kept_chunks
-from ragkit.generation import PROMPT_VERSION, Extractive, OpenAIChat, WithFallback, build_context, endpoint_configured
+from ragkit.generation import ANSWER, Extractive, OpenAIChat, WithFallback, build_context, endpoint_configured
 from ragkit.reranking import LateInteraction
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
@@ -180,7 +180,7 @@ class RAGPipeline:
     def _key(self, question: str, k: int) -> str:
         """sha256 of everything that can change the answer; white space in the question can't."""
         llm = str(getattr(self.llm, "identity", repr(self.llm)))
-        settings = [self.identity, llm, PROMPT_VERSION, self.budget, self.fetch, k, " ".join(question.split())]
+        settings = [self.identity, llm, ANSWER.identity, self.budget, self.fetch, k, " ".join(question.split())]
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
     def _tell(self, what: Callable[..., None], *about: object) -> None:

@@ -1,0 +1,165 @@
+"""Offline answers: what is quoted stands in its source."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ragkit.base import Chunk, Context, Generation, Hit, InputError
+from ragkit.chunking import FixedChunker
+from ragkit.chunking.kept import kept_chunks
+from ragkit.context import build_context
+from ragkit.corpus import load_questions
+from ragkit.extractive import Extractive, idf, stems
+from ragkit.prompts import NOT_FOUND
+from ragkit.retrieval.bm25 import BM25Retriever
+
+GUIDE = """\
+Purging
+
+Waiting tasks can be discarded. This can't be undone!
+
+Use the purge command to discard all waiting tasks:
+
+$ celery -A proj purge
+
+Revoking
+
+A single task is revoked by its id, e.g. from the shell.
+
+- Revoked tasks are skipped.
+- Running tasks go on, unless they are terminated.
+"""
+
+
+def hit(text: str, doc_id: str = "a", start: int = 0, score: float = 1.0) -> Hit:
+    return Hit(Chunk(doc_id, start, start + len(text), text), score)
+
+
+def answer(llm: Extractive, question: str, context: Context) -> Generation:
+    return asyncio.run(llm.generate(question, context))
+
+
+def quotes_only(said: Generation) -> bool:
+    """The text is the quotes, each followed by its number, and nothing else."""
+    assert all(c.quote in c.chunk.text for c in said.citations)
+    quotes = (rf"{re.escape(c.quote)}( |\n\n)\[{c.number}\]" for c in said.citations)
+    return re.fullmatch("\n\n".join(quotes), said.text) is not None
+
+
+def test_extractive_quotes_the_sentence_with_its_code():
+    context = build_context([hit("Nothing about it here.", "x"), hit(GUIDE, "celery")])
+    said = answer(Extractive(most=1), "How do I purge waiting tasks?", context)
+    assert said.text == "Use the purge command to discard all waiting tasks:\n\n$ celery -A proj purge\n\n[2]"
+    assert said.citations[0].chunk.doc_id == "celery"
+    assert not said.abstained
+
+
+def test_extractive_keeps_a_list_together():
+    said = answer(Extractive(most=1), "What happens to running tasks that are revoked?", build_context([hit(GUIDE)]))
+    assert "- Revoked tasks are skipped.\n- Running tasks go on, unless they are terminated." in said.text
+
+
+def test_extractive_answers_in_reading_order_and_joins_neighbours():
+    text = (
+        "Boil the water with the lever.\n\nThe water is hot then.\n\nUnrelated words only.\n\nCool the water with ice."
+    )
+    said = answer(Extractive(most=3, keep=0), "water lever ice hot", build_context([hit(text)]))
+    assert [c.quote for c in said.citations] == [
+        "Boil the water with the lever.\n\nThe water is hot then.",
+        "Cool the water with ice.",
+    ]
+
+
+def test_extractive_leaves_near_copies_out():
+    found = [hit("Use the purge command to drop tasks.", "a"), hit("Use the purge command to drop all tasks!", "b")]
+    said = answer(Extractive(keep=0), "How do I purge tasks?", build_context(found))
+    assert len(said.citations) == 1
+
+
+@pytest.mark.parametrize("question", ["Who invented the telephone?", "What is it?", "¿?"])
+def test_extractive_says_when_nothing_fits(question):
+    said = answer(Extractive(), question, build_context([hit(GUIDE)]))
+    assert said.text == NOT_FOUND
+    assert said.abstained
+    assert said.reason
+    assert said.citations == ()
+
+
+def test_extractive_without_sources():
+    said = answer(Extractive(), "How?", Context("", (), 0))
+    assert said.abstained
+    assert "no sources" in said.reason
+
+
+def test_similarity_decides_between_equal_words():
+    found = build_context([hit("The task is red.\n\nThe task is blue.\n\nThe task is green.")])
+
+    def prefers(colour: str) -> Callable[..., np.ndarray]:
+        return lambda question, chunks: np.array([float(colour in c.text) for c in chunks], dtype=np.float32)
+
+    for colour in ("red", "blue", "green"):
+        llm = Extractive(prefers(colour), most=1)
+        assert answer(llm, "Which task?", found).text == f"The task is {colour}. [1]"
+
+
+def test_similarity_gets_passages_at_their_place_in_the_document():
+    seen: list[Chunk] = []
+
+    def similarity(question: str, chunks: list[Chunk]) -> np.ndarray:
+        seen.extend(chunks)
+        return np.zeros(len(chunks), dtype=np.float32)
+
+    text = "x" * 50 + "\n\n" + GUIDE
+    answer(Extractive(similarity), "purge waiting tasks", build_context([hit(text[50:], start=50)]))
+    assert seen
+    assert all(text[c.start : c.end] == c.text for c in seen)
+
+
+@given(st.lists(st.text(st.sampled_from("task purge.!\n-$ =B:"), min_size=1, max_size=120), min_size=1, max_size=4))
+def test_every_offline_answer_is_quoted_word_for_word(texts):
+    context = build_context([hit(t, f"d{i}") for i, t in enumerate(texts)])
+    said = answer(Extractive(threshold=0, keep=0), "purge task", context)
+    assert said.text == NOT_FOUND if said.abstained else quotes_only(said)
+
+
+def test_every_answer_on_the_real_corpus_is_quoted_word_for_word(core):
+    """All questions of all kinds: FAQ, keyword, paraphrase, multihop, unanswerable."""
+    bm25 = BM25Retriever(kept_chunks(FixedChunker(256, 32), core), contextual=True)
+    kinds = ("keyword", "paraphrase", "multihop", "unanswerable")
+    questions = [*core.questions, *(q for kind in kinds for q in load_questions(kind, core))]
+    assert len(questions) > 300
+    answered = 0
+    for question in questions:
+        said = answer(Extractive(), question.text, build_context(bm25.search(question.text, 10)))
+        answered += not said.abstained
+        assert said.text == NOT_FOUND if said.abstained else quotes_only(said)
+        for citation in said.citations:
+            start = citation.chunk.start + citation.chunk.text.index(citation.quote)
+            whole = core.document(citation.chunk.doc_id).text
+            assert whole[start : start + len(citation.quote)] == citation.quote
+    assert answered > 200
+
+
+def test_a_cut_sentence_at_the_edge_is_not_quoted():
+    text = "and then tasks are purged. Tasks wait in a queue. The purge of tasks beg"
+    said = answer(Extractive(keep=0), "tasks queue", build_context([hit(text, start=7)]))
+    assert [c.quote for c in said.citations] == ["Tasks wait in a queue."]
+
+
+@pytest.mark.parametrize("arguments", [{"most": 0}, {"keep": 1.5}, {"threshold": -0.1}])
+def test_extractive_refuses_settings_out_of_range(arguments):
+    with pytest.raises(InputError, match="expected"):
+        Extractive(**arguments)
+
+
+def test_idf_is_never_negative_and_highest_for_unknown_words():
+    texts = [{"a", "b"}, {"a"}, {"a", "c"}]
+    assert 0 < idf("a", texts) < idf("b", texts) < idf("zzz", texts)
+    assert stems("Tasks waiting") == stems("the task waits")
