@@ -18,8 +18,30 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # A module imports only what stands before it. The last four may import everything; nothing imports them.
 ORDER = (
-    *("base", "storage", "tokens", "endpoint", "corpus", "passages", "chunking", "bert", "embedding", "token_store", "retrieval"),
-    *("reranking", "rewriting", "prompts", "context", "extractive", "generation", "pipeline", "evaluation", "production"),
+    *(
+        "base",
+        "storage",
+        "tokens",
+        "endpoint",
+        "corpus",
+        "passages",
+        "chunking",
+        "bert",
+        "embedding",
+        "token_store",
+        "retrieval",
+    ),
+    *(
+        "reranking",
+        "rewriting",
+        "prompts",
+        "context",
+        "extractive",
+        "generation",
+        "pipeline",
+        "evaluation",
+        "production",
+    ),
 )
 TOP = ("testing", "notebook", "doctor", "cli")
 

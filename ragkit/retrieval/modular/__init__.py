@@ -1,0 +1,35 @@
+"""Modular RAG: small retrievers that contain retrievers. Each does one thing, and all of them nest.
+
+``Router`` and ``Federated`` choose among collections, ``Filtered``, ``Parent``, ``Neighbours`` and ``MMR`` change
+what comes out of a search, ``MultiHop`` and ``Corrective`` search more than once. The ``parts`` of their hits say
+what each step did.
+"""
+
+from ragkit.retrieval.modular.federated import Federated, cori
+from ragkit.retrieval.modular.kinds import QuestionKind, is_name, pieces, specialists
+from ragkit.retrieval.modular.routing import Centroids, Decision, NearestExamples, Router, Rules, Vocabulary
+from ragkit.retrieval.modular.shaping import MMR, Filtered, Neighbours, Parent
+from ragkit.retrieval.modular.steps import Corrective, MultiHop, best_score, interleave
+
+__all__ = [
+    "MMR",
+    "Centroids",
+    "Corrective",
+    "Decision",
+    "Federated",
+    "Filtered",
+    "MultiHop",
+    "NearestExamples",
+    "Neighbours",
+    "Parent",
+    "QuestionKind",
+    "Router",
+    "Rules",
+    "Vocabulary",
+    "best_score",
+    "cori",
+    "interleave",
+    "is_name",
+    "pieces",
+    "specialists",
+]

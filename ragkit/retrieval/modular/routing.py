@@ -1,0 +1,218 @@
+"""Routing: which collection can answer this question, and how sure is that?
+
+A **classifier** gives each label a share of its belief (0 to 1, in all at most 1). A ``Router`` asks the retriever
+of the best label if the share is large enough, and all of them otherwise: a wrong route loses the answer for good, a
+search of everything only costs time.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.base import Chunk, Hit, InputError, Retriever, Vectors
+from ragkit.retrieval.analysis import Analyzer
+
+Belief = Mapping[str, float]
+
+
+class Classifier(Protocol):
+    """Says how likely each label is for a query; an empty answer means: I cannot tell."""
+
+    def belief(self, query: str) -> Belief: ...
+
+
+class QueryEncoder(Protocol):
+    """The part of a token store that routing by vectors needs."""
+
+    def encode_query(self, query: str) -> Vectors: ...
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Where a query goes: ``route`` is None where nobody was sure enough, and everything is searched."""
+
+    route: str | None
+    confidence: float
+    belief: Belief = field(default_factory=dict, hash=False)
+
+
+class Rules:
+    """Labels by regular expressions (upper and lower case alike). Labels whose rule matches share the belief.
+
+    >>> Rules({"celery": r"celery|task_\\w+", "scrapy": "scrap(y|ing)"}).belief("what does task_acks_late do?")
+    {'celery': 1.0}
+
+    Raises:
+        InputError: no rule, or one that is no regular expression.
+    """
+
+    def __init__(self, rules: Mapping[str, str]) -> None:
+        if not rules:
+            raise InputError("no rules: expected a regular expression for each label")
+        self.rules = {}
+        for label, rule in rules.items():
+            try:
+                self.rules[label] = re.compile(rule, re.IGNORECASE)
+            except re.error as error:
+                raise InputError(f"the rule of {label!r} is no regular expression: {error}") from None
+
+    def belief(self, query: str) -> Belief:
+        """An equal share for each label whose rule matches somewhere in ``query``."""
+        found = [label for label, rule in self.rules.items() if rule.search(query)]
+        return {label: 1 / len(found) for label in found}
+
+
+class NearestExamples:
+    """Labels by the ``k`` labelled examples with the highest cosine; belief is their share of the cosines.
+
+    ``examples`` maps texts to labels: past questions of which one knows where they were answered.
+
+    Raises:
+        InputError: no examples, or ``k`` < 1.
+    """
+
+    def __init__(self, examples: Mapping[str, str], encoder: QueryEncoder, k: int = 5) -> None:
+        if not examples or k < 1:
+            raise InputError(f"{len(examples)} examples, k = {k}: expected at least one of each")
+        self.encoder, self.k, self.labels = encoder, k, list(examples.values())
+        self.vectors = np.stack([encoder.encode_query(text) for text in examples])
+
+    def belief(self, query: str) -> Belief:
+        """The nearest examples' votes, each as heavy as its cosine."""
+        cosines = self.vectors @ self.encoder.encode_query(query)
+        votes: dict[str, float] = defaultdict(float)
+        for i in np.argsort(-cosines, kind="stable")[: self.k].tolist():
+            votes[self.labels[i]] += max(float(cosines[i]), 0.0)
+        return _shares(votes)
+
+
+class Centroids:
+    """Labels by the mean vector of each collection; belief is the softmax of ``sharpness`` times the cosines.
+
+    ``vectors (n, d)`` are those of the passages, ``labels`` the collections that they belong to.
+
+    Raises:
+        InputError: no vectors, or not one label each.
+    """
+
+    def __init__(self, vectors: Vectors, labels: Sequence[str], encoder: QueryEncoder, sharpness: float = 20.0) -> None:
+        if not len(labels) or len(vectors) != len(labels):
+            raise InputError(f"{len(vectors)} vectors and {len(labels)} labels: expected one label each, at least one")
+        self.encoder, self.sharpness, self.labels = encoder, sharpness, sorted(set(labels))
+        of = np.array(labels)
+        means = np.stack([vectors[of == label].mean(axis=0) for label in self.labels])
+        self.means = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-9)
+
+    def belief(self, query: str) -> Belief:
+        """How near the query is to each collection's mean, as shares."""
+        cosines = (self.means @ self.encoder.encode_query(query)).astype(np.float64)
+        return dict(zip(self.labels, softmax(self.sharpness * cosines).tolist(), strict=True))
+
+
+class Vocabulary:
+    """Labels by the words of each collection: naive Bayes over the documents, no labelled question needed.
+
+    The probability of a term in a collection is the share of its passages that hold the term, smoothed by
+    ``alpha`` (McCallum and Nigam 1998, "A comparison of event models for naive Bayes text classification"). Every
+    collection is as likely as any other before the query is read. A query without a known term has no belief.
+
+    >>> chunks = [Chunk("a", 0, 9, "a spider", metadata={"project": "scrapy"}),
+    ...           Chunk("b", 0, 8, "a worker", metadata={"project": "celery"})]
+    >>> belief = Vocabulary(chunks).belief("my spider")
+    >>> max(belief, key=belief.get), Vocabulary(chunks).belief("my kettle")
+    ('scrapy', {})
+
+    Raises:
+        InputError: no chunks, or ``alpha`` is not above 0.
+    """
+
+    def __init__(
+        self, chunks: Iterable[Chunk], key: str = "project", alpha: float = 0.1, analyzer: Analyzer | None = None
+    ) -> None:
+        self.analyzer, self.alpha = analyzer or Analyzer(), alpha
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        passages: Counter[str] = Counter()
+        for chunk in chunks:
+            label = str(chunk.metadata.get(key, ""))
+            passages[label] += 1
+            counts[label].update(set(self.analyzer.terms(chunk.text)))
+        if not counts or alpha <= 0:
+            raise InputError(f"{sum(passages.values())} chunks, alpha = {alpha}: expected some, and alpha above 0")
+        self.counts, self.passages, self.labels = dict(counts), dict(passages), sorted(counts)
+
+    def belief(self, query: str) -> Belief:
+        """The posterior probability of each collection."""
+        terms = {t for t in self.analyzer.terms(query) if any(t in c for c in self.counts.values())}
+        if not terms:
+            return {}
+        logs = [sum(self._log(term, label) for term in terms) for label in self.labels]
+        return dict(zip(self.labels, softmax(np.array(logs)).tolist(), strict=True))
+
+    def _log(self, term: str, label: str) -> float:
+        return math.log((self.counts[label][term] + self.alpha) / (self.passages[label] + 2 * self.alpha))
+
+
+def softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``exp(v) / sum(exp(v))``.
+
+    >>> softmax(np.array([0.0, 0.0])).tolist()
+    [0.5, 0.5]
+    """
+    powers = np.exp(values - values.max())
+    return np.asarray(powers / powers.sum())
+
+
+class Router(Retriever):
+    """Asks the one retriever that ``classifier`` is sure of, else ``everything``.
+
+    ``classifier`` may be a sequence: the first one whose best label has at least ``threshold`` decides. The hits'
+    ``parts`` hold ``route:<label>`` (or ``route:everything``) with the confidence.
+
+    Raises:
+        InputError: no routes, no classifier, or a ``threshold`` outside 0 to 1.
+    """
+
+    def __init__(
+        self,
+        routes: Mapping[str, Retriever],
+        classifier: Classifier | Sequence[Classifier],
+        everything: Retriever,
+        threshold: float = 0.5,
+    ) -> None:
+        self.classifiers = tuple(classifier) if isinstance(classifier, Sequence) else (classifier,)
+        if not routes or not self.classifiers or not 0 <= threshold <= 1:
+            raise InputError(
+                f"{len(routes)} routes, {len(self.classifiers)} classifiers, threshold {threshold}: expected one or "
+                "more of each, and a threshold from 0 to 1"
+            )
+        self.routes, self.everything, self.threshold = dict(routes), everything, threshold
+
+    def decide(self, query: str) -> Decision:
+        """The route for ``query``. A label without a retriever is never chosen."""
+        belief: Belief = {}
+        for classifier in self.classifiers:
+            belief = classifier.belief(query)
+            known = {label: share for label, share in belief.items() if label in self.routes}
+            best = max(known, key=lambda label: (known[label], label), default=None)
+            if best is not None and known[best] >= self.threshold:
+                return Decision(best, known[best], belief)
+        return Decision(None, max(belief.values(), default=0.0), belief)
+
+    def _search(self, query: str, k: int) -> list[Hit]:
+        decision = self.decide(query)
+        retriever = self.everything if decision.route is None else self.routes[decision.route]
+        told = {f"route:{decision.route or 'everything'}": decision.confidence}
+        return [replace(hit, parts={**hit.parts, **told}) for hit in retriever.search(query, k)]
+
+
+def _shares(votes: Mapping[str, float]) -> Belief:
+    total = sum(votes.values())
+    return {label: votes[label] / total for label in sorted(votes)} if total > 0 else {}

@@ -1,0 +1,128 @@
+"""More than one search for a question: its parts one by one, or again when the first try was weak."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from ragkit.base import Hit, InputError, Retriever, Rewriter, best_first
+
+
+def interleave(lists: Sequence[Sequence[Hit]], k: int, source: str) -> list[Hit]:
+    """The first of every list, then the second of every list ...: each chunk once, scores ``1 / place``.
+
+    >>> from ragkit.base import Chunk
+    >>> a, b, c = (Hit(Chunk(name, 0, 1, "x"), 9.0, "s") for name in "abc")
+    >>> [(hit.chunk.doc_id, hit.score) for hit in interleave([[a, b], [c]], 3, "both")]
+    [('a', 1.0), ('c', 0.5), ('b', 0.3333333333333333)]
+    """
+    found: dict[str, Hit] = {}
+    for row in range(max(map(len, lists), default=0)):
+        for hits in lists:
+            if row < len(hits):
+                found.setdefault(hits[row].chunk.id, hits[row])
+    return [
+        Hit(hit.chunk, 1 / place, source, {**hit.parts, hit.source: hit.score})
+        for place, hit in enumerate(list(found.values())[:k], 1)
+    ]
+
+
+class MultiHop(Retriever):
+    """A question is taken apart, each part is searched, and the lists are joined in turns.
+
+    ``decompose`` is any rewriter (``ragkit.rewriting.Parts`` needs no model). A question that it leaves alone is
+    searched as it is. With ``whole`` the question itself has the first turn, whether the rewriter keeps it or not;
+    without, only its parts are searched. ``parts["part:2"]`` is the score that a hit had in the second part's list,
+    ``parts["part:0"]`` in the whole question's.
+
+    Raises:
+        InputError: ``most`` < 1.
+    """
+
+    def __init__(self, retriever: Retriever, decompose: Rewriter, whole: bool = True, most: int = 4) -> None:
+        if most < 1:
+            raise InputError(f"most is {most}: expected 1 part or more")
+        self.retriever, self.decompose, self.whole, self.most = retriever, decompose, whole, most
+
+    def queries(self, question: str) -> list[str]:
+        """What is searched, in order: one query where there are no parts."""
+        found = self.decompose.rewrite(question)
+        parts = list(dict.fromkeys(part for part in found if part.strip() and part != question))[: self.most]
+        if not parts:
+            return [question]
+        return [question, *parts] if self.whole else parts
+
+    def _search(self, query: str, k: int) -> list[Hit]:
+        queries = self.queries(query)
+        if queries == [query]:
+            return self.retriever.search(query, k)
+        lists = self.retriever.search_many(queries, k)
+        first = 0 if queries[0] == query else 1
+        return interleave([_named(hits, f"part:{n}") for n, hits in enumerate(lists, first)], k, "multihop")
+
+
+def _named(hits: Sequence[Hit], name: str) -> list[Hit]:
+    return [replace(hit, source=name, parts={**hit.parts, hit.source: hit.score}) for hit in hits]
+
+
+Grader = Callable[[str, Sequence[Hit]], float]
+
+
+def best_score(query: str, hits: Sequence[Hit]) -> float:
+    """The simplest grade: the score of the best hit (0 where there is none)."""
+    return hits[0].score if hits else 0.0
+
+
+class Corrective(Retriever):
+    """Grades what was found; weak results are searched again in other words, then more widely, then given up.
+
+    After Yan et al. 2024, "Corrective retrieval augmented generation" (arXiv 2401.15884), where a trained model
+    grades and a web search is the wider search. ``grade`` says how good a list is for the query:
+
+    1. at least ``good``: it stays;
+    2. else the rewritten queries of ``rewriter`` are searched, and each list is graded for the *original* query;
+    3. else ``wider`` (another retriever, such as one over all collections) is asked;
+    4. the best of these lists is returned if its grade is at least ``bad``, else nothing: better no passage than a
+       wrong one, for who answers next would trust it.
+
+    ``parts`` hold ``corrective:grade`` and ``corrective:searches``, the number of searches that it took.
+
+    Raises:
+        InputError: ``bad`` is above ``good``.
+    """
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        good: float,
+        bad: float,
+        grade: Grader = best_score,
+        rewriter: Rewriter | None = None,
+        wider: Retriever | None = None,
+    ) -> None:
+        if bad > good:
+            raise InputError(f"bad = {bad} is above good = {good}: expected bad <= good")
+        self.retriever, self.good, self.bad, self.grade = retriever, good, bad, grade
+        self.rewriter, self.wider = rewriter, wider
+
+    def tries(self, query: str, k: int) -> list[tuple[str, float, list[Hit]]]:
+        """Every search that was made: what it was, its grade, its hits."""
+        hits = self.retriever.search(query, k)
+        made = [("first", self.grade(query, hits), hits)]
+        if made[0][1] < self.good and self.rewriter is not None:
+            for other in self.rewriter.rewrite(query):
+                if other.strip() and other != query:
+                    hits = self.retriever.search(other, k)
+                    made.append((f"rewritten: {other}", self.grade(query, hits), hits))
+        if max(grade for _, grade, _ in made) < self.good and self.wider is not None:
+            hits = self.wider.search(query, k)
+            made.append(("wider", self.grade(query, hits), hits))
+        return made
+
+    def _search(self, query: str, k: int) -> list[Hit]:
+        made = self.tries(query, k)
+        _, grade, hits = max(made, key=lambda one: one[1])
+        if grade < self.bad:
+            return []
+        told = {"corrective:grade": grade, "corrective:searches": float(len(made))}
+        return best_first((replace(hit, parts={**hit.parts, **told}) for hit in hits), k)
