@@ -3,26 +3,35 @@
     with Endpoint(answer="Use purge. [1]", faults=["500", "hang"]) as endpoint:
         OpenAIChat(base_url=endpoint.url)       # the first request gets a 500, the second hangs, then it answers
 
-Faults: ``ok``, ``429`` (with Retry-After), ``500``, ``401``, ``404``, ``hang``, ``reset``, ``half`` (cut in the
-middle), ``bad_json``, ``wrong_schema``, ``empty``, ``huge``.
+``plans`` gives each model its own faults, so that calls under way at the same time can't take each other's.
+
+Faults: ``ok``; a status, such as ``500`` (a 429 comes with Retry-After, and ``429:0.2`` says which); ``hang``;
+``reset``; ``half`` (cut in the middle); ``end`` (a stream that stops in the middle, in due form); ``drip`` (byte by
+byte, without end); ``bad_json``; ``wrong_schema``; ``empty``; ``huge``; ``error`` (status 200, and an error inside).
+A request with ``"stream": true`` is answered by server-sent events, faults included.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import socket
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-FAULTS = ("429", "500", "hang", "reset", "half", "bad_json", "wrong_schema", "empty", "huge")
+FAULTS = ("429", "500", "hang", "reset", "half", "drip", "bad_json", "wrong_schema", "empty", "huge")
 HUGE = 8_000_000
 
 
 class Endpoint:
-    """``requests`` holds the JSON bodies that came in; ``answer`` is a text or a function of the messages."""
+    """``requests`` holds the JSON bodies that came in; ``answer`` is a text or a function of the messages.
+
+    ``window`` is the number of words that a prompt may have, ``keys`` the keys that open, ``models`` those it has:
+    None is no limit.
+    """
 
     def __init__(
         self,
@@ -30,12 +39,19 @@ class Endpoint:
         faults: Sequence[str] = (),
         retry_after: str = "0",
         dimension: int = 8,
+        plans: Mapping[str, Sequence[str]] | None = None,
+        window: int | None = None,
+        keys: Sequence[str] | None = None,
+        models: Sequence[str] | None = None,
     ) -> None:
         self.answer, self.faults, self.retry_after, self.dimension = answer, list(faults), retry_after, dimension
+        self.plans = {model: list(plan) for model, plan in (plans or {}).items()}
+        self.window, self.keys, self.models = window, keys, models
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.busy = self.most_busy = 0
         self.released = threading.Event()
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"endpoint": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
@@ -49,23 +65,38 @@ class Endpoint:
         self._server.server_close()
 
     def next_fault(self, body: dict[str, Any], headers: dict[str, str]) -> str:
-        with self._lock:
+        with self.lock:
             self.requests.append(body)
             self.headers.append(headers)
-            return self.faults.pop(0) if self.faults else "ok"
+            plan = self.plans.get(body["model"], self.faults)
+            return plan.pop(0) if plan else self._refused(body, headers)
+
+    def _refused(self, body: dict[str, Any], headers: dict[str, str]) -> str:
+        words = sum(len(str(m["content"]).split()) for m in body.get("messages", ()))
+        if self.keys is not None and headers.get("authorization", "").removeprefix("Bearer ") not in self.keys:
+            return "401"
+        if self.models is not None and body["model"] not in self.models:
+            return "404"
+        return "400" if self.window is not None and words > self.window else "ok"
+
+    def text(self, body: dict[str, Any]) -> str:
+        return self.answer(body["messages"]) if callable(self.answer) else self.answer
 
     def completion(self, body: dict[str, Any]) -> dict[str, Any]:
-        text = self.answer(body["messages"]) if callable(self.answer) else self.answer
-        return {
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "created": 0,
-            "model": body["model"],
-            "choices": [
-                {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"},
-            ],
-            "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
-        }
+        message = {"role": "assistant", "content": self.text(body)}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return {**_HEAD, "object": "chat.completion", "model": body["model"], "choices": [choice], "usage": _USAGE}
+
+    def events(self, body: dict[str, Any]) -> Iterator[bytes]:
+        """The completion as server-sent events, word by word."""
+        head = {**_HEAD, "object": "chat.completion.chunk", "model": body["model"]}
+        yield b": a comment, as some servers send to keep the line open\n\n"
+        for word in re.findall(r"\s*\S+\s*$|\s*\S+", self.text(body)):
+            yield event({**head, "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]})
+        yield event({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        if (body.get("stream_options") or {}).get("include_usage"):
+            yield event({**head, "choices": [], "usage": _USAGE})
+        yield b"data: [DONE]\n\n"
 
     def embeddings(self, body: dict[str, Any]) -> dict[str, Any]:
         """Vectors of letter counts: equal texts have equal vectors, and no vector is zero."""
@@ -74,6 +105,19 @@ class Endpoint:
         data = [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(vectors)]
         usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
         return {"object": "list", "data": data, "model": body["model"], "usage": usage}
+
+
+_HEAD = {"id": "chatcmpl-1", "created": 0}
+_USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+_ERRORS = {
+    "400": "This model's maximum context length is exceeded.",
+    "401": "Incorrect API key provided.",
+    "404": "The model does not exist.",
+}
+
+
+def event(data: Any) -> bytes:
+    return f"data: {data if isinstance(data, str) else json.dumps(data)}\n\n".encode()
 
 
 class _Server(ThreadingHTTPServer):
@@ -92,46 +136,99 @@ class _Handler(BaseHTTPRequestHandler):
         """Tests read ``endpoint.requests`` instead."""
 
     def do_POST(self) -> None:
-        self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.endpoint.lock:
+            self.endpoint.busy += 1
+            self.endpoint.most_busy = max(self.endpoint.most_busy, self.endpoint.busy)
+        try:
+            self._answer(body)
+        finally:
+            with self.endpoint.lock:
+                self.endpoint.busy -= 1
 
     def _answer(self, body: dict[str, Any]) -> None:
-        fault = self.endpoint.next_fault(body, {k.lower(): v for k, v in self.headers.items()})
+        fault, _, seconds = self.endpoint.next_fault(body, {k.lower(): v for k, v in self.headers.items()}).partition(
+            ":"
+        )
         route = {"/v1/chat/completions": self.endpoint.completion, "/v1/embeddings": self.endpoint.embeddings}
         good = route.get(self.path)
         if good is None:
             self._send(404, b'{"error": {"message": "no such route"}}')
         elif fault.isdigit():
-            extra = {"Retry-After": self.endpoint.retry_after} if fault == "429" else {}
-            self._send(int(fault), json.dumps({"error": {"message": f"planned fault {fault}"}}).encode(), extra)
+            extra = {"Retry-After": seconds or self.endpoint.retry_after} if fault == "429" else {}
+            message = _ERRORS.get(fault, f"planned fault {fault}")
+            self._send(int(fault), json.dumps({"error": {"message": message}}).encode(), extra)
         elif fault == "hang":
             self.endpoint.released.wait(60)
             self.close_connection = True
         elif fault == "reset":
-            # Zero linger: the kernel sends RST instead of FIN.
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
-            self.close_connection = True
-        elif fault == "half":
-            whole = json.dumps(good(body)).encode()
-            self._send(200, whole[: len(whole) // 2], {"Content-Length": str(len(whole))})
-            self.close_connection = True
+            self._reset()
+        elif body.get("stream"):
+            self._stream(fault, list(self.endpoint.events(body)))
         else:
-            self._send(200, self._bad(fault) or json.dumps(good(body)).encode())
+            self._whole(fault, json.dumps(good(body)).encode())
 
-    def _bad(self, fault: str) -> bytes:
-        return {
+    def _whole(self, fault: str, good: bytes) -> None:
+        if fault in ("half", "end", "drip"):
+            self._head(200, {"Content-Type": "application/json", "Content-Length": str(len(good))})
+            self.wfile.write(good[: len(good) // 2])
+            if fault == "drip":
+                self._drip(b" ")
+            self.close_connection = True
+            return
+        bad = {
             "bad_json": b'{"choices": [',
             "wrong_schema": b'{"result": "fine", "choices": null}',
             "empty": b'{"choices": [{"message": {"content": ""}}], "data": []}',
+            "error": b'{"error": {"message": "out of memory"}}',
             "huge": b'{"choices": [{"message": {"content": "' + b"x" * HUGE + b'"}}]}' if fault == "huge" else b"",
-        }.get(fault, b"")
+        }
+        self._send(200, bad.get(fault, good))
 
-    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+    def _stream(self, fault: str, good: Sequence[bytes]) -> None:
+        """Chunked, so that a stream that is cut is seen to be cut."""
+        self._head(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
+        half = good[: len(good) // 2]
+        bad = {
+            "half": half,
+            "end": half,
+            "drip": half,
+            "bad_json": [*half, b'data: {"choices": [\n\n'],
+            "wrong_schema": [*half, event({"result": "fine", "choices": None})],
+            "empty": [event("[DONE]")],
+            "error": [*half, event({"error": {"message": "out of memory"}})],
+            "huge": [b"data: " + b"x" * HUGE] if fault == "huge" else [],
+        }
+        for piece in bad.get(fault, good):
+            self._chunk(piece)
+        if fault == "drip":
+            self._drip(b"1\r\n:\r\n")
+        if fault == "half":
+            self._reset()
+        else:
+            self.wfile.write(b"0\r\n\r\n")
+
+    def _drip(self, drop: bytes) -> None:
+        for _ in range(1200):
+            if self.endpoint.released.wait(0.05):
+                return
+            self.wfile.write(drop)
+
+    def _reset(self) -> None:
+        # Zero linger: the kernel sends RST instead of FIN.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
+
+    def _chunk(self, piece: bytes) -> None:
+        self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+
+    def _send(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+        self._head(status, {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})})
+        self.wfile.write(body)
+
+    def _head(self, status: int, headers: Mapping[str, str]) -> None:
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body))}.items():
-            if name not in (headers or {}):
-                self.send_header(name, value)
-        for name, value in (headers or {}).items():
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
