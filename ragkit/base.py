@@ -28,7 +28,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import ModuleType
@@ -432,6 +432,13 @@ class LLM(Protocol):
     """Writes an answer from a context."""
 
     async def generate(self, question: str, context: Context) -> Generation: ...
+
+
+@runtime_checkable
+class StreamingLLM(LLM, Protocol):
+    """An ``LLM`` that can also give its answer in pieces, and at last the ``Generation``: the text that counts."""
+
+    def stream(self, question: str, context: Context) -> AsyncGenerator[str | Generation, None]: ...
 
 
 @runtime_checkable

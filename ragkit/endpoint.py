@@ -3,7 +3,7 @@
 Whoever asks a model (generation, rewriting, reranking, judging) asks through ``ChatModel``::
 
     text, usage = await model.chat(messages)             # the whole answer
-    async for piece in model.stream(messages): ...       # its text in pieces, and at last the Completion
+    async for piece in model.pieces(messages): ...       # its text in pieces, and at last the Completion
 """
 
 from __future__ import annotations
@@ -116,11 +116,11 @@ class ChatModel:
         async with aclosing(self._limited(messages, streamed=False)) as pieces:
             return [piece async for piece in pieces if isinstance(piece, Completion)][-1]
 
-    def stream(self, messages: Messages) -> AsyncGenerator[Event, None]:
+    def pieces(self, messages: Messages) -> AsyncGenerator[Event, None]:
         """The text in pieces as they come, and at last the ``Completion`` with the whole of it.
 
         The time that the reader takes between two pieces does not count towards ``timeout``. Leaving early closes the
-        connection, at once within ``async with aclosing(model.stream(messages))``.
+        connection, at once within ``async with aclosing(model.pieces(messages))``.
 
         Raises:
             EndpointError: while iterating, as ``chat``. The pieces before it are not an answer.

@@ -1,25 +1,22 @@
-"""From hits to an answer: the numbered context, and a model behind an OpenAI-compatible endpoint.
+"""Who writes the answer: the best passages word for word, or a model behind an OpenAI-compatible endpoint.
 
-build_context(hits, budget) -> Context          what the generator reads
-Extractive() / OpenAIChat()                     who writes the answer, both ``base.LLM``
+Extractive() / OpenAIChat()                     both ``base.LLM``
 WithFallback(OpenAIChat(), Extractive())        the second answers, and says so, when the first can't
+in_pieces(llm, question, context)               any of them, piece by piece
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from copy import copy
 from dataclasses import replace
 
-from ragkit.base import (
-    LLM,
-    Citation,
-    Context,
-    EndpointError,
-    Generation,
-    check_query,
-)
+from ragkit.base import LLM, Citation, Context, EndpointError, Generation, StreamingLLM, check_query
 from ragkit.context import build_context
-from ragkit.endpoint import ChatModel, endpoint_configured
+from ragkit.defences import SEPARATED, Defence
+from ragkit.endpoint import ChatModel, Completion, endpoint_configured
 from ragkit.extractive import Extractive, by_embedder
 from ragkit.prompts import ANSWER, NOT_FOUND
 
@@ -33,16 +30,53 @@ __all__ = [
     "by_embedder",
     "default_llm",
     "endpoint_configured",
+    "in_pieces",
     "parse_citations",
+    "unknown_citations",
 ]
 
-_CITED = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
+_CITED = re.compile(
+    r"(?P<glued>[\w)]?)[\[【]\s*(?:sources?\s*|\^)?(?P<numbers>\d{1,3}(?:\s*(?:[,;&–-]|and)\s*\d{1,3})*)\s*[\]】]",
+    re.IGNORECASE,
+)
 
 
 def parse_citations(text: str, context: Context) -> tuple[Citation, ...]:
-    """The sources that ``text`` cites as ``[n]`` or ``[n, m]``, in order, once each; unknown numbers are left out."""
-    numbers = [int(n) for group in _CITED.findall(text) for n in group.split(",")]
-    return tuple(Citation(n, context.hits[n - 1].chunk) for n in dict.fromkeys(numbers) if 1 <= n <= len(context.hits))
+    """The sources that ``text`` cites, in order, once each; numbers without a source are ``unknown_citations``.
+
+    Read as citations are ``[1]``, ``[1][2]``, ``[1, 2]``, ``[1-3]``, ``[source 1]`` and ``【1】``, except within code.
+
+    >>> from ragkit.base import Chunk, Hit
+    >>> two = Context("", (Hit(Chunk("a", 0, 1, "x"), 1.0), Hit(Chunk("b", 0, 1, "y"), 0.5)), 0)
+    >>> [c.chunk.doc_id for c in parse_citations("Use `argv[1]` [2]. Or not [2, 7].", two)]
+    ['b']
+    """
+    known = range(1, len(context.hits) + 1)
+    numbers = dict.fromkeys(n for n, _ in _cited(text) if n in known)
+    return tuple(Citation(n, context.hits[n - 1].chunk) for n in numbers)
+
+
+def unknown_citations(text: str, context: Context) -> tuple[int, ...]:
+    """The numbers that ``text`` cites and no source has, in order, once each.
+
+    A number that touches the word before it, as in ``args[0]``, is then taken for code.
+
+    >>> unknown_citations("Use purge [7], as args[0] says [1].", Context("", (), 0))
+    (7, 1)
+    """
+    known = range(1, len(context.hits) + 1)
+    return tuple(dict.fromkeys(n for n, glued in _cited(text) if n not in known and not glued))
+
+
+def _cited(text: str) -> Iterator[tuple[int, bool]]:
+    """Every number in brackets outside of code, and whether it touches a word."""
+    for found in _CITED.finditer(_CODE.sub(" ", text)):
+        glued = bool(found["glued"])
+        for part in re.split(r"\s*(?:[,;&]|and)\s*", found["numbers"], flags=re.IGNORECASE):
+            first, *last = (int(n) for n in re.split(r"\s*[–-]\s*", part))
+            for number in range(first, max([first, *last]) + 1):
+                yield number, glued
 
 
 def default_llm() -> LLM:
@@ -50,13 +84,38 @@ def default_llm() -> LLM:
     return OpenAIChat() if endpoint_configured() else Extractive()
 
 
+async def in_pieces(llm: LLM, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
+    """``llm``'s answer in pieces, and at last the ``Generation``; in one piece where it can't stream."""
+    if isinstance(llm, StreamingLLM):
+        async with aclosing(llm.stream(question, context)) as pieces:
+            async for piece in pieces:
+                yield piece
+    else:
+        said = await llm.generate(question, context)
+        yield said.text
+        yield said
+
+
 class OpenAIChat(ChatModel):
-    """Answers through a model behind an OpenAI-compatible endpoint; the arguments are ``ChatModel``'s."""
+    """Answers through a model behind an OpenAI-compatible endpoint; the arguments are ``ChatModel``'s.
+
+    ``Generation.reason`` says what a reader should know of an answer: that it was cut, that it cites no source or one
+    that does not exist, that the endpoint has read only a part of the context.
+    """
+
+    defence: Defence = SEPARATED
+    """How sources are kept apart from orders; see ``with_defence``."""
+
+    def with_defence(self, defence: Defence) -> OpenAIChat:
+        """The same model and endpoint, with another defence against instructions within the sources."""
+        other = copy(self)
+        other.defence = defence
+        return other
 
     @property
     def identity(self) -> str:
         """The settings that can change an answer, for cache keys."""
-        return f"{super().identity}:prompt {ANSWER.identity}"
+        return f"{super().identity}:prompt {self.defence.identity}"
 
     async def generate(self, question: str, context: Context) -> Generation:
         """The model's answer with the sources it cites; without sources the model isn't asked.
@@ -67,11 +126,49 @@ class OpenAIChat(ChatModel):
         """
         check_query(question, 1)
         if not context.hits:
-            return Generation(NOT_FOUND, abstained=True, reason="the context holds no sources")
-        text, usage = await self.chat(ANSWER.messages(question, context.text))
-        if text.startswith(NOT_FOUND):
-            return Generation(NOT_FOUND, (), usage, abstained=True, reason=f"{self.model} found no answer in them")
-        return Generation(text, parse_citations(text, context), usage)
+            return _NO_SOURCES
+        return self._generation(await self.complete(self.defence.messages(question, context)), context)
+
+    async def stream(self, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
+        """As ``generate``, in pieces as they come, and at last the ``Generation``: the text that counts.
+
+        Raises:
+            InputError, EndpointError: as ``generate``, while iterating.
+        """
+        check_query(question, 1)
+        if not context.hits:
+            yield _NO_SOURCES.text
+            yield _NO_SOURCES
+            return
+        async with aclosing(self.pieces(self.defence.messages(question, context))) as pieces:
+            async for piece in pieces:
+                yield piece if isinstance(piece, str) else self._generation(piece, context)
+
+    def _generation(self, done: Completion, context: Context) -> Generation:
+        if done.text.startswith(NOT_FOUND):
+            return Generation(NOT_FOUND, (), done.usage, abstained=True, reason=f"{self.model} found no answer in them")
+        citations = parse_citations(done.text, context)
+        reason = "; ".join(_caveats(done, context, bool(citations)))
+        return Generation(done.text, citations, done.usage, reason=reason)
+
+
+_NO_SOURCES = Generation(NOT_FOUND, abstained=True, reason="the context holds no sources")
+
+
+def _caveats(done: Completion, context: Context, cited: bool) -> Iterator[str]:
+    """What a reader should know of a model's answer."""
+    if done.cut:
+        yield "the model ran out of room, so the answer is cut"
+    if unknown := unknown_citations(done.text, context):
+        yield f"the model cites {', '.join(f'[{n}]' for n in unknown)}, and the sources are 1 to {len(context.hits)}"
+    elif not cited:
+        yield "the model cites no source"
+    # Some servers drop what exceeds the model's window and say nothing. Tokenizers differ, but not by half.
+    if 0 < done.usage.input_tokens < context.tokens / 2:
+        yield (
+            f"the endpoint has read {done.usage.input_tokens} tokens, and the sources alone are about "
+            f"{context.tokens}: lower budget=, or give the model a larger window"
+        )
 
 
 class WithFallback:
@@ -93,6 +190,28 @@ class WithFallback:
         try:
             return await self.primary.generate(question, context)
         except EndpointError as error:
-            generation = await self.fallback.generate(question, context)
-            said = f" {generation.reason}" if generation.reason else ""
-            return replace(generation, reason=f"answered by {type(self.fallback).__name__}, because {error}.{said}")
+            return await self._instead(question, context, error)
+
+    async def stream(self, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
+        """The primary's pieces and ``Generation``; where it fails, the fallback's ``Generation`` ends the stream.
+
+        Pieces given before the failure are no answer then: show the text of the ``Generation`` in their place.
+        """
+        given, failed = False, None
+        try:
+            async with aclosing(in_pieces(self.primary, question, context)) as pieces:
+                async for piece in pieces:
+                    given = True
+                    yield piece
+        except EndpointError as error:
+            failed = error
+        if failed is not None:
+            said = await self._instead(question, context, failed)
+            if not given:
+                yield said.text
+            yield said
+
+    async def _instead(self, question: str, context: Context, error: EndpointError) -> Generation:
+        generation = await self.fallback.generate(question, context)
+        said = f" {generation.reason}" if generation.reason else ""
+        return replace(generation, reason=f"answered by {type(self.fallback).__name__}, because {error}.{said}")

@@ -29,8 +29,8 @@ HUGE = 8_000_000
 class Endpoint:
     """``requests`` holds the JSON bodies that came in; ``answer`` is a text or a function of the messages.
 
-    ``window`` is the number of words that a prompt may have, ``keys`` the keys that open, ``models`` those it has:
-    None is no limit.
+    ``window`` is the number of words that a prompt may have, ``keys`` the keys that open, ``models`` those it has,
+    ``reads`` the tokens that it says to have read: None is no limit, and the truth.
     """
 
     def __init__(
@@ -43,10 +43,11 @@ class Endpoint:
         window: int | None = None,
         keys: Sequence[str] | None = None,
         models: Sequence[str] | None = None,
+        reads: int | None = None,
     ) -> None:
         self.answer, self.faults, self.retry_after, self.dimension = answer, list(faults), retry_after, dimension
         self.plans = {model: list(plan) for model, plan in (plans or {}).items()}
-        self.window, self.keys, self.models = window, keys, models
+        self.window, self.keys, self.models, self.reads = window, keys, models, reads
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.busy = self.most_busy = 0
@@ -85,7 +86,13 @@ class Endpoint:
     def completion(self, body: dict[str, Any]) -> dict[str, Any]:
         message = {"role": "assistant", "content": self.text(body)}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return {**_HEAD, "object": "chat.completion", "model": body["model"], "choices": [choice], "usage": _USAGE}
+        head = {**_HEAD, "object": "chat.completion", "model": body["model"]}
+        return {**head, "choices": [choice], "usage": self.usage(body)}
+
+    def usage(self, body: dict[str, Any]) -> dict[str, int]:
+        """Four characters are a token, and a prompt has 11 or more; an answer has 7."""
+        read = self.reads or max(11, sum(len(str(m["content"])) for m in body["messages"]) // 4)
+        return {"prompt_tokens": read, "completion_tokens": 7, "total_tokens": read + 7}
 
     def events(self, body: dict[str, Any]) -> Iterator[bytes]:
         """The completion as server-sent events, word by word."""
@@ -95,7 +102,7 @@ class Endpoint:
             yield event({**head, "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]})
         yield event({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
         if (body.get("stream_options") or {}).get("include_usage"):
-            yield event({**head, "choices": [], "usage": _USAGE})
+            yield event({**head, "choices": [], "usage": self.usage(body)})
         yield b"data: [DONE]\n\n"
 
     def embeddings(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +115,6 @@ class Endpoint:
 
 
 _HEAD = {"id": "chatcmpl-1", "created": 0}
-_USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 _ERRORS = {
     "400": "This model's maximum context length is exceeded.",
     "401": "Incorrect API key provided.",

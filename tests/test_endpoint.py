@@ -41,7 +41,7 @@ LASTING = {
 
 
 async def streamed(model: ChatModel) -> list[str | Completion]:
-    return [piece async for piece in model.stream(ASK)]
+    return [piece async for piece in model.pieces(ASK)]
 
 
 def ask(model: ChatModel, by: str) -> str:
@@ -65,7 +65,7 @@ def test_a_stream_gives_pieces_and_then_the_whole():
 def test_pieces_come_while_the_server_still_writes():
     async def first() -> str:
         model = ChatModel(base_url=endpoint.url, timeout=20)
-        async with aclosing(model.stream(ASK)) as pieces:
+        async with aclosing(model.pieces(ASK)) as pieces:
             return str(await anext(pieces))
 
     with Endpoint("one two three four", faults=["drip"]) as endpoint:
@@ -197,7 +197,7 @@ def test_no_more_calls_at_once_than_allowed(by):
 def test_a_reader_who_takes_his_time_does_not_use_up_the_limit():
     async def slowly(model: ChatModel) -> str:
         text = ""
-        async for piece in model.stream(ASK):
+        async for piece in model.pieces(ASK):
             text += piece if isinstance(piece, str) else "!"
             await asyncio.sleep(0.5)
         return text
@@ -348,7 +348,7 @@ def test_a_reader_who_leaves_early_closes_the_connection():
     before = sockets()
 
     async def leave(model: ChatModel) -> None:
-        async with aclosing(model.stream(ASK)) as pieces:
+        async with aclosing(model.pieces(ASK)) as pieces:
             async for _ in pieces:
                 break
         await model.chat(ASK)  # the only place is free again
