@@ -6,13 +6,25 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
 from endpoint import Endpoint
 
-from ragkit.base import Answer, Chunk, Context, EndpointError, Generation, Hit, InputError, Retriever, best_first
+from ragkit.base import (
+    Answer,
+    Chunk,
+    Context,
+    ContractError,
+    EndpointError,
+    Generation,
+    Hit,
+    InputError,
+    Retriever,
+    best_first,
+)
 from ragkit.generation import Extractive, OpenAIChat, WithFallback
 from ragkit.pipeline import RAGPipeline, advanced, naive
 from ragkit.testing import FakeEmbedder
@@ -214,6 +226,92 @@ def test_a_monitor_that_fails_costs_no_answer(caplog):
     with caplog.at_level(logging.ERROR):
         assert run(RAGPipeline(Fixed(), None, Echo(), monitor=Broken())).text
     assert "the monitor failed" in caplog.text
+
+
+class Speaking(Echo):
+    """Says its answer word by word."""
+
+    def __init__(self, text: str = "Use the purge command.", wait: float = 0.0, reason: str = "") -> None:
+        super().__init__(wait, reason)
+        self.text, self.left = text, 0
+
+    async def stream(self, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
+        self.calls += 1
+        try:
+            for word in self.text.split():
+                await asyncio.sleep(self.wait)
+                yield word + " "
+            yield Generation(self.text, reason=self.reason)
+        finally:
+            self.left += 1
+
+
+def stream(rag: RAGPipeline, question: str = "How?") -> list[str | Answer]:
+    async def main() -> list[str | Answer]:
+        return [piece async for piece in rag.stream(question, 4)]
+
+    return asyncio.run(main())
+
+
+def test_a_stream_ends_in_the_answer():
+    notes = Notes()
+    *pieces, answer = stream(RAGPipeline(Fixed(), None, Speaking(), monitor=notes))
+    assert pieces == ["Use ", "the ", "purge ", "command. "]
+    assert isinstance(answer, Answer)
+    assert (answer.question, answer.text, list(answer.hits)) == ("How?", "Use the purge command.", HITS[:4])
+    assert list(answer.timings) == STAGES
+    assert notes.answers == [answer]
+
+
+def test_whoever_can_not_stream_is_heard_in_one_piece():
+    text, answer = stream(RAGPipeline(Fixed(), None, Echo()))
+    assert isinstance(answer, Answer)
+    assert text == answer.text == "How? 4 sources"
+
+
+def test_a_stream_is_cached_and_comes_from_the_cache():
+    llm, cache = Speaking(), Memory()
+    rag = RAGPipeline(Fixed(), None, llm, cache=cache, identity="test")
+    first, (text, second) = stream(rag)[-1], stream(rag)
+    assert llm.calls == 1
+    assert isinstance(first, Answer)
+    assert isinstance(second, Answer)
+    assert text == second.text == first.text
+    assert list(second.timings) == ["cache", "total"]
+    stream(RAGPipeline(Fixed(), None, Speaking(reason="by another"), cache=Memory(), identity="test"))
+
+
+def test_a_stream_that_fails_is_told_and_raised():
+    class Failing(Speaking):
+        async def stream(self, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
+            yield "Use "
+            raise EndpointError("gone")
+
+    class Mute(Speaking):
+        async def stream(self, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
+            yield "Use "
+
+    notes = Notes()
+    with pytest.raises(EndpointError, match="gone"):
+        stream(RAGPipeline(Fixed(), None, Failing(), monitor=notes))
+    assert [(question, stage) for question, stage, _ in notes.failures] == [("How?", "generate")]
+    with pytest.raises(ContractError, match="without a Generation"):
+        stream(RAGPipeline(Fixed(), None, Mute()))
+    with pytest.raises(InputError):
+        RAGPipeline(Fixed(), None, Mute()).stream(" ")
+
+
+def test_a_reader_who_leaves_a_stream_ends_it_without_a_failure():
+    llm, notes = Speaking(wait=0.01), Notes()
+
+    async def main() -> int:
+        async with aclosing(RAGPipeline(Fixed(), None, llm, monitor=notes).stream("How?")) as pieces:
+            assert await anext(pieces) == "Use "
+        assert llm.left == 1
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(main()) == 1
+    assert (notes.answers, notes.failures) == ([], [])
 
 
 def test_many_questions_keep_their_order_and_the_limit():

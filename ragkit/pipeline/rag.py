@@ -4,8 +4,6 @@ Retrieval is plain synchronous code and runs in a thread; only the model is awai
 
     rag = RAGPipeline(vector_store, reranker, llm)
     answer = await rag.query("How do I discard all waiting tasks?", k=10)
-
-The presets at the end are pipelines in a few readable lines, from the simplest to what production needs.
 """
 
 from __future__ import annotations
@@ -16,15 +14,17 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 
 from ragkit.base import (
     LLM,
     Answer,
     AnswerCache,
-    Corpus,
+    Context,
+    ContractError,
+    Generation,
     Hit,
     InputError,
     Monitor,
@@ -34,14 +34,12 @@ from ragkit.base import (
     best_first,
     check_query,
 )
-from ragkit.chunking import FixedChunker
-from ragkit.chunking.kept import kept_chunks
-from ragkit.generation import ANSWER, Extractive, OpenAIChat, WithFallback, build_context, endpoint_configured
-from ragkit.reranking import LateInteraction
-from ragkit.retrieval.bm25 import BM25Retriever
-from ragkit.retrieval.dense import DenseRetriever
-from ragkit.retrieval.hybrid import Hybrid, reciprocal_rank
-from ragkit.token_store import TokenStore
+from ragkit.generation import (
+    ANSWER,
+    build_context,
+    in_pieces,
+)
+from ragkit.retrieval.hybrid import reciprocal_rank
 
 _log = logging.getLogger(__name__)
 
@@ -100,17 +98,45 @@ class RAGPipeline:
             EndpointError: the model's endpoint failed and there is no fallback.
         """
         check_query(question, k)
-        watch, trace_id = _Stopwatch(), uuid.uuid4().hex
-        try:
+        watch = _Stopwatch()
+        with self._failures_told(question, watch):
             answer = await self._remembered(question, k, watch) or await self._answered(question, k, watch)
-        except Exception as error:
-            if self.monitor is not None:
-                self._tell(self.monitor.failed, question, watch.stage, error)
-            raise
-        answer = replace(answer, question=question, timings=watch.with_total(), trace_id=trace_id)
-        if self.monitor is not None:
-            self._tell(self.monitor.record, answer)
-        return answer
+        return self._told(question, answer, watch)
+
+    def stream(self, question: str, k: int = 10) -> AsyncGenerator[str | Answer, None]:
+        """As ``query``: the text in pieces as the model writes them, and at last the ``Answer``.
+
+        The text of the ``Answer`` is what counts: it replaces the pieces where a fallback had to step in. A model that
+        can't stream comes in one piece. ``timings["generate"]`` holds the time that the reader took, too. To leave
+        early, iterate within ``async with contextlib.aclosing(rag.stream(...))``: the connection is closed at once.
+
+        Raises:
+            InputError: at once, as ``query``.
+            EndpointError: while iterating, as ``query``.
+        """
+        check_query(question, k)
+        return self._pieces(question, k)
+
+    async def _pieces(self, question: str, k: int) -> AsyncGenerator[str | Answer, None]:
+        watch = _Stopwatch()
+        with self._failures_told(question, watch):
+            answer = await self._remembered(question, k, watch)
+            if answer is not None:
+                yield answer.text
+            else:
+                hits, context = await self._read(question, k, watch)
+                said: Generation | None = None
+                with watch("generate"):
+                    async with aclosing(in_pieces(self.llm, question, context)) as pieces:
+                        async for piece in pieces:
+                            if isinstance(piece, Generation):
+                                said = piece
+                            else:
+                                yield piece
+                if said is None:
+                    raise ContractError(f"{self.llm!r}: stream() ended without a Generation")
+                answer = await self._kept(question, k, hits, said)
+        yield self._told(question, answer, watch)
 
     async def query_many(self, questions: Sequence[str], k: int = 10, concurrency: int = 8) -> list[Answer]:
         """The answers to ``questions``, in order, at most ``concurrency`` at a time.
@@ -143,11 +169,18 @@ class RAGPipeline:
             return await asyncio.to_thread(self.cache.get, self._key(question, k))
 
     async def _answered(self, question: str, k: int, watch: _Stopwatch) -> Answer:
-        hits = await asyncio.to_thread(self._retrieve, question, k, watch)
-        with watch("build"):
-            context = await asyncio.to_thread(build_context, hits, self.budget)
+        hits, context = await self._read(question, k, watch)
         with watch("generate"):
             said = await self.llm.generate(question, context)
+        return await self._kept(question, k, hits, said)
+
+    async def _read(self, question: str, k: int, watch: _Stopwatch) -> tuple[list[Hit], Context]:
+        hits = await asyncio.to_thread(self._retrieve, question, k, watch)
+        with watch("build"):
+            return hits, await asyncio.to_thread(build_context, hits, self.budget)
+
+    async def _kept(self, question: str, k: int, hits: Sequence[Hit], said: Generation) -> Answer:
+        """The answer, remembered where there is a cache."""
         answer = Answer(
             question,
             said.text,
@@ -182,6 +215,22 @@ class RAGPipeline:
         llm = str(getattr(self.llm, "identity", repr(self.llm)))
         settings = [self.identity, llm, ANSWER.identity, self.budget, self.fetch, k, " ".join(question.split())]
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+
+    def _told(self, question: str, answer: Answer, watch: _Stopwatch) -> Answer:
+        """The finished answer, of which the monitor has heard."""
+        answer = replace(answer, question=question, timings=watch.with_total(), trace_id=uuid.uuid4().hex)
+        if self.monitor is not None:
+            self._tell(self.monitor.record, answer)
+        return answer
+
+    @contextmanager
+    def _failures_told(self, question: str, watch: _Stopwatch) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if self.monitor is not None:
+                self._tell(self.monitor.failed, question, watch.stage, error)
+            raise
 
     def _tell(self, what: Callable[..., None], *about: object) -> None:
         """Tell the monitor. Its own failure is logged: it must not cost the user the answer."""
@@ -236,64 +285,3 @@ class _RetrievalSide(Retriever):
             return super()._search_many(queries, k)
         lists = rag.vector_store.search_many(queries, rag._candidates(k))
         return [rag._reranked(query, hits, k) for query, hits in zip(queries, lists, strict=True)]
-
-
-def naive(
-    corpus: Corpus,
-    *,
-    llm: LLM | None = None,
-    store: TokenStore | None = None,
-    size: int = 512,
-    overlap: int = 64,
-    budget: int = 2000,
-    cache: AnswerCache | None = None,
-    monitor: Monitor | None = None,
-) -> RAGPipeline:
-    """The textbook pipeline: fixed chunks, one mean vector each, nearest neighbours, no reranker."""
-    store = store or TokenStore.open(corpus)
-    chunks = kept_chunks(FixedChunker(size, overlap), corpus)
-    dense = DenseRetriever(chunks, store=store)
-    identity = f"naive:{corpus.fingerprint}:{store.identity}:{size}:{overlap}"
-    llm = llm or answering(store)
-    return RAGPipeline(dense, None, llm, budget=budget, cache=cache, monitor=monitor, identity=identity)
-
-
-def advanced(
-    corpus: Corpus,
-    *,
-    llm: LLM | None = None,
-    store: TokenStore | None = None,
-    size: int = 512,
-    overlap: int = 64,
-    fetch: int = 50,
-    budget: int = 2000,
-    cache: AnswerCache | None = None,
-    monitor: Monitor | None = None,
-) -> RAGPipeline:
-    """Words and vectors, fused, then reranked: BM25 and MaxP dense retrieval, RRF, late interaction.
-
-    Chosen on ``core``, where contextual indexing, a trained reranker and more candidates did not pay;
-    ``tests/bench/bench_advanced.py`` measures each step's share.
-    """
-    store = store or TokenStore.open(corpus)
-    chunks = kept_chunks(FixedChunker(size, overlap), corpus)
-    bm25 = BM25Retriever(chunks)
-    dense = DenseRetriever(chunks, store=store, scoring="maxp")
-    hybrid = Hybrid([bm25, dense], fusion="rrf")
-    identity = f"advanced:geometric:{corpus.fingerprint}:{store.identity}:{size}:{overlap}"
-    return RAGPipeline(
-        hybrid,
-        LateInteraction(store, mean="geometric"),
-        llm or answering(store),
-        fetch=fetch,
-        budget=budget,
-        cache=cache,
-        monitor=monitor,
-        identity=identity,
-    )
-
-
-def answering(store: TokenStore) -> LLM:
-    """Who answers in the presets: the configured endpoint with a visible fallback, else ``Extractive`` alone."""
-    offline = Extractive(store.maxsim)
-    return WithFallback(OpenAIChat(), offline) if endpoint_configured() else offline
