@@ -47,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def fetch(options: argparse.Namespace) -> int:
     """Fetch and parse a corpus; with ``--vectors`` encode it too."""
+    if options.corpus == "catalogues":
+        emit(fetch_catalogues())
+        return 0
     corpus = open_corpus(options.corpus)
     notes = "".join(f", {count} {note}" for note, count in corpus.notes.items())
     emit(f"{corpus.name}: {len(corpus.documents)} documents, {len(corpus.questions)} questions{notes}")
@@ -55,6 +58,16 @@ def fetch(options: argparse.Namespace) -> int:
 
         emit(f"vectors: {TokenStore.open(corpus).identity}")
     return 0
+
+
+def fetch_catalogues() -> str:
+    """Fetch the message catalogues of the lesson on many languages, and say what is in them."""
+    from ragkit.corpus import load_catalogues
+
+    corpora = load_catalogues()
+    first = next(iter(corpora.values()))
+    translated = f"{len(first.questions)} of them in {len(corpora)} languages ({', '.join(corpora)})"
+    return f"catalogues: {len(first.documents)} English messages, {translated}"
 
 
 def ask(options: argparse.Namespace) -> int:
@@ -189,7 +202,10 @@ def _parser() -> argparse.ArgumentParser:
 
     added = command("fetch", fetch)
     added.add_argument(
-        "corpus", nargs="?", default="core", help="tiny, core, extended or a .toml manifest (default: core)"
+        "corpus",
+        nargs="?",
+        default="core",
+        help="tiny, core, extended, catalogues (translated messages) or a .toml manifest (default: core)",
     )
     added.add_argument("--vectors", action="store_true", help="also encode the documents (minutes, once)")
 

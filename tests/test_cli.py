@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -115,6 +116,13 @@ def test_fetch_counts(small, capsys):
     assert cli.main(["fetch", "tiny", "--vectors"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("small: 3 documents, 3 questions\nvectors: ")
+
+
+def test_fetch_tells_of_the_catalogues(capsys):
+    assert cli.main(["fetch", "catalogues"]) == 0
+    assert re.fullmatch(
+        r"catalogues: \d{3} English messages, \d{3} of them in 12 languages \(es, .*\)\n", capsys.readouterr().out
+    )
 
 
 def test_eval_prints_the_table(small, capsys):
