@@ -66,8 +66,7 @@ def fetch_catalogues() -> str:
 
     corpora = load_catalogues()
     first = next(iter(corpora.values()))
-    translated = f"{len(first.questions)} of them in {len(corpora)} languages ({', '.join(corpora)})"
-    return f"catalogues: {len(first.documents)} English messages, {translated}"
+    return f"catalogues: {len(first.documents)} English messages in {len(corpora)} languages: {', '.join(corpora)}"
 
 
 def ask(options: argparse.Namespace) -> int:

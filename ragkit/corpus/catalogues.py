@@ -58,11 +58,12 @@ class Entry:
 def load_catalogues(languages: Sequence[str] = LANGUAGES, manifest: str | Path | None = None) -> dict[str, Corpus]:
     """A corpus for each of ``languages``, by its code: the documents are English, the questions in that language.
 
-    All have the same documents (the English messages of ``MIN_WORDS`` words or more) and questions about the same
-    messages (those that all the languages have translated), so scores can be compared message by message. A
-    question's gold is the whole original, its tags are ``("translated", language)``. HTML tags are taken out of both
-    texts, and placeholders replaced by ``GAP``. What is left out is counted in ``Corpus.notes``: short messages, those
-    with plural forms, those that say the same as one before, translations that are missing, fuzzy, or English.
+    All have the same documents, the English messages of ``MIN_WORDS`` words or more that *all* the languages have
+    translated, and a question for each of them: so every question has as many candidates in every language, and
+    scores can be compared message by message. A question's gold is the whole original, its tags are
+    ``("translated", language)``. HTML tags are taken out of both texts, and placeholders replaced by ``GAP``. What is
+    left out is counted in ``Corpus.notes``: short messages, those with plural forms (they have several translations),
+    those that say the same as one before, and those whose translation is missing, fuzzy or English.
 
     >>> es = load_catalogues(["es"])["es"]                                      # doctest: +SKIP
     >>> es.questions[0].text, es.questions[0].answer                            # doctest: +SKIP
@@ -90,12 +91,13 @@ def load_catalogues(languages: Sequence[str] = LANGUAGES, manifest: str | Path |
     common = [key for key in documents if all(key in found for found in translated.values())]
     if not common:
         raise CorpusError(f"{path.name}: no message is translated into all of {', '.join(languages)}")
+    originals = tuple(documents[key] for key in common)
     corpora = {}
     for language, found in translated.items():
         notes[language]["translations that another language lacks left out"] = len(found) - len(common)
         questions = tuple(_question(language, documents[key], found[key]) for key in common)
         counts = {what: count for what, count in notes[language].items() if count}
-        corpora[language] = Corpus(f"{_GROUP}-{language}", tuple(documents.values()), questions, counts)
+        corpora[language] = Corpus(f"{_GROUP}-{language}", originals, questions, counts)
     return corpora
 
 
@@ -121,7 +123,8 @@ def _entries(project: Project, languages: Sequence[str]) -> dict[str, dict[str, 
             text = files[name].decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise CorpusError(f"{name}: not UTF-8 ({error})") from error
-        found[match["language"]][match["part"]] += read_po(text, name)
+        folder = PurePosixPath(project.name) / PurePosixPath(match["part"]).relative_to(project.docs)
+        found[match["language"]][str(folder)] += read_po(text, name)
     return found
 
 
