@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,14 +23,25 @@ from numpy.typing import NDArray
 from ragkit.base import Chunk, Hit, InputError, Mean, ModelNotFoundError, Reranker, Retriever, best_first, require
 from ragkit.endpoint import ChatModel
 
-Scores = Sequence[float] | NDArray[Any]
+Floats = NDArray[np.floating[Any]]
+Scores = Sequence[float] | Floats
+_WHOLE = 0.5  # the weight of the whole question, where all its words together weigh 1
+_NO_MATCH = 0.05  # the lowest cosine in a geometric mean
 
 
 class MaxSim(Protocol):
-    """The part of a token store that late interaction needs."""
+    """The part of a token store that late interaction needs; the vectors only for ``doubt``."""
 
     def maxsim(self, query: str, chunks: Sequence[Chunk], mean: Mean = "arithmetic") -> NDArray[np.float32]:
         """Late-interaction scores ``(len(chunks),)``."""
+        ...
+
+    def encode_query(self, query: str) -> NDArray[np.float32]:
+        """The unit vector ``(d,)`` of a query."""
+        ...
+
+    def pool(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
+        """Unit vectors ``(len(chunks), d)``."""
         ...
 
 
@@ -81,15 +93,25 @@ class LateInteraction:
 
     ``mean="geometric"`` takes their weighted geometric mean instead: a word of the query that the chunk has nothing
     for costs more than the other words can make up for.
+
+    ``doubt``: where no hit scores that much, none of them has the question's words, and their scores say little. Then
+    the question as a whole joins the mean, with half the weight of all its words: as the cosine of the two texts'
+    vectors. ``parts`` show both, as ``words`` and ``whole``. (On ``core`` the best geometric score is below .5 for 65
+    of 74 paraphrases, for 4 of 122 FAQ questions and for 1 of 164 others; ``tests/bench/bench_advanced.py``.)
+
+    Raises:
+        InputError: another ``mean``, or ``doubt`` outside 0 to 1.
     """
 
-    def __init__(self, store: MaxSim, mean: Mean = "arithmetic") -> None:
+    def __init__(self, store: MaxSim, mean: Mean = "arithmetic", doubt: float = 0.0) -> None:
         if mean not in ("arithmetic", "geometric"):
             raise InputError(f"mean {mean!r}: expected 'arithmetic' or 'geometric'")
-        self.store, self.mean = store, mean
+        if not 0 <= doubt <= 1:
+            raise InputError(f"doubt is {doubt!r}: expected a score, from 0 to 1")
+        self.store, self.mean, self.doubt = store, mean, doubt
 
     def __repr__(self) -> str:
-        return f"LateInteraction(mean={self.mean!r})"
+        return f"LateInteraction(mean={self.mean!r}{f', doubt={self.doubt}' if self.doubt else ''})"
 
     def rerank(self, query: str, hits: Sequence[Hit], k: int) -> list[Hit]:
         """``hits`` by their MaxSim, the ``k`` best first.
@@ -99,7 +121,28 @@ class LateInteraction:
         """
         if not hits:
             return []
-        return rescored(hits, self.store.maxsim(query, [hit.chunk for hit in hits], self.mean), "late interaction", k)
+        chunks = [hit.chunk for hit in hits]
+        words = self.store.maxsim(query, chunks, self.mean)
+        if not self.doubt or words.max() >= self.doubt:
+            return rescored(hits, words, "late interaction", k)
+        whole = self.store.pool(chunks) @ self.store.encode_query(query)
+        known = [
+            replace(hit, parts={**hit.parts, "words": float(w), "whole": float(c)})
+            for hit, w, c in zip(hits, words, whole, strict=True)
+        ]
+        return rescored(known, joined(words, whole, self.mean), "late interaction", k)
+
+
+def joined(words: Floats, whole: Floats, mean: Mean) -> Floats:
+    """The mean of MaxSim and of the cosine of the whole texts, which weighs half as much as all words together.
+
+    >>> joined(np.array([0.4, 0.3]), np.array([0.1, 0.9]), "arithmetic").round(2).tolist()
+    [0.3, 0.5]
+    """
+    if mean == "arithmetic":
+        return np.asarray((words + _WHOLE * whole) / (1 + _WHOLE))
+    logs = np.log(np.maximum(words, _NO_MATCH)) + _WHOLE * np.log(np.maximum(whole, _NO_MATCH))
+    return np.asarray(np.exp(logs / (1 + _WHOLE)))
 
 
 class CrossEncoder:

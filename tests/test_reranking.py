@@ -59,6 +59,37 @@ def test_late_interaction_hands_on_its_mean():
         LateInteraction(Told(), mean="harmonic")
 
 
+class Vectors(ByLength):
+    """The last of the hits is nearest to any question."""
+
+    def maxsim(self, query, chunks, mean="arithmetic"):
+        return super().maxsim(query, chunks) / 100
+
+    def encode_query(self, query):
+        return np.array([1, 0], dtype=np.float32)
+
+    def pool(self, chunks):
+        return np.array([[0.1, 0.9], [0.02, 0.9], [0.9, 0.1]], dtype=np.float32)[: len(chunks)]
+
+
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
+def test_in_doubt_the_whole_question_joins_the_mean(mean):
+    sure = LateInteraction(Vectors(), mean, doubt=0.19).rerank("stop", HITS, 3)
+    assert [h.chunk.doc_id for h in sure] == ["d1", "d0", "d2"]
+    assert "whole" not in sure[0].parts
+    found = LateInteraction(Vectors(), mean, doubt=0.2).rerank("stop", HITS, 3)
+    assert found[0].chunk.doc_id == "d2"
+    assert found[0].parts == pytest.approx({"dense": 0.5, "bm25": 8.0, "words": 0.08, "whole": 0.9})
+    two, one = [0.08, 0.08, 0.9], [0.19, 0.19, max(0.02, 0.05 if mean == "geometric" else 0)]
+    for values, name in ((two, "d2"), (one, "d1")):
+        expected = np.mean(values) if mean == "arithmetic" else np.prod(values) ** (1 / 3)
+        assert next(h.score for h in found if h.chunk.doc_id == name) == pytest.approx(expected, rel=1e-5)
+    assert HITS[0].parts == {"dense": 0.5}
+    for doubt in (-0.1, 1.5):
+        with pytest.raises(InputError, match="from 0 to 1"):
+            LateInteraction(Vectors(), mean, doubt=doubt)
+
+
 def test_reranked_fetches_more_than_it_returns():
     chunks = [Chunk(f"d{i:02}", 0, 7 + i, "worker " + "x" * i) for i in range(30)]
     bm25 = BM25Retriever(chunks)

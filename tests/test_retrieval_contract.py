@@ -45,6 +45,7 @@ RETRIEVERS = {
     "hybrid tmm": lambda c, s: Hybrid([BM25Retriever(c), DenseRetriever(c, store=s)], "convex", "tmm", fetch=3),
     "reranked": lambda c, s: Reranked(BM25Retriever(c), LateInteraction(s), fetch=4),
     "reranked, geometric": lambda c, s: Reranked(BM25Retriever(c), LateInteraction(s, "geometric"), fetch=4),
+    "reranked, in doubt": lambda c, s: Reranked(BM25Retriever(c), LateInteraction(s, "geometric", doubt=1), fetch=4),
     "nested": lambda c, s: Reranked(
         Hybrid([Hybrid([BM25Retriever(c), DenseRetriever(c, store=s)]), BM25Retriever(c, "okapi")], "convex"),
         LateInteraction(s),

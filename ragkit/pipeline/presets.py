@@ -48,7 +48,8 @@ def advanced(
 ) -> RAGPipeline:
     """Words and vectors, fused, then reranked: BM25 and MaxP dense retrieval, RRF, late interaction.
 
-    Chosen on ``core``, where contextual indexing, a trained reranker and more candidates did not pay;
+    Where no candidate has the question's words (all below .5), the question as a whole is compared too: paraphrases
+    need it. Chosen on ``core``, where a trained reranker and more candidates did not pay;
     ``tests/bench/bench_advanced.py`` measures each step's share.
     """
     store = store or TokenStore.open(corpus)
@@ -56,10 +57,10 @@ def advanced(
     bm25 = BM25Retriever(chunks)
     dense = DenseRetriever(chunks, store=store, scoring="maxp")
     hybrid = Hybrid([bm25, dense], fusion="rrf")
-    identity = f"advanced:geometric:{corpus.fingerprint}:{store.identity}:{size}:{overlap}"
+    identity = f"advanced:geometric, doubt .5:{corpus.fingerprint}:{store.identity}:{size}:{overlap}"
     return RAGPipeline(
         hybrid,
-        LateInteraction(store, mean="geometric"),
+        LateInteraction(store, mean="geometric", doubt=0.5),
         llm or answering(store),
         fetch=fetch,
         budget=budget,
