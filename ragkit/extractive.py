@@ -25,7 +25,7 @@ from ragkit.prompts import NOT_FOUND
 Floats = NDArray[np.float64]
 Similarity = Callable[[str, Sequence[Chunk]], NDArray[np.float32]]
 
-_ENDS = re.compile(r"[.!?:][\"')\]`]*$")
+_ENDS = re.compile(r"[.!?][\"')\]`]*$")
 _WORD = re.compile(r"[^\W_]+")
 _STOPWORDS = frozenset(
     _WORD.findall(

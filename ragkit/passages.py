@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -50,7 +50,10 @@ def blocks(text: str) -> list[Passage]:
     """
     found: list[Passage] = []
     for start, end, fenced in _pieces(text):
-        kind = "code" if fenced else _kind(text[start:end], found[-1].kind if found else "")
+        before = found[-1] if found else Passage(0, 0, "")
+        kind = "code" if fenced else _kind(text[start:end], before.kind)
+        if kind == "heading" and text[before.start : before.end].endswith(":"):
+            kind = "code"  # "Run this:" announces what stands below it, however short: a command, a value
         indented = text[start : start + 2].isspace()
         if found and kind == found[-1].kind and (kind in ("code", "list") or (kind == "entry" and indented)):
             found[-1] = replace(found[-1], end=end)
@@ -113,8 +116,10 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
 def passages(text: str, short: int = 240, long: int = 1200) -> list[Passage]:
     """What can be quoted from ``text``: sentences, code with the sentence before it, lists with theirs.
 
-    Sentences of one paragraph stay together up to ``short`` characters; a list of more than ``long`` characters is
-    offered item by item. Headings are offered only where there is nothing else.
+    Sentences of one paragraph stay together up to ``short`` characters. Of a list of more than ``long`` characters,
+    the sentence before it keeps as many whole items as fit, and the others are offered by themselves. A sentence
+    that ends in a colon is never offered without what it announces. Headings are offered only where there is
+    nothing else.
 
     >>> [text[p.start : p.end] for text in ["Purging\\n\\nType:\\n\\n$ purge\\n\\nDone. Gone."] for p in passages(text)]
     ['Type:\\n\\n$ purge', 'Done. Gone.']
@@ -123,25 +128,36 @@ def passages(text: str, short: int = 240, long: int = 1200) -> list[Passage]:
     heading = ""
     for block in blocks(text):
         body = text[block.start : block.end]
-        lead = found[-1] if found and found[-1].kind == "prose" and found[-1].heading == heading else None
         if block.kind == "heading":
             heading = body
-        elif block.kind == "prose":
-            found += [Passage(block.start + a, block.start + b, "prose", heading) for a, b in _grouped(body, short)]
+            continue
+        if block.kind == "prose":
+            parts = _grouped(list(sentences(body)), short)
         elif block.kind == "list" and len(body) > long:
-            marks = [m.start() for m in re.finditer(rf"^{_LIST_ITEM.pattern}", body, re.MULTILINE)] + [len(body)]
-            items = [(a, a + len(body[a:b].rstrip())) for a, b in pairwise(marks)]
-            found += [Passage(block.start + a, block.start + b, "list", heading) for a, b in items]
-        elif lead and (block.kind == "code" or text[lead.end - 1] == ":"):
-            found[-1] = replace(lead, end=block.end, kind=block.kind)
+            parts = list(_items(body))
         else:
-            found.append(replace(block, heading=heading))
+            parts = [(0, len(body))]
+        offered = [Passage(block.start + a, block.start + b, block.kind, heading) for a, b in parts]
+        lead = found[-1] if found and found[-1].kind == "prose" and found[-1].heading == heading else None
+        if lead and (block.kind == "code" or text[lead.end - 1] == ":"):
+            fit = sum(p.end - lead.start <= long for p in offered) if block.kind == "list" else 1
+            found[-1] = replace(lead, end=offered[max(1, fit) - 1].end, kind=block.kind)
+            offered = offered[max(1, fit) :]
+        found += offered
     return found or [replace(block, kind="prose") for block in blocks(text)]
 
 
-def _grouped(paragraph: str, short: int) -> list[tuple[int, int]]:
+def _items(body: str) -> Iterator[tuple[int, int]]:
+    """The ranges of a list's items, without the white space between them."""
+    marks = [m.start() for m in re.finditer(rf"^{_LIST_ITEM.pattern}", body, re.MULTILINE)] + [len(body)]
+    for a, b in pairwise(marks):
+        yield a, a + len(body[a:b].rstrip())
+
+
+def _grouped(parts: Sequence[tuple[int, int]], short: int) -> list[tuple[int, int]]:
+    """Neighbouring ``parts`` together, as long as they stay within ``short`` characters."""
     groups: list[tuple[int, int]] = []
-    for start, end in sentences(paragraph):
+    for start, end in parts:
         if groups and end - groups[-1][0] <= short:
             groups[-1] = (groups[-1][0], end)
         else:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.base import Chunk, Context, Hit, InputError
-from ragkit.context import build_context
+from ragkit.base import Chunk, Context, Corpus, Document, Hit, InputError
+from ragkit.context import build_context, origins
 from ragkit.tokens import minilm_tokenizer
 
 
@@ -54,6 +54,41 @@ def test_context_keeps_its_budget_and_shows_nothing_twice(found, budget, order):
         places = {(h.chunk.doc_id, i) for i in range(h.chunk.start, h.chunk.end)}
         assert not places & shown
         shown |= places
+
+
+@given(cuts, st.integers(1, 600))
+def test_every_source_is_made_of_hits_and_says_of_which(found, budget):
+    hits = hits_of(found)
+    for source in build_context(hits, budget).hits:
+        parts = [(h.chunk.start, h.chunk.end) for h in origins(source.chunk, hits)]
+        held = {i for start, end in parts for i in range(start, end)}
+        assert held >= set(range(source.chunk.start, source.chunk.end))
+        assert source.score in {h.score for h in origins(source.chunk, hits)}
+
+
+@given(cuts, st.integers(1, 600))
+def test_a_larger_budget_never_shows_less(found, budget):
+    def shown(budget: int) -> int:
+        return sum(len(source.chunk.text) for source in build_context(hits_of(found), budget).hits)
+
+    assert shown(100_000) >= shown(budget)
+
+
+@given(st.integers(0, 3), st.permutations(range(5)))
+def test_neighbours_become_one_source_in_whatever_order_they_were_found(gap, order):
+    """Five pieces of one text in a row: joined where they touch, or where only white space parts them."""
+    words = ["one two.", "three", "four; five", "six", "seven eight"]
+    text = (" " * gap).join(words)
+    places = [len((" " * gap).join(words[:i]) + " " * gap * (i > 0)) for i in range(5)]
+    hits = [hit(words[i], start=places[i], score=1 / (n + 1)) for n, i in enumerate(order)]
+    known = build_context(hits, corpus=Corpus("c", (Document("a", text),)))
+    assert [(h.chunk.text, h.chunk.start, h.chunk.end, h.score) for h in known.hits] == [(text, 0, len(text), 1.0)]
+    assert len(build_context(hits).hits) == (1 if gap == 0 else 5)
+
+
+def test_neighbours_with_words_between_them_stay_apart():
+    corpus = Corpus("c", (Document("a", "one and two"),))
+    assert len(build_context([hit("one"), hit("two", start=8)], corpus=corpus).hits) == 2
 
 
 @given(cuts)

@@ -153,6 +153,12 @@ def test_a_cut_sentence_at_the_edge_is_not_quoted():
     assert [c.quote for c in said.citations] == ["Tasks wait in a queue."]
 
 
+def test_a_lead_whose_list_was_cut_off_is_not_quoted():
+    text = "Tasks wait in a queue. The queues of tasks are:"
+    said = answer(Extractive(keep=0), "tasks queue", build_context([hit(text)]))
+    assert [c.quote for c in said.citations] == ["Tasks wait in a queue."]
+
+
 @pytest.mark.parametrize("arguments", [{"most": 0}, {"keep": 1.5}, {"threshold": -0.1}])
 def test_extractive_refuses_settings_out_of_range(arguments):
     with pytest.raises(InputError, match="expected"):

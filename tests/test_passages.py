@@ -78,7 +78,22 @@ def test_sentences_know_abbreviations():
     ]
 
 
-def test_a_long_list_is_offered_item_by_item():
+def test_a_long_list_stays_with_its_lead_as_far_as_it_fits():
     items = [f"- item {i} is worth {i * 100} coins" for i in range(60)]
-    text = "Prices:\n\n" + "\n".join(items)
-    assert [text[p.start : p.end] for p in passages(text)][1:] == items
+    text = "Prices:\n\n" + "\n".join(items) + "\n\nPay at the desk."
+    found = [text[p.start : p.end] for p in passages(text)]
+    together = found[0].split("\n")
+    assert together[:3] == ["Prices:", "", items[0]]
+    assert 1150 < len(found[0]) <= 1200
+    assert together[2:] + found[1:] == [*items, "Pay at the desk."]
+
+
+def test_one_item_longer_than_the_limit_still_follows_its_lead():
+    text = "Mind this:\n\n- " + "very " * 300 + "long\n- short"
+    assert [text[p.start : p.end] for p in passages(text)] == [text[: text.rindex("\n")], "- short"]
+
+
+@pytest.mark.parametrize("told", ["celery purge", "It takes two steps.", "- one\n- two", "key\n    its value"])
+def test_what_a_colon_announces_stays_with_it(told):
+    text = f"Purging\n\nDo this:\n\n{told}\n\nThat is all."
+    assert [text[p.start : p.end] for p in passages(text)] == [f"Do this:\n\n{told}", "That is all."]
