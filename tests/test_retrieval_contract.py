@@ -39,6 +39,8 @@ RETRIEVERS = {
     "dense": lambda c, s: DenseRetriever(c, embedder=FakeEmbedder()),
     "dense pooled": lambda c, s: DenseRetriever(c, store=s),
     "dense maxp": lambda c, s: DenseRetriever(c, store=s, scoring="maxp"),
+    "dense contextual": lambda c, s: DenseRetriever(c, store=s, contextual=True),
+    "dense maxp, contextual": lambda c, s: DenseRetriever(c, store=s, scoring="maxp", contextual=True),
     "dense empty": lambda c, s: DenseRetriever([], store=s),
     "hybrid rrf": lambda c, s: Hybrid([BM25Retriever(c), DenseRetriever(c, store=s)]),
     "hybrid zscore": lambda c, s: Hybrid([BM25Retriever(c), DenseRetriever(c, store=s)], "convex", "zscore"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,47 @@ def test_scores_are_those_of_the_store(stored):
         hits = DenseRetriever(chunks, store=store, scoring=scoring).search("w1 w2 w3", len(chunks))
         assert len(hits) == len(chunks)
         assert [h.score for h in hits] == pytest.approx(np.sort(scores)[::-1].tolist(), abs=1e-5)
+
+
+def test_the_context_counts_a_tenth(stored):
+    chunks, store = stored
+    chunks = [replace(c, section=("Wine",) if i % 3 else ()) for i, c in enumerate(chunks)]
+    query = sentences(1, seed=5)[0] + " wine"
+    vector = store.encode_query(query)
+    cosines = np.array([float(store.encoder.encode([c.context])[0] @ vector) if c.context else 0.0 for c in chunks])
+    maxp = 0.9 * store.maxp(vector, chunks) + 0.1 * cosines
+    blank = [c.context == "" for c in chunks]
+    assert not any(blank)  # each has its project at least
+    pooled = unit(0.9 * store.pool(chunks) + 0.1 * store.encoder.encode([c.context for c in chunks])) @ vector
+    for scoring, expected in (("maxp", maxp), ("pooled", pooled)):
+        retriever = DenseRetriever(chunks, store=store, scoring=scoring, contextual=True)
+        found = {h.chunk.id: h.score for h in retriever.search(query, len(chunks))}
+        assert [found[c.id] for c in chunks] == pytest.approx(expected.tolist(), abs=1e-5)
+        assert "contextual" in repr(retriever)
+
+
+def test_a_chunk_without_context_keeps_its_order():
+    chunks = [replace(c, section=(), metadata={}) for c in chunks_of(["red wine", "blue sky", "wine"])]
+    plain, contextual = (DenseRetriever(chunks, embedder=FakeEmbedder(), contextual=on) for on in (False, True))
+    assert ids(plain.search("wine")) == ids(contextual.search("wine"))
+
+
+@pytest.mark.parametrize("scoring", ["pooled", "maxp"])
+def test_contexts_are_added_deleted_and_saved(stored, tmp_path, scoring):
+    chunks, store = stored
+
+    def make(some):
+        return DenseRetriever(some, store=store, scoring=scoring, contextual=True)
+
+    grown = make(chunks[:20])
+    grown.add(chunks[20:])
+    grown.delete([chunks[0].id])
+    grown.save(tmp_path / "index")
+    loaded = DenseRetriever.load(tmp_path / "index", store=store)
+    query = sentences(1, seed=5)[0] + " d3"
+    expected = [(h.chunk.id, pytest.approx(h.score, abs=1e-5)) for h in make(chunks[1:]).search(query, 30)]
+    assert [(h.chunk.id, h.score) for h in grown.search(query, 30)] == expected
+    assert [(h.chunk.id, h.score) for h in loaded.search(query, 30)] == expected
 
 
 def test_no_chunks_give_no_hits(stored):

@@ -246,3 +246,16 @@ def test_real_retrievers_and_nothing_found():
     hybrid = Hybrid([BM25Retriever(chunks), BM25Retriever(chunks, "okapi")], "convex")
     assert hybrid.search("unknown") == []
     assert [h.chunk.doc_id for h in hybrid.search("wine")] == ["b"]
+
+
+def test_the_order_depends_on_k_only_above_fetch():
+    first = Listed("first", {"q": {"a": 10.0, "b": 9.0, "c": 0.0}})
+    second = Listed("second", {"q": {"b": 4.0, "c": 3.9, "a": 0.0}})
+    for fusion in ("rrf", "convex"):
+        deep = Hybrid([first, second], fusion, fetch=3)
+        assert [[h.chunk.doc_id for h in deep.search("q", k)] for k in (1, 2, 3)] == [
+            [h.chunk.doc_id for h in deep.search("q", 3)][:k] for k in (1, 2, 3)
+        ]
+    shallow = Hybrid([first, second], "convex", fetch=2)
+    orders = [[h.chunk.doc_id for h in shallow.search("q", k)] for k in (2, 3)]
+    assert orders == [["a", "b"], ["b", "a", "c"]]

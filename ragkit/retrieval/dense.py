@@ -4,6 +4,11 @@ Vectors come from a token store (no run of the model) or from encoding each chun
 
 - ``pooled``: one vector a chunk, searched by FAISS;
 - ``maxp``: a chunk scores as its best window of a few dozen tokens, so that long chunks do not dilute.
+
+Either can look at where a chunk stands, too (``contextual``). On ``core``, chunks of 512 tokens, 360 questions of five
+kinds, this changed the MRR@10 of ``maxp`` from .413 to .433, interval -.005 to +.047: names, paraphrases and questions
+over two pages gain .03 to .07; the FAQ, whose headings became the questions and are missing from the page, loses .025.
+``pooled`` went from .374 to .380. After the advanced preset's reranking nothing is left of it, so it is off there.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.base import Chunk, Embedder, Hit, InputError, Retriever, Vectors, require
-from ragkit.embedding import load_embedder
+from ragkit.embedding import load_embedder, unit
 from ragkit.retrieval.faiss_index import choose, make_index, search, stored_vectors
 from ragkit.retrieval.records import read_chunks, write_chunks
 from ragkit.storage import atomic_folder, read_manifest, write_manifest
@@ -24,6 +29,7 @@ from ragkit.token_store import TokenStore
 from ragkit.token_store.sums import range_max
 
 Scoring = Literal["pooled", "maxp"]
+_CONTEXT = 0.1  # the weight of a chunk's context beside its text: .05 to .15 are alike, from .2 on the text loses
 _QUERIES = 64  # a batch of queries, so that the table of scores stays small
 
 
@@ -32,9 +38,11 @@ class DenseRetriever(Retriever):
 
     ``store`` gives the chunks' vectors; without it ``embedder`` (default: ``load_embedder()``) encodes them,
     long ones in windows that are averaged. ``scoring="maxp"`` needs a store; ``window`` is the length of its
-    windows in tokens. ``index`` names the FAISS index
-    of pooled vectors (see ``ragkit.retrieval.faiss_index``). ``add`` and ``delete`` are all that changes a
-    retriever; only one thread may do so, and none may search meanwhile.
+    windows in tokens. ``index`` names the FAISS index of pooled vectors (see ``ragkit.retrieval.faiss_index``).
+    ``contextual=True`` compares ``chunk.context`` (project, title, section path) as well, with a tenth of the weight:
+    each different context is encoded once, and its vector added to its chunks' vectors (``pooled``), its cosine to
+    their scores (``maxp``). ``add`` and ``delete`` are all that changes a retriever; only one thread may do so, and
+    none may search meanwhile.
 
     >>> from ragkit.testing import FakeEmbedder
     >>> chunks = [Chunk("a", 0, 8, "red wine"), Chunk("b", 0, 8, "blue sky")]
@@ -54,6 +62,7 @@ class DenseRetriever(Retriever):
         scoring: Scoring = "pooled",
         index: str = "flat",
         window: int = 64,
+        contextual: bool = False,
     ) -> None:
         if scoring not in ("pooled", "maxp"):
             raise InputError(f"scoring = {scoring!r}: expected 'pooled' or 'maxp'")
@@ -64,18 +73,21 @@ class DenseRetriever(Retriever):
         self.store = store
         self.embedder: Embedder = store.encoder if store else embedder or load_embedder()
         self.chunks = tuple(chunks)
-        self.scoring, self.window = scoring, window
+        self.scoring, self.window, self.contextual = scoring, window, contextual
         self.index = "flat" if scoring == "maxp" else choose(index, len(self.chunks))
         self._alive = np.ones(len(self.chunks), dtype=bool)
         self._faiss: Any = None
         self._windows: tuple[Vectors, NDArray[np.int64]] | None = None
+        self._contexts: tuple[Vectors, NDArray[np.int64]] | None = None
         if store and scoring == "maxp":
             self._windows = store.windows(self.chunks, window)
+            self._contexts = self._encode_contexts(self.chunks)
         else:
             self._faiss = make_index(self.index, self._encode(self.chunks))
 
     def __repr__(self) -> str:
-        return f"DenseRetriever({len(self)} chunks, {self.embedder.name}, {self.scoring}, {self.index})"
+        how = f"{self.scoring}{', contextual' if self.contextual else ''}, {self.index}"
+        return f"DenseRetriever({len(self)} chunks, {self.embedder.name}, {how})"
 
     def __len__(self) -> int:
         """The number of chunks that a search can return."""
@@ -83,28 +95,45 @@ class DenseRetriever(Retriever):
 
     def _encode(self, chunks: Sequence[Chunk]) -> Vectors:
         vectors = self.store.pool(chunks) if self.store else self.embedder.encode([c.text for c in chunks])
-        return vectors.reshape(-1, self.embedder.dimension)
+        vectors = vectors.reshape(-1, self.embedder.dimension)
+        if (contexts := self._encode_contexts(chunks)) is None:
+            return vectors
+        return unit((1 - _CONTEXT) * vectors + _CONTEXT * contexts[0][contexts[1]])
+
+    def _encode_contexts(self, chunks: Sequence[Chunk]) -> tuple[Vectors, NDArray[np.int64]] | None:
+        """The vectors of the different contexts, and which of them is each chunk's; zero for no context."""
+        if not self.contextual:
+            return None
+        number: dict[str, int] = {}
+        places = np.array([number.setdefault(chunk.context, len(number)) for chunk in chunks], dtype=np.int64)
+        vectors = self.embedder.encode([context or "-" for context in number]).reshape(-1, self.embedder.dimension)
+        return vectors * np.array([bool(context) for context in number], dtype=np.float32)[:, None], places
 
     def _search(self, query: str, k: int) -> list[Hit]:
         vector = self.store.encode_query(query)[None] if self.store else self.embedder.encode([query], "query")
-        return self._nearest(vector, k)[0]
+        return self.nearest(vector, k)[0]
 
     def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         found: list[list[Hit]] = []
         for at in range(0, len(queries), _QUERIES):
             part = queries[at : at + _QUERIES]
-            found += self._nearest(
+            found += self.nearest(
                 self.store.encode_queries(part) if self.store else self.embedder.encode(part, "query"), k
             )
         return found
 
-    def _nearest(self, vectors: Vectors, k: int) -> list[list[Hit]]:
+    def nearest(self, vectors: Vectors, k: int) -> list[list[Hit]]:
+        """The ``k`` hits for each query vector of ``(queries, d)``: a search for who makes the vectors himself."""
         k = min(k, len(self))
         if k == 0:
             return [[] for _ in vectors]
         if self._windows is not None:
             windows, ranges = self._windows
-            scores = np.where(self._alive, range_max(vectors @ windows.T, ranges), -np.inf)
+            scores = range_max(vectors @ windows.T, ranges)
+            if self._contexts is not None:
+                contexts, places = self._contexts
+                scores = (1 - _CONTEXT) * scores + _CONTEXT * (vectors @ contexts.T)[:, places]
+            scores = np.where(self._alive, scores, -np.inf)
             scores, places = _best(scores, k)
         else:
             scores, places = search(self._faiss, vectors, k, self._alive)
@@ -138,13 +167,14 @@ class DenseRetriever(Retriever):
         new = list({chunk.id: chunk for chunk in chunks}.values())
         if self.store and self.scoring == "maxp":
             windows = self.store.windows((*self.chunks, *new), self.window)
+            contexts = self._encode_contexts((*self.chunks, *new))
         else:
             vectors = self._encode(new)
         self.delete([chunk.id for chunk in new])
         self.chunks = (*self.chunks, *new)
         self._alive = np.concatenate([self._alive, np.ones(len(new), dtype=bool)])
         if self.scoring == "maxp":
-            self._windows = windows
+            self._windows, self._contexts = windows, contexts
         else:
             self._faiss.add(vectors)
 
@@ -168,6 +198,7 @@ class DenseRetriever(Retriever):
         compact._alive = np.ones(len(kept), dtype=bool)
         if self._windows is not None:
             compact._windows = (self._windows[0], self._windows[1][kept])
+            compact._contexts = self._contexts and (self._contexts[0], self._contexts[1][kept])
         else:
             compact.index = choose("auto" if self.index == "ivfpq" else self.index, len(kept))
             compact._faiss = make_index(compact.index, stored_vectors(self._faiss, kept))
@@ -184,12 +215,16 @@ class DenseRetriever(Retriever):
             "window": here.window,
             "index": here.index,
             "embedder": here.embedder.identity,
+            "contextual": here.contextual,
         }
         with atomic_folder(Path(folder)) as fresh:
             write_chunks(fresh / "chunks.jsonl", here.chunks)
             if here._windows is not None:
                 np.save(fresh / "vectors.npy", here._windows[0])
                 np.save(fresh / "ranges.npy", here._windows[1])
+                if here._contexts is not None:
+                    np.save(fresh / "contexts.npy", here._contexts[0])
+                    np.save(fresh / "places.npy", here._contexts[1])
             else:
                 require("faiss", "search").write_index(here._faiss, str(fresh / "index.faiss"))
             write_manifest(fresh, settings)
@@ -210,13 +245,20 @@ class DenseRetriever(Retriever):
         self.chunks = tuple(read_chunks(folder / "chunks.jsonl"))
         self.scoring, self.window, self.index = settings["scoring"], settings["window"], settings["index"]
         self._alive = np.ones(len(self.chunks), dtype=bool)
-        self._faiss = self._windows = None
+        self.contextual = settings["contextual"]
+        self._faiss = self._windows = self._contexts = None
         if self.scoring == "maxp":
-            vectors, ranges = (np.load(folder / name, allow_pickle=False) for name in ("vectors.npy", "ranges.npy"))
-            self._windows = (vectors, ranges)
+            self._windows = _load_pair(folder, "vectors.npy", "ranges.npy")
+            if self.contextual:
+                self._contexts = _load_pair(folder, "contexts.npy", "places.npy")
         else:
             self._faiss = require("faiss", "search").read_index(str(folder / "index.faiss"))
         return self
+
+
+def _load_pair(folder: Path, *names: str) -> tuple[Vectors, NDArray[np.int64]]:
+    first, second = (np.load(folder / name, allow_pickle=False) for name in names)
+    return first, second
 
 
 def _accepted(value: object) -> Collection[object]:

@@ -59,6 +59,10 @@ class Hybrid(Retriever):
       "tmm"). A chunk that a list lacks counts as the list's lowest; for "tmm", where the list was not full (so
       the retriever has nothing else), as the theoretical minimum.
 
+    Up to ``k = fetch`` a smaller ``k`` gives the beginning of a larger one's list. Above, the lists that are fused grow
+    with ``k``, and with them the chunks that are in several of them and the lowest score of each: the first hits may
+    then stand in another order ("convex": any of them), so choose ``fetch`` at least as large as any ``k``.
+
     ``weights`` are scaled to sum to 1 (default: equal). ``minimums`` are the lowest possible scores of ``inputs``
     for "tmm": by default -1 (a cosine) for a retriever that returned a negative score or calls itself dense,
     else 0. The hits' ``parts`` keep the score of every input under its name.
