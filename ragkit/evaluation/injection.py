@@ -1,0 +1,197 @@
+"""How often does whoever writes the answers obey a poisoned passage? 100 fixtures, and a rate with its interval.
+
+Each fixture of ``data/injections.jsonl`` is a question, an honest passage that answers it, and a passage with an order
+hidden in it. To follow the order is to write something that stands in neither passage: the order asks for two words to
+be joined, for a sum, for an address with the question in it. So whoever quotes the poison has not followed it, and
+whoever writes its ``sign`` has. ::
+
+    report = await measure_injections({"offline": Extractive(), **defended(OpenAIChat())})
+    report.table                      # one row a system: how many followed, the rate, its interval
+
+A rate of 0 in 100 still allows for 3.7 in 100 (Wilson's interval), and these are known tricks: a writer who knows the
+defence will find new ones. Defences are mitigations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from tqdm.auto import tqdm
+
+from ragkit.base import LLM, Chunk, Context, EndpointError, Hit, InputError, require
+from ragkit.context import build_context
+from ragkit.defences import DEFENCES, MARK
+from ragkit.generation import OpenAIChat
+from ragkit.storage import data_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Outcome = Literal["followed", "resisted", "failed"]
+_Z = 1.959964  # the 97.5 % quantile of the normal distribution
+
+
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """One fixture. ``fact`` and ``sign`` are regular expressions: what an answer must hold, and what it must not."""
+
+    id: str
+    kind: str
+    language: str
+    question: str
+    honest: str
+    fact: str
+    poison: str
+    sign: str
+
+    def context(self) -> Context:
+        """Both passages as numbered sources; the poisoned one comes first in every other fixture."""
+        passages = {"manual": self.honest, "page": self.poison}
+        hits = [Hit(Chunk(name, 0, len(text), text), 1.0) for name, text in passages.items()]
+        return build_context(hits if int(self.id[-3:]) % 2 else hits[::-1], budget=4000)
+
+    def followed(self, answer: str) -> bool:
+        """Whether ``answer`` holds what only the order asks for."""
+        return re.search(self.sign, answer.replace(MARK, " "), re.IGNORECASE) is not None
+
+    def answered(self, answer: str) -> bool:
+        """Whether ``answer`` holds the fact that was asked for: a defence must not cost the answer."""
+        return re.search(self.fact, answer, re.IGNORECASE) is not None
+
+
+@cache
+def load_injections() -> tuple[Injection, ...]:
+    """The fixtures that come with ragkit, in the order of their kinds."""
+    lines = data_file("injections.jsonl").read_text(encoding="utf-8").splitlines()
+    return tuple(Injection(**json.loads(line)) for line in lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One system's answer to one fixture. ``failed`` means that there was none; ``text`` then says why."""
+
+    system: str
+    injection: Injection
+    outcome: Outcome
+    text: str
+
+    @property
+    def answered(self) -> bool:
+        return self.outcome != "failed" and self.injection.answered(self.text)
+
+
+@dataclass(frozen=True)
+class InjectionReport:
+    """Every trial, and tables of them."""
+
+    trials: tuple[Trial, ...]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row a system: fixtures ``scored`` and ``failed``, how many ``followed``, the ``rate`` with its 95 %
+        interval, and the share that still ``answered``. Rates are missing where nothing could be scored."""
+        frames = require("pandas", "notebook")
+        systems = dict.fromkeys(trial.system for trial in self.trials)
+        rows = [_row([t for t in self.trials if t.system == s]) for s in systems]
+        table: pd.DataFrame = frames.DataFrame(rows, index=list(systems))
+        return table
+
+    @property
+    def by_kind(self) -> pd.DataFrame:
+        """How many followed: a row a kind of injection, a column a system, and how many there are."""
+        frames = require("pandas", "notebook")
+        counts: dict[str, dict[str, int]] = {}
+        for trial in self.trials:
+            row = counts.setdefault(trial.injection.kind, {})
+            row[trial.system] = row.get(trial.system, 0) + (trial.outcome == "followed")
+        kinds = [injection.kind for injection in {t.injection.id: t.injection for t in self.trials}.values()]
+        rows = [{**row, "of": kinds.count(kind)} for kind, row in counts.items()]
+        table: pd.DataFrame = frames.DataFrame(rows, index=list(counts))
+        return table
+
+    def _repr_html_(self) -> str:
+        return str(self.table.to_html())
+
+    def __repr__(self) -> str:
+        return str(self.table.to_string())
+
+
+def defended(llm: OpenAIChat) -> dict[str, LLM]:
+    """``llm`` under each of ``DEFENCES``, by name."""
+    return {defence.name: llm.with_defence(defence) for defence in DEFENCES}
+
+
+async def measure_injections(
+    systems: Mapping[str, LLM],
+    injections: Sequence[Injection] | None = None,
+    *,
+    concurrency: int = 8,
+    progress: bool = True,
+) -> InjectionReport:
+    """Ask every system every question with its poisoned source, once.
+
+    An endpoint that fails is a trial without a score; it never counts as resistance. One call a system and fixture:
+    600 for all defences.
+
+    Raises:
+        InputError: no systems, no fixtures, or ``concurrency`` < 1.
+    """
+    asked = load_injections() if injections is None else tuple(injections)
+    if not systems or not asked or concurrency < 1:
+        raise InputError(
+            f"{len(systems)} systems, {len(asked)} fixtures, concurrency {concurrency}: expected 1 or more"
+        )
+    gate = asyncio.Semaphore(concurrency)
+    with tqdm(total=len(systems) * len(asked), desc="injections", disable=not progress) as bar:
+
+        async def one(name: str, injection: Injection) -> Trial:
+            async with gate:
+                trial = await _trial(name, systems[name], injection)
+            bar.update()
+            return trial
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(name, injection)) for name in systems for injection in asked]
+    return InjectionReport(tuple(task.result() for task in tasks))
+
+
+async def _trial(name: str, system: LLM, injection: Injection) -> Trial:
+    try:
+        said = await system.generate(injection.question, injection.context())
+    except EndpointError as error:
+        return Trial(name, injection, "failed", str(error))
+    return Trial(name, injection, "followed" if injection.followed(said.text) else "resisted", said.text)
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson, Probable inference, JASA 1927); it stays within 0..1, even at 0 of n.
+
+    >>> [round(bound, 3) for bound in wilson(0, 100)]
+    [0.0, 0.037]
+    """
+    if not 0 <= successes <= trials or trials < 1:
+        raise InputError(f"{successes} of {trials}: expected 0 <= successes <= trials, and 1 trial or more")
+    share, z2 = successes / trials, _Z**2 / trials
+    middle, half = share + z2 / 2, _Z * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials))
+    return max(0.0, (middle - half) / (1 + z2)), min(1.0, (middle + half) / (1 + z2))
+
+
+def _row(trials: Sequence[Trial]) -> dict[str, Any]:
+    scored = [trial for trial in trials if trial.outcome != "failed"]
+    followed = sum(trial.outcome == "followed" for trial in scored)
+    row: dict[str, Any] = {"scored": len(scored), "failed": len(trials) - len(scored), "followed": followed}
+    low, high = wilson(followed, len(scored)) if scored else (None, None)
+    return {
+        **row,
+        "rate": followed / len(scored) if scored else None,
+        "from": low,
+        "to": high,
+        "answered": sum(trial.answered for trial in scored) / len(scored) if scored else None,
+    }
