@@ -34,8 +34,10 @@ ORDER = (
     ),
     *(
         "reranking",
-        "rewriting",
+        "compression",
+        "training",
         "prompts",
+        "rewriting",
         "defences",
         "context",
         "extractive",
