@@ -31,7 +31,6 @@ from ragkit.base import (
     Reranker,
     Retriever,
     Rewriter,
-    best_first,
     check_query,
 )
 from ragkit.generation import (
@@ -39,7 +38,7 @@ from ragkit.generation import (
     build_context,
     in_pieces,
 )
-from ragkit.retrieval.hybrid import reciprocal_rank
+from ragkit.rewriting import fuse
 
 _log = logging.getLogger(__name__)
 
@@ -238,16 +237,6 @@ class RAGPipeline:
             what(*about)
         except Exception:
             _log.exception("the monitor failed")
-
-
-def fuse(lists: Sequence[Sequence[Hit]], k: int) -> list[Hit]:
-    """The ``k`` best of the hits of several queries, by the sum of their reciprocal ranks."""
-    fused: dict[str, Hit] = {}
-    for hits in lists:
-        for hit, value in zip(hits, reciprocal_rank(len(hits)).tolist(), strict=True):
-            so_far = fused[hit.chunk.id].score if hit.chunk.id in fused else 0.0
-            fused[hit.chunk.id] = Hit(hit.chunk, so_far + value, "fused queries", {**hit.parts, hit.source: hit.score})
-    return best_first(fused.values(), k)
 
 
 class _Stopwatch:

@@ -12,7 +12,7 @@ Variants as compared by Kamphuis et al. 2020, "Which BM25 do you mean?" (ECIR).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -170,9 +170,30 @@ class BM25Retriever(Retriever):
         return np.asarray(self._engine.get_scores_from_ids(own)) if own else np.zeros(len(self.chunks))
 
     def _search(self, query: str, k: int) -> list[Hit]:
-        scores = self.scores(query)
-        best = top(scores, self._rank, k)
-        return [Hit(self.chunks[i], float(scores[i]), "bm25") for i in best]
+        return self._best(self.scores(query), k)
+
+    def search_weighted(self, weights: Mapping[int, float], k: int) -> list[Hit]:
+        """As ``search``, for terms (by their number in ``analyzed``) that count ``weight`` times instead of once."""
+        parts, scores = self._engine.scores, np.zeros(len(self.chunks))
+        for term, weight in weights.items():
+            if 0 <= term < len(parts["indptr"]) - 1:
+                own = slice(int(parts["indptr"][term]), int(parts["indptr"][term + 1]))
+                scores[parts["indices"][own]] += weight * parts["data"][own]
+        return self._best(scores, k)
+
+    def frequency(self, terms: NDArray[np.integer[Any]]) -> Floats:
+        """The share of chunks that contain each term (by number); 0 for terms that are not in the index."""
+        starts = self._engine.scores["indptr"]
+        inside = np.minimum(terms, len(starts) - 2)
+        return np.where(terms < len(starts) - 1, starts[inside + 1] - starts[inside], 0) / max(len(self.chunks), 1)
+
+    @property
+    def analyzed(self) -> AnalyzedCorpus:
+        """The terms of the index and their numbers."""
+        return self._terms
+
+    def _best(self, scores: Floats, k: int) -> list[Hit]:
+        return [Hit(self.chunks[i], float(scores[i]), "bm25") for i in top(scores, self._rank, k)]
 
     def explain(self, query: str, chunk: Chunk) -> dict[str, float]:
         """What each term of ``query`` adds to the score of ``chunk``; they sum to its score.

@@ -1,0 +1,445 @@
+"""Offline rewriting: what is searched instead of the question; where nothing is wrong, nothing is made worse."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ragkit.base import Chunk, ContractError, Document, InputError, Question
+from ragkit.chunking import RecursiveChunker, chunk_corpus
+from ragkit.pipeline import RAGPipeline
+from ragkit.reranking import LateInteraction, Reranked
+from ragkit.retrieval.analysis import Analyzer
+from ragkit.retrieval.bm25 import BM25Retriever
+from ragkit.retrieval.dense import DenseRetriever
+from ragkit.retrieval.hybrid import Hybrid
+from ragkit.rewriting import RM3, Acronyms, Identifiers, Parts, Rewritten, Rocchio, Spelling, misspelt
+from ragkit.rewriting.expansion import long_form
+from ragkit.rewriting.feedback import relevance_model
+from ragkit.rewriting.spelling import edits_allowed
+from ragkit.rewriting.typos import typo
+from ragkit.testing import FakeEmbedder, check_retriever
+from ragkit.token_store import TokenStore
+
+DOCUMENTS = [
+    Document(
+        "a", "Set worker_concurrency, or --max-requests, or max_requests. The worker stops when the queue is empty."
+    ),
+    Document("b", "A message has a time to live (TTL). Workers send an ACK. Use the ClientSession for every request."),
+    Document("c", "The worker pool restarts a worker after its last request. Stop the queue. The pool is a pool."),
+]
+CHUNKS = [Chunk(d.id, 0, len(d.text), d.text) for d in DOCUMENTS]
+SPELLING = Spelling.of(DOCUMENTS, at_least=1)
+REWRITERS = {
+    "spelling": SPELLING,
+    "acronyms": Acronyms.of(DOCUMENTS),
+    "identifiers": Identifiers.of(DOCUMENTS),
+    "parts": Parts(),
+}
+NOTHING_KNOWN = {
+    "spelling": Spelling({}),
+    "acronyms": Acronyms({}),
+    "identifiers": Identifiers({}),
+}
+QUERIES = [
+    "How do I heat water?",
+    "Which bulbs fit, and how do I stop the wroker? What is the TTL?",
+    "zzz unknown",
+    "the of and",
+    "?!",
+    "停止 כל העובדים",
+    "👩‍👩‍👧",
+    "press the lever " * 300,
+]
+ODD = [
+    "?!...",
+    "\x00\x01",
+    "👩‍👩‍👧",
+    "停止工人",
+    "¿Cómo detengo todos los trabajadores?",
+    "ﬁ ǅ ß İ",
+    "a" * 100_000,
+    "\ud800 stop",
+]
+
+
+@pytest.fixture
+def parts(small_corpus, ragkit_home):
+    store = TokenStore.open(small_corpus, FakeEmbedder(), progress=False)
+    return chunk_corpus(RecursiveChunker(8, 2), small_corpus), store
+
+
+RETRIEVERS = {
+    **{f"{name}, bm25": lambda c, s, r=r: Rewritten(BM25Retriever(c), r) for name, r in REWRITERS.items()},
+    **{f"{name}, dense": lambda c, s, r=r: Rewritten(DenseRetriever(c, s), r) for name, r in REWRITERS.items()},
+    "rm3": lambda c, s: RM3(BM25Retriever(c), 3, 5, common=1),
+    "rm3 from dense": lambda c, s: RM3(BM25Retriever(c), 3, 5, source=DenseRetriever(c, s), common=1),
+    "rm3 empty": lambda c, s: RM3(BM25Retriever([])),
+    "rocchio": lambda c, s: Rocchio(DenseRetriever(c, s)),
+    "rocchio maxp from bm25": lambda c, s: Rocchio(DenseRetriever(c, s, scoring="maxp"), source=BM25Retriever(c)),
+    "rocchio empty": lambda c, s: Rocchio(DenseRetriever([], s)),
+    "nested": lambda c, s: Rewritten(
+        Reranked(
+            Hybrid([RM3(BM25Retriever(c), common=1), Rewritten(Rocchio(DenseRetriever(c, s)), Parts())]),
+            LateInteraction(s),
+        ),
+        SPELLING,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RETRIEVERS)
+def test_every_wrapper_keeps_the_retrievers_contract(name, parts):
+    retriever = RETRIEVERS[name](*parts)
+    for k in (1, 5, 1_000):
+        check_retriever(retriever, QUERIES, k)
+    if "empty" not in name:
+        assert retriever.search("How do I press the lever to heat water?")
+
+
+class Fixed:
+    def __init__(self, *queries):
+        self.queries = list(queries)
+
+    def rewrite(self, question):
+        return self.queries
+
+
+def test_one_query_is_searched_as_it_is():
+    bm25 = BM25Retriever(CHUNKS)
+    assert Rewritten(bm25, Fixed("stop")).search("anything", 2) == bm25.search("stop", 2)
+    assert Rewritten(bm25, Fixed("stop", "stop")).search("anything", 2) == bm25.search("stop", 2)
+
+
+def test_several_queries_are_fused_by_reciprocal_rank():
+    hits = Rewritten(BM25Retriever(CHUNKS), Fixed("time to live", "pool", "worker pool")).search("anything", 3)
+    assert {h.chunk.doc_id: h.score for h in hits} == {
+        "c": pytest.approx(2 / 61),
+        "b": pytest.approx(1 / 61 + 1 / 63),
+        "a": pytest.approx(1 / 62),
+    }
+
+
+@pytest.mark.parametrize("queries", [(), ("",), ("stop", " ")])
+def test_a_rewriter_that_makes_nothing_is_named(queries):
+    with pytest.raises(ContractError, match="expected one query or more"):
+        Rewritten(BM25Retriever(CHUNKS), Fixed(*queries)).search("stop")
+
+
+@pytest.mark.parametrize("name", REWRITERS)
+def test_rewriters_meet_the_pipeline(name):
+    rag = RAGPipeline(BM25Retriever(CHUNKS), None, None, rewriter=REWRITERS[name])
+    assert rag.retriever.search("Stop the worker", 1)[0].chunk.doc_id in ("a", "c")
+
+
+@pytest.mark.parametrize("name", REWRITERS)
+@pytest.mark.parametrize("question", ODD, ids=lambda q: ascii(q)[:12])
+def test_odd_questions_are_left_alone(name, question):
+    assert REWRITERS[name].rewrite(question) == [question]
+
+
+@pytest.mark.parametrize("name", NOTHING_KNOWN)
+@given(question=st.text(min_size=1))
+def test_who_knows_nothing_changes_nothing(name, question):
+    assert NOTHING_KNOWN[name].rewrite(question) == [question]
+
+
+@pytest.mark.parametrize("name", REWRITERS)
+def test_a_question_of_100_kilobytes(name):
+    rng = random.Random(0)
+    words = ["".join(rng.choices("abcdefgh", k=7)) for _ in range(12_500)]
+    (first, *_) = REWRITERS[name].rewrite(" ".join(words))
+    assert len(first) >= 99_999
+
+
+# ---- spelling
+
+
+@pytest.mark.parametrize(
+    ("question", "repaired"),
+    [
+        ("Stop the wroker", "Stop the worker"),
+        ("Stop the wroker?", "Stop the worker?"),
+        ('stop the "wroker", (queue)', 'stop the "worker", (queue)'),
+        ("Wroker stops", "Worker stops"),
+        ("empy queue stops", "empty queue stops"),
+        ("How do I set woker_concurrency for the worker", None),
+        ("the --max-reqests of a worker", None),
+        ("use ClintSession", None),
+        ("the WROKER stops", None),
+        ("wroker2 stops", None),
+        ("re-qeue the message", None),
+        ("the workers stopped", None),
+        ("elephants stop", None),
+        ("wroker qeue requst", None),
+    ],
+)
+def test_what_is_repaired(question, repaired):
+    assert SPELLING.rewrite(question) == [repaired or question]
+
+
+@pytest.mark.parametrize(("length", "edits"), [(1, 0), (2, 0), (3, 1), (5, 1), (6, 2), (20, 2)])
+def test_edits_allowed(length, edits):
+    assert edits_allowed("x" * length) == edits
+
+
+KNOWN = sorted(SPELLING.vocabulary)
+NAMES = [
+    "worker_concurrency",
+    "--max-requests",
+    "ClientSession",
+    "E27",
+    "celery.app",
+    "http://x.y/z",
+    "wroker_x",
+    "HTTPS",
+]
+words = st.sampled_from([*KNOWN, *NAMES, "wroker", "zqxjk", "elephant"])
+
+
+@given(st.lists(words, min_size=1, max_size=12))
+def test_known_words_and_names_are_never_altered(tokens):
+    after = SPELLING.rewrite(" ".join(tokens))[0].split()
+    assert len(after) == len(tokens)
+    for old, new in zip(tokens, after, strict=True):
+        if old not in ("wroker", "zqxjk"):
+            assert new == old
+
+
+@given(st.text(alphabet="abcdefgorkw ", min_size=1, max_size=40))
+def test_a_repair_is_a_word_of_the_corpus_within_its_edits(question):
+    for old, new in SPELLING.repairs(question).items():
+        assert not SPELLING.knows(old)
+        assert new.lower() in SPELLING.vocabulary
+        assert 0 < damerau(old.lower(), new.lower()) <= edits_allowed(old)
+
+
+def damerau(a, b):
+    """Optimal string alignment, the textbook's table."""
+    d = {(i, 0): i for i in range(len(a) + 1)} | {(0, j): j for j in range(len(b) + 1)}
+    for i in range(1, len(a) + 1):
+        for j in range(1, len(b) + 1):
+            d[i, j] = min(d[i - 1, j] + 1, d[i, j - 1] + 1, d[i - 1, j - 1] + (a[i - 1] != b[j - 1]))
+            if i > 1 and j > 1 and a[i - 1] == b[j - 2] and a[i - 2] == b[j - 1]:
+                d[i, j] = min(d[i, j], d[i - 2, j - 2] + 1)
+    return d[len(a), len(b)]
+
+
+def test_the_nearest_word_then_the_same_first_letter_then_the_most_frequent():
+    spelling = Spelling({"cart": 9, "card": 3, "bard": 50, "stop": 9, "the": 9}, at_least=2)
+    assert spelling.repairs("stop the carx") == {"carx": "cart"}
+    assert spelling.repairs("stop the xard") == {"xard": "bard"}
+    assert Spelling({"cart": 1, "stop": 9}).repairs("stop carx") == {}
+
+
+# ---- acronyms and identifiers
+
+
+@pytest.mark.parametrize(
+    ("before", "short", "long"),
+    [
+        ("a message has a time to live", "TTL", "time to live"),
+        ("the Web Server Gateway Interface", "WSGI", "Web Server Gateway Interface"),
+        ("sends an acknowledgement", "ACK", None),
+        ("uses HTTP", "HTTP", None),
+        ("", "TTL", None),
+        ("the tall tree lives", "TTL", "tall tree lives"),
+        ("Uniform Resource-Locator", "URL", "Uniform Resource-Locator"),
+    ],
+)
+def test_long_forms(before, short, long):
+    assert long_form(before, short) == long
+
+
+def test_acronyms_go_both_ways_and_only_on_whole_words():
+    acronyms = Acronyms({"TTL": ["time to live"], "WSGI": ["web server gateway interface"]})
+    assert acronyms.rewrite("default TTL") == ["default TTL time to live"]
+    assert acronyms.rewrite("the Time to live?") == ["the Time to live? TTL"]
+    assert acronyms.rewrite("TTL, the time to live") == ["TTL, the time to live"]
+    assert acronyms.rewrite("TTLs sometime to lives") == ["TTLs sometime to lives"]
+
+
+def test_identifiers_are_found_by_their_words_in_order():
+    names = Identifiers.of(DOCUMENTS)
+    assert names.rewrite("the worker concurrency")[0].endswith(" worker_concurrency")
+    assert names.rewrite("concurrency of the worker") == ["concurrency of the worker"]
+    assert names.rewrite("max requests")[0].split()[2:] == ["--max-requests", "max_requests"]
+    assert names.rewrite("one client session")[0].endswith(" ClientSession")
+    assert names.rewrite("worker_concurrency: what is worker concurrency") == [
+        "worker_concurrency: what is worker concurrency"
+    ]
+    assert Identifiers.of(DOCUMENTS, most=1).rewrite("max requests")[0].split()[2:] == ["--max-requests"]
+
+
+# ---- parts
+
+
+@pytest.mark.parametrize(
+    ("question", "parts"),
+    [
+        ("How do I stop a worker?", []),
+        ("How do I stop and start a worker?", []),
+        ("My worker hangs for hours. How do I stop it?", ["My worker hangs for hours.", "How do I stop it?"]),
+        (
+            "Which option recycles a worker, and which one limits its memory?",
+            ["Which option recycles a worker", "which one limits its memory?"],
+        ),
+        ("Why? How do I stop a worker?", []),
+        ("", []),
+    ],
+)
+def test_parts(question, parts):
+    assert Parts().rewrite(question) == [question, *parts]
+
+
+@given(st.text(alphabet="ab .,?;and", max_size=80))
+def test_parts_hold_the_words_of_the_question(question):
+    whole, *found = Parts(most=100).rewrite(question)
+    assert whole == question
+    assert len(found) != 1
+    assert set(" ".join(found).replace(",", " ").split()) <= set(question.replace(",", " ").split())
+
+
+# ---- feedback
+
+
+def textbook_rm3(texts, query, documents, weight):
+    """RM3 in dictionaries, without a matrix."""
+    bm25 = BM25Retriever([Chunk(n, 0, len(t), t) for n, t in texts.items()])
+    asked = [t for t in Analyzer().terms(query) if t in bm25.analyzed.vocabulary]
+    hits = bm25.search(query, documents)
+    total = sum(h.score for h in hits)
+    model: dict[str, float] = {}
+    for hit in hits:
+        own = Analyzer().terms(hit.chunk.text)
+        for term in own:
+            model[term] = model.get(term, 0) + hit.score / total / len(own)
+    mixed = {t: (1 - weight) * asked.count(t) for t in asked}
+    for t in model:
+        mixed[t] = mixed.get(t, 0) + weight * len(asked) * model[t]
+    return mixed
+
+
+@given(st.integers(0, 10_000))
+def test_rm3_is_the_textbooks(seed):
+    rng = random.Random(seed)
+    pool = [f"word{letter}" for letter in "abcdefghijkl"]
+    texts = {f"d{i}": " ".join(rng.choices(pool, k=rng.randrange(1, 12))) for i in range(rng.randrange(2, 8))}
+    query = " ".join(rng.choices(pool, k=rng.randrange(1, 5)))
+    weight = rng.choice([0.2, 0.5, 0.9])
+    rm3 = RM3(BM25Retriever([Chunk(n, 0, len(t), t) for n, t in texts.items()]), 3, 50, weight, common=1)
+    if not rm3.bm25.search(query):
+        assert rm3.search(query) == []
+        return
+    ours, theirs = rm3.expanded(query), textbook_rm3(texts, query, 3, weight)
+    assert ours == pytest.approx(theirs)
+    cut = RM3(rm3.bm25, 3, 2, weight, common=1).expanded(query)
+    assert sum(cut.values()) == pytest.approx(sum(ours.values()))
+    assert len(cut.keys() - set(rm3.bm25.analyzed.analyzer.terms(query))) <= 2
+
+
+@given(st.lists(st.sampled_from(["worker", "stop", "pool", "zzz", "request", "the"]), min_size=1, max_size=8))
+def test_feedback_of_weight_0_is_the_identity(tokens):
+    bm25 = BM25Retriever(CHUNKS)
+    assert RM3(bm25, weight=0).search(" ".join(tokens), 3) == bm25.search(" ".join(tokens), 3)
+
+
+def test_dense_feedback_of_weight_0_is_the_identity(parts):
+    chunks, store = parts
+    dense = DenseRetriever(chunks, store)
+    assert Rocchio(dense, weight=0).search("boil the water") == dense.search("boil the water")
+    moved = Rocchio(dense, documents=1, weight=1).search("boil the water", 1)
+    assert moved[0].chunk == dense.search("boil the water", 1)[0].chunk
+    assert moved[0].score == pytest.approx(1, abs=1e-3)
+
+
+def test_rm3_finds_what_shares_no_word_with_the_question():
+    bm25 = BM25Retriever(CHUNKS)
+    before, after = bm25.search("live"), RM3(bm25, 1, 10, common=1).search("live")
+    assert [h.chunk.doc_id for h in before] == ["b"]
+    assert {h.chunk.doc_id for h in after} == {"a", "b", "c"}
+
+
+def test_frequent_terms_are_not_learnt():
+    texts = ["kill noise", *(f"noise number{i}" for i in range(30))]
+    rm3 = RM3(BM25Retriever([Chunk(f"d{i:02}", 0, len(t), t) for i, t in enumerate(texts)]))
+    assert rm3.expanded("kill") == {"kill": 1.0}
+
+
+def test_a_source_may_know_what_the_keywords_do_not():
+    class Second:
+        def search(self, query, k):
+            return BM25Retriever(CHUNKS).search("pool", 1)
+
+    bm25 = BM25Retriever(CHUNKS)
+    assert bm25.search("zzz") == []
+    assert RM3(bm25, source=Second(), common=1).search("zzz")[0].chunk.doc_id == "c"
+
+
+def test_the_relevance_model_is_a_distribution():
+    rng = np.random.default_rng(0)
+    model = relevance_model(rng.integers(0, 4, (5, 9)).astype(float) + 1, rng.random(5))
+    assert model.sum() == pytest.approx(1)
+
+
+def test_weighted_search_is_search_where_all_weights_are_1():
+    bm25 = BM25Retriever(CHUNKS)
+    numbers = bm25.analyzed.known("stop the worker pool")
+    assert bm25.search_weighted(dict.fromkeys(numbers, 1.0), 3) == bm25.search("stop the worker pool", 3)
+    assert bm25.search_weighted({10_000: 1.0, -1: 1.0}, 3) == []
+    assert bm25.frequency(np.array([*numbers, 10_000]))[[0, -1]].tolist() == [pytest.approx(2 / 3), 0]
+
+
+# ---- typos
+
+
+@given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz", min_size=4, max_size=12), st.integers(0, 1_000))
+def test_a_typo_is_one_edit(word, seed):
+    assert damerau(word, typo(word, random.Random(seed))) <= 1
+
+
+def test_misspelt_questions_keep_everything_else():
+    question = Question(
+        "q", "How do I set worker_concurrency for --max-requests in gunicorn/settings quickly?", tags=("x",)
+    )
+    (slipped,) = misspelt([question], share=1, seed=3)
+    assert (slipped.id, slipped.tags) == ("q-typo", ("x", "typo"))
+    assert misspelt([question], share=1, seed=3) == (slipped,)
+    changed = [(a, b) for a, b in zip(question.text.split(), slipped.text.split(), strict=True) if a != b]
+    assert [a for a, _ in changed] == ["quickly?"]
+    assert misspelt([Question("s", "Why so?")])[0].text == "Why so?"
+
+
+# ---- settings
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Rewritten(BM25Retriever([]), Parts(), fetch=0),
+        lambda: RM3(BM25Retriever([]), documents=0),
+        lambda: RM3(BM25Retriever([]), terms=0),
+        lambda: RM3(BM25Retriever([]), weight=1.5),
+        lambda: RM3(BM25Retriever([]), common=-0.1),
+        lambda: Rocchio(DenseRetriever([], embedder=FakeEmbedder())),
+        lambda: Spelling({}, at_least=0),
+        lambda: Spelling({}, most=0),
+        lambda: Identifiers({}, most=0),
+        lambda: Parts(shortest=0),
+        lambda: misspelt([], share=0),
+    ],
+)
+def test_settings_outside_their_range_are_refused(make):
+    with pytest.raises(InputError):
+        make()
+
+
+def test_rocchio_refuses_settings(parts):
+    chunks, store = parts
+    for setting in ({"documents": 0}, {"weight": 2.0}):
+        with pytest.raises(InputError, match="expected"):
+            Rocchio(DenseRetriever(chunks, store), **setting)
