@@ -83,6 +83,17 @@ def test_remembered_queries_cost_no_run_of_the_model(stored):
         assert [ids(hits) for hits in many] == [ids(hits) for hits in single] == [ids(hits) for hits in expected]
 
 
+def test_remembered_tokens_cost_no_run_of_the_model_either(stored):
+    chunks, store = stored
+    queries = sentences(5, seed=8)
+    known = store.remembering(queries, tokens=True)
+    before = store.encoder.encoded
+    scores = [known.maxsim(query, chunks[:4]) for query in queries]
+    assert store.encoder.encoded == before
+    assert np.allclose(scores, [store.maxsim(query, chunks[:4]) for query in queries])
+    assert store.encoder.encoded > before
+
+
 def test_scores_are_those_of_the_store(stored):
     chunks, store = stored
     query = store.encode_query("w1 w2 w3")

@@ -205,13 +205,14 @@ class TokenStore:
         vectors = self._remembered | dict(zip(new, self.encoder.encode(new, "query"), strict=True))
         return np.array([vectors[query] for query in queries], dtype=np.float32).reshape(-1, self.dimension)
 
-    def remembering(self, queries: Sequence[str]) -> TokenStore:
-        """This store with the vectors of ``queries`` at hand, for experiments that ask the same ones again and again.
-
-        Not for measuring latency: these queries then cost no run of the model.
-        """
+    def remembering(self, queries: Sequence[str], tokens: bool = False) -> TokenStore:
+        """This store with the vectors of ``queries`` at hand, with ``tokens`` for ``maxsim`` too: they cost no run of
+        the model. For experiments that ask the same ones again and again, not for measuring latency."""
         other = copy(self)
         other._remembered = dict(zip(queries, self.encode_queries(queries), strict=True))
+        if tokens:
+            other._read_query = lru_cache(len(queries) + 2)(self._encode_query_tokens)
+            list(map(other._read_query, queries))
         return other
 
     def _encode_query_tokens(self, query: str) -> tuple[Ids, Vectors, Vectors]:
