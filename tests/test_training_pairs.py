@@ -23,7 +23,7 @@ from ragkit.training.pairs import (
 
 LEVER = "Press the red lever until the water boils. The lamp beside it turns off when you may pour."
 VINEGAR = "Fill the kettle with vinegar and water. Wait for an hour, then see Boiling water and boil it once."
-WHEEL = "Turn the wheel to the left for less light. It clicks when the lamp is off, and then the room is dark for the night."
+WHEEL = "Turn the wheel to the left for less light. It clicks when the lamp is off, and then all is dark for the night."
 POUR = "Pour slowly when the lamp goes out. A full kettle gives six cups, a half one three, if nobody spills."
 
 
@@ -66,7 +66,7 @@ def test_a_heading_that_occurs_twice_could_mean_either_and_is_no_reference():
 def test_the_first_sentence_asks_for_the_rest():
     pairs = {pair.query: pair.positive for pair in cloze_pairs(house(), section_passages(house()))}
     rest = pairs["Turn the wheel to the left for less light."]
-    assert rest.text == "It clicks when the lamp is off, and then the room is dark for the night."
+    assert rest.text == "It clicks when the lamp is off, and then all is dark for the night."
     assert house().document(rest.doc_id).text[rest.start : rest.end] == rest.text
 
 

@@ -176,10 +176,13 @@ class Builder:
 
 
 def store_settings(encoder: TokenEncoder, window: int) -> dict[str, Any]:
-    """What two stores must share for one to take over the other's documents. Neighbouring windows share a quarter."""
+    """What two stores must share for one to take over the other's documents. Neighbouring windows share a quarter.
+
+    An encoder that changes queries only says by ``passage_identity`` whose passages it shares.
+    """
     return {
         "format": _FORMAT,
-        "encoder": encoder.identity,
+        "encoder": getattr(encoder, "passage_identity", encoder.identity),
         "window": window,
         "stride": window - window // 4,
         "dimension": encoder.dimension,

@@ -98,7 +98,9 @@ class TokenStore:
                     if folder is None:
                         remove_older(path, corpus)
         read_manifest(path, expected, verify=verify)
-        return cls(Rows.open(path, encoder.dimension), corpus, encoder, f"{key}:{corpus.fingerprint[:16]}")
+        asks = [] if settings["encoder"] == encoder.identity else [encoder.identity]
+        identity = ":".join([key, corpus.fingerprint[:16], *asks])
+        return cls(Rows.open(path, encoder.dimension), corpus, encoder, identity)
 
     def __repr__(self) -> str:
         return f"TokenStore({len(self._place)} documents, {self.n_tokens} tokens, {self.encoder.name})"

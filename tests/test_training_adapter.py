@@ -1,0 +1,208 @@
+"""The adapter: its gradient against differences, what it learns, what it leaves alone, and its way to the disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ragkit.base import Chunk, InputError, IntegrityError, StoreMismatchError
+from ragkit.embedding import TokenEncoder, unit
+from ragkit.retrieval.dense import DenseRetriever
+from ragkit.storage import MANIFEST
+from ragkit.testing import FakeEmbedder
+from ragkit.token_store import TokenStore
+from ragkit.training.adapter import (
+    Adapted,
+    AdapterSettings,
+    LinearAdapter,
+    adapted,
+    contrastive_loss,
+    fit_matrix,
+    loss_gradient,
+    train_adapter,
+)
+from ragkit.training.pairs import Pair
+
+
+def vectors(seed: int, n: int, d: int = 6):
+    return unit(np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32))
+
+
+@given(st.integers(0, 20), st.floats(0.05, 2))
+def test_the_loss_is_torchs_cross_entropy(seed, temperature):
+    torch = pytest.importorskip("torch")
+    queries, passages = vectors(seed, 7), vectors(seed + 100, 7)
+    logits = torch.from_numpy(queries @ passages.T / temperature)
+    expected = torch.nn.functional.cross_entropy(logits, torch.arange(7))
+    assert contrastive_loss(queries, passages, temperature) == pytest.approx(float(expected), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("side", ["query", "both"])
+def test_the_gradient_is_that_of_the_loss(side):
+    queries, passages = vectors(1, 5).astype(np.float64), vectors(2, 5).astype(np.float64)
+    matrix = np.eye(6) + 0.1 * np.random.default_rng(3).standard_normal((6, 6))
+
+    def loss(m):
+        def turn(v):
+            return v @ m / np.linalg.norm(v @ m, axis=1, keepdims=True)
+
+        return contrastive_loss(turn(queries), turn(passages) if side == "both" else passages, 0.3)
+
+    found = loss_gradient(matrix, queries, passages, 0.3, side)
+    for i, j in np.ndindex(6, 6):
+        step = np.zeros((6, 6))
+        step[i, j] = 1e-5
+        assert found[i, j] == pytest.approx((loss(matrix + step) - loss(matrix - step)) / 2e-5, abs=1e-4)
+
+
+def test_a_turned_space_is_turned_back():
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))[0].astype(np.float32)
+    passages = vectors(4, 300)
+    queries = passages @ turn
+    settings = AdapterSettings(pull=0, steps=400, batch=240, learning_rate=0.02)
+    matrix, looks = fit_matrix((queries[:240], passages[:240]), (queries[240:], passages[240:]), "query", settings)
+    assert min(look[2] for look in looks) < 0.2 * looks[0][2]
+    near = unit(queries[240:] @ matrix) @ passages.T
+    assert (near.argmax(axis=1) == np.arange(240, 300)).mean() > 0.9
+
+
+def test_both_sides_learn_to_ignore_what_says_nothing():
+    same, asked, found = (np.array(vectors(seed, 300)) for seed in (4, 5, 6))
+    asked[:, 2:], found[:, 2:] = same[:, 2:], same[:, 2:]  # the first two numbers are noise
+    asked, found = unit(asked), unit(found)
+    settings = AdapterSettings(pull=0, steps=200, batch=240, learning_rate=0.02)
+    matrix, looks = fit_matrix((asked[:240], found[:240]), (asked[240:], found[240:]), "both", settings)
+    assert min(look[2] for look in looks) < 0.5 * looks[0][2]
+    assert np.linalg.norm(matrix[:2]) < 0.5 * np.linalg.norm(matrix[2:4])
+
+
+def test_a_strong_pull_learns_nothing_and_noise_keeps_the_identity():
+    noise = (vectors(5, 100), vectors(6, 100)), (vectors(7, 30), vectors(8, 30))
+    strong, _ = fit_matrix(*noise, "query", AdapterSettings(pull=1e4, steps=30))
+    assert np.abs(strong - np.eye(6)).max() < 0.02
+    kept, looks = fit_matrix(*noise, "query", AdapterSettings(pull=0, steps=200, learning_rate=0.05))
+    assert looks[-1][1] < looks[0][1]  # it did learn the noise
+    assert looks[-1][2] > looks[0][2]  # which helped nobody
+    best = min(looks, key=lambda look: look[2])
+    assert best[0] < 200
+    found = contrastive_loss(unit(noise[1][0] @ kept), noise[1][1], 0.05)
+    assert found == pytest.approx(best[2], rel=1e-4)
+
+
+WORDS = ["red wine", "blue sky", "green tea", "dark ale", "cold milk", "warm soup", "hard bread", "old cheese"]
+
+
+def word_pairs() -> list[Pair]:
+    return [Pair(f"{w.split()[0]} {i}", Chunk(f"d{i % 4}", 0, len(w), w), "heading") for i, w in enumerate(WORDS * 4)]
+
+
+def test_a_trained_adapter_brings_questions_nearer_and_survives_the_disk(tmp_path):
+    embedder = FakeEmbedder()
+    adapter = train_adapter(word_pairs(), embedder, settings=AdapterSettings(steps=60, batch=8, share=0.25))
+    both = adapted(embedder, adapter)
+    query, passage = (embedder.encode(["red 0"], "query"), embedder.encode(["red wine"]))
+    assert (both.encode(["red 0"], "query") @ passage.T).item() > (query @ passage.T).item()
+    assert np.allclose(both.encode(WORDS), embedder.encode(WORDS))
+    adapter.save(tmp_path / "a")
+    again = LinearAdapter.load(tmp_path / "a")
+    assert again.identity == adapter.identity
+    assert (again.side, again.embedder, again.history) == (adapter.side, adapter.embedder, adapter.history)
+    assert np.array_equal(adapted(embedder, again).encode(["red 0"], "query"), both.encode(["red 0"], "query"))
+    assert sorted(file.suffix for file in (tmp_path / "a").iterdir()) == [".json", ".npy"]
+
+
+def test_the_same_seed_gives_the_same_matrix():
+    settings = AdapterSettings(steps=20, batch=8, share=0.25)
+    first, second = (train_adapter(word_pairs(), FakeEmbedder(), settings=settings) for _ in range(2))
+    assert first.identity == second.identity
+    other = train_adapter(word_pairs(), FakeEmbedder(), settings=replace(settings, seed=1))
+    assert other.identity != first.identity
+
+
+def some_adapter(embedder, side="query", d=32) -> LinearAdapter:
+    matrix = np.eye(d, dtype=np.float32) + 0.1 * np.random.default_rng(1).standard_normal((d, d)).astype(np.float32)
+    return LinearAdapter(matrix, side, embedder.identity)
+
+
+def test_a_query_adapter_takes_the_embedders_own_token_store(small_corpus, tmp_path):
+    embedder = FakeEmbedder()
+    plain = TokenStore.open(small_corpus, embedder, folder=tmp_path / "s")
+    spent = embedder.encoded
+    encoder = adapted(embedder, some_adapter(embedder))
+    assert isinstance(encoder, TokenEncoder)
+    store = TokenStore.open(small_corpus, encoder, folder=tmp_path / "s")
+    assert embedder.encoded == spent
+    assert store.identity != plain.identity
+    assert np.allclose(store.encode_query("red lever"), encoder.encode(["red lever"], "query")[0], atol=1e-6)
+    chunks = [Chunk(d.id, 0, len(d.text), d.text) for d in small_corpus.documents]
+    assert np.array_equal(store.pool(chunks), plain.pool(chunks))
+
+
+def test_an_adapter_of_both_sides_has_a_token_store_of_its_own(small_corpus, tmp_path):
+    embedder = FakeEmbedder(max_tokens=64)
+    encoder = adapted(embedder, some_adapter(embedder, "both"))
+    TokenStore.open(small_corpus, embedder, folder=tmp_path / "s")
+    with pytest.raises(StoreMismatchError, match="encoder"):
+        TokenStore.open(small_corpus, encoder, folder=tmp_path / "s")
+    store = TokenStore.open(small_corpus, encoder, folder=tmp_path / "t")
+    chunks = [Chunk(d.id, 0, len(d.text), d.text) for d in small_corpus.documents]
+    direct = encoder.encode([c.text for c in chunks])
+    assert (store.pool(chunks) * direct).sum(axis=1).min() > 0.999  # the mean of turned vectors is the turned mean
+
+
+class NoTokens:
+    """Vectors as an API gives them: no tokens, no model here."""
+
+    name, identity, dimension = "api", "api:1", 32
+
+    def encode(self, texts, kind="passage"):
+        return FakeEmbedder().encode(texts, kind)
+
+
+def test_it_works_behind_an_embedder_that_only_gives_vectors():
+    encoder = adapted(NoTokens(), train_adapter(word_pairs(), NoTokens(), settings=AdapterSettings(steps=9, batch=8)))
+    assert not isinstance(encoder, TokenEncoder)
+    assert encoder.identity.startswith("api:1+query:")
+    hits = DenseRetriever([Chunk("a", 0, 8, "red wine"), Chunk("b", 0, 8, "blue sky")], embedder=encoder).search(
+        "red", 1
+    )
+    assert hits[0].chunk.doc_id == "a"
+
+
+def test_an_adapter_of_another_embedder_is_refused():
+    with pytest.raises(StoreMismatchError, match="train one for it"):
+        Adapted(FakeEmbedder(seed=1), some_adapter(FakeEmbedder()))
+
+
+def test_a_damaged_or_foreign_folder_is_refused(tmp_path):
+    adapter = some_adapter(FakeEmbedder())
+    adapter.save(tmp_path / "a")
+    file = tmp_path / "a" / "matrix.npy"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(IntegrityError, match="sha256"):
+        LinearAdapter.load(tmp_path / "a")
+    adapter.save(tmp_path / "a")
+    assert LinearAdapter.load(tmp_path / "a").identity == adapter.identity
+    manifest = json.loads((tmp_path / "a" / MANIFEST).read_text())
+    manifest["settings"]["kind"] = "dense"
+    (tmp_path / "a" / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(StoreMismatchError, match="linear adapter"):
+        LinearAdapter.load(tmp_path / "a")
+    with pytest.raises(IntegrityError):
+        LinearAdapter.load(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch": 1}, {"pull": -1}, {"temperature": 0}, {"learning_rate": 0}])
+def test_settings_out_of_range_are_refused(wrong):
+    with pytest.raises(InputError, match="expected"):
+        AdapterSettings(**wrong)
+
+
+def test_an_unknown_side_is_refused():
+    with pytest.raises(InputError, match="'passage'"):
+        train_adapter(word_pairs(), FakeEmbedder(), "passage")
