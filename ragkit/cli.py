@@ -1,4 +1,4 @@
-"""The command line: ``ragkit fetch | ask | eval | doctor``.
+"""The command line: ``ragkit fetch | ask | eval | cache | doctor``.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 well, 1 ``doctor`` found a problem, 2 an error that
 is told in one line, 130 interrupted.
@@ -12,10 +12,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ragkit.base import Answer, Citation, Corpus, CorpusError, RagkitError, check_query
+from ragkit.base import Answer, Citation, Corpus, CorpusError, InputError, RagkitError, check_query
+from ragkit.storage import home
 
 CORPORA = ("tiny", "core", "extended")
 PRESETS = ("naive", "advanced")
@@ -94,6 +96,22 @@ def evaluate(options: argparse.Namespace) -> int:
     presets = list(dict.fromkeys(options.preset or PRESETS))
     systems = {name: open_preset(name)(corpus).retriever for name in presets}
     emit(str(compare(systems, questions, baseline=presets[0] if len(presets) > 1 else None, k=options.k)))
+    return 0
+
+
+def cache(options: argparse.Namespace) -> int:
+    """Show the vectors that are kept on disk; with ``--keep`` remove what was not used for longest."""
+    from ragkit.embedding.cache import prune, stored
+
+    if options.keep is not None:
+        if options.keep < 0:
+            raise InputError(f"--keep {options.keep:g}: expected 0 or more megabytes")
+        emit(f"removed {prune(int(options.keep * 1e6)) / 1e6:.1f} MB")
+    shelves = stored()
+    for shelf in shelves:
+        used = datetime.fromtimestamp(shelf["used"], tz=UTC)
+        emit(f"{shelf['bytes'] / 1e6:9.1f} MB  used {used:%Y-%m-%d}  {shelf['kind']:<7}  {shelf['identity']}")
+    emit(f"{sum(shelf['bytes'] for shelf in shelves) / 1e6:9.1f} MB  in {home() / 'vectors'}")
     return 0
 
 
@@ -220,6 +238,9 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--preset", choices=PRESETS, action="append", help="repeat for several (default: all)")
     added.add_argument("--questions", default="faq", metavar="KIND", help="faq, keyword, ... (default: faq)")
     added.add_argument("--k", type=int, default=10, help="the cut-off of the metrics (default: 10)")
+
+    added = command("cache", cache)
+    added.add_argument("--keep", type=float, metavar="MB", help="remove the oldest until this many megabytes are left")
 
     command("doctor", doctor)
     return parser

@@ -16,6 +16,7 @@ from endpoint import Endpoint
 from ragkit import cli, doctor
 from ragkit.base import Answer, Chunk, Citation, Corpus
 from ragkit.doctor import Finding
+from ragkit.embedding import CachedEmbedder
 from ragkit.testing import FakeEmbedder
 from ragkit.token_store import TokenStore
 
@@ -191,6 +192,21 @@ def test_wrong_usage_exits_with_2(arguments, capsys):
 # Doctor
 
 
+def test_cache_shows_and_prunes(ragkit_home, capsys):
+    assert cli.main(["cache"]) == 0
+    assert capsys.readouterr().out.split() == ["0.0", "MB", "in", str(ragkit_home / "vectors")]
+    cached = CachedEmbedder(FakeEmbedder(dimension=1000))
+    cached.encode(["red", "blue"])
+    cached.encode(["red"], "query")
+    assert cli.main(["cache"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[4:] for line in lines[:2]] == [["passage", cached.identity], ["query", cached.identity]]
+    assert cli.main(["cache", "--keep", "0"]) == 0
+    assert "removed 0.0 MB" in capsys.readouterr().out
+    assert list(ragkit_home.glob("vectors/*/*.npy")) == []
+    assert cli.main(["cache", "--keep", "-1"]) == 2
+
+
 def test_doctor_finds_a_new_machine_in_order(ragkit_home, capsys):
     assert cli.main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -263,6 +279,6 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path):
 
 def test_help_names_every_command():
     out = run("--help").stdout
-    for command in ("fetch", "ask", "eval", "doctor"):
+    for command in ("fetch", "ask", "eval", "cache", "doctor"):
         assert command in out
     assert "--json" in run("ask", "--help").stdout
