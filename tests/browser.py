@@ -126,6 +126,11 @@ class Lab:
         """The elements that a CSS selector finds: ``.jupyter-widgets .noUi-handle`` are the sliders' handles."""
         return list(self.driver.find_elements("css selector", selector))
 
+    def texts(self, selector: str) -> list[str]:
+        """What a person reads in these elements, all of it read at one moment: a widget may redraw between two reads."""
+        read = "return [...document.querySelectorAll(arguments[0])].map(e => e.innerText)"
+        return list(self.driver.execute_script(read, selector))
+
     def press(self, selector: str, key: str, times: int = 1, index: int = 0) -> None:
         """Press an arrow key (``"ARROW_RIGHT"``) on the ``index``-th element that ``selector`` finds."""
         from selenium.webdriver.common.keys import Keys

@@ -144,4 +144,4 @@ def _table(lab: Lab) -> str:
 
 
 def _text(lab: Lab, selector: str) -> str:
-    return "\n".join(element.text for element in lab.find(selector))
+    return "\n".join(lab.texts(selector))
