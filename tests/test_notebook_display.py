@@ -6,13 +6,14 @@ import re
 from html import unescape
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.base import Answer, Chunk, Citation, Document, Hit, Question, Span, Usage
 from ragkit.chunking import FixedChunker
-from ragkit.notebook.display import View, highlight, show_answer, show_chunks, show_hits, word_matches
+from ragkit.notebook.display import View, highlight, show_answer, show_chunks, show_hits, show_table, word_matches
 
 HOSTILE = (
     '<script>alert(1)</script><img src=x onerror="alert(2)"> </div></details>'
@@ -219,3 +220,13 @@ def test_chunks_of_other_documents_are_ignored():
     view = show_chunks(Document("d", "one two"), [hit("one", doc_id="e").chunk])
     assert view.text == "d: 0 chunks"
     assert show_chunks(Document("d", "one"), [hit("one", doc_id="d").chunk]).text.startswith("d: 1 chunk\n")
+
+
+def test_a_table_escapes_every_cell_and_lets_each_choose_its_direction():
+    texts = ["<b>x</b>", "שלום <script>", "مرحبا", "你好 & co"]
+    view = show_table(pd.DataFrame({"text": texts, HOSTILE: 1.5}, index=["es", "he", "ar", HOSTILE]))
+    page = Page(view.html)
+    assert page.tags == {"div", "table", "tr", "th", "td"}
+    assert [text for text in page.inside["td"] if text != "1.5"] == texts
+    assert view.html.count('<td dir="auto"') == 8
+    assert all(text in view.text for text in texts)

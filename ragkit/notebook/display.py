@@ -19,9 +19,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from ragkit.base import Answer, Chunk, Citation, Document, Hit, Question, Span
 from ragkit.extractive import stems
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
 WINDOW = 6000
@@ -133,6 +137,18 @@ def show_chunks(document: Document, chunks: Sequence[Chunk], gold: Iterable[Span
         f'<div style="{_TEXT};max-height:420px;overflow:auto">{"".join(pieces)}</div>'
     )
     return View(_block(html), "\n".join([f"{document.id}: {count}", *_chunk_lines(mine, spans)]))
+
+
+def show_table(table: pd.DataFrame) -> View:
+    """A table of texts in any script: every cell escaped, and written in its own direction (Arabic from the right)."""
+
+    def row(tag: str, label: object, cells: Iterable[object]) -> str:
+        style = "text-align:start;vertical-align:top;white-space:pre-wrap;max-width:42em;padding:2px 10px 2px 0"
+        inner = "".join(f'<{tag} dir="auto" style="{style}">{escape(str(cell))}</{tag}>' for cell in cells)
+        return f'<tr><th style="{style}">{escape(str(label))}</th>{inner}</tr>'
+
+    rows = [row("td", label, cells) for label, cells in zip(table.index, table.to_numpy(), strict=True)]
+    return View(_block(f"<table>{row('th', '', table.columns)}{''.join(rows)}</table>"), table.to_string())
 
 
 def word_matches(text: str, question: str) -> list[Piece]:
