@@ -1,0 +1,273 @@
+"""Full fine-tuning: every weight of an embedder moves, so that asking words come near the passages that answer.
+
+The loss looks at a batch at a time: each query has its own passage, its hard negatives, and the passages of all
+other queries as further negatives. A few documents are held out; training stops when they no longer profit, and the
+weights are those of the best moment. What comes out is a folder like the base model's, with other weights and a
+manifest that says where they come from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ragkit.base import Embedder, InputError, ModelNotFoundError, require
+from ragkit.embedding import load_embedder
+from ragkit.storage import MANIFEST, atomic_folder, home, lock, read_manifest, sha256_file, write_manifest
+from ragkit.tokens import MINILM, minilm_folder
+from ragkit.training.pairs import Pair, split_by_document
+
+_WEIGHTS = "model.safetensors"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What fine-tuning depends on besides its pairs.
+
+    ``tokens`` of each text are read, ``batch`` pairs at a time, for at most ``epochs``; ``temperature`` divides the
+    cosines in the loss; ``frozen`` of the lower layers (and then the word embeddings too) keep their weights. The
+    held-out ``share`` of the documents is looked at ``checks`` times an epoch, and ``patience`` looks in vain end it.
+    """
+
+    base: str = MINILM
+    tokens: int = 128
+    batch: int = 32
+    epochs: float = 1.0
+    learning_rate: float = 2e-5
+    temperature: float = 0.05
+    frozen: int = 0
+    share: float = 0.1
+    checks: int = 6
+    patience: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.tokens, self.batch, self.checks, self.patience) < 1 or min(self.epochs, self.learning_rate) <= 0:
+            raise InputError(f"{self}: tokens, batch, checks, patience are at least 1; epochs, learning_rate above 0")
+        if self.temperature <= 0 or self.frozen < 0:
+            raise InputError(f"temperature = {self.temperature}, frozen = {self.frozen}: expected > 0 and >= 0")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The losses after some steps: on the batches since the look before (None at first), and on held-out pairs."""
+
+    step: int
+    training: float | None
+    held_out: float
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """A trained model on disk: ``folder`` is what ``load_embedder(str(folder))`` and sentence-transformers load."""
+
+    folder: Path
+    provenance: dict[str, Any]
+    history: tuple[Moment, ...]
+
+    @property
+    def seconds(self) -> float:
+        """How long the training took, held-out looks included."""
+        return float(self.provenance["seconds"])
+
+    @property
+    def best(self) -> Moment:
+        """The moment whose weights were kept."""
+        return min(self.history, key=lambda moment: (moment.held_out, moment.step))
+
+    def embedder(self) -> Embedder:
+        """The trained embedder; like every mean-pooled model of this machine, a token store can be built from it."""
+        return load_embedder(str(self.folder))
+
+    @classmethod
+    def open(cls, folder: Path) -> FineTuned:
+        """The model in ``folder``, after every file was compared with its recorded sha256.
+
+        Raises:
+            IntegrityError: a file is missing or is not the recorded one.
+        """
+        provenance = read_manifest(folder)
+        return cls(folder, provenance, tuple(Moment(*row) for row in provenance["history"]))
+
+
+def fine_tune(
+    pairs: Sequence[Pair], settings: Settings = Settings(), *, folder: Path | None = None, progress: bool = True
+) -> FineTuned:
+    """The model that ``pairs`` and ``settings`` make: from disk, or trained first if it is not there.
+
+    Without ``folder`` it is kept below ``storage.home()``, under a key of pairs, base weights and settings, so it is
+    trained once. Pairs with fewer hard negatives than most are left out. The same input gives the same model on the
+    same machine with the same number of threads.
+
+    Raises:
+        InputError: there are too few pairs for one batch and a held-out part.
+        ModelNotFoundError: the base model is not on this machine.
+        MissingExtraError: the extra ``models`` is not installed.
+        IntegrityError, StoreMismatchError: ``folder`` is damaged, or holds a model of other pairs or settings.
+    """
+    base = _base_folder(settings.base)
+    made_from = {
+        "format": _FORMAT,
+        "pairs": fingerprint(pairs),
+        "base_sha256": sha256_file(base / _WEIGHTS),
+        "settings": asdict(settings),
+    }
+    key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
+    path = folder or home() / "models" / f"{re.sub(r'[^A-Za-z0-9]+', '-', Path(settings.base).name)}-tuned-{key}"
+    if not (path / MANIFEST).is_file():
+        with lock(path.parent / f".{path.name}.lock"):
+            if not (path / MANIFEST).is_file():  # else another process has trained it meanwhile
+                _train(path, base, pairs, settings, made_from, progress)
+    read_manifest(path, made_from)
+    return FineTuned.open(path)
+
+
+def fingerprint(pairs: Sequence[Pair]) -> str:
+    """sha256 over all texts of the pairs, in order: the identity of the training data."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        texts = [pair.query, pair.positive.doc_id, pair.positive.text, *(chunk.text for chunk in pair.negatives)]
+        digest.update(json.dumps(texts).encode())
+    return digest.hexdigest()
+
+
+def _base_folder(name: str) -> Path:
+    folder = minilm_folder() if name == MINILM else Path(name)
+    if not (folder / _WEIGHTS).is_file() or not (folder / "modules.json").is_file():
+        raise ModelNotFoundError(
+            f"no base model {name!r}: expected {MINILM!r}, or a sentence-transformers model's folder with {_WEIGHTS}"
+        )
+    return folder
+
+
+def _train(
+    path: Path, base: Path, pairs: Sequence[Pair], settings: Settings, made_from: dict[str, Any], progress: bool
+) -> None:
+    """Train, and put the model's folder in its place."""
+    begin = time.perf_counter()
+    n = max((len(pair.negatives) for pair in pairs), default=0)
+    training, held_out = split_by_document([p for p in pairs if len(p.negatives) == n], settings.share, settings.seed)
+    if len(training) < settings.batch or len(held_out) < 2:
+        raise InputError(
+            f"{len(training)} pairs to train on and {len(held_out)} held out, with batches of {settings.batch}: "
+            "give more pairs or make smaller batches"
+        )
+    with tempfile.TemporaryDirectory(prefix="ragkit-training-") as scratch, _quiet():
+        model, history = _fit(base, training, held_out, settings, Path(scratch), progress)
+        with atomic_folder(path) as fresh:
+            for file in base.rglob("*"):  # everything but the weights is the base model's: tokenizer, pooling, limits
+                if file.is_file() and file.suffix in (".json", ".txt"):
+                    target = fresh / file.relative_to(base)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(file, target)
+            model[0].auto_model.save_pretrained(fresh / "weights", safe_serialization=True)
+            (fresh / "weights" / _WEIGHTS).replace(fresh / _WEIGHTS)
+            shutil.rmtree(fresh / "weights")
+            used = {"training_pairs": len(training), "held_out_pairs": len(held_out)}
+            spent = {"seconds": round(time.perf_counter() - begin, 1), "history": history}
+            write_manifest(fresh, {**made_from, **used, **spent})
+
+
+def _fit(
+    base: Path, training: Sequence[Pair], held_out: Sequence[Pair], settings: Settings, scratch: Path, progress: bool
+) -> tuple[Any, list[tuple[int, float | None, float]]]:
+    """The model with its best weights, and its history."""
+    require("accelerate", "models")  # the trainer needs it, and says so less clearly
+    library = require("sentence_transformers", "models")
+    losses = require("sentence_transformers.sentence_transformer.losses", "models")
+    early = require("transformers", "models").EarlyStoppingCallback(settings.patience)
+    library_kinds = require("sentence_transformers.base.sampler", "models").BatchSamplers
+
+    model = library.SentenceTransformer(
+        str(base), device="cpu", local_files_only=True, model_kwargs={"use_safetensors": True}
+    )
+    model.max_seq_length = settings.tokens
+    model.model_card_data.generate_widget_examples = False
+    _freeze(model[0].auto_model, settings.frozen)
+    steps = math.ceil(settings.epochs * len(training) / settings.batch)
+    every = max(1, len(training) // settings.batch // settings.checks)
+    arguments = library.SentenceTransformerTrainingArguments(
+        output_dir=str(scratch),
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch,
+        per_device_eval_batch_size=settings.batch,
+        learning_rate=settings.learning_rate,
+        warmup_steps=steps // 10,
+        batch_sampler=library_kinds.NO_DUPLICATES,  # a query's passage must not be the next query's negative
+        eval_strategy="steps",
+        eval_steps=every,
+        eval_on_start=True,
+        logging_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=1,
+        save_only_model=True,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        use_cpu=True,
+        seed=settings.seed,
+        report_to="none",
+        disable_tqdm=not progress,
+        dataloader_pin_memory=False,
+    )
+    trainer = library.SentenceTransformerTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=_dataset(training),
+        eval_dataset=_dataset(held_out),
+        loss=losses.MultipleNegativesRankingLoss(model, scale=1 / settings.temperature),
+        callbacks=[early],
+    )
+    trainer.remove_callback(require("transformers.trainer_callback", "models").PrinterCallback)
+    trainer.train()
+    return model, _history(trainer.state.log_history)
+
+
+def _dataset(pairs: Sequence[Pair]) -> Any:
+    columns = {"anchor": [p.query for p in pairs], "positive": [p.positive.text for p in pairs]}
+    for i in range(len(pairs[0].negatives)):
+        columns[f"negative_{i + 1}"] = [p.negatives[i].text for p in pairs]
+    return require("datasets", "models").Dataset.from_dict(columns)
+
+
+def _freeze(transformer: Any, layers: int) -> None:
+    """Leave the word embeddings and the lower ``layers`` as they are (0: train everything)."""
+    if not layers:
+        return
+    for part in (transformer.embeddings, *transformer.encoder.layer[:layers]):
+        for weight in part.parameters():
+            weight.requires_grad = False
+
+
+def _history(log: Sequence[dict[str, float]]) -> list[tuple[int, float | None, float]]:
+    """``(step, training loss, held-out loss)`` for every look."""
+    training = {int(line["step"]): round(line["loss"], 4) for line in log if "loss" in line}
+    looks = {int(line["step"]): round(line["eval_loss"], 4) for line in log if "eval_loss" in line}
+    return [(step, training.get(step), loss) for step, loss in looks.items()]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No bar for every file that is read, no line for every look: the curve is in the history."""
+    logging = require("transformers.utils", "models").logging
+    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
