@@ -153,6 +153,17 @@ def test_rewritten_queries_are_fused_and_the_question_is_reranked():
     assert reranker.seen == ("How?", 3)
 
 
+def test_a_single_query_is_what_the_reranker_reads():
+    class Repaired:
+        def rewrite(self, question):
+            return ["How?"]
+
+    reranker = Reversed()
+    answer = run(RAGPipeline(Fixed(), reranker, Echo(), rewriter=Repaired()), "Hwo?")
+    assert reranker.seen[0] == "How?"
+    assert answer.question == "Hwo?"
+
+
 def test_retriever_is_the_retrieval_side():
     store = Fixed()
     rag = RAGPipeline(store, Reversed(), Echo())

@@ -164,7 +164,7 @@ def test_a_question_of_100_kilobytes(name):
     [
         ("Stop the wroker", "Stop the worker"),
         ("Stop the wroker?", "Stop the worker?"),
-        ('stop the "wroker", (queue)', 'stop the "worker", (queue)'),
+        ('stop the "wroker", please', 'stop the "worker", please'),
         ("Wroker stops", "Worker stops"),
         ("empy queue stops", "empty queue stops"),
         ("How do I set woker_concurrency for the worker", None),

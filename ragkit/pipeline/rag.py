@@ -50,7 +50,8 @@ class RAGPipeline:
         vector_store: where candidates come from; any retriever.
         reranker: puts the candidates in a better order; None keeps the first ``k``.
         llm: writes the answer.
-        rewriter: turns a question into several queries, whose hits are fused by reciprocal rank.
+        rewriter: turns a question into queries, whose hits are fused by reciprocal rank. A single query (a repaired
+            spelling) takes the question's place in reranking, too; the model is given what was asked.
         cache: answers given before. Needs ``identity``, or it would answer for another index.
         monitor: is told of every answer and failure.
         budget: tokens of context for the model.
@@ -201,7 +202,7 @@ class RAGPipeline:
             lists = [self.vector_store.search(query, self._candidates(k)) for query in queries]
             hits = lists[0] if len(lists) == 1 else fuse(lists, self._candidates(k))
         with watch("rerank"):
-            return self._reranked(question, hits, k)
+            return self._reranked(queries[0] if len(queries) == 1 else question, hits, k)
 
     def _candidates(self, k: int) -> int:
         return max(k, self.fetch or 3 * k)

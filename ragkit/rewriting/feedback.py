@@ -37,14 +37,15 @@ class RM3(Retriever):
     The new query gives each of the ``terms`` most typical terms of the first ``documents`` hits a weight and keeps
     the old ones: ``(1 - weight) * question + weight * relevance model``, both of the same length (Abdul-Jaleel et al.
     2004, "UMass at TREC 2004: Novelty and HARD"). ``weight=0`` is ``bm25`` itself. Terms of more than a tenth of all
-    chunks are never added, as in Anserini.
+    chunks are never added, as in Anserini. The usual weight of .5 loses on ``core`` (MRR@10 of 360 questions .405, BM25
+    .463); the defaults are the best of 36 settings there (.469). Cross-validated by document that is .460: no difference.
 
     ``source`` may be another retriever: it then finds the chunks that are learnt from, and ``bm25`` searches.
 
     >>> texts = {"a": "kill means terminate", "b": "terminate the pool", "c": "start it"}
     >>> chunks = [Chunk(name, 0, len(text), text) for name, text in texts.items()]
     >>> bm25 = BM25Retriever(chunks)
-    >>> [h.chunk.doc_id for h in bm25.search("kill")], [h.chunk.doc_id for h in RM3(bm25, common=1).search("kill")]
+    >>> [h.chunk.doc_id for h in bm25.search("kill")], [h.chunk.doc_id for h in RM3(bm25, weight=0.5, common=1).search("kill")]
     (['a'], ['a', 'b'])
 
     Raises:
@@ -55,8 +56,8 @@ class RM3(Retriever):
         self,
         bm25: BM25Retriever,
         documents: int = 10,
-        terms: int = 10,
-        weight: float = 0.5,
+        terms: int = 20,
+        weight: float = 0.1,
         source: Retriever | None = None,
         common: float = 0.1,
     ) -> None:

@@ -16,7 +16,7 @@ from ragkit.tokens import minilm_tokenizer
 
 _LETTERS = re.compile(r"[^\W\d_]+")
 _SURFACE = re.compile(r"\S+")
-_FOREIGN = 0.4  # the share of words that the corpus lacks above which a question is in another language
+_FOREIGN = 0.3  # the share of unknown words above which a question is in another language
 _EDGES = "\"'`.,;:?!()[]{}<>*…“”‘’«»"
 
 
@@ -36,7 +36,7 @@ class Spelling:
     A word stays as it is where the corpus has it, or a word of the same stem, or where it is among ``known`` words
     (``Spelling.of`` takes those of the packaged model: good English that this corpus happens not to use). Everything
     that may be a name stays too: whatever holds a digit, ``_``, ``-``, another sign, or capitals inside. And a question
-    with more than ``most`` words that the corpus lacks, or 40 % of them, is in another language: it is left alone.
+    with more than ``most`` unknown words, or more than 30 % of them, is in another language: it is left alone.
 
     Args:
         vocabulary: the words of the corpus, in lower case, and how often each occurs.
@@ -80,10 +80,10 @@ class Spelling:
     def repairs(self, question: str) -> dict[str, str]:
         """The words that are replaced, as they stand in ``question``, and what replaces them."""
         words = dict.fromkeys(word for surface in _SURFACE.findall(question) if _plain(word := surface.strip(_EDGES)))
-        strange = [word for word in words if word.lower() not in self.vocabulary]
-        if len(strange) > min(self.most, max(1, _FOREIGN * len(words))):
+        unknown = [word for word in words if not self.knows(word)]
+        if len(unknown) > min(self.most, max(1, _FOREIGN * len(words))):
             return {}
-        found = {word: self._nearest(word.lower()) for word in strange if not self.knows(word)}
+        found = {word: self._nearest(word.lower()) for word in unknown}
         return {word: _cased(better, word) for word, better in found.items() if better}
 
     def knows(self, word: str) -> bool:

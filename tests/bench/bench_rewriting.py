@@ -1,0 +1,141 @@
+"""Every offline rewriter's verdict on every kind of question, over keyword, naive and advanced search, and its cost.
+
+``python tests/run_bench.py rewriting`` prints the tables. Misspelt questions are simulated (``rewriting.misspelt``).
+Settings were chosen on ``core``; ``RAGKIT_BENCH_EXTENDED=1`` adds the corpus that nothing was tuned on. The vectors of
+all queries are made beforehand, so the milliseconds are those of the rewriting and not of the search.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+
+import numpy as np
+
+from ragkit.base import Corpus, Hit, Question, Retriever, Rewriter
+from ragkit.chunking import FixedChunker
+from ragkit.chunking.kept import kept_chunks
+from ragkit.corpus import load_pydocs, load_questions
+from ragkit.evaluation import statistics
+from ragkit.evaluation.compare import compare
+from ragkit.evaluation.metrics import score
+from ragkit.pipeline import advanced
+from ragkit.reranking import Reranked
+from ragkit.retrieval.bm25 import BM25Retriever
+from ragkit.retrieval.dense import DenseRetriever
+from ragkit.retrieval.hybrid import Hybrid
+from ragkit.retrieval.tuning import _held_out
+from ragkit.rewriting import RM3, Acronyms, Identifiers, Parts, Rewritten, Rocchio, Spelling, misspelt
+from ragkit.token_store import TokenStore
+
+Row = tuple[str, float, str, str]
+KINDS = ("keyword", "paraphrase", "multihop", "en")
+
+
+def main() -> list[Row]:
+    corpus = load_pydocs("core")
+    tags = {"faq": corpus.questions} | {kind: load_questions(kind, corpus) for kind in KINDS}
+    rows = list(verdicts("core", corpus, tags))
+    rows += cross_validated(corpus, [question for group in tags.values() for question in group])
+    if os.environ.get("RAGKIT_BENCH_EXTENDED"):
+        other = load_pydocs("extended")
+        rows += verdicts("extended", other, {"faq": other.questions})
+    return rows
+
+
+class Kept(Retriever):
+    """Searches a query once, since most rewriters leave most questions as they are."""
+
+    def __init__(self, retriever: Retriever) -> None:
+        self.retriever, self.found = retriever, dict[tuple[str, int], list[Hit]]()
+
+    def _search(self, query: str, k: int) -> list[Hit]:
+        if (query, k) not in self.found:
+            self.found[query, k] = self.retriever.search(query, k)
+        return self.found[query, k]
+
+
+def rewriters_of(corpus: Corpus) -> dict[str, Rewriter]:
+    return {
+        "spelling": Spelling.of(corpus.documents),
+        "acronyms": Acronyms.of(corpus.documents),
+        "names": Identifiers.of(corpus.documents),
+        "parts": Parts(),
+    }
+
+
+def verdicts(name: str, corpus: Corpus, tags: Mapping[str, Sequence[Question]]) -> Iterator[Row]:
+    """A table for each base and each kind of question; a row for each rewriter."""
+    asked = [question for group in tags.values() for question in group]
+    tags = {**tags, "all": asked, "misspelt": misspelt(asked)}
+    rewriters = rewriters_of(corpus)
+    yield from costs(name, rewriters, tags["misspelt"])
+    texts = [question.text for group in (tags["all"], tags["misspelt"]) for question in group]
+    queries = dict.fromkeys(q for text in texts for r in rewriters.values() for q in (text, *r.rewrite(text)))
+    store = TokenStore.open(corpus).remembering(list(queries))
+    for base, systems in bases(corpus, store, rewriters).items():
+        for tag, questions in tags.items():
+            metric = "recall@10" if tag == "multihop" else "mrr@10"
+            table = compare(systems, questions, baseline=base, metric=metric, progress=False).table
+            shown = table[["mrr@10", "recall@10", "diff", "diff_low", "diff_high", "p", "verdict"]]
+            sys.stdout.write(f"\n{name}, {base}, {tag}: {len(questions)} questions\n{shown.round(3).to_string()}\n")
+            for system, line in table.iterrows():
+                yield f"{name} {tag}: {base}, {system}, {metric}", float(line[metric]), "", ""
+
+
+def bases(corpus: Corpus, store: TokenStore, rewriters: Mapping[str, Rewriter]) -> dict[str, dict[str, Retriever]]:
+    chunks = kept_chunks(FixedChunker(512, 64), corpus)
+    bm25, dense = BM25Retriever(chunks), DenseRetriever(chunks, store=store)
+    maxp, preset = DenseRetriever(chunks, store=store, scoring="maxp"), advanced(corpus, store=store)
+    naive, best = Kept(dense), Kept(preset.retriever)
+    assert preset.reranker is not None
+    inside = Reranked(Hybrid([RM3(bm25), maxp]), preset.reranker, fetch=50)
+    feedback: dict[str, dict[str, Retriever]] = {
+        "BM25": {
+            "RM3": RM3(bm25),
+            "RM3, weight .5": RM3(bm25, weight=0.5),
+            "RM3 from MaxP": Kept(RM3(bm25, source=maxp)),
+        },
+        "naive": {"Rocchio": Rocchio(dense)},
+        "advanced": {"RM3 inside": Kept(inside)},
+    }
+    found: dict[str, dict[str, Retriever]] = {}
+    for base, retriever in (("BM25", bm25), ("naive", naive), ("advanced", best)):
+        wrapped = {name: Rewritten(retriever, rewriter) for name, rewriter in rewriters.items()}
+        found[base] = {base: retriever, **feedback[base], **wrapped}
+    return found
+
+
+def costs(name: str, rewriters: Mapping[str, Rewriter], questions: Sequence[Question]) -> Iterator[Row]:
+    """Searches and milliseconds for a misspelt question (the others cost less)."""
+    for which, rewriter in rewriters.items():
+        rewriter.rewrite(questions[0].text)
+        began = time.perf_counter()
+        searches = [len(rewriter.rewrite(question.text)) for question in questions]
+        yield f"{name}: {which}, time", (time.perf_counter() - began) * 1000 / len(questions), "ms", ""
+        yield f"{name}: {which}, searches", float(np.mean(searches)), "", ""
+
+
+def cross_validated(corpus: Corpus, questions: Sequence[Question]) -> Iterator[Row]:
+    """RM3 with settings chosen without the question's document, against BM25."""
+    bm25 = BM25Retriever(kept_chunks(FixedChunker(512, 64), corpus))
+    grid = list(product((3, 5, 10), (5, 10, 20), (0.1, 0.2, 0.3, 0.5)))
+    scores = np.column_stack([_mrr(RM3(bm25, d, t, w), questions) for d, t, w in grid])
+    units = [question.gold[0].doc_id for question in questions]
+    held_out, plain = _held_out(scores, np.unique(units, return_inverse=True)[1], 5), _mrr(bm25, questions)
+    gain = statistics.estimate((held_out - plain)[:, None], units)
+    sys.stdout.write(
+        f"\ncore, RM3 cross-validated by document: {held_out.mean():.3f}, BM25 {plain.mean():.3f}, difference "
+        f"{gain.mean[0]:+.3f} [{gain.low[0]:+.3f}, {gain.high[0]:+.3f}], p={gain.p[0]:.3f}; "
+        f"best setting on all (documents, terms, weight): {grid[int(scores.mean(axis=0).argmax())]}\n"
+    )
+    yield "core: RM3 cross-validated, mrr@10", float(held_out.mean()), "", ""
+
+
+def _mrr(retriever: Retriever, questions: Sequence[Question]) -> np.ndarray:
+    lists = retriever.search_many([question.text for question in questions], 10)
+    pairs = zip(lists, questions, strict=True)
+    return np.array([score([hit.chunk for hit in hits], q.gold, 10, 10)["mrr@10"] for hits, q in pairs])
