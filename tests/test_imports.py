@@ -22,6 +22,7 @@ ORDER = (
         "base",
         "storage",
         "tokens",
+        "costs",
         "wire",
         "endpoint",
         "corpus",

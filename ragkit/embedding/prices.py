@@ -43,7 +43,7 @@ class Spend:
 
 
 def prices() -> Mapping[str, Price]:
-    """Every hosted model whose price is known, by name.
+    """Every hosted embedding model whose price is known, by name (``ragkit.costs`` has those that write).
 
     Raises:
         RagkitError: ``data/prices.toml`` is missing or cannot be read.
@@ -51,7 +51,8 @@ def prices() -> Mapping[str, Price]:
     file = data_file("prices.toml")
     try:
         table: Mapping[str, Mapping[str, Any]] = tomllib.loads(file.read_text(encoding="utf-8"))
-        return {model: Price(float(row["usd"]), row["as_of"], int(row["dimensions"])) for model, row in table.items()}
+        rows = {model: row for model, row in table.items() if "usd_output" not in row}
+        return {model: Price(float(row["usd"]), row["as_of"], int(row["dimensions"])) for model, row in rows.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RagkitError(
             f"{file}: cannot be read ({error!r}); expected a table per model with usd, as_of and dimensions"
