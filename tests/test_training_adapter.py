@@ -103,7 +103,9 @@ def word_pairs() -> list[Pair]:
 
 def test_a_trained_adapter_brings_questions_nearer_and_survives_the_disk(tmp_path):
     embedder = FakeEmbedder()
-    adapter = train_adapter(word_pairs(), embedder, settings=AdapterSettings(steps=60, batch=8, share=0.25))
+    adapter = train_adapter(
+        word_pairs(), embedder, settings=AdapterSettings(steps=60, batch=8, share=0.25, learning_rate=1e-3)
+    )
     both = adapted(embedder, adapter)
     query, passage = (embedder.encode(["red 0"], "query"), embedder.encode(["red wine"]))
     assert (both.encode(["red 0"], "query") @ passage.T).item() > (query @ passage.T).item()
@@ -172,6 +174,21 @@ def test_it_works_behind_an_embedder_that_only_gives_vectors():
         "red", 1
     )
     assert hits[0].chunk.doc_id == "a"
+
+
+def test_a_token_store_lends_the_passages_vectors(small_corpus, tmp_path):
+    embedder = FakeEmbedder(max_tokens=64)
+    store = TokenStore.open(small_corpus, embedder, folder=tmp_path / "s")
+    passages = [Chunk(d.id, s.body, s.end, d.text[s.body : s.end]) for d in small_corpus.documents for s in d.sections]
+    pairs = [Pair(f"{p.text[:9]} {i}", p, "heading") for p in passages for i in range(4)]
+    settings = AdapterSettings(steps=20, batch=8, share=0.4)
+    plain = train_adapter(pairs, embedder, settings=settings)
+    spent = embedder.encoded
+    lent = train_adapter(pairs, embedder, settings=settings, store=store)
+    assert embedder.encoded - spent == sum(embedder.tokenizer.count(pair.query) for pair in pairs)
+    assert np.allclose(lent.matrix, plain.matrix, atol=2e-3)  # int8 and contexts apart
+    with pytest.raises(StoreMismatchError, match="a store of"):
+        train_adapter(pairs, FakeEmbedder(seed=1), settings=settings, store=store)
 
 
 def test_an_adapter_of_another_embedder_is_refused():

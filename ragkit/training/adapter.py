@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ragkit.base import Embedder, InputError, IntegrityError, Kind, StoreMismatchError, Tokenizer, Vectors
 from ragkit.embedding import Ids, TokenEncoder, WindowVectors, unit
 from ragkit.storage import atomic_folder, read_manifest, write_manifest
+from ragkit.token_store import TokenStore
 from ragkit.training.pairs import Pair, split_by_document
 
 Side = Literal["query", "both"]
@@ -125,10 +126,10 @@ class AdapterSettings:
     """
 
     pull: float = 0.03
-    steps: int = 150
+    steps: int = 80
     batch: int = 512
     temperature: float = 0.05
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     share: float = 0.1
     seed: int = 0
 
@@ -138,23 +139,39 @@ class AdapterSettings:
 
 
 def train_adapter(
-    pairs: Sequence[Pair], embedder: Embedder, side: Side = "query", settings: AdapterSettings = AdapterSettings()
+    pairs: Sequence[Pair],
+    embedder: Embedder,
+    side: Side = "query",
+    settings: AdapterSettings = AdapterSettings(),
+    *,
+    store: TokenStore | None = None,
 ) -> LinearAdapter:
     """The matrix that brings each pair's query nearer to its passage than to the others of its batch.
 
-    The texts are encoded once, which takes longer than all that follows. The matrix returned is the one that
-    did best on the pairs of held-out documents.
+    The texts are encoded once, which takes longer than all that follows; a token ``store`` of the same corpus and
+    embedder has the passages' vectors already. The matrix returned did best on the pairs of held-out documents.
 
     Raises:
         InputError: an unknown ``side``, or too few pairs.
+        StoreMismatchError: the store was built by another embedder, or a passage is not in it.
     """
+    if store is not None and store.encoder.identity != embedder.identity:
+        raise StoreMismatchError(f"a store of {store.encoder.identity!r}, but the embedder is {embedder.identity!r}")
     training, held_out = split_by_document(pairs, settings.share, settings.seed)
-    texts = [*training, *held_out]
-    queries = embedder.encode([pair.query for pair in texts], "query")
-    passages = embedder.encode([pair.positive.text for pair in texts], "passage")
-    n = len(training)
+    texts, n = [*training, *held_out], len(training)
+    queries = _read_queries(embedder, [pair.query for pair in texts])
+    positives = [pair.positive for pair in texts]
+    passages = store.pool(positives) if store else embedder.encode([chunk.text for chunk in positives], "passage")
     matrix, history = fit_matrix((queries[:n], passages[:n]), (queries[n:], passages[n:]), side, settings)
     return LinearAdapter(matrix, side, embedder.identity, history)
+
+
+def _read_queries(embedder: Embedder, texts: Sequence[str]) -> Vectors:
+    """The queries' vectors. A model on this machine reads passages in batches, which is quicker, and means the same
+    where neither kind has a prefix."""
+    prefixes = getattr(embedder, "prefixes", None)
+    same = prefixes is not None and not any(prefixes.values())
+    return embedder.encode(texts, "passage" if same else "query")
 
 
 def fit_matrix(
