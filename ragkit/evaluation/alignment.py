@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ _LINES = 3  # a claim can rest on this many neighbouring lines
 _LONGER = 0.015  # what a line more must add to the agreement of a window
 
 
+@lru_cache(maxsize=512)
 def token_vectors(text: str, encoder: TokenEncoder) -> tuple[Ids, NDArray[np.int64], Vectors]:
     """Ids ``(n,)``, character offsets ``(n, 2)`` and unit vectors ``(n, d)`` of the tokens of any text."""
     ids, offsets = encoder.tokenize(text)

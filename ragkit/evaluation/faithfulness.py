@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -24,59 +24,29 @@ from numpy.typing import NDArray
 
 from ragkit.base import Chunk, InputError, StoreMismatchError, Vectors
 from ragkit.evaluation import wording
-from ragkit.evaluation.alignment import Pair, Window, by_word, owners, token_vectors
+from ragkit.evaluation.alignment import Pair, by_word, owners, token_vectors
+from ragkit.evaluation.features import NAMES, Features, compare
 from ragkit.evaluation.wording import Word
 from ragkit.token_store import TokenStore
 
-_SAME_WORD = 0.55  # words less alike than this are not compared for negation
 _WHITE = re.compile(r"\s+")
 
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """What the best evidence says about a sentence. ``weakest`` to ``role`` support it, the others speak against it."""
-
-    agreement: float
-    """The mean over its content words of the cosine to the best word of the evidence, weighted by idf."""
-    role: float
-    """The same over the words that the evidence has, too: vectors differ where the part in the sentence does."""
-    identifiers: float
-    """Names of code that the sources don't have."""
-    names: float
-    """Other capitalised words that the sources don't have."""
-    numbers: float
-    """1 if the sentence says a number that the sources don't say."""
-    negation_added: float
-    """1 if the sentence negates and the evidence does not."""
-    negation_dropped: float
-    """1 if the evidence negates and the sentence does not."""
-    polarity: float
-    """The idf-weighted share of its words that are negated where their partner is not, or the other way round."""
-    opposites: float
-    """Words whose opposite stands in the evidence, and they don't."""
-    quantifiers: float
-    """Absolutes (always, never, every, only, ...) that the evidence doesn't have."""
-    substitution: float
-    """How unlike the word is that the evidence has between the same two neighbours, 0 to 1."""
-
-
-NAMES = tuple(field.name for field in fields(Features))
 
 # Fitted on the fitting half of data/answers.jsonl: `python tests/bench/bench_scorers.py --fit` prints them.
 WEIGHTS: Mapping[str, float] = MappingProxyType(
     {
-        "intercept": -4.0,
-        "agreement": 2.8,
-        "role": 3.2,
-        "identifiers": -2.3,
-        "names": -1.8,
-        "numbers": -1.0,
-        "negation_added": -0.7,
-        "negation_dropped": -0.9,
-        "polarity": -0.7,
-        "opposites": -0.8,
-        "quantifiers": -0.65,
-        "substitution": -1.7,
+        "intercept": -4.34,
+        "agreement": 7.18,
+        "unknown": -4.26,
+        "numbers": -2.24,
+        "polarity": -7.61,
+        "negation": -1.50,
+        "quantifiers": -4.67,
+        "opposites": -15.24,
+        "replaced": -5.53,
+        "swapped": -2.69,
+        "inserted": -4.64,
+        "moved": -12.31,
     }
 )
 
@@ -132,8 +102,8 @@ class Faithfulness:
         weight = self._weight(sentence, found)
         windows = [(pair, window) for pair in pairs for window in [pair.best_window(weight)]]
         pair, window = max(windows, key=lambda both: both[1].agreement)
-        everything = "\n".join(chunk.text for chunk in sources)
-        features, doubts = compare(pair, window, weight, everything)
+        known = "\n".join(part for chunk in sources for part in (*chunk.section, chunk.text))
+        features, doubts = compare(pair, window, weight, known)
         total = self.weights["intercept"] + sum(self.weights[n] * getattr(features, n) for n in NAMES)
         score = 1 / (1 + math.exp(-total))
         return Support(sentence, score, pair.text[window.start : window.end], pair.chunk, False, features, doubts)
@@ -172,69 +142,3 @@ def quoted_in(sentence: str, sources: Sequence[Chunk]) -> Chunk | None:
     """
     wanted = _WHITE.sub(" ", sentence).strip()
     return next((chunk for chunk in sources if wanted in _WHITE.sub(" ", chunk.text)), None)
-
-
-def compare(
-    pair: Pair, window: Window, weight: NDArray[np.float64], everything: str
-) -> tuple[Features, tuple[str, ...]]:
-    """The features of a sentence beside its evidence, and in words what speaks against it.
-
-    ``everything`` is the text of all sources: an identifier or a number may stand in another one than the evidence.
-    """
-    own, places = pair.words, window.places
-    likeness, same = pair.likeness[:, places], pair.same[:, places].any(axis=1)
-    evidence = [pair.other[place] for place in places]
-    terms = {word.term for word in evidence}
-    shared = np.where(same, weight, 0)
-    best = pair.cosines[:, places].max(axis=1)
-
-    lower = everything.lower()
-    unknown = [w for w in own if w.text.lower() not in lower]
-    identifiers = [w.text for w in unknown if w.identifier]
-    names = [w.text for w in unknown[0:] if _is_name(w, pair.sentence) and not w.identifier]
-    # "One" is often no number but a pronoun.
-    numbers = sorted(wording.numbers(pair.sentence) - wording.numbers(everything) - {"1"})
-
-    mine, theirs = any(wording.is_cue(w.text) for w in own), any(wording.is_cue(w.text) for w in evidence)
-    differs = wording.negated(pair.sentence, own) != wording.negated(pair.text, pair.other)[places[likeness.argmax(1)]]
-    alike = np.where(likeness.max(axis=1) > _SAME_WORD, weight, 0)
-    turned = [w.text for w in own if w.term not in terms and wording.opposites().get(w.term, frozenset()) & terms]
-    absolute = sorted(wording.quantifiers(own) - terms)
-    features = Features(
-        agreement=float(likeness.max(axis=1) @ weight),
-        role=float(best @ shared / shared.sum()) if shared.sum() > 0 else _NO_ROLE,
-        identifiers=float(len(identifiers)),
-        names=float(len(names)),
-        numbers=float(bool(numbers)),
-        negation_added=float(mine and not theirs),
-        negation_dropped=float(theirs and not mine),
-        polarity=float(differs @ alike / alike.sum()) if alike.sum() > 0 else 0.0,
-        opposites=float(len(turned)),
-        quantifiers=float(len(absolute)),
-        substitution=_substitution(pair, places),
-    )
-    doubts = [f"{w!r} is in no source" for w in (*identifiers, *names, *numbers)]
-    doubts += ["only the sentence negates"] * (mine and not theirs) + ["only the evidence negates"] * (theirs > mine)
-    doubts += [f"{w!r} stands against its opposite" for w in turned] + [f"{w!r} is not said" for w in absolute]
-    return features, tuple(doubts)
-
-
-_NO_ROLE = 0.7  # the mean of ``role`` over the fitting half, for a sentence that shares no word with its evidence
-
-
-def _is_name(word: Word, sentence: str) -> bool:
-    """Whether a word is capitalised within a sentence."""
-    return word.text[0].isupper() and word.start > 0 and sentence[: word.start].rstrip()[-1:] not in (".", ":", "")
-
-
-def _substitution(pair: Pair, places: NDArray[np.intp]) -> float:
-    """1 - cosine to the word that the evidence has between the same two neighbours; 0 where there is no such slot."""
-    worst = 0.0
-    inside = set(places.tolist())
-    for i in range(1, len(pair.words) - 1):
-        if not pair.words[i].content or pair.same[i, places].any():
-            continue
-        for left in np.flatnonzero(pair.same[i - 1]).tolist():
-            if {left, left + 1, left + 2} <= inside and pair.same[i + 1, left + 2]:
-                worst = max(worst, 1 - float(pair.cosines[i, left + 1]))
-    return worst

@@ -31,7 +31,7 @@ _SAID_AS_WORD = {m[0]: str(i) for i, m in enumerate(re.finditer(r"\w+", _SPELLED
     "hundred": "100",
 }
 _CUES = frozenset(
-    re.findall(r"\w+", "not no never none nothing nobody neither nor cannot without unless rarely hardly")
+    re.findall(r"\w+", "not no never none nothing nobody neither nor cannot without unless except rarely hardly")
 )
 _CUE_PHRASES = frozenset({("rather", "than"), ("instead", "of")})
 _REACH = 5  # a negation governs the words that follow it, this many at most
@@ -76,6 +76,11 @@ class Word:
     def content(self) -> bool:
         """Whether it says something, rather than holding the sentence together."""
         return self.text.lower() not in FUNCTION_WORDS
+
+    @property
+    def absolute(self) -> bool:
+        """Whether it leaves no exception (always, never, every, only, ...)."""
+        return self.text.lower() in _QUANTIFIERS
 
     @property
     def identifier(self) -> bool:
@@ -182,4 +187,4 @@ def opposites() -> dict[str, frozenset[str]]:
 
 def quantifiers(found: Sequence[Word]) -> set[str]:
     """The terms among ``found`` that leave no exception (always, never, every, only, ...)."""
-    return {word.term for word in found if word.text.lower() in _QUANTIFIERS}
+    return {word.term for word in found if word.absolute}

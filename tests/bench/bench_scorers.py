@@ -1,0 +1,76 @@
+"""How well the offline scorers of answers agree with labels that people gave, on documents they were not fitted on.
+
+``python tests/run_bench.py scorers`` prints the figures; ``python tests/bench/bench_scorers.py --fit`` fits the weights
+of ``ragkit.evaluation.faithfulness`` again, on the other half of the labelled sentences, and prints them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ragkit.corpus import load_pydocs
+from ragkit.evaluation.alignment import relevance
+from ragkit.evaluation.faithfulness import Faithfulness
+from ragkit.evaluation.labelled_answers import (
+    LabelledSentence,
+    agreement,
+    auroc,
+    auroc_interval,
+    fit_weights,
+    load_labelled_answers,
+)
+from ragkit.token_store import TokenStore
+
+Row = tuple[str, float, str, str]
+
+
+def main() -> list[Row]:
+    corpus = load_pydocs("core")
+    store = TokenStore.open(corpus)
+    held_out = load_labelled_answers(corpus, "test")
+    return [*faithfulness_rows(store, held_out), *relevance_rows(store, held_out)]
+
+
+def faithfulness_rows(store: TokenStore, sentences: Sequence[LabelledSentence]) -> Iterator[Row]:
+    scorer = Faithfulness(store)
+    table = agreement(sentences, [scorer.support(s.text, [s.source]).score for s in sentences])
+    sys.stdout.write(f"\nfaithfulness, held-out half\n{table.round(3).to_string()}\n")
+    for name, line in table.iterrows():
+        yield f"faithfulness, AUROC: {name}", float(line["auroc"]), "", ">= 0.9" if name == "all" else ""
+
+
+def relevance_rows(store: TokenStore, sentences: Sequence[LabelledSentence]) -> Iterator[Row]:
+    """Answers (all reworded sentences to a question) with their own question and with others'."""
+    answers: dict[str, list[LabelledSentence]] = {}
+    for sentence in sentences:
+        if sentence.kind == "reworded":
+            answers.setdefault(sentence.question, []).append(sentence)
+    where = {question: given[0].source.doc_id for question, given in answers.items()}
+    pairs = [(q, a, relevance(q, " ".join(s.text for s in answers[a]), store)) for q in answers for a in answers]
+    own = [score for q, a, score in pairs if q == a]
+    for name, near in (("all", False), ("of the same document", True)):
+        others = [(a, score) for q, a, score in pairs if q != a and (not near or where[q] == where[a])]
+        scores = np.array(own + [score for _, score in others])
+        labels = np.arange(len(scores)) < len(own)
+        documents = [where[q] for q in answers] + [where[a] for a, _ in others]
+        low, high = auroc_interval(scores, labels, documents)
+        value = auroc(scores[labels], scores[~labels])
+        sys.stdout.write(f"relevance, questions {name}: {value:.3f} [{low:.3f}, {high:.3f}], {len(others)} pairs\n")
+        yield f"relevance, AUROC against other questions: {name}", value, "", ""
+
+
+def fit() -> None:
+    corpus = load_pydocs("core")
+    scorer = Faithfulness(TokenStore.open(corpus))
+    pairs = [(s, scorer.support(s.text, [s.source])) for s in load_labelled_answers(corpus, "fit")]
+    kept = [(support.features, s.supported) for s, support in pairs if support.features is not None]
+    weights = fit_weights([features for features, _ in kept], [supported for _, supported in kept])
+    for name, value in weights.items():
+        sys.stdout.write(f'        "{name}": {value:.2f},\n')
+
+
+if __name__ == "__main__":
+    fit() if "--fit" in sys.argv else main()
