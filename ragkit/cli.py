@@ -50,8 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def fetch(options: argparse.Namespace) -> int:
     """Fetch and parse a corpus; with ``--vectors`` encode it too."""
     if options.corpus == "catalogues":
-        emit(fetch_catalogues())
-        return 0
+        return fetch_catalogues(options.vectors)
     corpus = open_corpus(options.corpus)
     notes = "".join(f", {count} {note}" for note, count in corpus.notes.items())
     emit(f"{corpus.name}: {len(corpus.documents)} documents, {len(corpus.questions)} questions{notes}")
@@ -62,13 +61,24 @@ def fetch(options: argparse.Namespace) -> int:
     return 0
 
 
-def fetch_catalogues() -> str:
-    """Fetch the message catalogues of the lesson on many languages, and say what is in them."""
+def fetch_catalogues(vectors: bool) -> int:
+    """Fetch the message catalogues of the lesson on many languages; with ``vectors`` encode them by both its models."""
     from ragkit.corpus import load_catalogues
 
     corpora = load_catalogues()
-    first = next(iter(corpora.values()))
-    return f"catalogues: {len(first.documents)} English messages in {len(corpora)} languages: {', '.join(corpora)}"
+    originals = next(iter(corpora.values())).documents
+    emit(f"catalogues: {len(originals)} English messages in {len(corpora)} languages: {', '.join(corpora)}")
+    if vectors:
+        from ragkit.embedding import load_embedder
+        from ragkit.embedding.e5 import E5_SMALL
+        from ragkit.tokens import MINILM
+
+        for name in (MINILM, E5_SMALL):
+            embedder = load_embedder(name, cache=True)
+            embedder.encode([document.text for document in originals])
+            embedder.encode([question.text for corpus in corpora.values() for question in corpus.questions], "query")
+            emit(f"vectors: {embedder.identity}")
+    return 0
 
 
 def ask(options: argparse.Namespace) -> int:
