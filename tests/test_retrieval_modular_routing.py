@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,7 +17,9 @@ from ragkit.retrieval.modular import (
     QuestionKind,
     Router,
     Rules,
+    Together,
     Vocabulary,
+    Votes,
     cori,
     is_name,
     pieces,
@@ -125,6 +129,20 @@ def test_belief_is_a_share(query):
     assert not belief or sum(belief.values()) == pytest.approx(1)
 
 
+def test_votes_are_shares_of_the_hits():
+    inner = Fixed(("a", 3.0), ("b", 2.0), ("c", 1.0))
+    inner.hits = [replace(h, chunk=chunk("xxy"[i], "text")) for i, h in enumerate(inner.hits)]
+    assert Votes(inner).belief("q") == pytest.approx({"x": 2 / 3, "y": 1 / 3})
+    assert Votes(inner, k=2).belief("q") == {"x": 1.0}
+    assert Votes(Fixed()).belief("q") == {}
+    assert Votes(inner, key="language").belief("q") == {"": 1.0}
+
+
+def test_together_leaves_out_who_cannot_tell():
+    assert Together([Says(a=1.0), Says(), Says(a=0.5, b=0.5)]).belief("q") == {"a": 0.75, "b": 0.25}
+    assert Together([Says(), Says()]).belief("q") == {}
+
+
 def test_cori_prefers_the_collection_that_is_worth_more():
     best, worst = cori(np.array([2.0, 1.0]), 1.0), cori(np.array([200.0, 1.0]), 0.5)
     assert best[0] == 1
@@ -216,6 +234,8 @@ def test_a_question_asks_for_a_kind(query, kind):
         (lambda: Centroids(np.ones((2, 3), dtype=np.float32), ["a"], Encoder()), "one label each"),
         (lambda: Vocabulary([]), "0 chunks"),
         (lambda: Vocabulary([chunk("a", "x")], alpha=0), "above 0"),
+        (lambda: Votes(ALL, k=0), "k is 0"),
+        (lambda: Together([]), "no classifiers"),
         (lambda: Federated({}), "0 collections"),
         (lambda: Federated(ROUTES, merge="magic"), "'cori'"),
         (lambda: Federated(ROUTES, least=2), "0 to 1"),

@@ -7,7 +7,16 @@ what each step did.
 
 from ragkit.retrieval.modular.federated import Federated, cori
 from ragkit.retrieval.modular.kinds import QuestionKind, is_name, pieces, specialists
-from ragkit.retrieval.modular.routing import Centroids, Decision, NearestExamples, Router, Rules, Vocabulary
+from ragkit.retrieval.modular.routing import (
+    Centroids,
+    Decision,
+    NearestExamples,
+    Router,
+    Rules,
+    Together,
+    Vocabulary,
+    Votes,
+)
 from ragkit.retrieval.modular.shaping import MMR, Filtered, Neighbours, Parent
 from ragkit.retrieval.modular.steps import Corrective, MultiHop, best_score, interleave
 
@@ -25,7 +34,9 @@ __all__ = [
     "QuestionKind",
     "Router",
     "Rules",
+    "Together",
     "Vocabulary",
+    "Votes",
     "best_score",
     "cori",
     "interleave",
