@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +23,14 @@ _LINES = 3  # a claim can rest on this many neighbouring lines
 _LONGER = 0.015  # what a line more must add to the agreement of a window
 
 
-@lru_cache(maxsize=512)
 def token_vectors(text: str, encoder: TokenEncoder) -> tuple[Ids, NDArray[np.int64], Vectors]:
     """Ids ``(n,)``, character offsets ``(n, 2)`` and unit vectors ``(n, d)`` of the tokens of any text."""
+    known: Any = encoder
+    return _token_vectors(text, known)
+
+
+@lru_cache(maxsize=128)  # an answer is read by several scorers
+def _token_vectors(text: str, encoder: Any) -> tuple[Ids, NDArray[np.int64], Vectors]:
     ids, offsets = encoder.tokenize(text)
     pieces = split_evenly(ids, encoder.max_tokens)
     vectors = dict(encoder.encode_windows(pieces, "query"))

@@ -12,11 +12,13 @@ import string
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
-from ragkit.base import Answer, Chunk, Citation, Embedder, InputError, Span
+from ragkit.base import Answer, Chunk, Citation, Embedder, InputError, Span, Vectors
 from ragkit.evaluation.metrics import is_relevant, relevant_gold
 from ragkit.passages import blocks, sentences
 
@@ -155,8 +157,14 @@ def similarity(answer: str, reference: str, embedder: Embedder) -> float:
     """
     if not answer.strip() or not reference.strip():
         raise InputError("similarity needs text on both sides: leave the answer unscored")
-    left, right = embedder.encode([answer, reference], "query")  # the kind for which nothing heavy is loaded
-    return float(left @ right)
+    known: Any = embedder
+    return float(_vector(answer, known) @ _vector(reference, known))
+
+
+@lru_cache(maxsize=4096)  # every system's answers meet the same references
+def _vector(text: str, embedder: Any) -> Vectors:
+    vectors: Vectors = embedder.encode([text], "query")  # the kind for which nothing heavy is loaded
+    return vectors[0]
 
 
 def citation_precision(citations: Sequence[Citation], gold: Sequence[Span]) -> float:
