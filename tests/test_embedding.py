@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from ragkit.embedding import (
     SentenceTransformerEmbedder,
     TokenEncoder,
     TransformerEmbedder,
+    known_prefixes,
     load_embedder,
     models_on_disk,
     split_evenly,
@@ -133,6 +137,46 @@ def test_an_unknown_model_names_those_on_disk():
     with pytest.raises(ModelNotFoundError, match="no model"):
         load_embedder("not a name at all / ???")
     assert "all-MiniLM-L6-v2" in models_on_disk()
+
+
+def test_a_model_in_the_local_cache_is_found_by_name_with_its_prefixes(tmp_path):
+    """As ``hf download intfloat/multilingual-e5-large`` would leave it, with smaller weights."""
+    repository = tmp_path / "models--intfloat--multilingual-e5-large"
+    copy_of_the_model(repository / "snapshots" / "abc")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    code = (
+        "from ragkit.embedding import load_embedder, models_on_disk; import ragkit.embedding as e;"
+        "m = load_embedder('intfloat/multilingual-e5-large'); assert isinstance(m, e.TransformerEmbedder);"
+        "print(m.max_tokens, m.prefixes['query'], models_on_disk()[-1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.stdout.split() == ["252", "query:", "intfloat/multilingual-e5-large"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "passage"),
+    [
+        ("intfloat/multilingual-e5-large", "query: ", "passage: "),
+        ("/models/e5-small-v2/", "query: ", "passage: "),
+        ("BAAI/bge-small-en-v1.5", "Represent this sentence for searching relevant passages: ", ""),
+        ("BAAI/bge-m3", "", ""),
+        ("thenlper/gte-small", "", ""),
+        ("nomic-ai/nomic-embed-text-v1.5", "search_query: ", "search_document: "),
+        ("all-MiniLM-L6-v2", "", ""),
+        ("text-embedding-3-small", "", ""),
+    ],
+)
+def test_prefixes_are_known_by_name(name, query, passage):
+    known = known_prefixes(name)
+    assert (known.get("query", ""), known.get("passage", "")) == (query, passage)
+    assert known_prefixes("intfloat/multilingual-e5-large-instruct")["query"].startswith("Instruct: ")
 
 
 def test_weights_without_a_safe_format_are_refused(tmp_path):

@@ -102,7 +102,8 @@ def _find(name: str) -> Path:
             continue
     raise ModelNotFoundError(
         f"no model {name!r} on this machine, neither as a folder nor in the model cache; there are: "
-        f"{', '.join(models_on_disk())}. The network is not used; to fetch it once: hf download {name}"
+        f"{', '.join(models_on_disk())}. The network is not used; to fetch it once: hf download {name} "
+        '--include "*.json" --include "*.safetensors"'
     )
 
 
