@@ -169,7 +169,7 @@ def train_adapter(
 def _read_queries(embedder: Embedder, texts: Sequence[str]) -> Vectors:
     """The queries' vectors. A model on this machine reads passages in batches, which is quicker, and means the same
     where neither kind has a prefix."""
-    prefixes = getattr(embedder, "prefixes", None)
+    prefixes = getattr(getattr(embedder, "inner", embedder), "prefixes", None)  # a cache has the model inside
     same = prefixes is not None and not any(prefixes.values())
     return embedder.encode(texts, "passage" if same else "query")
 
