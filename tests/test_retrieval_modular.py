@@ -16,6 +16,7 @@ from ragkit.retrieval.hybrid import Hybrid
 from ragkit.retrieval.modular import (
     MMR,
     Corrective,
+    EachNamed,
     Federated,
     Filtered,
     MultiHop,
@@ -103,6 +104,11 @@ WRAPPERS = {
     "neighbours": lambda c, ch, s: Neighbours(DenseRetriever(ch, store=s), ch, c),
     "mmr": lambda c, ch, s: MMR(DenseRetriever(ch, store=s), s.pool),
     "multihop": lambda c, ch, s: MultiHop(reranked(ch, s), Parts(shortest=3)),
+    "multihop, turns": lambda c, ch, s: MultiHop(
+        Router(by_project(ch, BM25Retriever), Vocabulary(ch), BM25Retriever(ch)),
+        EachNamed({"kettle": "kettle", "lamp": "lamp"}),
+        join="turns",
+    ),
     "corrective": lambda c, ch, s: Corrective(
         DenseRetriever(ch, store=s), 0.9, 0.1, rewriter=Rewrites("bulbs", " "), wider=BM25Retriever(ch)
     ),
@@ -122,7 +128,7 @@ def test_every_wrapper_keeps_the_contract(name, parts):
     assert hits
     texts = {document.id: document.text for document in parts[0].documents}
     assert all(texts[h.chunk.doc_id][h.chunk.start : h.chunk.end] == h.chunk.text for h in hits)
-    assert all(h.parts for h in hits) or name in ("filtered", "multihop")
+    assert all(h.parts for h in hits) or name in ("filtered", "multihop", "multihop, turns")
 
 
 # ---- shaping
@@ -225,15 +231,41 @@ def test_multihop_gives_each_part_a_turn():
         def _search(self, query, k):
             return [Hit(Chunk(f"{query}{i}", 0, 1, "x"), 9.0 - i, "inner") for i in range(min(k, 3))]
 
-    hop = MultiHop(PerQuery(), Rewrites("both", "a", "b", "a", " "))
+    hop = MultiHop(PerQuery(), Rewrites("both", "a", "b", "a", " "), join="turns")
     assert hop.queries("both") == ["both", "a", "b"]
     hits = hop.search("both", 4)
     assert names(hits) == ["both0", "a0", "b0", "both1"]
     assert hits[1].parts == {"inner": 9.0, "part:1": 9.0}
-    assert names(MultiHop(PerQuery(), Rewrites("a", "b"), whole=False).search("both", 3)) == ["a0", "b0", "a1"]
+    only = MultiHop(PerQuery(), Rewrites("a", "b"), whole=False, join="turns")
+    assert names(only.search("both", 3)) == ["a0", "b0", "a1"]
     untouched = MultiHop(PerQuery(), Rewrites("both")).search("both", 2)
     assert untouched == PerQuery().search("both", 2)
     assert MultiHop(PerQuery(), Rewrites(*"abcdefg"), most=2).queries("q") == ["q", "a", "b"]
+
+
+def test_multihop_by_ranks_puts_first_what_several_parts_have():
+    lists = {"q": "abc", "x": "dcb", "y": "eab"}
+
+    class PerQuery(Retriever):
+        def _search(self, query, k):
+            return [Hit(Chunk(name, 0, 1, "x"), 9.0 - i, "inner") for i, name in enumerate(lists[query][:k])]
+
+    hits = MultiHop(PerQuery(), Rewrites("x", "y")).search("q", 3)
+    assert names(hits) == ["b", "a", "c"]
+    assert hits[0].score == pytest.approx(1 / 62 + 1 / 63 + 1 / 63)
+    assert hits[1].parts == {"inner": 8.0, "part:0": 9.0, "part:2": 8.0}
+
+
+def test_a_question_for_each_name():
+    each = EachNamed({"celery": r"celery(?:'s)?", "gunicorn": "gunicorn", "scrapy": "scrapy"}, otherwise=Rewrites("x"))
+    asked = "How do Gunicorn workers and Celery's workers stop?"
+    assert each.rewrite(asked) == [
+        "How do workers and Celery's workers stop?",
+        "How do Gunicorn workers and workers stop?",
+    ]
+    assert each.rewrite("How does Scrapy log?") == ["x"]
+    assert EachNamed({"a": "b"}).rewrite("How does Scrapy log?") == ["How does Scrapy log?"]
+    assert EachNamed({"a": "gunicorn", "b": "celery"}).rewrite("Celery Gunicorn") == ["Gunicorn", "Celery"]
 
 
 def test_corrective_stops_at_the_first_list_that_is_good():
@@ -270,7 +302,10 @@ def test_corrective_grades_every_list_for_the_question_that_was_asked():
     ("make", "message"),
     [
         (lambda: Corrective(Fixed(), good=0.1, bad=0.2), "bad <= good"),
-        (lambda: MultiHop(Fixed(), Parts(), most=0), "1 part or more"),
+        (lambda: MultiHop(Fixed(), Parts(), most=0), "1 or more"),
+        (lambda: MultiHop(Fixed(), Parts(), fetch=0), "1 or more"),
+        (lambda: MultiHop(Fixed(), Parts(), join="sum"), "'ranks' or 'turns'"),
+        (lambda: EachNamed({}), "no rules"),
         (lambda: MMR(Fixed(), lambda chunks: np.zeros((0, 2)), balance=2), "0 to 1"),
         (lambda: MMR(Fixed(), lambda chunks: np.zeros((0, 2)), fetch=0), "1 or more"),
         (lambda: Neighbours(Fixed(), [], None, before=-1), "0 or more"),

@@ -18,13 +18,14 @@ from ragkit.retrieval.modular.routing import (
     Votes,
 )
 from ragkit.retrieval.modular.shaping import MMR, Filtered, Neighbours, Parent
-from ragkit.retrieval.modular.steps import Corrective, MultiHop, best_score, interleave
+from ragkit.retrieval.modular.steps import Corrective, EachNamed, MultiHop, best_score, by_rank, interleave
 
 __all__ = [
     "MMR",
     "Centroids",
     "Corrective",
     "Decision",
+    "EachNamed",
     "Federated",
     "Filtered",
     "MultiHop",
@@ -38,6 +39,7 @@ __all__ = [
     "Vocabulary",
     "Votes",
     "best_score",
+    "by_rank",
     "cori",
     "interleave",
     "is_name",
