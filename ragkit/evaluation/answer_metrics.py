@@ -163,8 +163,8 @@ def similarity(answer: str, reference: str, embedder: Embedder) -> float:
 
 @lru_cache(maxsize=4096)  # every system's answers meet the same references
 def _vector(text: str, embedder: Any) -> Vectors:
-    vectors: Vectors = embedder.encode([text], "query")  # the kind for which nothing heavy is loaded
-    return vectors[0]
+    vector: Vectors = embedder.encode([text], "query")[0]  # the kind for which nothing heavy is loaded
+    return vector
 
 
 def citation_precision(citations: Sequence[Citation], gold: Sequence[Span]) -> float:

@@ -24,7 +24,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One metric of one answer in one run: a ``value`` from 0 to 1, or None and the ``reason``.
+    """One metric of one answer in one run: a ``value`` from 0 to 1 (a relevancy from -1), or None and the ``reason``.
 
     >>> Verdict("naive", "q1", "ragas_faithfulness", 0, float("nan"))
     Traceback (most recent call last):
