@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ragkit.base import Chunk, ContractError, Document, InputError, Question
 from ragkit.chunking import RecursiveChunker, chunk_corpus
+from ragkit.evaluation.compare import compare
 from ragkit.pipeline import RAGPipeline
 from ragkit.reranking import LateInteraction, Reranked
 from ragkit.retrieval.analysis import Analyzer
@@ -443,3 +444,11 @@ def test_rocchio_refuses_settings(parts):
     for setting in ({"documents": 0}, {"weight": 2.0}):
         with pytest.raises(InputError, match="expected"):
             Rocchio(DenseRetriever(chunks, store), **setting)
+
+
+def test_where_lost_looks_through_a_rewriter(small_corpus):
+    chunks = chunk_corpus(RecursiveChunker(8, 2), small_corpus)
+    astray = Rewritten(BM25Retriever(chunks), Fixed("radio station"))
+    systems = {"bm25": BM25Retriever(chunks), "astray": astray, "rm3": RM3(BM25Retriever(chunks), common=1)}
+    lost = compare(systems, small_corpus.questions, progress=False).where_lost()
+    assert lost.loc["bulb"].tolist() == ["found", "dropped after retrieval", "found"]
