@@ -1,0 +1,185 @@
+"""Is a router right, what does a wrong route cost, and is modular retrieval at least as good as the advanced preset?
+
+``python tests/run_bench.py modular`` prints the figures and the verdicts. Nothing here is fitted on the questions: the
+router reads the words and the vectors of the documents.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from ragkit.base import Chunk, Corpus, Question, Retriever
+from ragkit.chunking import FixedChunker
+from ragkit.chunking.kept import kept_chunks
+from ragkit.corpus import load_pydocs, load_questions
+from ragkit.evaluation.compare import compare
+from ragkit.pipeline import advanced
+from ragkit.reranking import LateInteraction, Reranked
+from ragkit.retrieval.bm25 import BM25Retriever
+from ragkit.retrieval.dense import DenseRetriever
+from ragkit.retrieval.hybrid import Hybrid
+from ragkit.retrieval.modular import (
+    MMR,
+    Centroids,
+    EachNamed,
+    Federated,
+    MultiHop,
+    NearestExamples,
+    Neighbours,
+    Parent,
+    QuestionKind,
+    Router,
+    Rules,
+    Together,
+    Vocabulary,
+    Votes,
+    specialists,
+)
+from ragkit.retrieval.modular.routing import Belief, Classifier
+from ragkit.rewriting.parts import Parts
+from ragkit.token_store import TokenStore
+
+Row = tuple[str, float, str, str]
+KINDS = ("keyword", "paraphrase", "multihop", "en")
+SURE = 0.7
+
+
+def main() -> list[Row]:
+    corpus = load_pydocs("core")
+    questions = {"faq": corpus.questions} | {kind: load_questions(kind, corpus) for kind in KINDS}
+    everything = [question for group in questions.values() for question in group]
+    store = TokenStore.open(corpus).remembering([q.text for q in everything], tokens=True)
+    chunks = kept_chunks(FixedChunker(512, 64), corpus)
+    rows = list(routing(chunks, store, everything))
+    systems = built(corpus, store, chunks)
+    rows += cost(systems, everything)
+    for kind, group in questions.items():
+        rows += table(kind, systems, group, "mrr@10")
+    rows += table("multihop", systems, questions["multihop"], "recall@10")
+    across = [q for q in questions["multihop"] if len(projects(q)) > 1]
+    return rows + list(table("across projects", systems, across, "recall@10"))
+
+
+def projects(question: Question) -> set[str]:
+    return {gold.doc_id.split("/")[0] for gold in question.gold}
+
+
+def names(chunks: Sequence[Chunk]) -> dict[str, str]:
+    """A rule for every project: its name, with what English hangs on it."""
+    found = sorted({str(chunk.metadata["project"]) for chunk in chunks})
+    return {name: rf"\b{re.escape(name)}\w*(?:'s)?" for name in found}
+
+
+def built(corpus: Corpus, store: TokenStore, chunks: Sequence[Chunk]) -> dict[str, Retriever]:
+    """The advanced preset, one retriever a project, and what can be made of them."""
+    everything = advanced(corpus, store=store).retriever
+    late, maxp = LateInteraction(store, "geometric", doubt=0.5), DenseRetriever(chunks, store=store, scoring="maxp")
+
+    def of(project: str) -> Retriever:
+        own = [chunk for chunk in chunks if chunk.metadata["project"] == project]
+        return Reranked(Hybrid([BM25Retriever(own), maxp.where({"project": project})]), late)
+
+    rules = names(chunks)
+    routes = {project: of(project) for project in rules}
+    router = Router(routes, Together([Vocabulary(chunks), Votes(maxp)]), everything, threshold=SURE)
+    hops = EachNamed(rules, otherwise=Parts())
+    small = kept_chunks(FixedChunker(128, 16), corpus)
+    windows = Reranked(Hybrid([BM25Retriever(small), DenseRetriever(small, store=store)]), late)
+    return {
+        "advanced": everything,
+        "router": router,
+        "router, multihop by ranks": MultiHop(router, hops),
+        "router, multihop in turns": MultiHop(router, hops, join="turns"),
+        "federated, by scores": Federated(routes, merge="scores"),
+        "federated, cori": Federated(routes, Together([Vocabulary(chunks), Votes(maxp)])),
+        "sections of windows": Parent(windows, corpus),
+        "with neighbours": Neighbours(everything, chunks, corpus),
+        "mmr .9": MMR(everything, store.pool, balance=0.9),
+        "specialists": Router(specialists(corpus, store), QuestionKind(), everything),
+    }
+
+
+def table(kind: str, systems: Mapping[str, Retriever], questions: Sequence[Question], metric: str) -> Iterator[Row]:
+    result = compare(systems, questions, baseline="advanced", metric=metric, progress=False)
+    columns = ["mrr@10", "hit@10", "recall@10", "tokens", "ms_p50", "diff", "diff_low", "diff_high", "p", "verdict"]
+    sys.stdout.write(f"\n{kind}: {len(questions)} questions, {metric}\n{result.table[columns].round(3).to_string()}\n")
+    for name, line in result.table.iterrows():
+        target = ">= -0.0005" if name == "router, multihop by ranks" else ""
+        yield f"{kind}: {name} - advanced, {metric}", float(line["diff"]), "", target
+
+
+def cost(systems: Mapping[str, Retriever], questions: Sequence[Question]) -> Iterator[Row]:
+    """What a right and a wrong route did to the questions that were routed."""
+    router = systems["router"]
+    assert isinstance(router, Router)
+    routes = [(q, router.decide(q.text).route) for q in questions]
+    groups = {
+        "right": [q for q, route in routes if route in projects(q)],
+        "wrong": [q for q, route in routes if route and route not in projects(q)],
+    }
+    for name, group in groups.items():
+        yield f"routed: {name}", float(len(group)), "questions", ""
+        if len(group) > 1:
+            pair = {label: systems[label] for label in ("advanced", "router")}
+            means = compare(pair, group, progress=False).table["mrr@10"]
+            for label in pair:
+                yield f"routed {name}: {label}, mrr@10", float(means[label]), "", ""
+
+
+# ---- routing
+
+
+def routing(chunks: Sequence[Chunk], store: TokenStore, questions: Sequence[Question]) -> Iterator[Row]:
+    """Accuracy of every classifier on questions with one right project, and how often it is wrong when it is sure."""
+    rules, labels = names(chunks), [str(chunk.metadata["project"]) for chunk in chunks]
+    vocabulary, votes = Vocabulary(chunks), Votes(DenseRetriever(chunks, store=store, scoring="maxp"))
+    single = [q for q in questions if len(projects(q)) == 1]
+    telling = np.array([tells(q, vocabulary, rules) for q in single])
+    sys.stdout.write(f"{len(single)} questions about one project, {telling.sum()} of them name or imply it\n")
+    classifiers: dict[str, Classifier] = {
+        "rules": Rules(rules),
+        "centroids": Centroids(store.pool(chunks), labels, store),
+        "vocabulary": vocabulary,
+        "votes": votes,
+        "vocabulary and votes": Together([vocabulary, votes]),
+    }
+    beliefs = {name: [classifier.belief(q.text) for q in single] for name, classifier in classifiers.items()}
+    beliefs["nearest examples"] = nearest(single, store)
+    for name, found in beliefs.items():
+        right = np.array([_best(belief) in projects(q) for belief, q in zip(found, single, strict=True)])
+        sure = np.array([max(belief.values(), default=0.0) >= SURE for belief in found])
+        target = ">= 0.95" if name == "vocabulary and votes" else ""
+        yield f"routing by {name}: right where the question tells", float(right[telling].mean()), "", target
+        yield f"routing by {name}: right on all", float(right.mean()), "", ""
+        yield f"routing by {name}: sure", float(sure.mean()), "of all", ""
+        yield f"routing by {name}: wrong when sure", float((~right[sure]).mean()), "", ""
+
+
+def nearest(questions: Sequence[Question], store: TokenStore) -> list[Belief]:
+    """What labelled examples say of each question: those about other documents than its own."""
+    folds = {doc: n % 5 for n, doc in enumerate(sorted({q.gold[0].doc_id for q in questions}))}
+    of = [
+        NearestExamples({q.text: min(projects(q)) for q in questions if folds[q.gold[0].doc_id] != fold}, store)
+        for fold in range(5)
+    ]
+    return [of[folds[q.gold[0].doc_id]].belief(q.text) for q in questions]
+
+
+def _best(belief: Belief) -> str:
+    return max(belief, key=lambda label: (belief[label], label), default="")
+
+
+def tells(question: Question, vocabulary: Vocabulary, rules: Mapping[str, str]) -> bool:
+    """Whether a question names one project; or names none, and has a word that the passages of one project alone
+    use (3 at least, 19 of 20), and no such word of another."""
+    named = [name for name, rule in rules.items() if re.search(rule, question.text, re.IGNORECASE)]
+    own = set()
+    for term in vocabulary.analyzer.terms(question.text):
+        found = {label: counts[term] for label, counts in vocabulary.counts.items()}
+        if sum(found.values()) >= 3 and max(found.values()) >= 0.95 * sum(found.values()):
+            own.add(max(found, key=lambda label: found[label]))
+    return len(named) == 1 or (not named and len(own) == 1)
