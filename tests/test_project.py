@@ -41,7 +41,6 @@ NOT_IMPORTED = {
     "nbval": "a pytest plugin",
     "pandas-stubs": "types for mypy",
     "pytest-xdist": "a pytest plugin",
-    "ragas": "asked for; its judges come with the lesson on grounded answers",
     "ruff": "`make lint`",
     "types-docutils": "types for mypy",
     "types-tqdm": "types for mypy",
