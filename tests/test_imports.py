@@ -42,6 +42,7 @@ ORDER = (
         "defences",
         "context",
         "extractive",
+        "abstaining",
         "generation",
         "pipeline",
         "evaluation",

@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 from endpoint import Endpoint
 
+from ragkit.abstaining import Abstaining
 from ragkit.base import (
     Answer,
     Chunk,
@@ -391,10 +392,14 @@ def test_presets_answer_from_the_right_document(preset, small_corpus, ragkit_hom
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     store = TokenStore.open(small_corpus, FakeEmbedder(), progress=False)
     rag = preset(small_corpus, store=store)
-    answer = run(rag, "Which bulbs fit?", k=2)
+    answer = run(rag, "Only bulbs fit?", k=2)  # words are all that the fake embedder knows
     assert "Only E27 bulbs with at most 40 watts fit." in answer.text
     assert answer.citations[0].chunk.doc_id == "lamp/guide"
-    assert isinstance(rag.llm, Extractive)
+    assert isinstance(rag.llm, Abstaining)
+    assert isinstance(rag.llm.llm, Extractive)
+    lost = run(rag, "Who invented the telephone?", k=2)
+    assert (lost.abstained, lost.citations) == (True, ())
+    assert "the best source matches the question only by" in lost.reason
 
 
 def test_presets_fall_back_visibly_when_the_endpoint_fails(small_corpus, ragkit_home, monkeypatch):
@@ -403,7 +408,7 @@ def test_presets_fall_back_visibly_when_the_endpoint_fails(small_corpus, ragkit_
         monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
         rag = naive(small_corpus, store=store)
         assert isinstance(rag.llm, WithFallback)
-        first, second = run(rag, "Which bulbs fit?"), run(rag, "Which bulbs fit?")
+        first, second = run(rag, "Only bulbs fit?"), run(rag, "Only bulbs fit?")
     assert "E27 bulbs" in first.text
     assert endpoint.url in first.reason
     assert second.text == "Bulbs of type E27 [1]."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ragkit.abstaining import Abstaining
 from ragkit.base import LLM, AnswerCache, Corpus, Monitor
 from ragkit.chunking import FixedChunker
 from ragkit.chunking.kept import kept_chunks
@@ -71,6 +72,6 @@ def advanced(
 
 
 def answering(store: TokenStore) -> LLM:
-    """Who answers in the presets: the configured endpoint with a visible fallback, else ``Extractive`` alone."""
-    offline = Extractive(store.maxsim)
+    """Who answers in the presets: the configured endpoint with a visible fallback, else quotes if they seem to fit."""
+    offline = Abstaining(Extractive(store.maxsim, threshold=0), store)
     return WithFallback(OpenAIChat(), offline) if endpoint_configured() else offline

@@ -1,0 +1,158 @@
+"""Abstaining: what the signals see, what the model makes of them, and that an unsure pipeline says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ragkit.abstaining import MODEL, THRESHOLD, Abstaining, Model, Signals, coverage_and_accuracy, names, signals
+from ragkit.base import Chunk, Context, Generation, Hit, InputError, Mean
+from ragkit.context import build_context
+from ragkit.prompts import NOT_FOUND
+
+
+class Matches:
+    """A store that gives the sources these scores, in order, and remembers which mean was asked for."""
+
+    def __init__(self, *scores: float) -> None:
+        self.scores = scores
+
+    def maxsim(self, query: str, chunks: Sequence[Chunk], mean: Mean = "arithmetic") -> np.ndarray:
+        assert mean == "geometric"
+        return np.array(self.scores[: len(chunks)], dtype=np.float32)
+
+
+class Echo:
+    identity = "echo"
+
+    async def generate(self, question: str, context: Context) -> Generation:
+        return Generation(f"{len(context.hits)} sources")
+
+
+def context(*texts: str) -> Context:
+    return build_context([Hit(Chunk(f"celery/{i}", 0, len(t), t, ("Guide",)), 1.0) for i, t in enumerate(texts)])
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [
+        ("How do I stop a worker?", []),
+        ("What is the capital of France?", ["France"]),
+        ("Can I run Celery on AWS? Is it fast?", ["Celery", "AWS"]),
+        ("what does task_acks_late do", ["task_acks_late"]),
+        ("Does ClientSession speak HTTP/2?", ["ClientSession", "HTTP/2"]),
+        ("--max-requests or celery.bin?", ["--max-requests", "celery.bin"]),
+        ("Why? Because I ask: Where is it?", []),
+    ],
+)
+def test_names(question, found):
+    assert names(question) == found
+
+
+def test_signals():
+    found = signals(
+        "Does Celery run on Pulsar or pulsar on Celery or AWS?",
+        context("Celery speaks AMQP.", "It runs anywhere.", "Even aws."),
+        Matches(0.9, 0.3, 0.3),
+    )
+    assert found == Signals(pytest.approx(0.9), pytest.approx(0.4), 4, ("Pulsar",))
+    assert found.vector == pytest.approx([0.9, 0.4, np.log(5), np.log(2)])
+
+
+def test_a_name_in_the_place_of_a_source_is_not_missing():
+    assert signals("Is it in Celery or the Guide or Kombu?", context("Yes."), Matches(0.5)).missing == ("Kombu",)
+
+
+def test_signals_need_a_source():
+    with pytest.raises(InputError, match="no sources"):
+        signals("Why?", Context("", (), 0), Matches())
+
+
+@given(st.floats(0.1, 1), st.floats(0, 0.3), st.integers(0, 5), st.integers(0, 5))
+def test_every_signal_counts_in_its_direction(match, lead, asked, missing):
+    def value(match: float, lead: float, asked: int, missing: int) -> float:
+        return float(MODEL(Signals(match, lead, asked, ("x",) * missing).vector[None])[0])
+
+    here = value(match, lead, asked, missing)
+    assert 0 < here < 1
+    assert value(match + 0.1, lead, asked, missing) > here
+    assert value(match, lead + 0.1, asked, missing) > here
+    assert value(match, lead, asked + 1, missing) < here
+    assert value(match, lead, asked, missing + 1) < here
+
+
+def test_fit_agrees_with_scikit_learn():
+    linear = pytest.importorskip("sklearn.linear_model")
+    chance = np.random.default_rng(1)
+    x = chance.normal(size=(300, 3)) * [1, 5, 0.1] + [0, 7, -2]
+    y = x @ [1, 0.3, -8] + chance.logistic(size=300) > 18
+    counts = chance.uniform(0.5, 2, 300)
+    ours = Model.fit(x, y, counts)
+    scaled = (x - x.mean(axis=0)) / x.std(axis=0)
+    theirs = linear.LogisticRegression(tol=1e-10, max_iter=1000).fit(scaled, y, sample_weight=counts)
+    assert ours(x) == pytest.approx(theirs.predict_proba(scaled)[:, 1], abs=1e-5)
+
+
+@pytest.mark.parametrize("answerable", [[True, True], [False, False]])
+def test_fit_needs_both_kinds(answerable):
+    with pytest.raises(InputError, match="some of both"):
+        Model.fit([[1.0], [2.0]], answerable)
+
+
+def ask(llm: Abstaining, question: str, found: Context) -> Generation:
+    return asyncio.run(llm.generate(question, found))
+
+
+def test_a_good_match_is_answered():
+    llm = Abstaining(Echo(), Matches(0.8, 0.3))
+    assert ask(llm, "How do I purge tasks?", context("Purge.", "Run.")) == Generation("2 sources")
+    assert llm.confidence("How do I purge tasks?", context("Purge.", "Run.")).value > THRESHOLD
+
+
+@pytest.mark.parametrize(
+    ("question", "match", "reason"),
+    [
+        ("How do I purge the Pulsar or Kafka queue?", 0.5, "no source mentions Pulsar or Kafka (confidence 0."),
+        ("How do I roast beans?", 0.1, "the best source matches the question only by 0.10 (confidence 0."),
+    ],
+)
+def test_no_answer_says_why(question, match, reason):
+    said = ask(Abstaining(Echo(), Matches(match)), question, context("Purge."))
+    assert (said.text, said.abstained, said.citations) == (NOT_FOUND, True, ())
+    assert said.reason.startswith(reason)
+    assert said.reason.endswith(f"below {THRESHOLD:g})")
+
+
+def test_without_sources_the_model_says_it_itself():
+    assert ask(Abstaining(Echo(), Matches()), "Why?", Context("", (), 0)).text == "0 sources"
+
+
+def test_settings_are_checked_and_named():
+    with pytest.raises(InputError, match="from 0 to 1"):
+        Abstaining(Echo(), Matches(), threshold=1.5)
+    with pytest.raises(InputError, match="question"):
+        ask(Abstaining(Echo(), Matches(0.9)), " ", context("Purge."))
+    assert "echo" in Abstaining(Echo(), Matches()).identity
+    assert Abstaining(Echo(), Matches(), 0.5).identity != Abstaining(Echo(), Matches()).identity
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.1, 0.5, 0.5, 0.9]), st.booleans()), min_size=1, max_size=30))
+def test_coverage_and_accuracy(answers):
+    sure, right = np.array([s for s, _ in answers]), np.array([r for _, r in answers])
+    coverage, accuracy = coverage_and_accuracy(sure, right)
+    assert coverage[-1] == 1
+    assert accuracy[-1] == pytest.approx(right.mean())
+    for share, value, level in zip(coverage, accuracy, sorted(set(sure.tolist()), reverse=True), strict=True):
+        assert share == pytest.approx((sure >= level).mean())
+        assert value == pytest.approx(right[sure >= level].mean())
+
+
+@pytest.mark.parametrize(("confidence", "right"), [([], []), ([0.5], [True, False])])
+def test_coverage_needs_as_many_of_each(confidence, right):
+    with pytest.raises(InputError, match="expected as many"):
+        coverage_and_accuracy(confidence, right)
