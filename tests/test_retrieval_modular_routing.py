@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.base import Chunk, Corpus, Document, Hit, InputError, Retriever, Section
+from ragkit.base import Chunk, Corpus, Document, Hit, InputError, Question, Retriever, Section, Span
+from ragkit.evaluation.compare import compare
 from ragkit.retrieval.modular import (
     Centroids,
     Federated,
@@ -76,6 +77,14 @@ def test_an_unsure_router_asks_for_everything():
         hits = router.search("q")
         assert names(hits) == ["b1", "a1"]
         assert list(hits[0].parts) == ["route:everything"]
+
+
+def test_where_an_answer_was_lost_is_seen_through_a_router():
+    gold = Question("q", "q", (Span("b2", 0, 4),))
+    other = Question("r", "q", (Span("a1", 0, 4),))
+    for mixed in (Router(ROUTES, Says(a=1.0), ALL), Federated(ROUTES, Says(a=1.0))):
+        lost = compare({"mixed": mixed}, [gold, other], progress=False).where_lost()["mixed"]
+        assert lost.tolist() == ["demoted by fusion", "found"]
 
 
 def test_the_first_classifier_that_is_sure_decides():

@@ -54,6 +54,7 @@ class Federated(Retriever):
                 "'scores' or 'turns', and 0 to 1"
             )
         self.collections, self.classifier, self.merge, self.least = dict(collections), classifier, merge, least
+        self.inputs = tuple(self.collections.values())
 
     def shares(self, query: str) -> Belief:
         """The collections that are searched for ``query``, and the share of each."""

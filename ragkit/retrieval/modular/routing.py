@@ -238,6 +238,7 @@ class Router(Retriever):
                 "more of each, and a threshold from 0 to 1"
             )
         self.routes, self.everything, self.threshold = dict(routes), everything, threshold
+        self.inputs = (*self.routes.values(), everything)
 
     def decide(self, query: str) -> Decision:
         """The route for ``query``. A label without a retriever is never chosen."""
