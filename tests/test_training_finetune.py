@@ -130,6 +130,13 @@ def test_it_is_kept_under_the_home_and_frozen_layers_stay(base, ragkit_home):
     assert np.array_equal(*(w["embeddings.word_embeddings.weight"] for w in (before, after)))
 
 
+def test_the_same_pairs_and_settings_give_the_same_weights(base, tmp_path):
+    short = replace(settings_of(base), epochs=0.5)
+    models = [fine_tune(pairs_of(), short, folder=tmp_path / name, progress=False) for name in "ab"]
+    assert models[0].history == models[1].history
+    assert len({sha256_file(model.folder / "model.safetensors") for model in models}) == 1
+
+
 def test_changed_weights_are_refused(tuned, tmp_path):
     copy = shutil.copytree(tuned.folder, tmp_path / "copy")
     weights = copy / "model.safetensors"

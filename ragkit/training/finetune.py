@@ -24,7 +24,7 @@ from typing import Any
 from ragkit.base import Embedder, InputError, ModelNotFoundError, require
 from ragkit.embedding import load_embedder
 from ragkit.storage import MANIFEST, atomic_folder, home, lock, read_manifest, sha256_file, write_manifest
-from ragkit.tokens import MINILM, minilm_folder
+from ragkit.tokens import MINILM, MINILM_SHA256, minilm_folder, verified
 from ragkit.training.pairs import Pair, split_by_document
 
 _WEIGHTS = "model.safetensors"
@@ -114,7 +114,8 @@ def fine_tune(
         InputError: there are too few pairs for one batch and a held-out part.
         ModelNotFoundError: the base model is not on this machine.
         MissingExtraError: the extra ``models`` is not installed.
-        IntegrityError, StoreMismatchError: ``folder`` is damaged, or holds a model of other pairs or settings.
+        IntegrityError: the base model or ``folder`` is damaged.
+        StoreMismatchError: ``folder`` holds a model of other pairs or settings.
     """
     base = _base_folder(settings.base)
     made_from = {
@@ -144,6 +145,8 @@ def fingerprint(pairs: Sequence[Pair]) -> str:
 
 def _base_folder(name: str) -> Path:
     folder = minilm_folder() if name == MINILM else Path(name)
+    if name == MINILM:
+        verified(folder / _WEIGHTS, MINILM_SHA256[_WEIGHTS])
     if not (folder / _WEIGHTS).is_file() or not (folder / "modules.json").is_file():
         raise ModelNotFoundError(
             f"no base model {name!r}: expected {MINILM!r}, or a sentence-transformers model's folder with {_WEIGHTS}"
