@@ -48,9 +48,26 @@ def answer(llm: Extractive, question: str, context: Context) -> Generation:
 
 def quotes_only(said: Generation) -> bool:
     """The text is the quotes, each followed by its number, and nothing else."""
-    assert all(c.quote in c.chunk.text for c in said.citations)
-    quotes = (rf"{re.escape(c.quote)}( |\n\n)\[{c.number}\]" for c in said.citations)
-    return re.fullmatch("\n\n".join(quotes), said.text) is not None
+    rest = said.text
+    for citation in said.citations:
+        assert citation.quote in citation.chunk.text
+        assert rest.startswith(citation.quote)
+        rest = rest[len(citation.quote) :].removeprefix(" ").removeprefix("\n\n")
+        assert rest.startswith(f"[{citation.number}]")
+        rest = rest.removeprefix(f"[{citation.number}]").removeprefix("\n\n")
+    return not rest
+
+
+class Words:
+    """Counts words: the packaged model's tokens would take most of the time of a test over all questions."""
+
+    identity = "words"
+
+    def offsets(self, text: str) -> np.ndarray:
+        return np.array([m.span() for m in re.finditer(r"\w+", text)], dtype=np.int64).reshape(-1, 2)
+
+    def count(self, text: str) -> int:
+        return len(re.findall(r"\w+", text))
 
 
 def test_extractive_quotes_the_sentence_with_its_code():
@@ -130,21 +147,24 @@ def test_every_offline_answer_is_quoted_word_for_word(texts):
 
 
 def test_every_answer_on_the_real_corpus_is_quoted_word_for_word(core):
-    """All questions of all kinds: FAQ, keyword, paraphrase, multihop, unanswerable."""
+    """All questions of all kinds, answerable or not; each sentence stands in its source, and that in the document."""
     bm25 = BM25Retriever(kept_chunks(FixedChunker(256, 32), core), contextual=True)
-    kinds = ("keyword", "paraphrase", "multihop", "unanswerable")
-    questions = [*core.questions, *(q for kind in kinds for q in load_questions(kind, core))]
-    assert len(questions) > 300
-    answered = 0
-    for question in questions:
-        said = answer(Extractive(), question.text, build_context(bm25.search(question.text, 10)))
-        answered += not said.abstained
-        assert said.text == NOT_FOUND if said.abstained else quotes_only(said)
-        for citation in said.citations:
+    kinds = ("keyword", "paraphrase", "multihop", "en", "unanswerable")
+    questions = [q.text for q in (*core.questions, *(q for kind in kinds for q in load_questions(kind, core)))]
+    assert len(questions) > 400
+    contexts = [build_context(hits, 1500, Words()) for hits in bm25.search_many(questions, 10)]
+
+    async def answers() -> list[Generation]:
+        return [await Extractive(threshold=0).generate(q, c) for q, c in zip(questions, contexts, strict=True)]
+
+    said = asyncio.run(answers())
+    assert sum(not one.abstained for one in said) > 400
+    for one in said:
+        assert one.text == NOT_FOUND if one.abstained else quotes_only(one)
+        for citation in one.citations:
             start = citation.chunk.start + citation.chunk.text.index(citation.quote)
             whole = core.document(citation.chunk.doc_id).text
             assert whole[start : start + len(citation.quote)] == citation.quote
-    assert answered > 200
 
 
 def test_a_cut_sentence_at_the_edge_is_not_quoted():
