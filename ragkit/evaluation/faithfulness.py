@@ -96,7 +96,7 @@ class Faithfulness:
         return self._weighed(sentence, found, sources)
 
     def _weighed(self, sentence: str, found: Sequence[Word], sources: Sequence[Chunk]) -> Support:
-        pairs = [self._pair(sentence, found, chunk) for chunk in sources if chunk.text.strip()]
+        pairs = [self._pair(sentence, found, chunk) for chunk in sources if wording.words(chunk.text)]
         if not pairs:
             raise InputError("the sources hold no words: leave the sentence unscored")
         weight = self._weight(sentence, found)

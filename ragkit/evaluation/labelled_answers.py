@@ -123,7 +123,9 @@ def auroc_interval(
     return float(low), float(high)
 
 
-def agreement(sentences: Sequence[LabelledSentence], scores: ArrayLike, seed: int = 0) -> pd.DataFrame:
+def agreement(
+    sentences: Sequence[LabelledSentence], scores: ArrayLike, resamples: int = RESAMPLES // 5, seed: int = 0
+) -> pd.DataFrame:
     """How well ``scores`` tell supported sentences from the others: AUROC with interval, overall and by kind.
 
     Rows of perturbed kinds compare them with all supported sentences; rows of supported kinds with all others.
@@ -137,7 +139,7 @@ def agreement(sentences: Sequence[LabelledSentence], scores: ArrayLike, seed: in
     table = {}
     for name, take in rows.items():
         value = auroc(values[take & labels], values[take & ~labels])
-        low, high = auroc_interval(values[take], labels[take], documents[take].tolist(), seed=seed)
+        low, high = auroc_interval(values[take], labels[take], documents[take].tolist(), resamples, seed)
         count = int((kinds == name).sum()) if name in kinds else int(take.sum())
         table[name] = {"sentences": count, "auroc": value, "low": low, "high": high}
     frame = require("pandas", "notebook").DataFrame(table).T
