@@ -1,0 +1,106 @@
+"""Questions in other languages: translated messages, our own questions on `core`, and XQuAD where it is at hand.
+
+``$RAGKIT_XQUAD`` names a folder with ``xquad.en.json``, ``xquad.es.json``, ... (Artetxe et al. 2020, arXiv
+1910.11856; CC BY-SA 4.0, not part of ragkit): ``RAGKIT_XQUAD=FOLDER python tests/run_bench.py languages``. The first
+run encodes for some minutes; vectors are kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ragkit import BM25Retriever, DenseRetriever, FixedChunker, Hybrid, compare, load_embedder, load_pydocs
+from ragkit.base import Chunk, Corpus, CorpusError, Question, Retriever
+from ragkit.corpus import load_catalogues, load_questions, load_squad
+from ragkit.evaluation import statistics
+from ragkit.evaluation.compare import Comparison
+
+Row = tuple[str, float, str, str]
+MODELS = {"MiniLM": "all-MiniLM-L6-v2", "E5": "multilingual-e5-small"}
+OURS = ("en", "es", "fr", "de", "ru", "zh")
+XQUAD = ("en", "es", "de", "zh", "ar", "hi")
+
+
+def whole(corpus: Corpus) -> list[Chunk]:
+    """Each document as one chunk: messages and paragraphs are short."""
+    return [Chunk(d.id, 0, len(d.text), d.text) for d in corpus.documents]
+
+
+def systems_on(chunks: Sequence[Chunk], questions: Sequence[Question]) -> dict[str, Retriever]:
+    """BM25 and a dense retriever for each model, with every question's vector at hand."""
+    systems: dict[str, Retriever] = {"BM25": BM25Retriever(chunks)}
+    for name, model in MODELS.items():
+        embedder = load_embedder(model, cache=True)
+        embedder.encode([question.text for question in questions], "query")
+        systems[name] = DenseRetriever(chunks, embedder=embedder)
+    return systems
+
+
+def by_language(result: Comparison, metric: str, language: Mapping[str, str], what: str) -> list[Row]:
+    """A row for every language and system. The interval of the mean over all languages is in its name."""
+    scores = result.scores(metric)
+    of = [language[question] for question in scores.index]
+    rows = [
+        (f"{what}, {code}, {name}, {metric}", float(value), "", "")
+        for code, values in scores.groupby(of, sort=False).mean().iterrows()
+        for name, value in values.items()
+    ]
+    means = statistics.estimate(scores.to_numpy(), result.units)
+    for i, name in enumerate(scores.columns):
+        target = ">= 0.85" if (what, name) == ("messages", "E5") else ""
+        interval = f"[{means.low[i]:.3f}, {means.high[i]:.3f}]"
+        rows.append((f"{what}, mean, {name} {interval}, {metric}", float(means.mean[i]), "", target))
+    return rows
+
+
+def messages() -> list[Row]:
+    """Each translated message must find its original."""
+    corpora = load_catalogues()
+    questions = [question for corpus in corpora.values() for question in corpus.questions]
+    chunks = whole(next(iter(corpora.values())))
+    result = compare(systems_on(chunks, questions), questions, "MiniLM", metric="hit@1", progress=False)
+    rows = by_language(result, "hit@1", {q.id: code for code, c in corpora.items() for q in c.questions}, "messages")
+    return [*rows, ("messages, candidates", len(chunks), "", ">= 137"), ("languages", len(corpora), "", ">= 10")]
+
+
+def our_questions() -> list[Row]:
+    """The same forty questions in six languages, on the English documentation of `core`."""
+    corpus = load_pydocs("core")
+    asked = {code: load_questions(code, corpus) for code in OURS}
+    questions = [question for group in asked.values() for question in group]
+    chunks = [chunk for document in corpus.documents for chunk in FixedChunker(128, 0).chunk(document)]
+    systems = systems_on(chunks, questions)
+    systems["BM25 + E5"] = Hybrid([systems["BM25"], systems["E5"]])
+    language = {question.id: code for code, group in asked.items() for question in group}
+    foreign = [question for question in questions if language[question.id] != "en"]
+    result = compare(systems, foreign, "E5", progress=False)
+    rows = by_language(result, "mrr@10", language, "core")
+    rows += [(f"core, {name}: {row['verdict']}", row["diff"], "to E5", "") for name, row in result.table.iterrows()]
+    english = compare(systems, asked["en"], "E5", progress=False)
+    return [*rows, *((f"core, en, {name}, mrr@10", value, "", "") for name, value in english.table["mrr@10"].items())]
+
+
+def xquad(folder: Path) -> list[Row]:
+    """Questions in six languages, each must find its English paragraph among 240."""
+    english = load_squad(folder / "xquad.en.json", gold="document")
+    asked = {}
+    for code in XQUAD:
+        texts = {question.id: question.text for question in load_squad(folder / f"xquad.{code}.json").questions}
+        if texts.keys() != {question.id for question in english.questions}:
+            raise CorpusError(f"xquad.{code}.json has other questions than xquad.en.json; are both of one version?")
+        asked[code] = [replace(q, id=f"{code}/{q.id}", text=texts[q.id]) for q in english.questions]
+    questions = [question for group in asked.values() for question in group]
+    systems = systems_on(whole(english), questions)
+    language = {question.id: code for code, group in asked.items() for question in group}
+    foreign = [question for question in questions if language[question.id] != "en"]
+    rows = by_language(compare(systems, foreign, "MiniLM", metric="hit@1", progress=False), "hit@1", language, "XQuAD")
+    own = compare(systems, asked["en"], "MiniLM", metric="hit@1", progress=False)
+    return [*rows, *((f"XQuAD, en, {name}, hit@1", value, "", "") for name, value in own.table["hit@1"].items())]
+
+
+def main() -> list[Row]:
+    folder = os.environ.get("RAGKIT_XQUAD")
+    return [*messages(), *our_questions(), *(xquad(Path(folder)) if folder else [])]
