@@ -140,6 +140,7 @@ def test_agreement_of_a_perfect_and_of_a_blind_score(sentences):
     numb = agreement(sentences, [float(s.supported or s.kind == "negation") for s in sentences], 20)
     assert numb.loc["negation", "auroc"] == 0.5
     assert numb.loc["number", "auroc"] == 1
+    assert numb.loc[["negation", "number", "reworded"], "accepted"].tolist() == [1, 0, 1]
 
 
 # ---- fitting

@@ -129,6 +129,7 @@ def agreement(
     """How well ``scores`` tell supported sentences from the others: AUROC with interval, overall and by kind.
 
     Rows of perturbed kinds compare them with all supported sentences; rows of supported kinds with all others.
+    ``accepted`` is the share of a row's own sentences that score .5 or more.
     """
     values = np.asarray(scores, dtype=np.float64)
     labels = np.array([s.supported for s in sentences])
@@ -140,8 +141,9 @@ def agreement(
     for name, take in rows.items():
         value = auroc(values[take & labels], values[take & ~labels])
         low, high = auroc_interval(values[take], labels[take], documents[take].tolist(), resamples, seed)
-        count = int((kinds == name).sum()) if name in kinds else int(take.sum())
-        table[name] = {"sentences": count, "auroc": value, "low": low, "high": high}
+        own = kinds == name if name in kinds else take
+        accepted = float((values[own] >= 0.5).mean())
+        table[name] = {"sentences": own.sum(), "auroc": value, "low": low, "high": high, "accepted": accepted}
     frame = require("pandas", "notebook").DataFrame(table).T
     return frame.astype({"sentences": int})  # type: ignore[no-any-return]
 
