@@ -12,6 +12,7 @@ import json
 import random
 import re
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 
 from endpoint import Endpoint
@@ -30,7 +31,7 @@ METRICS = ("ragas_faithfulness", "ragas_answer_relevancy")
 QUESTIONS = 4
 
 
-def dice(seed: int = 8) -> object:
+def dice(seed: int = 8) -> Callable[[list[dict[str, str]]], str]:
     """A judge without judgement: valid JSON with random verdicts, or prose."""
     chance = random.Random(seed)
 

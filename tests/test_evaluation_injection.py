@@ -221,6 +221,15 @@ def test_any_llm_can_be_measured():
     assert [trial.outcome for trial in report.trials] == ["followed", "resisted"]
 
 
+def test_what_is_no_failure_of_an_endpoint_is_raised_as_it_is():
+    class Broken:
+        async def generate(self, question: str, context: Context) -> Generation:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(measure_injections({"mine": Broken()}, FIXTURES[:2], progress=False))
+
+
 def test_wilson_against_known_values_and_by_simulation():
     # Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
     for (r, n), interval in {(81, 263): (0.2553, 0.3662), (15, 148): (0.0624, 0.1605), (0, 20): (0, 0.1611)}.items():
