@@ -1,4 +1,4 @@
-"""The command line: ``ragkit fetch | ask | eval | cache | doctor``.
+"""The command line: ``ragkit fetch | ask | eval | tune | cache | doctor``.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 well, 1 ``doctor`` found a problem, 2 an error that
 is told in one line, 130 interrupted.
@@ -14,13 +14,17 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ragkit.base import Answer, Citation, Corpus, CorpusError, InputError, RagkitError, check_query
+from ragkit.base import Answer, Citation, Corpus, CorpusError, InputError, Question, RagkitError, check_query
 from ragkit.storage import home
+
+if TYPE_CHECKING:
+    from ragkit.pipeline import RAGPipeline
 
 CORPORA = ("tiny", "core", "extended")
 PRESETS = ("naive", "advanced")
+ANSWERED = ("faq", "keyword", "paraphrase", "multihop", "en")
 
 
 def emit(text: str) -> None:
@@ -85,27 +89,42 @@ def ask(options: argparse.Namespace) -> int:
     """Answer one question from a corpus."""
     check_query(options.question, options.k)
     corpus = open_corpus(options.corpus)
-    answer = asyncio.run(open_preset(options.preset)(corpus).query(options.question, options.k))
+    rag = open_pipeline(options.config or options.preset, corpus)
+    answer = asyncio.run(rag.query(options.question, options.k))
     if options.json:
-        emit(json.dumps(as_record(answer, corpus, options.preset), ensure_ascii=False, indent=1))
+        emit(json.dumps(as_record(answer, corpus, options.config or options.preset), ensure_ascii=False, indent=1))
     else:
         emit(as_text(answer, corpus))
     return 0
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Compare presets on a corpus' questions."""
+    """Compare presets and configurations on a corpus' questions."""
     from ragkit.evaluation.compare import compare
 
     corpus = open_corpus(options.corpus)
-    questions = corpus.questions
-    if options.questions != "faq":
-        from ragkit.corpus import load_questions
+    questions = open_questions([options.questions], corpus)
+    names = list(dict.fromkeys([*(options.preset or ([] if options.config else PRESETS)), *options.config]))
+    systems = {name: open_pipeline(name, corpus).retriever for name in names}
+    emit(str(compare(systems, questions, baseline=names[0] if len(names) > 1 else None, k=options.k)))
+    return 0
 
-        questions = load_questions(options.questions, corpus)
-    presets = list(dict.fromkeys(options.preset or PRESETS))
-    systems = {name: open_preset(name)(corpus).retriever for name in presets}
-    emit(str(compare(systems, questions, baseline=presets[0] if len(presets) > 1 else None, k=options.k)))
+
+def tune(options: argparse.Namespace) -> int:
+    """Try many configurations on half of a corpus' questions, and report on the other half (minutes)."""
+    from ragkit.evaluation.grid import Grid
+    from ragkit.evaluation.tune import tune as tuned_on
+
+    corpus = open_corpus(options.corpus)
+    questions = open_questions(options.questions or ANSWERED, corpus)
+    tuned = tuned_on(corpus, questions, Grid.load(options.grid) if options.grid else None, k=options.k)
+    emit(f"{tuned}\n\nThe best on the {len(tuned.chosen_on)} questions that choose:")
+    emit(tuned.table.head(10).to_string(index=False, float_format="{:.3f}".format))
+    emit(f"\nOn the other {len(tuned.reported_on)} questions:\n{tuned.report}")
+    if options.out:
+        chosen = tuned.cheapest if options.cheapest else tuned.best
+        chosen.save(options.out)
+        emit(f"\nwritten: {options.out}; run it with: ragkit ask --config {options.out} --corpus {options.corpus} ...")
     return 0
 
 
@@ -154,11 +173,19 @@ def open_corpus(name: str) -> Corpus:
     raise CorpusError(f"no corpus {name!r}: expected {', '.join(CORPORA)}, a folder of documents or a .toml manifest")
 
 
-def open_preset(name: str) -> Callable[[Corpus], Any]:
-    """The pipeline preset called ``name``."""
+def open_pipeline(name: str, corpus: Corpus) -> RAGPipeline:
+    """The preset called ``name``, or the pipeline of a configuration in a file."""
     from ragkit import pipeline
 
-    return {"naive": pipeline.naive, "advanced": pipeline.advanced}[name]
+    presets = {"naive": pipeline.naive, "advanced": pipeline.advanced}
+    return presets[name](corpus) if name in presets else pipeline.RAGPipeline.from_config(name, corpus)
+
+
+def open_questions(kinds: Sequence[str], corpus: Corpus) -> list[Question]:
+    """The questions of these kinds: "faq" is what came with the corpus, others were written for the documents."""
+    from ragkit.corpus import load_questions
+
+    return [q for kind in kinds for q in (corpus.questions if kind == "faq" else load_questions(kind, corpus))]
 
 
 def where(citation: Citation, corpus: Corpus) -> dict[str, Any]:
@@ -241,12 +268,23 @@ def _parser() -> argparse.ArgumentParser:
     corpus_option(added)
     added.add_argument("--k", type=int, default=10, help="hits to read (default: 10)")
     added.add_argument("--preset", choices=PRESETS, default="advanced", help="the pipeline (default: advanced)")
+    added.add_argument("--config", metavar="FILE", help="a configuration (TOML) in place of a preset")
     added.add_argument("--json", action="store_true", help="machine-readable")
 
     added = command("eval", evaluate)
     corpus_option(added)
+    added.add_argument("--config", metavar="FILE", action="append", default=[], help="also this configuration")
     added.add_argument("--preset", choices=PRESETS, action="append", help="repeat for several (default: all)")
     added.add_argument("--questions", default="faq", metavar="KIND", help="faq, keyword, ... (default: faq)")
+    added.add_argument("--k", type=int, default=10, help="the cut-off of the metrics (default: 10)")
+
+    added = command("tune", tune)
+    corpus_option(added)
+    kinds = f"repeat for several (default: {', '.join(ANSWERED)})"
+    added.add_argument("--questions", action="append", metavar="KIND", help=kinds)
+    added.add_argument("--grid", metavar="FILE", help="what to try (TOML; default: 288 configurations)")
+    added.add_argument("--out", metavar="FILE", help="write the best configuration here")
+    added.add_argument("--cheapest", action="store_true", help="write the quickest that is not detectably worse")
     added.add_argument("--k", type=int, default=10, help="the cut-off of the metrics (default: 10)")
 
     added = command("cache", cache)

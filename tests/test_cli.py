@@ -14,7 +14,7 @@ import pytest
 from endpoint import Endpoint
 
 from ragkit import cli, doctor
-from ragkit.base import Answer, Chunk, Citation, Corpus
+from ragkit.base import Answer, Chunk, Citation, Corpus, Document, Question, Span
 from ragkit.doctor import Finding
 from ragkit.embedding import CachedEmbedder
 from ragkit.testing import FakeEmbedder
@@ -203,6 +203,27 @@ def test_wrong_usage_exits_with_2(arguments, capsys):
 
 
 # Doctor
+
+
+def test_tune_writes_a_configuration_that_ask_and_eval_run(small, tmp_path, monkeypatch, capsys):
+    spans = [Span(d.id, section.body, section.end) for d in small.documents for section in d.sections]
+    asked = tuple(Question(f"q{n}", small.document(s.doc_id).text[s.start : s.end], (s,)) for n, s in enumerate(spans))
+    more = (Document("fan/guide", "Speed\nPull the cord.\n"), *small.documents)
+    gold = (Span("fan/guide", 6, 20),)
+    corpus = Corpus("more", more, (*asked, Question("fan", "Pull what?", gold)))
+    monkeypatch.setattr("ragkit.corpus.load_pydocs", lambda name: corpus)
+    (tmp_path / "grid.toml").write_text("size = [32, 64]\noverlap = 0\nchunker = 'fixed'\nfetch = 3\n")
+    arguments = ["--questions", "faq", "--grid", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "best.toml")]
+    assert cli.main(["tune", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "32 configurations on" in out
+    assert "On the other" in out
+    assert "minimum detectable" in out or "detect" in out
+    config = ["--config", str(tmp_path / "best.toml")]
+    assert cli.main(["ask", ASKED, *config, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["preset"] == str(tmp_path / "best.toml")
+    assert cli.main(["eval", *config, "--preset", "naive"]) == 0
+    assert "best.toml" in capsys.readouterr().out
 
 
 def test_cache_shows_and_prunes(ragkit_home, capsys):

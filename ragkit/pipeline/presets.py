@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from ragkit.abstaining import Abstaining
 from ragkit.base import LLM, AnswerCache, Corpus, Monitor
 from ragkit.chunking import FixedChunker
 from ragkit.chunking.kept import kept_chunks
-from ragkit.generation import Extractive, OpenAIChat, WithFallback, endpoint_configured
+from ragkit.pipeline.answering import answering
 from ragkit.pipeline.rag import RAGPipeline
 from ragkit.reranking import LateInteraction
 from ragkit.retrieval.bm25 import BM25Retriever
@@ -69,9 +68,3 @@ def advanced(
         monitor=monitor,
         identity=identity,
     )
-
-
-def answering(store: TokenStore) -> LLM:
-    """Who answers in the presets: the configured endpoint with a visible fallback, else quotes if they seem to fit."""
-    offline = Abstaining(Extractive(store.maxsim, threshold=0), store)
-    return WithFallback(OpenAIChat(), offline) if endpoint_configured() else offline

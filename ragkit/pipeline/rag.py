@@ -12,11 +12,12 @@ import asyncio
 import hashlib
 import json
 import logging
-import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ragkit.base import (
     LLM,
@@ -24,6 +25,7 @@ from ragkit.base import (
     AnswerCache,
     Context,
     ContractError,
+    Corpus,
     Generation,
     Hit,
     InputError,
@@ -33,12 +35,15 @@ from ragkit.base import (
     Rewriter,
     check_query,
 )
-from ragkit.generation import (
-    ANSWER,
-    build_context,
-    in_pieces,
-)
+from ragkit.generation import ANSWER, build_context, in_pieces
+from ragkit.pipeline.answering import answering
+from ragkit.pipeline.diagram import Diagram, drawn
+from ragkit.pipeline.stopwatch import Stopwatch
 from ragkit.rewriting import fuse
+from ragkit.token_store import TokenStore
+
+if TYPE_CHECKING:
+    from ragkit.pipeline.config import PipelineConfig
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +87,43 @@ class RAGPipeline:
         self.vector_store, self.reranker, self.llm, self.rewriter = vector_store, reranker, llm, rewriter
         self.cache, self.monitor, self.budget, self.fetch, self.identity = cache, monitor, budget, fetch, identity
 
+    @classmethod
+    def from_config(
+        cls,
+        config: PipelineConfig | str | Path,
+        corpus: Corpus,
+        *,
+        llm: LLM | None = None,
+        store: TokenStore | None = None,
+        cache: AnswerCache | None = None,
+        monitor: Monitor | None = None,
+    ) -> RAGPipeline:
+        """The pipeline over ``corpus`` that a configuration, or a file of it, describes.
+
+        Raises:
+            InputError: the file or a setting in it is wrong; says which, and what was expected.
+            StoreMismatchError: it was made with another corpus or other vectors.
+        """
+        from ragkit.pipeline.building import assembled
+
+        store = store or TokenStore.open(corpus)
+        parts = assembled(config, corpus, store)
+        return cls(
+            parts.vector_store,
+            parts.reranker,
+            llm or answering(store),
+            rewriter=parts.rewriter,
+            cache=cache,
+            monitor=monitor,
+            budget=parts.budget,
+            fetch=parts.fetch,
+            identity=parts.identity,
+        )
+
+    def describe(self) -> Diagram:
+        """The stages and the retrievers in them: a diagram in a notebook, a tree where it is printed."""
+        return drawn(self.rewriter, self.vector_store, self.reranker, self.fetch, self.budget, self.llm)
+
     @property
     def retriever(self) -> Retriever:
         """The whole retrieval side (rewriter, store, reranker) as one retriever, for ``compare``."""
@@ -98,7 +140,7 @@ class RAGPipeline:
             EndpointError: the model's endpoint failed and there is no fallback.
         """
         check_query(question, k)
-        watch = _Stopwatch()
+        watch = Stopwatch()
         with self._failures_told(question, watch):
             answer = await self._remembered(question, k, watch) or await self._answered(question, k, watch)
         return self._told(question, answer, watch)
@@ -118,7 +160,7 @@ class RAGPipeline:
         return self._pieces(question, k)
 
     async def _pieces(self, question: str, k: int) -> AsyncGenerator[str | Answer, None]:
-        watch = _Stopwatch()
+        watch = Stopwatch()
         with self._failures_told(question, watch):
             answer = await self._remembered(question, k, watch)
             if answer is not None:
@@ -162,19 +204,19 @@ class RAGPipeline:
             raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    async def _remembered(self, question: str, k: int, watch: _Stopwatch) -> Answer | None:
+    async def _remembered(self, question: str, k: int, watch: Stopwatch) -> Answer | None:
         if self.cache is None:
             return None
         with watch("cache"):
             return await asyncio.to_thread(self.cache.get, self._key(question, k))
 
-    async def _answered(self, question: str, k: int, watch: _Stopwatch) -> Answer:
+    async def _answered(self, question: str, k: int, watch: Stopwatch) -> Answer:
         hits, context = await self._read(question, k, watch)
         with watch("generate"):
             said = await self.llm.generate(question, context)
         return await self._kept(question, k, hits, said)
 
-    async def _read(self, question: str, k: int, watch: _Stopwatch) -> tuple[list[Hit], Context]:
+    async def _read(self, question: str, k: int, watch: Stopwatch) -> tuple[list[Hit], Context]:
         hits = await asyncio.to_thread(self._retrieve, question, k, watch)
         with watch("build"):
             return hits, await asyncio.to_thread(build_context, hits, self.budget)
@@ -195,7 +237,7 @@ class RAGPipeline:
             await asyncio.to_thread(self.cache.put, self._key(question, k), answer)
         return answer
 
-    def _retrieve(self, question: str, k: int, watch: _Stopwatch) -> list[Hit]:
+    def _retrieve(self, question: str, k: int, watch: Stopwatch) -> list[Hit]:
         with watch("rewrite"):
             queries = self.rewriter.rewrite(question) if self.rewriter else [question]
         with watch("retrieve"):
@@ -216,7 +258,7 @@ class RAGPipeline:
         settings = [self.identity, llm, ANSWER.identity, self.budget, self.fetch, k, " ".join(question.split())]
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
-    def _told(self, question: str, answer: Answer, watch: _Stopwatch) -> Answer:
+    def _told(self, question: str, answer: Answer, watch: Stopwatch) -> Answer:
         """The finished answer, of which the monitor has heard."""
         answer = replace(answer, question=question, timings=watch.with_total(), trace_id=uuid.uuid4().hex)
         if self.monitor is not None:
@@ -224,7 +266,7 @@ class RAGPipeline:
         return answer
 
     @contextmanager
-    def _failures_told(self, question: str, watch: _Stopwatch) -> Iterator[None]:
+    def _failures_told(self, question: str, watch: Stopwatch) -> Iterator[None]:
         try:
             yield
         except Exception as error:
@@ -240,25 +282,6 @@ class RAGPipeline:
             _log.exception("the monitor failed")
 
 
-class _Stopwatch:
-    """Milliseconds per stage, in order, and the stage that is running."""
-
-    def __init__(self) -> None:
-        self.began, self.stage = time.perf_counter(), ""
-        self.timings: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        self.stage, start = stage, time.perf_counter()
-        try:
-            yield
-        finally:
-            self.timings[stage] = (time.perf_counter() - start) * 1000
-
-    def with_total(self) -> dict[str, float]:
-        return {**self.timings, "total": (time.perf_counter() - self.began) * 1000}
-
-
 class _RetrievalSide(Retriever):
     """What a pipeline does before it generates. ``retriever`` and ``fetch`` let ``where_lost`` look at its stages."""
 
@@ -267,7 +290,7 @@ class _RetrievalSide(Retriever):
         self.fetch = pipeline._candidates(10) if pipeline.reranker else None
 
     def _search(self, query: str, k: int) -> list[Hit]:
-        return self.pipeline._retrieve(query, k, _Stopwatch())
+        return self.pipeline._retrieve(query, k, Stopwatch())
 
     def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         rag = self.pipeline

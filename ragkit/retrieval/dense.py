@@ -269,8 +269,12 @@ def _accepted(value: object) -> Collection[object]:
 
 
 def _best(scores: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
-    """The ``k`` highest scores of each row, best first, and their places."""
-    places = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-    order = np.argsort(-np.take_along_axis(scores, places, axis=1), axis=1, kind="stable")
-    places = np.take_along_axis(places, order, axis=1)
+    """The ``k`` highest scores of each row, best first, and their places; of equal scores the first places, so that a
+    shorter list is the beginning of a longer one."""
+    rows = []
+    for row in scores:
+        least = np.partition(row, len(row) - k)[len(row) - k]
+        able = np.flatnonzero(row >= least)
+        rows.append(able[np.argsort(-row[able], kind="stable")[:k]])
+    places = np.array(rows, dtype=np.int64)
     return np.take_along_axis(scores, places, axis=1), places
