@@ -213,6 +213,19 @@ def test_a_source_of_no_corpus_is_encoded(scorer, routing):
     assert theirs.score == pytest.approx(ours.score, abs=0.15)  # its words are encoded without their neighbourhood
 
 
+def test_a_poisoned_source_under_a_known_name_is_read_as_it_is(scorer, routing):
+    text = "The lighthouse keeper eats an apple every morning, and he never shares it with any of the gulls."
+    poisoned = Chunk(routing.doc_id, routing.start, routing.start + len(text), text)
+    foreign = Chunk("elsewhere", 0, len(text), text)
+    sentence = "An apple is what the keeper of the lighthouse eats."
+    assert scorer.support(sentence, [poisoned]).score == scorer.support(sentence, [foreign]).score
+
+
+def test_a_block_of_unknown_names_is_unsupported_and_no_overflow(scorer, routing):
+    support = scorer.support(" ".join(f"frob_{i}=x{i}_y" for i in range(300)), [routing])
+    assert 0 <= support.score < 1e-6
+
+
 def test_headings_count_as_known(scorer, routing):
     sentence = "max_frobs is the number of tasks a worker can execute before it is replaced."
     plain = scorer.support(sentence, [routing])

@@ -126,7 +126,6 @@ def score_answers(
     Raises:
         InputError: no system, fewer than two questions, a question id twice, answers that are not to these questions.
 
-    >>> chunk = Chunk("d", 0, 24, "Stop it with a red lever.")
     >>> score_answers({}, [], store=None)
     Traceback (most recent call last):
     ragkit.base.InputError: no system: expected answers by name, such as {'extractive': answers}

@@ -100,13 +100,14 @@ class Faithfulness:
         if not pairs:
             raise InputError("the sources hold no words: leave the sentence unscored")
         weight = self._weight(sentence, found)
-        windows = [(pair, window) for pair in pairs for window in [pair.best_window(weight)]]
-        pair, window = max(windows, key=lambda both: both[1].agreement)
+        windows = [pair.best_window(weight) for pair in pairs]
+        pair, window = max(zip(pairs, windows, strict=True), key=lambda both: both[1].agreement)
         known = "\n".join(part for chunk in sources for part in (*chunk.section, chunk.text))
         features, doubts = compare(pair, window, weight, known)
         total = self.weights["intercept"] + sum(self.weights[n] * getattr(features, n) for n in NAMES)
-        score = 1 / (1 + math.exp(-total))
-        return Support(sentence, score, pair.text[window.start : window.end], pair.chunk, False, features, doubts)
+        return Support(
+            sentence, sigmoid(total), pair.text[window.start : window.end], pair.chunk, False, features, doubts
+        )
 
     def _weight(self, sentence: str, found: Sequence[Word]) -> NDArray[np.float64]:
         """The share of each word: the idf of its rarest token, 0 for function words; sum 1."""
@@ -127,11 +128,27 @@ class Faithfulness:
         """Offsets of the sentence's and the chunk's tokens (in ``chunk.text``), and their cosines ``(q, t)``."""
         try:
             query, tokens, cosines = self.store.token_cosines(sentence, chunk)
-            return query, tokens - chunk.start, cosines
+            if _are_tokens(tokens - chunk.start, chunk.text):
+                return query, tokens - chunk.start, cosines
         except StoreMismatchError:
-            _, query, left = token_vectors(sentence, self.store.encoder)
-            _, tokens, right = token_vectors(chunk.text, self.store.encoder)
-            return query, tokens, left @ right.T
+            pass  # the store does not know the document: the chunk is encoded here
+        _, query, left = token_vectors(sentence, self.store.encoder)
+        _, tokens, right = token_vectors(chunk.text, self.store.encoder)
+        return query, tokens, left @ right.T
+
+
+def _are_tokens(offsets: NDArray[np.int64], text: str) -> bool:
+    """Whether tokens can stand at these offsets: not so if the chunk only bears the name of a document of the store."""
+    return all(start < len(text) and not text[start].isspace() for start in offsets[:, 0].tolist())
+
+
+def sigmoid(total: float) -> float:
+    """1 / (1 + e^-total), for any total.
+
+    >>> sigmoid(0.0), sigmoid(-9999.0) < 1e-100
+    (0.5, True)
+    """
+    return 1 / (1 + math.exp(min(-total, 500.0)))
 
 
 def quoted_in(sentence: str, sources: Sequence[Chunk]) -> Chunk | None:
