@@ -14,9 +14,11 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from ragkit.base import Answer, Chunk, InputError, Question, require
 from ragkit.context import build_context
@@ -111,6 +113,7 @@ def score_answers(
     judged: JudgeRun | None = None,
     budget: int = 2000,
     seed: int = 0,
+    progress: bool = True,
 ) -> AnswerScores:
     """Score every system's answers to ``questions`` and put them in one table.
 
@@ -122,6 +125,7 @@ def score_answers(
         judged: what a judge model said of the same answers (``judges.RagasJudge``, or a recorded run).
         budget: tokens of the context that the answers were made from, as the pipeline's.
         seed: of the intervals.
+        progress: show a bar when it takes longer than a second: about a third of a second an answer.
 
     Raises:
         InputError: no system, fewer than two questions, a question id twice, answers that are not to these questions.
@@ -134,16 +138,18 @@ def score_answers(
     pandas = require("pandas", "notebook")
     scorer = Faithfulness(store)
     rows, missing, supports = [], [], {}
-    for name, given in answers.items():
-        for question, answer in zip(questions, given, strict=True):
-            scored = _Scored(question, answer, scorer, budget)
-            values, reasons = scored.offline()
-            supports[name, question.id] = scored.supports
-            if judged:
-                for metric in judged.metrics:
-                    values[metric], reasons[metric] = judged.score(name, question.id, metric)
-            missing += [(name, question.id, metric, why) for metric, why in reasons.items() if values[metric] is None]
-            rows.append({"system": name, "question": question.id, **values})
+    pairs = [(name, q, a) for name, given in answers.items() for q, a in zip(questions, given, strict=True)]
+    # With progress, nothing is said about `disable`, so that the environment (TQDM_DISABLE) can still say no.
+    bar = partial(tqdm, unit="answer", delay=1, leave=False) if progress else partial(tqdm, disable=True)
+    for name, question, answer in bar(pairs):
+        scored = _Scored(question, answer, scorer, budget)
+        values, reasons = scored.offline()
+        supports[name, question.id] = scored.supports
+        if judged:
+            for metric in judged.metrics:
+                values[metric], reasons[metric] = judged.score(name, question.id, metric)
+        missing += [(name, question.id, metric, why) for metric, why in reasons.items() if values[metric] is None]
+        rows.append({"system": name, "question": question.id, **values})
     names = [*OFFLINE, *(judged.metrics if judged else ())]
     per_answer = pandas.DataFrame(rows).set_index(["system", "question"])[names].astype("Float64")
     units = [q.gold[0].doc_id if q.gold else q.id for q in questions]
