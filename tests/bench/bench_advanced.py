@@ -55,7 +55,7 @@ def main() -> list[Row]:
     if tutorial := langchain_systems(corpus):
         beside = {name: systems[name] for name in ("naive", "advanced")}
         others = {name: Recorded(system) for name, system in tutorial.items()}
-        rows += tables("core", others | beside, "LangChain dense", questions)
+        rows += tables("core beside LangChain", others | beside, "LangChain dense", questions)
     else:
         sys.stdout.write("LangChain's tutorial left out: install the extra 'tutorial'\n")
     if os.environ.get("RAGKIT_BENCH_EXTENDED"):
