@@ -197,7 +197,7 @@ def _fit(
         str(base), device="cpu", local_files_only=True, model_kwargs={"use_safetensors": True}
     )
     model.max_seq_length = settings.tokens
-    model.model_card_data.generate_widget_examples = False
+    model.model_card_data.widget = [{"text": ""}]  # else the trainer looks for examples for a page we do not keep
     _freeze(model[0].auto_model, settings.frozen)
     steps = math.ceil(settings.epochs * len(training) / settings.batch)
     every = max(1, len(training) // settings.batch // settings.checks)

@@ -3,7 +3,8 @@
 ``python tests/run_bench.py training`` prints the figures. Two halves of ``core`` take turns: a model trained on Celery
 and Scrapy is asked about all five projects, and so is one trained on the other three. XQuAD's English paragraphs (set
 ``RAGKIT_XQUAD`` to the file) are the other world. ``RAGKIT_BENCH_EXTENDED=1`` adds a corpus that nothing was tuned on.
-``RAGKIT_RECORD=data/fine_tuning.json`` keeps the table that notebook 09 shows. Seconds mean something on an idle
+``RAGKIT_BENCH_LONG=1`` trains all layers with hard negatives instead of notebook 09's short training.
+``RAGKIT_RECORD=data/fine_tuning.json`` keeps the table that the notebook shows. Seconds mean something on an idle
 machine only; a model that is already on disk keeps the seconds of its training.
 """
 
@@ -35,6 +36,7 @@ from ragkit.training.pairs import make_pairs
 
 Row = tuple[str, float, str, str]
 HALVES = {"celery, scrapy": ("celery", "scrapy"), "aiohttp, black, gunicorn": ("aiohttp", "black", "gunicorn")}
+SHORT = Settings(tokens=64, frozen=3, learning_rate=5e-5, share=0.05, checks=4)  # as in notebook 09
 LONG = Settings(tokens=64, share=0.05, checks=5)
 COMMAND = "RAGKIT_RECORD=data/fine_tuning.json python tests/run_bench.py training"
 
@@ -45,17 +47,22 @@ def main() -> list[Row]:
     store = TokenStore.open(corpus)
     rows: list[Row] = []
     table: list[dict[str, Any]] = []
+    long = bool(os.environ.get("RAGKIT_BENCH_LONG"))
     for name, projects in HALVES.items():
         documents = tuple(d for d in corpus.documents if d.metadata["project"] in projects)
         learn = Corpus(name, documents, tuple(q for q in corpus.questions if q.gold[0].doc_id.startswith(projects)))
-        pairs = make_pairs(learn, tokens=64, negatives=1)
+        pairs = make_pairs(learn, tokens=64, negatives=int(long))
         begin = time.perf_counter()
         adapter = train_adapter(pairs, base, store=store)
         rows.append((f"{name}: adapter trained, {len(pairs)} pairs", time.perf_counter() - begin, "s", "<= 30"))
-        tuned = fine_tune(pairs, LONG)
+        tuned = fine_tune(pairs, LONG if long else SHORT, progress=False)
         rows.append((f"{name}: fine-tuned, {len(pairs)} pairs", tuned.seconds, "s", "<= 360"))
         sys.stdout.write(f"{name}: losses {[(m.step, m.training, m.held_out) for m in tuned.history]}\n")
-        embedders = {"base": base, "adapter": adapted(base, adapter), "fine-tuned": tuned.embedder()}
+        embedders: dict[str, Embedder] = {
+            "base": base,
+            "adapter": adapted(base, adapter),
+            "fine-tuned": tuned.embedder(),
+        }
         for group, systems, questions in groups(corpus, projects, embedders):
             table += lines(name, group, systems, questions)
     rows += [(f"{r['trained on']} > {r['asked about']}: {r['system']}, mrr@10", r["after"], "", "") for r in table]
