@@ -211,7 +211,7 @@ class Abstaining:
         if context.hits:
             confidence = await asyncio.to_thread(self.confidence, question, context)
             if confidence.value < self.threshold:
-                sure = f"{confidence.reason} (confidence {confidence.value:.2f}, below {self.threshold:g})"
+                sure = f"{confidence.reason}; confidence {confidence.value:.2f}, below {self.threshold:g}"
                 return Generation(NOT_FOUND, abstained=True, reason=sure)
         return await self.llm.generate(question, context)
 

@@ -214,4 +214,5 @@ class WithFallback:
     async def _instead(self, question: str, context: Context, error: EndpointError) -> Generation:
         generation = await self.fallback.generate(question, context)
         said = f" {generation.reason}" if generation.reason else ""
-        return replace(generation, reason=f"answered by {type(self.fallback).__name__}, because {error}.{said}")
+        writer = type(getattr(self.fallback, "llm", self.fallback)).__name__  # Abstaining only lets its llm write
+        return replace(generation, reason=f"answered by {writer}, because {error}.{said}")
