@@ -230,13 +230,17 @@ def candidates(context: Context) -> list[Candidate]:
 
 
 def whole_passages(chunk: Chunk) -> list[Passage]:
-    """The passages of ``chunk`` without a first or last sentence that its edges cut, if anything remains."""
+    """The passages of ``chunk`` without a first or last sentence (a list: line) that its edges cut, if any remain."""
     found = passages(chunk.text)
     whole = list(found)
     if whole and chunk.start > 0 and whole[0].start == 0 and chunk.text[0].islower():
         whole[:1] = _without(chunk.text, whole[0], first=True)
-    if whole and whole[-1].kind == "prose" and not _ENDS.search(chunk.text, whole[-1].start, whole[-1].end):
-        whole[-1:] = _without(chunk.text, whole[-1], first=False)
+    if whole and not _ENDS.search(chunk.text, whole[-1].start, whole[-1].end):
+        if whole[-1].kind == "prose":
+            whole[-1:] = _without(chunk.text, whole[-1], first=False)
+        elif whole[-1].kind == "list" and whole[-1].end == len(chunk.text):
+            lines = chunk.text[whole[-1].start :].rpartition("\n")[0].rstrip()
+            whole[-1:] = [replace(whole[-1], end=whole[-1].start + len(lines))] if lines and lines[-1] != ":" else []
     return whole or found
 
 

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from ragkit.abstaining import MODEL, THRESHOLD, Abstaining, Model, Signals, coverage_and_accuracy, names, signals
 from ragkit.base import Chunk, Context, Generation, Hit, InputError, Mean
 from ragkit.context import build_context
+from ragkit.pipeline import advanced, naive
 from ragkit.prompts import NOT_FOUND
+from ragkit.token_store import TokenStore
 
 
 class Matches:
@@ -130,6 +132,18 @@ def test_no_answer_says_why(question, match, reason):
 
 def test_without_sources_the_model_says_it_itself():
     assert ask(Abstaining(Echo(), Matches()), "Why?", Context("", (), 0)).text == "0 sources"
+
+
+@pytest.mark.parametrize("preset", [naive, advanced])
+def test_presets_on_real_documents_answer_what_these_answer(preset, core, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    rag = preset(core, store=TokenStore.open(core, verify=False))
+    off, on = asyncio.run(rag.query_many(["What is the capital of France?", "How do I discard all waiting tasks?"]))
+    assert (off.text, off.abstained, off.citations) == (NOT_FOUND, True, ())
+    assert off.reason.startswith("no source mentions France")
+    assert not on.abstained
+    assert all(citation.quote in citation.chunk.text for citation in on.citations)
 
 
 def test_settings_are_checked_and_named():

@@ -173,6 +173,14 @@ def test_a_cut_sentence_at_the_edge_is_not_quoted():
     assert [c.quote for c in said.citations] == ["Tasks wait in a queue."]
 
 
+def test_a_list_is_quoted_up_to_the_line_that_the_edge_cuts():
+    text = "Tasks wait in queues:\n\n- in the first queue\n- in the seco"
+    said = answer(Extractive(keep=0), "tasks queue", build_context([hit(text)]))
+    assert [c.quote for c in said.citations] == ["Tasks wait in queues:\n\n- in the first queue"]
+    whole = answer(Extractive(keep=0), "tasks queue", build_context([hit(text + "nd queue\n")]))
+    assert [c.quote for c in whole.citations] == [text + "nd queue"]
+
+
 def test_a_lead_whose_list_was_cut_off_is_not_quoted():
     text = "Tasks wait in a queue. The queues of tasks are:"
     said = answer(Extractive(keep=0), "tasks queue", build_context([hit(text)]))
