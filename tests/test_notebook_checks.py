@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbformat import NotebookNode
 
@@ -20,6 +21,10 @@ EXERCISES = {e.id: e for number in NUMBERS for e in exercises(number).values()}
 
 def overlaps(hits, gold):
     return [rank for rank, hit in enumerate(hits, 1) if hit.chunk.span.overlap(gold)]
+
+
+def softmax(cosines, temperature):
+    return np.exp(cosines / temperature) / np.exp(cosines / temperature).sum()
 
 
 def unit_mean(windows):
@@ -46,6 +51,9 @@ RIGHT = {
     "10.1": lambda cosines: (cosines.argmax(axis=1) == list(range(len(cosines)))).mean(),
     "10.2": 512 / 4,
     "10.3": 0,
+    "09.1": lambda cosines, right, t: -np.log(softmax(cosines, t)[right]),
+    "09.2": 100,
+    "09.3": " C",
     "03.1": lambda query, windows: (windows @ query).max(),
     "03.2": " Tokens",
 }
@@ -177,6 +185,24 @@ WRONG = [
     ("10.3", 1, "*below* 0.5"),
     ("10.3", 0.5, "is the threshold"),
     ("10.3", 0.3, "not 0.3"),
+    ("09.1", lambda c, right, t: ..., "still returns"),
+    ("09.1", lambda c, right, t: -np.log(softmax(c, t)), "one number"),
+    ("09.1", lambda c, right, t: np.log(softmax(c, t)[right]), "sign is turned"),
+    ("09.1", lambda c, right, t: softmax(c, t)[right], "share itself"),
+    ("09.1", lambda c, right, t: -np.log(softmax(c, 1)[right]), "no effect"),
+    ("09.1", lambda c, right, t: -np.log(softmax(c, 1 / t)[right]), "Divide by it"),
+    ("09.1", lambda c, right, t: -np.log(softmax(c, t)[0]), "which one it should be"),
+    ("09.1", lambda c, right, t: -c[right] / t, "others have to lose"),
+    ("09.1", lambda c, right, t: 7.5, "expected 1.327"),
+    ("09.1", lambda c, right: 1.0, "raised TypeError"),
+    ("09.2", 300, "by heart"),
+    ("09.2", 200, "difference"),
+    ("09.2", 0, "untrained"),
+    ("09.2", 150, "not a step"),
+    ("09.3", "a", "both sides"),
+    ("09.3", "b", "same words"),
+    ("09.3", "d", "told the answers"),
+    ("09.3", "new documents", "one of the letters"),
     ("03.1", lambda query, windows: (windows @ query).mean(), "mean of the cosines"),
     ("03.1", lambda query, windows: (windows @ query).sum(), "the sum"),
     ("03.1", lambda query, windows: (windows @ query).min(), "worst window"),
