@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ragkit.corpus import load_beir, load_folder, load_pydocs, load_squad
     from ragkit.embedding import load_embedder
     from ragkit.evaluation.compare import compare
-    from ragkit.pipeline import RAGPipeline, advanced, naive
+    from ragkit.pipeline import RAGPipeline, advanced, modular, naive
     from ragkit.reranking import CrossEncoder, LateInteraction, Reranked
     from ragkit.retrieval.bm25 import BM25Retriever
     from ragkit.retrieval.dense import DenseRetriever
@@ -57,7 +57,7 @@ _HOME = {
     "ragkit.retrieval.dense": ("DenseRetriever",),
     "ragkit.retrieval.hybrid": ("Hybrid",),
     "ragkit.reranking": ("CrossEncoder", "LateInteraction", "Reranked"),
-    "ragkit.pipeline": ("RAGPipeline", "advanced", "naive"),
+    "ragkit.pipeline": ("RAGPipeline", "advanced", "modular", "naive"),
     "ragkit.evaluation.compare": ("compare",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -70,7 +70,7 @@ __all__ = [  # noqa: RUF022 - in the order in which data flows
     "load_embedder", "TokenStore",
     "BM25Retriever", "DenseRetriever", "Hybrid",
     "Reranked", "LateInteraction", "CrossEncoder",
-    "RAGPipeline", "naive", "advanced",
+    "RAGPipeline", "naive", "advanced", "modular",
     "compare",
     "RagkitError", "InputError", "MissingExtraError", "CorpusError", "FetchError", "ArchiveError",
     "IntegrityError", "StoreMismatchError", "ModelNotFoundError", "EndpointError", "ContractError",

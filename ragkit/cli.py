@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ragkit.pipeline import RAGPipeline
 
 CORPORA = ("tiny", "core", "extended")
-PRESETS = ("naive", "advanced")
+PRESETS = ("naive", "advanced", "modular")
 ANSWERED = ("faq", "keyword", "paraphrase", "multihop", "en")
 
 
@@ -177,7 +177,7 @@ def open_pipeline(name: str, corpus: Corpus) -> RAGPipeline:
     """The preset called ``name``, or the pipeline of a configuration in a file."""
     from ragkit import pipeline
 
-    presets = {"naive": pipeline.naive, "advanced": pipeline.advanced}
+    presets = {"naive": pipeline.naive, "advanced": pipeline.advanced, "modular": pipeline.modular}
     return presets[name](corpus) if name in presets else pipeline.RAGPipeline.from_config(name, corpus)
 
 

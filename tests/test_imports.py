@@ -63,7 +63,7 @@ def test_public_names_are_pinned():
         "Document Span Question Chunk Hit Answer Corpus load_pydocs load_folder load_beir load_squad "
         "FixedChunker SentenceChunker RecursiveChunker HeadingChunker SemanticChunker load_embedder TokenStore "
         "BM25Retriever DenseRetriever Hybrid Reranked LateInteraction CrossEncoder "
-        "RAGPipeline naive advanced compare RagkitError InputError MissingExtraError CorpusError FetchError "
+        "RAGPipeline naive advanced modular compare RagkitError InputError MissingExtraError CorpusError FetchError "
         "ArchiveError IntegrityError StoreMismatchError ModelNotFoundError EndpointError ContractError"
     )
     assert " ".join(ragkit.__all__) == names

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ragkit.base import Corpus, InputError, StoreMismatchError
 from ragkit.evaluation.grid import Grid
-from ragkit.pipeline import RAGPipeline, advanced, naive
+from ragkit.pipeline import RAGPipeline, advanced, modular, naive
 from ragkit.pipeline.config import PipelineConfig
 from ragkit.pipeline.modules import MODULES
 from ragkit.testing import FakeEmbedder, check_retriever
@@ -30,6 +30,16 @@ ADVANCED = """
 NAIVE = """
     pipeline = {retriever = "meaning"}
     modules.meaning = {kind = "dense", scoring = "pooled"}
+"""
+MODULAR = """
+    pipeline = {retriever = "hops"}
+    [modules]
+    words = {kind = "bm25"}
+    meaning = {kind = "dense"}
+    both = {kind = "hybrid", of = ["words", "meaning"]}
+    ranked = {kind = "reranked", of = "both"}
+    routed = {kind = "router", of = "ranked"}
+    hops = {kind = "multihop", of = "routed"}
 """
 EVERYTHING = """
     pipeline = {retriever = "checked", rewriter = "spelling", budget = 300}
@@ -63,7 +73,7 @@ def ranked(rag: RAGPipeline, corpus: Corpus) -> list[list[tuple[str, float]]]:
     return [[(hit.chunk.id, hit.score) for hit in rag.retriever.search(question, 5)] for question in asked]
 
 
-@pytest.mark.parametrize(("text", "preset"), [(NAIVE, naive), (ADVANCED, advanced)])
+@pytest.mark.parametrize(("text", "preset"), [(NAIVE, naive), (ADVANCED, advanced), (MODULAR, modular)])
 def test_the_presets_are_configurations_too(text, preset, small_corpus, store):
     rag = RAGPipeline.from_config(PipelineConfig.from_toml(text), small_corpus, store=store)
     assert ranked(rag, small_corpus) == ranked(preset(small_corpus, store=store), small_corpus)

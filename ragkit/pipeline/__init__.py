@@ -1,7 +1,7 @@
 """The whole pipeline, question in and answer out: ``rag.py`` is the machine, ``presets.py`` the ways to set it up."""
 
 from ragkit.pipeline.answering import answering
-from ragkit.pipeline.presets import advanced, naive
+from ragkit.pipeline.presets import advanced, modular, naive
 from ragkit.pipeline.rag import RAGPipeline
 
-__all__ = ["RAGPipeline", "advanced", "answering", "naive"]
+__all__ = ["RAGPipeline", "advanced", "answering", "modular", "naive"]

@@ -6,7 +6,6 @@ cutting.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, get_args
@@ -28,12 +27,17 @@ from ragkit.retrieval.modular import (
     Neighbours,
     Parent,
     Router,
+    Together,
     Vocabulary,
     Votes,
+    by_name,
 )
 from ragkit.retrieval.modular.routing import Classifier
 from ragkit.rewriting import Parts, Spelling
 from ragkit.token_store import TokenStore
+
+CLASSIFIERS = ("together", "votes", "vocabulary", "centroids")
+"""What a router may be sure by."""
 
 
 class Site(Protocol):
@@ -190,7 +194,7 @@ class Hops:
     fetch: int = 15
 
     def build(self, site: Site) -> Retriever:
-        names = {label: rf"\b{re.escape(label)}\b" for label in site.collections(self.by)}
+        names = by_name(site.chunks("main"), self.by)
         decompose = EachNamed(names, otherwise=Parts())
         return MultiHop(_only(self.of, site), decompose, self.whole, self.join, self.most, self.fetch)
 
@@ -201,11 +205,11 @@ class Routed:
 
     of: tuple[str, ...]
     by: str = "project"
-    classifier: str = "votes"
-    threshold: float = 0.5
+    classifier: str = "together"
+    threshold: float = 0.7
 
     def __post_init__(self) -> None:
-        one_of(self.classifier, ("votes", "vocabulary", "centroids"), "classifier")
+        one_of(self.classifier, CLASSIFIERS, "classifier")
 
     def build(self, site: Site) -> Retriever:
         routes = {label: _only(self.of, part) for label, part in site.collections(self.by).items()}
@@ -218,12 +222,12 @@ class Parted:
 
     of: tuple[str, ...]
     by: str = "project"
-    classifier: str = "votes"
+    classifier: str = "together"
     merge: str = "cori"
     least: float = 0.1
 
     def __post_init__(self) -> None:
-        one_of(self.classifier, ("votes", "vocabulary", "centroids", "none"), "classifier")
+        one_of(self.classifier, (*CLASSIFIERS, "none"), "classifier")
 
     def build(self, site: Site) -> Retriever:
         collections = {label: _only(self.of, part) for label, part in site.collections(self.by).items()}
@@ -263,13 +267,14 @@ MODULES: dict[str, type[Any]] = {
 
 
 def classifier(kind: str, by: str, site: Site) -> Classifier:
-    """A router's classifier over the chunks called "main"."""
+    """A router's classifier over the chunks called "main"; "together" is the mean of "vocabulary" and "votes"."""
     chunks = site.chunks("main")
-    if kind == "votes":
-        return Votes(DenseRetriever(chunks, store=site.store, scoring="maxp"), by)
+    if kind == "centroids":
+        return Centroids(site.store.pool(chunks), [str(c.metadata.get(by, "")) for c in chunks], site.store)
     if kind == "vocabulary":
         return Vocabulary(chunks, by)
-    return Centroids(site.store.pool(chunks), [str(c.metadata.get(by, "")) for c in chunks], site.store)
+    votes = Votes(DenseRetriever(chunks, store=site.store, scoring="maxp"), by)
+    return votes if kind == "votes" else Together([Vocabulary(chunks, by), votes])
 
 
 def _only(names: Sequence[str], site: Site) -> Retriever:

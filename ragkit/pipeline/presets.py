@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from ragkit.base import LLM, AnswerCache, Corpus, Monitor
+from collections.abc import Sequence
+
+from ragkit.base import LLM, AnswerCache, Chunk, Corpus, Monitor, Retriever
 from ragkit.chunking import FixedChunker
 from ragkit.chunking.kept import kept_chunks
 from ragkit.pipeline.answering import answering
 from ragkit.pipeline.rag import RAGPipeline
-from ragkit.reranking import LateInteraction
+from ragkit.reranking import LateInteraction, Reranked
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
+from ragkit.retrieval.modular import EachNamed, MultiHop, Router, Together, Vocabulary, Votes, by_name
+from ragkit.rewriting import Parts
 from ragkit.token_store import TokenStore
 
 
@@ -63,6 +67,51 @@ def advanced(
         LateInteraction(store, mean="geometric", doubt=0.5),
         llm or answering(store),
         fetch=fetch,
+        budget=budget,
+        cache=cache,
+        monitor=monitor,
+        identity=identity,
+    )
+
+
+def modular(
+    corpus: Corpus,
+    *,
+    llm: LLM | None = None,
+    store: TokenStore | None = None,
+    size: int = 512,
+    overlap: int = 64,
+    fetch: int = 50,
+    budget: int = 2000,
+    by: str = "project",
+    cache: AnswerCache | None = None,
+    monitor: Monitor | None = None,
+) -> RAGPipeline:
+    """The advanced retriever once for each collection, a router before them, and questions taken apart.
+
+    A collection is what documents with the same metadata ``by`` make. A question goes to the one that the words and
+    the vectors of the documents vote for, or to all of them at once where the vote is not clear; a question that names
+    several, or has several parts, is asked part by part. ``tests/bench/bench_modular.py`` measures what that brings.
+    """
+    store = store or TokenStore.open(corpus)
+    chunks = kept_chunks(FixedChunker(size, overlap), corpus)
+    late = LateInteraction(store, mean="geometric", doubt=0.5)
+
+    def searching(some: Sequence[Chunk]) -> Retriever:
+        dense = DenseRetriever(some, store=store, scoring="maxp")
+        return Reranked(Hybrid([BM25Retriever(some), dense], fusion="rrf"), late, fetch)
+
+    names = by_name(chunks, by)
+    routes = {label: searching([c for c in chunks if c.metadata.get(by) == label]) for label in names}
+    everything = searching(chunks)
+    votes = Votes(DenseRetriever(chunks, store=store, scoring="maxp"), by)
+    router = Router(routes, Together([Vocabulary(chunks, by), votes]), everything, threshold=0.7) if routes else None
+    parts = EachNamed(names, otherwise=Parts()) if names else Parts()
+    identity = f"modular:{by}:{fetch}:{corpus.fingerprint}:{store.identity}:{size}:{overlap}"
+    return RAGPipeline(
+        MultiHop(router or everything, parts),
+        None,
+        llm or answering(store),
         budget=budget,
         cache=cache,
         monitor=monitor,

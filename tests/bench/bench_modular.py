@@ -30,6 +30,7 @@ from ragkit.retrieval.modular import (
     MultiHop,
     NearestExamples,
     Neighbours,
+    OneNamed,
     Parent,
     QuestionKind,
     Router,
@@ -37,6 +38,7 @@ from ragkit.retrieval.modular import (
     Together,
     Vocabulary,
     Votes,
+    by_name,
     specialists,
 )
 from ragkit.retrieval.modular.routing import Belief, Classifier
@@ -46,6 +48,7 @@ from ragkit.token_store import TokenStore
 Row = tuple[str, float, str, str]
 KINDS = ("keyword", "paraphrase", "multihop", "en")
 SURE = 0.7
+BUDGET = 5_000
 
 
 def main() -> list[Row]:
@@ -60,18 +63,13 @@ def main() -> list[Row]:
     for kind, group in questions.items():
         rows += table(kind, systems, group, "mrr@10")
     rows += table("multihop", systems, questions["multihop"], "recall@10")
+    rows += table("multihop", systems, questions["multihop"], "recall@10", same_budget=True)
     across = [q for q in questions["multihop"] if len(projects(q)) > 1]
     return rows + list(table("across projects", systems, across, "recall@10"))
 
 
 def projects(question: Question) -> set[str]:
     return {gold.doc_id.split("/")[0] for gold in question.gold}
-
-
-def names(chunks: Sequence[Chunk]) -> dict[str, str]:
-    """A rule for every project: its name, with what English hangs on it."""
-    found = sorted({str(chunk.metadata["project"]) for chunk in chunks})
-    return {name: rf"\b{re.escape(name)}\w*(?:'s)?" for name in found}
 
 
 def built(corpus: Corpus, store: TokenStore, chunks: Sequence[Chunk]) -> dict[str, Retriever]:
@@ -83,10 +81,11 @@ def built(corpus: Corpus, store: TokenStore, chunks: Sequence[Chunk]) -> dict[st
         own = [chunk for chunk in chunks if chunk.metadata["project"] == project]
         return Reranked(Hybrid([BM25Retriever(own), maxp.where({"project": project})]), late)
 
-    rules = names(chunks)
+    rules = by_name(chunks)
     routes = {project: of(project) for project in rules}
-    router = Router(routes, Together([Vocabulary(chunks), Votes(maxp)]), everything, threshold=SURE)
-    hops = EachNamed(rules, otherwise=Parts())
+    one = OneNamed(Rules(rules), Together([Vocabulary(chunks), Votes(maxp)]))
+    router = Router(routes, one, everything, threshold=SURE)
+    hops = EachNamed(rules)
     small = kept_chunks(FixedChunker(128, 16), corpus)
     windows = Reranked(Hybrid([BM25Retriever(small), DenseRetriever(small, store=store)]), late)
     return {
@@ -94,6 +93,7 @@ def built(corpus: Corpus, store: TokenStore, chunks: Sequence[Chunk]) -> dict[st
         "router": router,
         "router, multihop by ranks": MultiHop(router, hops),
         "router, multihop in turns": MultiHop(router, hops, join="turns"),
+        "router, parts by ranks": MultiHop(router, EachNamed(rules, otherwise=Parts())),
         "federated, by scores": Federated(routes, merge="scores"),
         "federated, cori": Federated(routes, Together([Vocabulary(chunks), Votes(maxp)])),
         "sections of windows": Parent(windows, corpus),
@@ -103,8 +103,14 @@ def built(corpus: Corpus, store: TokenStore, chunks: Sequence[Chunk]) -> dict[st
     }
 
 
-def table(kind: str, systems: Mapping[str, Retriever], questions: Sequence[Question], metric: str) -> Iterator[Row]:
-    result = compare(systems, questions, baseline="advanced", metric=metric, progress=False)
+def table(
+    kind: str, systems: Mapping[str, Retriever], questions: Sequence[Question], metric: str, same_budget: bool = False
+) -> Iterator[Row]:
+    if same_budget:  # at a given number: the smallest mean of all systems would be that of very short lists
+        systems = {name: systems[name] for name in ("advanced", "with neighbours")}
+        kind = f"{kind}, {BUDGET} tokens"
+    budget = BUDGET if same_budget else False
+    result = compare(systems, questions, baseline="advanced", same_budget=budget, metric=metric, progress=False)
     columns = ["mrr@10", "hit@10", "recall@10", "tokens", "ms_p50", "diff", "diff_low", "diff_high", "p", "verdict"]
     sys.stdout.write(f"\n{kind}: {len(questions)} questions, {metric}\n{result.table[columns].round(3).to_string()}\n")
     for name, line in result.table.iterrows():
@@ -135,7 +141,7 @@ def cost(systems: Mapping[str, Retriever], questions: Sequence[Question]) -> Ite
 
 def routing(chunks: Sequence[Chunk], store: TokenStore, questions: Sequence[Question]) -> Iterator[Row]:
     """Accuracy of every classifier on questions with one right project, and how often it is wrong when it is sure."""
-    rules, labels = names(chunks), [str(chunk.metadata["project"]) for chunk in chunks]
+    rules, labels = by_name(chunks), [str(chunk.metadata["project"]) for chunk in chunks]
     vocabulary, votes = Vocabulary(chunks), Votes(DenseRetriever(chunks, store=store, scoring="maxp"))
     single = [q for q in questions if len(projects(q)) == 1]
     telling = np.array([tells(q, vocabulary, rules) for q in single])

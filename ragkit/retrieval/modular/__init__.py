@@ -11,11 +11,13 @@ from ragkit.retrieval.modular.routing import (
     Centroids,
     Decision,
     NearestExamples,
+    OneNamed,
     Router,
     Rules,
     Together,
     Vocabulary,
     Votes,
+    by_name,
 )
 from ragkit.retrieval.modular.shaping import MMR, Filtered, Neighbours, Parent
 from ragkit.retrieval.modular.steps import Corrective, EachNamed, MultiHop, best_score, by_rank, interleave
@@ -31,6 +33,7 @@ __all__ = [
     "MultiHop",
     "NearestExamples",
     "Neighbours",
+    "OneNamed",
     "Parent",
     "QuestionKind",
     "Router",
@@ -39,6 +42,7 @@ __all__ = [
     "Vocabulary",
     "Votes",
     "best_score",
+    "by_name",
     "by_rank",
     "cori",
     "interleave",
