@@ -15,6 +15,7 @@ from ragkit.retrieval.modular import (
     Centroids,
     Federated,
     NearestExamples,
+    OneNamed,
     QuestionKind,
     Router,
     Rules,
@@ -150,6 +151,13 @@ def test_votes_are_shares_of_the_hits():
 def test_together_leaves_out_who_cannot_tell():
     assert Together([Says(a=1.0), Says(), Says(a=0.5, b=0.5)]).belief("q") == {"a": 0.75, "b": 0.25}
     assert Together([Says(), Says()]).belief("q") == {}
+
+
+def test_a_question_about_several_is_sent_to_none():
+    sure = OneNamed(Rules({"a": "kettle", "b": "lamp"}), Says(a=1.0))
+    assert sure.belief("the kettle") == sure.belief("neither") == {"a": 1.0}
+    assert sure.belief("the kettle and the lamp") == {}
+    assert Router(ROUTES, sure, ALL).decide("the kettle and the lamp").route is None
 
 
 def test_cori_prefers_the_collection_that_is_worth_more():
