@@ -5,9 +5,9 @@ An explanation is asked for in one's own words, a setting by its name, an exampl
 has an index that suits it, and none has to compete with the others. ``Router(specialists(corpus, store),
 QuestionKind(), everything)`` puts them together.
 
-What they are good for: short answers, fast. On ``core`` ten of their passages are 560 to 1,240 tokens where ten chunks of
-the advanced preset are 5,000, in under 8 ms. What they cost: who sends a question to one kind alone loses what stands in
-another (names MRR@10 .588 against .893, FAQ .209 against .447; ``tests/bench/bench_modular.py``).
+What they are good for: short answers, fast. On ``core`` ten of their passages are 560 to 1,240 tokens where ten chunks
+of the advanced preset are 5,000, in under 8 ms. What they cost: who sends a question to one kind alone loses what
+stands in another (names MRR@10 .588 against .893, FAQ .209 against .447; ``tests/bench/bench_modular.py``).
 """
 
 from __future__ import annotations
