@@ -8,9 +8,11 @@ same, so the way a question is put can't give it away.
     llm = Abstaining(Extractive(store.maxsim), store)
     llm.confidence("What is the capital of France?", context).value      # near 0: no source has a match for it
 
-What it can and can't see is measured by ``tests/bench/bench_answers.py``. It sees that a question is about something
-else. It hardly sees that a passage speaks of the right thing and leaves the one detail out, and it doubts questions
-that share no word with their answer, right or wrong.
+How well it tells answerable questions from others (AUROC with 95 % interval, on projects that it was not fitted on;
+``tests/bench/bench_answers.py``): .86 [.81, .91] in the advanced preset, .83 [.78, .88] in the naive one; by kind, in
+the advanced one: FAQ .90, keyword .97, plain .95, multihop .76, paraphrase .70. On documents and questions that nothing
+was fitted on: .88. It sees that a question is about something else. It hardly sees (.66) that only the one document is
+missing that has the answer, and it doubts questions that share no word with their answer, right or wrong.
 """
 
 from __future__ import annotations
@@ -149,7 +151,8 @@ MODEL = Model(-2.5, (5.2, 5.6, -1.1, -1.8))
 """Fitted on ``core`` by ``python tests/run_bench.py answers``, which also says how it does on projects that it was not
 fitted on."""
 THRESHOLD = 0.4
-"""Below it, we abstain: the highest one that costs at most a tenth of the answers that the sources hold."""
+"""Below it, we abstain. It costs less than a tenth of the answers that the sources hold, and keeps three in five of the
+questions without an answer from getting one."""
 
 
 @dataclass(frozen=True, slots=True)
