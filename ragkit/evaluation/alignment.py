@@ -42,7 +42,8 @@ def relevance(question: str, answer: str, store: TokenStore) -> float:
 
     Each token of the question looks for its most similar token in the answer; the mean of these cosines, weighted by
     idf (MaxSim, Khattab & Zaharia 2020, arXiv 2004.12832). It says what an answer is about, not whether it is right:
-    "You can't stop a worker" takes up "How do I stop a worker?".
+    "You can't stop a worker" takes up "How do I stop a worker?". Against the questions of other answers, AUROC .977
+    [.958, .990] over all, .869 [.813, .929] over those about the same document (``tests/run_bench.py scorers``).
 
     Raises:
         InputError: one of the texts is blank.

@@ -9,6 +9,27 @@ A reader who checks a sentence looks for the place that says it, and then for wh
    one side only, an absolute ("always") or an opposite ("before" for "after") that the evidence does not have, ...
 3. **Weigh.** A logistic regression over these, ``WEIGHTS``, makes a probability. What stands word for word in a
    source is 1 without any of this.
+
+How far it can be trusted: on the held-out half of ``data/answers.jsonl``, 469 sentences about 28 documents on which
+nothing was fitted, AUROC [95 % interval] and the share that scores .5 or more (``python tests/run_bench.py scorers``)::
+
+    all                .910 [.891, .929]
+    all but quotes     .884 [.861, .909]
+    number             .975 [.955, .991]   accepted  .05      quoted     1.000   accepted 1.00
+    other_section      .980 [.968, .992]             .08      edited      .960             .96
+    identifier         .966 [.929, .997]             .09      reworded    .851             .85
+    quantifier         .930 [.874, .969]             .30
+    negation           .910 [.865, .956]             .25
+    clause             .893 [.822, .952]             .50
+    entity             .877 [.824, .924]             .42
+    relation           .791 [.727, .852]             .52
+
+So .9 is reached over all sentences, but not without the quotes. Agreement of words alone, which is what an embedding
+sees, has .69 and .62. With four other sections of the same project beside the right one it is .905.
+
+**What it can't see**: who does what to whom, where the wording is not the source's (half of the swapped relations
+pass); one word for a related one (seconds, milliseconds); an invented claim in the source's own words. And it doubts
+true sentences that count differently ("five minutes" for 300 seconds) or say "at most" for "must not exceed".
 """
 
 from __future__ import annotations

@@ -60,8 +60,12 @@ def faithfulness_rows(
     store: TokenStore, sentences: Sequence[LabelledSentence], what: str, more: Sequence[tuple[Chunk, ...]]
 ) -> Iterator[Row]:
     scorer = Faithfulness(store)
-    scores = [scorer.support(s.text, [s.source, *others]).score for s, others in zip(sentences, more, strict=True)]
-    table = agreement(sentences, scores)
+    found = [scorer.support(s.text, [s.source, *others]) for s, others in zip(sentences, more, strict=True)]
+    table = agreement(sentences, [support.score for support in found])
+    words = [support.features.agreement if support.features else 1.0 for support in found]
+    labels = np.array([s.supported for s in sentences])
+    alone = auroc(np.array(words)[labels], np.array(words)[~labels])
+    yield f"faithfulness, AUROC, {what}: by agreement of words alone", alone, "", ""
     sys.stdout.write(f"\nfaithfulness, held-out half, {what}\n{table.round(3).to_string()}\n")
     for name, line in table.iterrows():
         promised = (name, what) == ("all", "its section alone")
