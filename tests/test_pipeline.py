@@ -27,7 +27,7 @@ from ragkit.base import (
     best_first,
 )
 from ragkit.generation import Extractive, OpenAIChat, WithFallback
-from ragkit.pipeline import RAGPipeline, advanced, naive
+from ragkit.pipeline import RAGPipeline, advanced, modular, naive
 from ragkit.testing import FakeEmbedder
 from ragkit.token_store import TokenStore
 
@@ -386,7 +386,7 @@ def test_no_hits_is_an_honest_answer():
     assert answer.hits == ()
 
 
-@pytest.mark.parametrize("preset", [naive, advanced])
+@pytest.mark.parametrize("preset", [naive, advanced, modular])
 def test_presets_answer_from_the_right_document(preset, small_corpus, ragkit_home, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
@@ -395,8 +395,19 @@ def test_presets_answer_from_the_right_document(preset, small_corpus, ragkit_hom
     answer = run(rag, "Only bulbs fit?", k=2)  # words are all that the fake embedder knows
     assert "Only E27 bulbs with at most 40 watts fit." in answer.text
     assert answer.citations[0].chunk.doc_id == "lamp/guide"
+    assert isinstance(rag.llm, Extractive)  # when to be silent was learnt from another model's scores
+    lost = run(rag, "Who invented the telephone?", k=2)
+    assert (lost.abstained, lost.citations) == (True, ())
+    assert "of what is asked" in lost.reason
+
+
+def test_presets_on_the_packaged_model_know_when_to_be_silent(small_corpus, ragkit_home, minilm, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    rag = naive(small_corpus, store=TokenStore.open(small_corpus, minilm, progress=False))
     assert isinstance(rag.llm, Abstaining)
     assert isinstance(rag.llm.llm, Extractive)
+    assert "E27 bulbs" in run(rag, "Which bulbs fit?", k=2).text
     lost = run(rag, "Who invented the telephone?", k=2)
     assert (lost.abstained, lost.citations) == (True, ())
     assert "the best source matches the question only by" in lost.reason

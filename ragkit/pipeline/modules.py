@@ -25,8 +25,10 @@ from ragkit.retrieval.modular import (
     Filtered,
     MultiHop,
     Neighbours,
+    OneNamed,
     Parent,
     Router,
+    Rules,
     Together,
     Vocabulary,
     Votes,
@@ -213,7 +215,9 @@ class Routed:
 
     def build(self, site: Site) -> Retriever:
         routes = {label: _only(self.of, part) for label, part in site.collections(self.by).items()}
-        return Router(routes, classifier(self.classifier, self.by, site), _only(self.of, site), self.threshold)
+        names, sure = by_name(site.chunks("main"), self.by), classifier(self.classifier, self.by, site)
+        one = OneNamed(Rules(names), sure) if names else sure
+        return Router(routes, one, _only(self.of, site), self.threshold)
 
 
 @dataclass(frozen=True)

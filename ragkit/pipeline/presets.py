@@ -13,7 +13,17 @@ from ragkit.reranking import LateInteraction, Reranked
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
-from ragkit.retrieval.modular import EachNamed, MultiHop, Router, Together, Vocabulary, Votes, by_name
+from ragkit.retrieval.modular import (
+    EachNamed,
+    MultiHop,
+    OneNamed,
+    Router,
+    Rules,
+    Together,
+    Vocabulary,
+    Votes,
+    by_name,
+)
 from ragkit.rewriting import Parts
 from ragkit.token_store import TokenStore
 
@@ -105,7 +115,8 @@ def modular(
     routes = {label: searching([c for c in chunks if c.metadata.get(by) == label]) for label in names}
     everything = searching(chunks)
     votes = Votes(DenseRetriever(chunks, store=store, scoring="maxp"), by)
-    router = Router(routes, Together([Vocabulary(chunks, by), votes]), everything, threshold=0.7) if routes else None
+    together = Together([Vocabulary(chunks, by), votes])
+    router = Router(routes, OneNamed(Rules(names), together), everything, threshold=0.7) if routes else None
     parts = EachNamed(names, otherwise=Parts()) if names else Parts()
     identity = f"modular:{by}:{fetch}:{corpus.fingerprint}:{store.identity}:{size}:{overlap}"
     return RAGPipeline(
