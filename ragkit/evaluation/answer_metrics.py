@@ -3,6 +3,10 @@
 Against the reference: ``token_f1``, ``rouge_l``, ``similarity``. Against the question: ``relevance``. Of the
 citations: ``citation_precision`` and ``citation_recall`` against gold spans, ``support_recall`` and
 ``support_precision`` against what the cited sources say (``ragkit.evaluation.faithfulness`` judges that).
+
+Likeness to a reference is no sign of truth: of labelled sentences that are not quotes (``data/answers.jsonl``), their
+section being the reference, true ones score higher than false ones with an AUROC of .63 [.59, .67] by token F1,
+.61 [.58, .64] by ROUGE-L, .64 [.59, .69] by similarity; ``faithfulness`` has .88 (``tests/run_bench.py scorers``).
 """
 
 from __future__ import annotations
