@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ragkit.base import LLM, Chunk, Context, Generation, InputError, Mean, check_query
+from ragkit.generation import in_pieces
 from ragkit.prompts import NOT_FOUND
 
 Floats = NDArray[np.float64]
@@ -210,13 +212,27 @@ class Abstaining:
         Raises:
             InputError: ``question`` is blank.
         """
+        return await self._refused(question, context) or await self.llm.generate(question, context)
+
+    async def stream(self, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
+        """The same, in the pieces that ``llm`` gives, and at last the ``Generation``."""
+        if refused := await self._refused(question, context):
+            yield refused.text
+            yield refused
+            return
+        async with aclosing(in_pieces(self.llm, question, context)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _refused(self, question: str, context: Context) -> Generation | None:
         check_query(question, 1)
-        if context.hits:
-            confidence = await asyncio.to_thread(self.confidence, question, context)
-            if confidence.value < self.threshold:
-                sure = f"{confidence.reason}; confidence {confidence.value:.2f}, below {self.threshold:g}"
-                return Generation(NOT_FOUND, abstained=True, reason=sure)
-        return await self.llm.generate(question, context)
+        if not context.hits:
+            return None  # whoever writes says that there are no sources
+        sure = await asyncio.to_thread(self.confidence, question, context)
+        if sure.value >= self.threshold:
+            return None
+        reason = f"{sure.reason}; confidence {sure.value:.2f}, below {self.threshold:g}"
+        return Generation(NOT_FOUND, abstained=True, reason=reason)
 
 
 def coverage_and_accuracy(confidence: ArrayLike, right: ArrayLike) -> tuple[Floats, Floats]:

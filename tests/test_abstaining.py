@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import numpy as np
 import pytest
@@ -136,6 +136,29 @@ def test_no_answer_says_why(question, match, reason):
 
 def test_without_sources_the_model_says_it_itself():
     assert ask(Abstaining(Echo(), Matches()), "Why?", Context("", (), 0)).text == "0 sources"
+
+
+class Streaming(Echo):
+    async def stream(self, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
+        yield "2 "
+        yield "sources"
+        yield await self.generate(question, context)
+
+
+@pytest.mark.parametrize(
+    ("llm", "match", "pieces"),
+    [(Echo(), 0.9, ["2 sources"]), (Streaming(), 0.9, ["2 ", "sources"]), (Streaming(), 0.1, [NOT_FOUND])],
+)
+def test_it_streams_what_its_llm_streams(llm, match, pieces):
+    found = context("Purge.", "Run.")
+
+    async def stream() -> list[str | Generation]:
+        return [piece async for piece in Abstaining(llm, Matches(match, 0.1)).stream("How do I purge tasks?", found)]
+
+    *given, said = asyncio.run(stream())
+    assert given == pieces
+    assert said == ask(Abstaining(llm, Matches(match, 0.1)), "How do I purge tasks?", found)
+    assert said.abstained == (match < 0.5)
 
 
 @pytest.mark.parametrize("preset", [naive, advanced])
