@@ -22,27 +22,20 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ragkit.base import LLM, Chunk, Context, Generation, InputError, Mean, check_query
+from ragkit.base import LLM, Context, Generation, InputError, check_query
 from ragkit.generation import in_pieces
 from ragkit.prompts import NOT_FOUND
+from ragkit.reranking import MaxSim
 
 Floats = NDArray[np.float64]
 
 _TERM = re.compile(r"-{0,2}\w+(?:[-_./]\w+)*")
 _IDENTIFIER = re.compile(r"[_\d]|^--|\w\.\w|[a-z][A-Z]|^[A-Z]{2,}$")
-
-
-class MaxSim(Protocol):
-    """The part of a token store that the signals need."""
-
-    def maxsim(self, query: str, chunks: Sequence[Chunk], mean: Mean = "arithmetic") -> NDArray[np.float32]:
-        """Late-interaction scores ``(len(chunks),)``."""
-        ...
 
 
 def names(question: str) -> list[str]:
