@@ -37,16 +37,17 @@ class RM3(Retriever):
     The new query gives each of the ``terms`` most typical terms of the first ``documents`` hits a weight and keeps
     the old ones: ``(1 - weight) * question + weight * relevance model``, both of the same length (Abdul-Jaleel et al.
     2004, "UMass at TREC 2004: Novelty and HARD"). ``weight=0`` is ``bm25`` itself. Terms of more than a tenth of all
-    chunks are never added, as in Anserini. The usual weight of .5 loses on ``core`` (MRR@10 of 360 questions .405, BM25
-    .463); the defaults are the best of 36 settings there (.469). Cross-validated by document that is .460: no difference.
+    chunks are never added, as in Anserini. The usual weight of .5 loses on ``core`` (MRR@10 of 360 questions .405,
+    BM25 .463); the defaults are the best of 36 settings there (.469). Cross-validated by document that is .460, no
+    detectable difference (``tests/bench/bench_rewriting.py``).
 
     ``source`` may be another retriever: it then finds the chunks that are learnt from, and ``bm25`` searches.
 
     >>> texts = {"a": "kill means terminate", "b": "terminate the pool", "c": "start it"}
     >>> chunks = [Chunk(name, 0, len(text), text) for name, text in texts.items()]
     >>> bm25 = BM25Retriever(chunks)
-    >>> [h.chunk.doc_id for h in bm25.search("kill")], [h.chunk.doc_id for h in RM3(bm25, weight=0.5, common=1).search("kill")]
-    (['a'], ['a', 'b'])
+    >>> [[hit.chunk.doc_id for hit in r.search("kill")] for r in (bm25, RM3(bm25, weight=0.5, common=1))]
+    [['a'], ['a', 'b']]
 
     Raises:
         InputError: ``documents`` or ``terms`` < 1, ``weight`` or ``common`` outside 0 to 1.

@@ -56,7 +56,8 @@ def mixed(answer: Callable[[Floats, Floats, float], Any]) -> str | None:
 @exercise(
     "07.2",
     expects=int,
-    hint="An edit inserts, deletes or replaces a letter, or swaps two neighbours. Put 'wrokers' right, one edit a time.",
+    hint="An edit inserts, deletes or replaces a letter, or swaps two neighbours. "
+    "Put 'wrokers' right, one edit a time.",
     praise="A swap, and a letter too many: two edits, which is as far as a word of this length may be repaired.",
 )
 def edits(answer: int) -> str | None:
