@@ -186,10 +186,12 @@ class Diverse:
 @dataclass(frozen=True)
 class Hops:
     """The parts of a question one by one (``MultiHop``): a question that names several values of the documents'
-    metadata ``by`` is asked once for each, another is taken apart by ``rewriting.Parts``."""
+    metadata ``by`` is asked once for each; another stays whole, or with ``parts`` is taken apart by
+    ``rewriting.Parts``."""
 
     of: tuple[str, ...]
     by: str = "project"
+    parts: bool = False
     whole: bool = True
     join: str = "ranks"
     most: int = 4
@@ -197,7 +199,7 @@ class Hops:
 
     def build(self, site: Site) -> Retriever:
         names = by_name(site.chunks("main"), self.by)
-        decompose = EachNamed(names, otherwise=Parts())
+        decompose = EachNamed(names, otherwise=Parts() if self.parts else None)
         return MultiHop(_only(self.of, site), decompose, self.whole, self.join, self.most, self.fetch)
 
 

@@ -24,7 +24,6 @@ from ragkit.retrieval.modular import (
     Votes,
     by_name,
 )
-from ragkit.rewriting import Parts
 from ragkit.token_store import TokenStore
 
 
@@ -101,7 +100,8 @@ def modular(
 
     A collection is what documents with the same metadata ``by`` make. A question goes to the one that the words and
     the vectors of the documents vote for, or to all of them at once where the vote is not clear; a question that names
-    several, or has several parts, is asked part by part. ``tests/bench/bench_modular.py`` measures what that brings.
+    several is asked once for each, too. (Questions that only look as if they had several parts are left whole: taking
+    them apart cost paraphrases on ``core``.) ``tests/bench/bench_modular.py`` measures what that brings.
     """
     store = store or TokenStore.open(corpus)
     chunks = kept_chunks(FixedChunker(size, overlap), corpus)
@@ -117,10 +117,9 @@ def modular(
     votes = Votes(DenseRetriever(chunks, store=store, scoring="maxp"), by)
     together = Together([Vocabulary(chunks, by), votes])
     router = Router(routes, OneNamed(Rules(names), together), everything, threshold=0.7) if routes else None
-    parts = EachNamed(names, otherwise=Parts()) if names else Parts()
     identity = f"modular:{by}:{fetch}:{corpus.fingerprint}:{store.identity}:{size}:{overlap}"
     return RAGPipeline(
-        MultiHop(router or everything, parts),
+        MultiHop(router, EachNamed(names)) if router else everything,
         None,
         llm or answering(store),
         budget=budget,
