@@ -52,6 +52,7 @@ env:
 
 data: env
 	@$(BIN)/ragkit fetch core
+	$(BIN)/ragkit fetch catalogues
 	$(BIN)/ragkit fetch tiny --vectors
 
 lab: setup ## JupyterLab on 127.0.0.1, open on notebooks/00_start_here.ipynb (5 s; LAB_ARGS=--no-browser without a browser)
@@ -73,8 +74,8 @@ unit: setup ## Unit, property, oracle and contract tests, network blocked (about
 	$(OFFLINE) $(BIN)/python -m pytest tests -m "not browser" -q -n $(WORKERS) --dist loadfile --durations=10
 
 notebooks: setup ## Every notebook run and compared with its committed outputs, network blocked (NB=notebooks/03*.ipynb for some)
-	@echo "== the token vectors of core, once for all notebooks"
-	$(BIN)/ragkit fetch core --vectors
+	@echo "== the vectors that several notebooks need, once for all of them"
+	$(BIN)/python tests/warm_up.py
 	echo "== notebooks under nbval"
 	$(OFFLINE) $(BIN)/python -m pytest tests/test_offline.py $(NB) -q -n $(WORKERS) --dist loadfile
 

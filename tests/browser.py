@@ -127,7 +127,7 @@ class Lab:
         return list(self.driver.find_elements("css selector", selector))
 
     def texts(self, selector: str) -> list[str]:
-        """What a person reads in these elements, all of it read at one moment: a widget may redraw between two reads."""
+        """What a person reads in these elements, read at one moment: a widget may redraw between two reads."""
         read = "return [...document.querySelectorAll(arguments[0])].map(e => e.innerText)"
         return list(self.driver.execute_script(read, selector))
 

@@ -24,6 +24,7 @@ from ragkit.embedding import (
     split_evenly,
     unit,
 )
+from ragkit.embedding.local import window
 from ragkit.testing import FakeEmbedder
 from ragkit.tokens import minilm_folder
 
@@ -223,3 +224,18 @@ def test_the_fake_embedder_is_an_embedder(texts):
     assert vectors.shape == (len(texts), 8)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(len(texts)), abs=1e-5)
     assert np.array_equal(vectors, FakeEmbedder(dimension=8).encode(texts))
+
+
+def test_the_window_stands_in_one_of_two_files(tmp_path):
+    """sentence-transformers 6.2 saves a model without max_seq_length: the tokenizer's limit counts then."""
+    with pytest.raises(IntegrityError, match="neither"):
+        window(tmp_path)
+    (tmp_path / "sentence_bert_config.json").write_text("{}")
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 128}')
+    assert window(tmp_path) == 128
+    (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 64}')
+    assert window(tmp_path) == 64
+    (tmp_path / "sentence_bert_config.json").write_text("{}")
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 1000000000000000019884624838656}')
+    with pytest.raises(IntegrityError, match="neither"):
+        window(tmp_path)

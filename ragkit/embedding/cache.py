@@ -19,6 +19,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import Any, Protocol, runtime_checkable
@@ -116,7 +117,9 @@ class CachedEmbedder:
 
         runs = self.inner.batches(texts) if isinstance(self.inner, Batched) else _runs(len(texts))
         quiet = not self.progress or len(texts) < _SHOWN
-        with tqdm(total=len(texts), desc=f"encoding, {self.name}", unit=" texts", disable=quiet) as bar:
+        # Where it is shown, nothing is said about `disable`, so that the environment (TQDM_DISABLE) can still say no.
+        start = partial(tqdm, disable=True) if quiet else tqdm
+        with start(total=len(texts), desc=f"encoding, {self.name}", unit=" texts") as bar:
             for run in runs:
                 part = [texts[i] for i in run]
                 vectors = self.inner.encode(part, kind)

@@ -11,13 +11,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import InputError, Kind, Vectors, require
+from ragkit.base import InputError, IntegrityError, Kind, Vectors, require
 from ragkit.bert import Bert
 from ragkit.embedding.texts import Ids, WindowVectors, encode_texts, unit
 from ragkit.storage import sha256_file
 from ragkit.tokens import WordTokenizer
 
 _BATCH_TOKENS = 2048  # more does not fit the caches: measured slower on one core and on two
+
+
+def window(folder: Path) -> int:
+    """The longest text that the model in ``folder`` reads, special tokens included, in tokens.
+
+    It stands in ``sentence_bert_config.json``; newer sentence-transformers write it to the tokenizer's settings.
+
+    Raises:
+        IntegrityError: it stands in neither.
+    """
+    for file, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        try:
+            said = json.loads((folder / file).read_text()).get(key)
+        except FileNotFoundError:
+            continue
+        if isinstance(said, int) and 0 < said < 1_000_000:  # transformers writes 1e30 for "no limit"
+            return said
+    raise IntegrityError(
+        f"{folder}: neither sentence_bert_config.json nor tokenizer_config.json says how much it reads"
+    )
 
 
 class _Local:
@@ -31,10 +51,9 @@ class _Local:
         file = folder / "tokenizer.json"
         self.tokenizer = WordTokenizer(file, f"{name}:{sha256_file(file)[:12]}")
         self._first, self._last = self._special_tokens()
-        limit = json.loads((folder / "sentence_bert_config.json").read_text())["max_seq_length"]
         self.prefixes: Mapping[Kind, str] = dict(prefixes)
         longest = max((self.tokenizer.count(p.rstrip()) for p in prefixes.values()), default=0)
-        self.max_tokens = int(limit) - len(self._first) - len(self._last) - longest
+        self.max_tokens = window(folder) - len(self._first) - len(self._last) - longest
         told = f":{json.dumps(dict(prefixes), sort_keys=True)}" if any(prefixes.values()) else ""
         self.identity = f"{name}:{weights_sha256[:12]}:{self.max_tokens}{told}"
 

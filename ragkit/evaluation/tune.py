@@ -118,7 +118,11 @@ def tune(
 
 
 def starting() -> PipelineConfig:
-    """The settings of ``advanced()`` as a configuration."""
+    """The settings of ``advanced()`` as a configuration.
+
+    >>> label(starting())
+    'fixed 512/64, hybrid rrf, rerank 50'
+    """
     grid = Grid(("fixed",), (512,), (64,), (False,), ("hybrid",), ("maxp",), ("rrf",), (True,), (50,))
     return grid.configurations()[0]
 
