@@ -230,13 +230,17 @@ RETRIED = {"429", "500", "reset", "half"}
 NO_ANSWER = {"drip", "hang", "bad_json", "wrong_schema", "empty", "huge"}
 
 
-def may_answer(plan: list[str], by: str, retries: int) -> bool:
-    """Whether a call that meets these faults in turn can get an answer."""
+def may_answer(plan: list[str], retries: int) -> bool:
+    """Whether a call that meets these faults in turn can get an answer.
+
+    A stream that breaks off is tried again where nothing of it had arrived: on a busy machine even its first half may
+    not have.
+    """
     for fault in plan[: retries + 1]:
         if fault == "ok":
             return True
         name = fault.partition(":")[0]
-        if name in NO_ANSWER or (name == "half" and by == "stream"):
+        if name in NO_ANSWER:
             return False
     return len(plan) <= retries
 
@@ -306,7 +310,7 @@ def test_500_random_fault_plans_end_in_time_with_an_answer_or_an_error():
     assert max(seconds for _, seconds in ends) < LIMIT + SLACK
     answered = {model for model, (text, _) in zip(plans, ends, strict=True) if text == "Yes. [1]"}
     assert {text for text, _ in ends} == {"Yes. [1]", "EndpointError True"}
-    able = {m for m, plan in plans.items() if may_answer(plan, "stream" if int(m[1:]) % 2 else "chat", retries[m])}
+    able = {m for m, plan in plans.items() if may_answer(plan, retries[m])}
     assert answered <= able
     assert len(answered) > 0.5 * len(able)
 
