@@ -190,3 +190,11 @@ def test_a_pipeline_describes_itself(small_corpus, store):
     assert drawn.count("==>") == 5  # question, store, reranker, context, llm, answer
     assert "'" not in drawn
     assert "<" not in drawn
+
+
+def test_a_description_shows_each_part_once(small_corpus, store):
+    rag = modular(small_corpus, store=store)
+    lines = str(rag.describe()).splitlines()
+    routes = rag.vector_store.retriever.routes
+    assert sum("Reranked" in line for line in lines) == len(routes) + 1  # and everything
+    assert all(sum(f"─ {name}: " in line for line in lines) == 1 for name in (*routes, "everything"))

@@ -86,7 +86,15 @@ def tree(retriever: Retriever) -> Node:
 
 
 def parts_of(retriever: Retriever) -> Iterator[tuple[str, Retriever]]:
-    """The retrievers that ``retriever`` holds; with the name of each where it holds them by name."""
+    """The retrievers that ``retriever`` holds, each once; with its name where they are held by name."""
+    seen: set[int] = set()
+    for word, part in _held(retriever):
+        if id(part) not in seen:  # a router holds its routes by name, and all of them in ``inputs`` as well
+            seen.add(id(part))
+            yield word, part
+
+
+def _held(retriever: Retriever) -> Iterator[tuple[str, Retriever]]:
     for attribute, value in vars(retriever).items():
         if isinstance(value, Retriever):
             yield ("" if attribute == "retriever" else attribute), value
