@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from nbformat import NotebookNode
 
-from ragkit.base import InputError
+from ragkit.base import InputError, Retriever
 from ragkit.notebook import exercises as package
 from ragkit.notebook.checks import check, exercises
 
@@ -29,6 +29,26 @@ def softmax(cosines, temperature):
 
 def unit_mean(windows):
     return windows.mean(axis=0) / (windows.mean(axis=0) ** 2).sum() ** 0.5
+
+
+def first_each(hits):
+    found = {}
+    for hit in hits:
+        found.setdefault(hit.chunk.doc_id, hit)
+    return list(found.values())
+
+
+def keeping(chosen):
+    """A retriever class that keeps what ``chosen(inner, k)`` returns."""
+
+    class OnePerDocument(Retriever):
+        def __init__(self, retriever):
+            self.retriever = retriever
+
+        def _search(self, query, k):
+            return chosen(self.retriever, k)
+
+    return OnePerDocument
 
 
 # For each exercise a right answer, and likely mistakes with words that the learner must read.
@@ -60,6 +80,9 @@ RIGHT = {
     "09.1": lambda cosines, right, t: -np.log(softmax(cosines, t)[right]),
     "09.2": 100,
     "09.3": " C",
+    "11.1": keeping(lambda inner, k: first_each(inner.search("words", 10 * k))[:k]),
+    "11.2": (95 * 0.02 - 5 * 0.60) / 100,
+    "11.3": "start",
     "03.1": lambda query, windows: (windows @ query).max(),
     "03.2": " Tokens",
 }
@@ -148,6 +171,25 @@ WRONG = [
     ("05.2", 60, "one rank further down"),
     ("05.2", 121, "taken away the 60"),
     ("05.2", 30, "not 30"),
+    ("11.1", dict, "to be a Retriever"),
+    ("11.1", keeping(lambda inner, k: ...), "no list of hits"),
+    ("11.1", keeping(lambda inner, k: first_each(inner.search("words", 10 * k))), "expected at most 2"),
+    ("11.1", keeping(lambda inner, k: inner.search("words", 8)[::-1][:k]), "expected the best first"),
+    ("11.1", keeping(lambda inner, k: inner.search("words", k)), "come twice"),
+    ("11.1", keeping(lambda inner, k: first_each(inner.search("words", k))), "for more than k"),
+    ("11.1", keeping(lambda inner, k: first_each(inner.search("words", k + 1))), "for many hits"),
+    ("11.1", keeping(lambda inner, k: first_each(inner.search("words", 8)[1:])[:k]), "than the *best*"),
+    ("11.2", 0.011, "Mind the sign"),
+    ("11.2", 0.049, "subtract them"),
+    ("11.2", -1.1, "Divide it by 100"),
+    ("11.2", 0.019, "gains alone"),
+    ("11.2", -0.03, "losses alone"),
+    ("11.2", -0.58, "a gain and a loss alike"),
+    ("11.2", -0.29, "counts both alike"),
+    ("11.2", 0.5, "not 0.5"),
+    ("11.3", "best", "twice the tokens"),
+    ("11.3", "cheapest", "no proof"),
+    ("11.3", "all", "expected 'start'"),
     ("07.1", lambda a, b, w: ..., "still returns"),
     ("07.1", lambda a, b, w: 0.5, "a weight for each"),
     ("07.1", lambda a, b, w: w * a / a.sum() + (1 - w) * b, "changed places"),
