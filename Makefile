@@ -61,7 +61,7 @@ lab: setup ## JupyterLab on 127.0.0.1, open on notebooks/00_start_here.ipynb (5 
 	  --ServerApp.root_dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.news_url=None $(LAB_ARGS)
 
-test: setup lint unit notebooks browser ## Every check below, after the set-up (about 15 minutes the first time, then about 9)
+test: setup lint unit notebooks browser ## Every check below, after the set-up (about 25 minutes the first time, then about 15)
 
 lint: env ## ruff and mypy --strict (20 s)
 	@echo "== lint: ruff check, ruff format --check, mypy --strict"
@@ -69,7 +69,7 @@ lint: env ## ruff and mypy --strict (20 s)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-unit: setup ## Unit, property, oracle and contract tests, network blocked (about 1 minute)
+unit: setup ## Unit, property, oracle and contract tests, network blocked (about 3 minutes)
 	@echo "== unit tests"
 	$(OFFLINE) $(BIN)/python -m pytest tests -m "not browser" -q -n $(WORKERS) --dist loadfile --durations=10
 
@@ -79,7 +79,7 @@ notebooks: setup ## Every notebook run and compared with its committed outputs, 
 	echo "== notebooks under nbval"
 	$(OFFLINE) $(BIN)/python -m pytest tests/test_offline.py $(NB) -q -n $(WORKERS) --dist loadfile
 
-browser: setup ## JupyterLab and the widgets in a real chromium, network blocked (30 s; skipped where there is no chromium)
+browser: setup ## JupyterLab and the widgets in a real chromium, network blocked (about 2 minutes; skipped where there is no chromium)
 	@echo "== browser tests"
 	$(OFFLINE) $(BIN)/python -m pytest tests -m browser -q
 
