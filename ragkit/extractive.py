@@ -122,6 +122,9 @@ class Extractive:
             raise InputError(f"keep is {keep!r}, threshold {threshold!r}: expected numbers from 0 to 1")
         self.similarity, self.most, self.keep, self.threshold = similarity, most, keep, threshold
 
+    def __repr__(self) -> str:
+        return f"Extractive(most={self.most}, keep={self.keep}, threshold={self.threshold})"
+
     @property
     def identity(self) -> str:
         """The settings that can change an answer, for cache keys."""

@@ -16,5 +16,5 @@ def answering(store: TokenStore) -> LLM:
     the share of the question's words that the sources hold has to do.
     """
     fitted = store.encoder.name == MINILM
-    offline = Abstaining(Extractive(store.maxsim, threshold=0), store) if fitted else Extractive(store.maxsim)
+    offline = Abstaining(Extractive(store.maxsim, threshold=0.05), store) if fitted else Extractive(store.maxsim)
     return WithFallback(OpenAIChat(), offline) if endpoint_configured() else offline
