@@ -26,8 +26,11 @@ from ragkit.base import (
     Retriever,
     best_first,
 )
+from ragkit.chunking import FixedChunker
 from ragkit.generation import Extractive, OpenAIChat, WithFallback
 from ragkit.pipeline import RAGPipeline, advanced, modular, naive
+from ragkit.reranking import LateInteraction
+from ragkit.retrieval.dense import DenseRetriever
 from ragkit.testing import FakeEmbedder
 from ragkit.token_store import TokenStore
 
@@ -431,3 +434,19 @@ def test_an_endpoint_without_a_fallback_is_named(small_corpus, ragkit_home):
     llm = OpenAIChat(base_url="http://127.0.0.1:9/v1", max_retries=0)
     with pytest.raises(EndpointError, match=r"127\.0\.0\.1:9"):
         run(naive(small_corpus, store=store, llm=llm), "Which bulbs fit?")
+
+
+def test_the_three_parts_and_a_question(small_corpus, ragkit_home):
+    """``RAGPipeline(vector_store, reranker, llm)`` and ``await rag.query(question, k=10)``, with real parts."""
+    store = TokenStore.open(small_corpus, FakeEmbedder(), progress=False)
+    chunks = [chunk for document in small_corpus.documents for chunk in FixedChunker(32, 0).chunk(document)]
+    vector_store, reranker, llm = DenseRetriever(chunks, store=store), LateInteraction(store), Extractive(threshold=0)
+
+    async def main():
+        rag = RAGPipeline(vector_store, reranker, llm)
+        return await rag.query("Which bulbs fit?", k=10)
+
+    answer = asyncio.run(main())
+    assert "Only E27 bulbs with at most 40 watts fit." in answer.text
+    assert answer.citations[0].chunk.doc_id == "lamp/guide"
+    assert list(answer.timings) == ["rewrite", "retrieve", "rerank", "build", "generate", "total"]
