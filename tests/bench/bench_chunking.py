@@ -48,7 +48,7 @@ def main() -> list[Row]:
         encoding[size] = time.perf_counter() - begin
     rows.append(("re-embedding core at 512 tokens, run in full", encoding[512], "s", ""))
     rows.append(("a change of size against re-embedding", encoding[512] / change, "times", ">= 300"))
-    stored = sum(f.stat().st_size for f in store_folder(corpus).rglob("*") if f.is_file())
+    stored = sum(f.stat().st_size for f in store_folder(corpus, store).rglob("*") if f.is_file())
     rows.append(("int8 store of core on disk", stored / 1e6, "MB", "<= 400"))
 
     sets = {"FAQ": corpus.questions, "all": questions}
@@ -66,7 +66,7 @@ def main() -> list[Row]:
     return rows
 
 
-def store_folder(corpus: Corpus) -> Path:
-    """Where the store of ``corpus`` lies: the folder whose name ends in the corpus's fingerprint."""
-    (folder,) = (home() / "token_store").glob(f"*/*-{corpus.fingerprint[:16]}")
+def store_folder(corpus: Corpus, store: TokenStore) -> Path:
+    """Where ``store`` lies: below the first half of its identity, in the folder that ends in the corpus's fingerprint."""
+    (folder,) = (home() / "token_store" / store.identity.split(":")[0]).glob(f"*-{corpus.fingerprint[:16]}")
     return folder
