@@ -67,6 +67,6 @@ def main() -> list[Row]:
 
 
 def store_folder(corpus: Corpus, store: TokenStore) -> Path:
-    """Where ``store`` lies: below the first half of its identity, in the folder that ends in the corpus's fingerprint."""
+    """Where ``store`` lies: below half of its identity, in the folder that ends in the corpus's fingerprint."""
     (folder,) = (home() / "token_store" / store.identity.split(":")[0]).glob(f"*-{corpus.fingerprint[:16]}")
     return folder
