@@ -78,7 +78,7 @@ def test_sharing_changes_no_ranking(corpus, store):
     shelf, cuts, ledger = {}, {}, Ledger()
     maxsim = SharedMaxSim(store, ledger)
     for config in SMALL.configurations():
-        site = Building(config, corpus, store, shelf, lambda _, made: Shared(made, ledger, 10), (), cuts)
+        site = Building(config, corpus, store, shelf, lambda made: Shared(made, ledger, 10), (), cuts)
         reranker = LateInteraction(maxsim, "geometric", 0.5) if config.reranker else None
         shared = RAGPipeline(site.module(config.retriever), reranker, Extractive(), fetch=config.fetch).retriever
         own = RAGPipeline.from_config(config, corpus, store=store).retriever

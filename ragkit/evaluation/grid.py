@@ -89,17 +89,16 @@ def _modules(retriever: str, contextual: bool, scoring: Any, fusion: str) -> dic
 
 
 def label(config: PipelineConfig) -> str:
-    """A configuration of a grid in a few words.
+    """A configuration in a few words, enough to tell those of a grid apart.
 
     >>> label(Grid().configurations()[-1])
     'heading 1024/64, hybrid convex, contextual, rerank 50'
     """
     chunks, top = config.chunks["main"], config.modules[config.retriever]
-    words = [f"{chunks.chunker} {chunks.size}/{chunks.overlap}", config.retriever]
-    if config.retriever == "hybrid":
-        words[-1] += f" {top.fusion}"
+    fusion = f" {top.fusion}" if isinstance(top, Fused) else ""
+    words = [f"{chunks.chunker} {chunks.size}/{chunks.overlap}", config.retriever + fusion]
     if any(getattr(module, "contextual", False) for module in config.modules.values()):
         words.append("contextual")
     if config.reranker is not None:
-        words.append(f"rerank {config.fetch}")
+        words.append(f"rerank {config.fetch or '3 k'}")
     return ", ".join(words)

@@ -167,7 +167,7 @@ def _measured(
     scores = np.zeros((len(questions), len(tried)))
     milliseconds, tokens = np.zeros((2, len(questions), len(tried)))
     for column, config in enumerate(tqdm(tried, unit="configuration", leave=False) if progress else tried):
-        site = Building(config, corpus, store, shelf, lambda _, made: Shared(made, ledger, depth), (), cuts)
+        site = Building(config, corpus, store, shelf, lambda made: Shared(made, ledger, depth), (), cuts)
         rag = _pipeline(config, corpus, store, site, maxsim)
         for row, question in enumerate(questions):
             began, spared = time.perf_counter(), ledger.spared

@@ -12,10 +12,8 @@ from ragkit.pipeline.config import PipelineConfig
 from ragkit.pipeline.settings import REWRITERS, Chunking
 from ragkit.token_store import TokenStore
 
-Wrap = Callable[[str, Retriever], Retriever]
 
-
-def unwrapped(key: str, retriever: Retriever) -> Retriever:
+def unwrapped(retriever: Retriever) -> Retriever:
     """A module as it is."""
     return retriever
 
@@ -25,7 +23,7 @@ class Building:
     """The ``Site`` of ``ragkit.pipeline.modules``: builds each module of ``config`` once.
 
     ``shelf`` keeps what was built under what it is made of; several configurations may share one, and then build
-    nothing twice. ``wrap(key, retriever)`` makes of each module what the others see of it. ``only`` are values that
+    nothing twice. ``wrap`` makes of each module what the others see of it. ``only`` are values that
     the metadata of all chunks must have.
     """
 
@@ -33,7 +31,7 @@ class Building:
     corpus: Corpus
     store: TokenStore
     shelf: dict[str, Retriever] = field(default_factory=dict)
-    wrap: Wrap = unwrapped
+    wrap: Callable[[Retriever], Retriever] = unwrapped
     only: tuple[tuple[str, str], ...] = ()
     cuts: dict[Chunking, list[Chunk]] = field(default_factory=dict)
 
@@ -48,7 +46,7 @@ class Building:
         """The retriever called ``name``."""
         key = f"{self.config.key(name)} {self.only}"
         if key not in self.shelf:
-            self.shelf[key] = self.wrap(key, self.config.modules[name].build(self))
+            self.shelf[key] = self.wrap(self.config.modules[name].build(self))
         return self.shelf[key]
 
     def collections(self, key: str) -> Mapping[str, Building]:

@@ -118,8 +118,7 @@ class PipelineConfig:
         for reference in _REFERENCES:
             if reference in said:
                 said[reference] = [self.key(part) for part in said[reference]]
-        if "chunks" in said:
-            said["chunks"] = asdict(self.chunks[said["chunks"]])
+        said["chunks"] = asdict(self.chunks[said.get("chunks", "main")])  # a router counts the words of "main"
         return json.dumps([type(module).__name__, said], sort_keys=True)
 
     # ---- as text

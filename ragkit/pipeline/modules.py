@@ -58,12 +58,6 @@ class Site(Protocol):
         ...
 
 
-class Module(Protocol):
-    """One kind of retriever."""
-
-    def build(self, site: Site) -> Retriever: ...
-
-
 # ---- finding
 
 

@@ -107,15 +107,17 @@ def modular(
     chunks = kept_chunks(FixedChunker(size, overlap), corpus)
     late = LateInteraction(store, mean="geometric", doubt=0.5)
 
-    def searching(some: Sequence[Chunk]) -> Retriever:
-        dense = DenseRetriever(some, store=store, scoring="maxp")
+    def vectors(some: Sequence[Chunk]) -> DenseRetriever:
+        return DenseRetriever(some, store=store, scoring="maxp")
+
+    def searching(some: Sequence[Chunk], dense: DenseRetriever) -> Retriever:
         return Reranked(Hybrid([BM25Retriever(some), dense], fusion="rrf"), late, fetch)
 
-    names = by_name(chunks, by)
-    routes = {label: searching([c for c in chunks if c.metadata.get(by) == label]) for label in names}
-    everything = searching(chunks)
-    votes = Votes(DenseRetriever(chunks, store=store, scoring="maxp"), by)
-    together = Together([Vocabulary(chunks, by), votes])
+    names, whole = by_name(chunks, by), vectors(chunks)
+    collections = {label: [c for c in chunks if c.metadata.get(by) == label] for label in names}
+    routes = {label: searching(own, vectors(own)) for label, own in collections.items()}
+    everything = searching(chunks, whole)
+    together = Together([Vocabulary(chunks, by), Votes(whole, by)])
     router = Router(routes, OneNamed(Rules(names), together), everything, threshold=0.7) if routes else None
     identity = f"modular:{by}:{fetch}:{corpus.fingerprint}:{store.identity}:{size}:{overlap}"
     return RAGPipeline(
