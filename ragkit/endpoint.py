@@ -40,7 +40,7 @@ def endpoint_configured() -> bool:
 
 
 @cache
-def _certificates() -> ssl.SSLContext:
+def certificates() -> ssl.SSLContext:
     """The trusted authorities, read once: it takes 90 ms, which a client for every call would pay every time."""
     certifi = require("certifi", "llm")
     return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
@@ -210,20 +210,13 @@ class ChatModel:
             base_url=self.base_url,
             timeout=self.timeout,
             max_retries=0,
-            http_client=openai.DefaultAsyncHttpxClient(verify=_certificates()),
+            http_client=openai.DefaultAsyncHttpxClient(verify=certificates()),
         )
 
     def _told(self, openai: Any, error: Exception, wait: float) -> EndpointError:
-        """``error`` in words; ``wait`` is for how long the next try would have had to wait, if there was one."""
-        advice = "is it running?"
-        if isinstance(error, openai.APIStatusError):
-            what, advice = f"answered {error.status_code}: {shortened(_message(error))}", _advice(error.status_code)
-        else:
-            cause = error.__cause__ or error
-            what = f"broke off ({type(cause).__name__}: {shortened(str(cause))})"
-        if wait:
-            what += f", and the next try must wait {wait:.1f} s, longer than what is left of {self.timeout:g} s"
-        return self._error(what, advice)
+        return self._error(
+            *failure(openai, error, wait, self.timeout, "is the context longer than the model's window? lower budget=")
+        )
 
     def _error(self, what: str, advice: str) -> EndpointError:
         return EndpointError(f"{self.base_url} (model {self.model!r}) {what}; {advice}")
@@ -273,14 +266,28 @@ def _message(error: Any) -> str:
     return said if isinstance(said, str) else str(error.message)
 
 
-def _advice(status: int) -> str:
-    too_long = "is the context longer than the model's window? lower budget="
-    by_status = {
-        400: too_long,
-        401: "check $OPENAI_API_KEY",
-        403: "check $OPENAI_API_KEY",
-        404: "check the model's name and $OPENAI_BASE_URL",
-        413: too_long,
-        429: "slow down, or try again later",
-    }
-    return by_status.get(status, "try again later, or look at the server's log")
+def failure(openai: Any, error: Exception, wait: float, timeout: float, too_long: str) -> tuple[str, str]:
+    """What went wrong with a request, and what to do about it.
+
+    ``wait`` is for how long the next try would have had to wait, if there was one; ``too_long`` the advice where the
+    server refuses the request as it is.
+    """
+    advice = "is it running?"
+    if isinstance(error, openai.APIStatusError):
+        what = f"answered {error.status_code}: {shortened(_message(error))}"
+        by_status = {400: too_long, 413: too_long} | _ADVICE
+        advice = by_status.get(error.status_code, "try again later, or look at the server's log")
+    else:
+        cause = error.__cause__ or error
+        what = f"broke off ({type(cause).__name__}: {shortened(str(cause))})"
+    if wait:
+        what += f", and the next try must wait {wait:.1f} s, longer than what is left of {timeout:g} s"
+    return what, advice
+
+
+_ADVICE = {
+    401: "check $OPENAI_API_KEY",
+    403: "check $OPENAI_API_KEY",
+    404: "check the model's name and $OPENAI_BASE_URL",
+    429: "slow down, or try again later",
+}

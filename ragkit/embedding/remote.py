@@ -22,8 +22,7 @@ from ragkit.embedding.prefixes import known_prefixes
 from ragkit.embedding.prices import PER, Spend, estimate, prices
 from ragkit.embedding.reply import byte_windows, n_bytes, parse_embeddings
 from ragkit.embedding.texts import unit
-from ragkit.endpoint import DEFAULT_URL, _certificates, backoff, retry_after
-from ragkit.wire import shortened
+from ragkit.endpoint import DEFAULT_URL, backoff, certificates, failure, retry_after
 
 _REQUEST_TOKENS = 300_000
 _REQUEST_TEXTS = 256  # OpenAI takes 2,048; fewer keep a reply below 20 MB
@@ -194,7 +193,7 @@ class OpenAIEmbedder:
             base_url=self.base_url,
             timeout=self.timeout,
             max_retries=0,
-            http_client=openai.DefaultAsyncHttpxClient(verify=_certificates()),
+            http_client=openai.DefaultAsyncHttpxClient(verify=certificates()),
         )
         try:
             async with asyncio.timeout(self.timeout), client:
@@ -237,17 +236,8 @@ class OpenAIEmbedder:
             return bytes(body)
 
     def _told(self, openai: Any, error: Exception, wait: float) -> EndpointError:
-        advice = "is it running?"
-        if isinstance(error, openai.APIStatusError):
-            said = error.body.get("message") if isinstance(error.body, dict) else None
-            what = f"answered {error.status_code}: {shortened(said if isinstance(said, str) else str(error.message))}"
-            advice = _ADVICE.get(error.status_code, "try again later, or look at the server's log")
-        else:
-            cause = error.__cause__ or error
-            what = f"broke off ({type(cause).__name__}: {shortened(str(cause))})"
-        if wait:
-            what += f", and the next try must wait {wait:.1f} s, longer than what is left of {self.timeout:g} s"
-        return self._error(what, advice)
+        too_long = "does the model know dimensions= and input_type=? is a text longer than it reads? lower max_tokens="
+        return self._error(*failure(openai, error, wait, self.timeout, too_long))
 
     def _error(self, what: str, advice: str) -> EndpointError:
         return EndpointError(f"{self.base_url} (model {self.name!r}) {what}; {advice}")
@@ -256,13 +246,3 @@ class OpenAIEmbedder:
 def _encodable(text: str) -> str:
     """``text`` with half surrogates, which are no characters and which JSON would carry on, replaced."""
     return text.encode("utf-8", "replace").decode()
-
-
-_ADVICE = {
-    400: "does the model know dimensions= and input_type=? is a text longer than it reads? lower max_tokens=",
-    401: "check $OPENAI_API_KEY",
-    403: "check $OPENAI_API_KEY",
-    404: "check the model's name and $OPENAI_BASE_URL",
-    413: "lower max_tokens=",
-    429: "slow down, or try again later",
-}
