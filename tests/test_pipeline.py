@@ -6,9 +6,11 @@ import asyncio
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from endpoint import Endpoint
@@ -16,6 +18,7 @@ from endpoint import Endpoint
 from ragkit.abstaining import Abstaining
 from ragkit.base import (
     Answer,
+    CacheKey,
     Chunk,
     Context,
     ContractError,
@@ -23,7 +26,9 @@ from ragkit.base import (
     Generation,
     Hit,
     InputError,
+    Remembered,
     Retriever,
+    Trace,
     best_first,
 )
 from ragkit.chunking import FixedChunker
@@ -61,6 +66,11 @@ class Reversed:
 class Echo:
     """Answers with what it was given."""
 
+    identity = "echo"
+
+    def __repr__(self) -> str:
+        return "Echo()"
+
     def __init__(self, wait: float = 0.0, reason: str = "") -> None:
         self.wait, self.reason, self.calls, self.now, self.most = wait, reason, 0, 0, 0
 
@@ -79,22 +89,28 @@ class Memory:
     def __init__(self) -> None:
         self.kept: dict[str, Answer] = {}
 
-    def get(self, key: str) -> Answer | None:
-        return self.kept.get(key)
+    def get(self, key: CacheKey) -> Remembered | None:
+        answer = self.kept.get(key.digest)
+        return None if answer is None else Remembered(answer, key.digest)
 
-    def put(self, key: str, answer: Answer) -> None:
-        self.kept[key] = answer
+    def put(self, key: CacheKey, answer: Answer) -> None:
+        self.kept[key.digest] = answer
 
 
 class Notes:
     def __init__(self) -> None:
-        self.answers, self.failures = [], []
+        self.traces: list[Trace] = []
 
-    def record(self, answer: Answer) -> None:
-        self.answers.append(answer)
+    def record(self, trace: Trace) -> None:
+        self.traces.append(trace)
 
-    def failed(self, question: str, stage: str, error: BaseException) -> None:
-        self.failures.append((question, stage, error))
+    @property
+    def answers(self) -> list[Answer]:
+        return [trace.answer for trace in self.traces if trace.answer]
+
+    @property
+    def failures(self) -> list[tuple[str, str, BaseException]]:
+        return [(t.question, t.stages[-1].name, t.error) for t in self.traces if t.error]
 
 
 def run(rag: RAGPipeline, question: str = "How?", k: int = 10) -> Answer:
@@ -233,9 +249,127 @@ def test_the_monitor_hears_of_answers_and_failures():
     ]
 
 
+def test_a_trace_tells_every_stage_of_a_query():
+    class Twice:
+        def rewrite(self, question):
+            return ["first", "second"]
+
+        def __repr__(self):
+            return "Twice()"
+
+    notes, times = Notes(), iter([1000.0, 900.0])
+    rag = RAGPipeline(Fixed(), Reversed(), Echo(), rewriter=Twice(), monitor=notes, clock=lambda: next(times))
+    answer = asyncio.run(rag.query("How?", 3, tenant="acme", session="s1"))
+    (trace,) = notes.traces
+    assert (trace.id, trace.question, trace.k, trace.began) == (answer.trace_id, "How?", 3, 1000.0)
+    assert (trace.tenant, trace.session, trace.cache, trace.cache_key) == ("acme", "s1", "off", "")
+    assert trace.queries == ("first", "second")
+    assert len(trace.candidates) == 9
+    assert trace.context_tokens > 0
+    assert trace.parts["retriever"] == "Fixed"
+    assert (trace.parts["llm"], trace.parts["rewriter"]) == ("Echo()", "Twice()")
+    assert [stage.name for stage in trace.stages] == STAGES[:-1]
+    assert trace.ms == answer.timings["total"]
+    for before, after in pairwise(trace.stages):
+        assert 0 <= before.start <= before.start + before.ms <= after.start <= trace.ms
+    run(rag)  # the clock was set back
+    assert notes.traces[1].began == 900.0
+    assert notes.traces[1].ms > 0
+
+
+def test_settings_tell_pipelines_apart_where_they_have_an_identity():
+    notes = Notes()
+    run(RAGPipeline(Fixed(), None, Echo(), monitor=notes))
+    for identity in ("a", "b", "a"):
+        run(RAGPipeline(Fixed(), None, Echo(), monitor=notes, cache=Memory(), identity=identity))
+    run(RAGPipeline(Fixed(), None, Echo(), monitor=notes, identity="a"))
+    without, a, b, again, uncached = [trace.settings for trace in notes.traces]
+    assert without == ""
+    assert a == again == uncached
+    assert len({a, b, ""}) == 3
+
+
+def test_a_part_that_can_not_be_told_from_another_is_refused_beside_a_cache():
+    class Nameless:
+        async def generate(self, question, context):
+            return Generation("")
+
+    with pytest.raises(InputError, match=r"Nameless.* __repr__"):
+        RAGPipeline(Fixed(), None, Nameless(), cache=Memory(), identity="a")
+    with pytest.raises(InputError, match="Reversed"):
+        RAGPipeline(Fixed(), Reversed(), Echo(), cache=Memory(), identity="a")
+    rag = RAGPipeline(Fixed(), None, Echo(), cache=Memory(), identity="a")
+    rag.llm = Nameless()
+    with pytest.raises(InputError, match="Nameless"):
+        run(rag)
+
+
+def test_an_exchanged_part_is_another_key():
+    cache, notes = Memory(), Notes()
+    rag = RAGPipeline(Fixed(), None, Echo(), cache=cache, monitor=notes, identity="a")
+    run(rag)
+    rag.llm = Extractive(threshold=0)
+    run(rag, "How?")
+    rag.budget = 1000
+    run(rag)
+    assert [trace.cache for trace in notes.traces] == ["miss"] * 3
+
+
+def test_tenants_do_not_share_answers():
+    llm, notes = Echo(), Notes()
+    rag = RAGPipeline(Fixed(), None, llm, cache=Memory(), monitor=notes, identity="a")
+    for tenant in ("", "a", "b", "a"):
+        asyncio.run(rag.query("How?", tenant=tenant))
+    assert llm.calls == 3
+    assert [trace.cache for trace in notes.traces] == ["miss", "miss", "miss", "hit"]
+    assert notes.traces[1].cache_key == notes.traces[3].cache_key != notes.traces[2].cache_key
+
+
+def test_a_thousand_equal_questions_at_once_cost_as_many_answers_as_there_are_different_ones():
+    llm, notes = Echo(wait=0.05), Notes()
+    rag = RAGPipeline(Fixed(), None, llm, cache=Memory(), monitor=notes, identity="a")
+    questions = [f"Question {i % 37}?" for i in range(1000)]
+    answers = asyncio.run(rag.query_many(questions, concurrency=1000))
+    assert llm.calls == 37
+    assert [a.question for a in answers] == questions
+    assert [a.text for a in answers] == [f"{q} 10 sources" for q in questions]
+    states = Counter(trace.cache for trace in notes.traces)
+    assert states["miss"] == 37
+    assert states["shared"] + states["hit"] == 963
+    assert len({a.trace_id for a in answers}) == 1000
+
+
+def test_a_similar_question_is_told_as_near():
+    class Similar(Memory):
+        def get(self, key):
+            return Remembered(Answer("Why?", "Because."), "other", 0.97)
+
+    notes = Notes()
+    answer = run(RAGPipeline(Fixed(), None, Echo(), cache=Similar(), monitor=notes, identity="a"))
+    assert (answer.question, answer.text) == ("How?", "Because.")
+    (trace,) = notes.traces
+    assert (trace.cache, trace.cache_key, trace.similarity) == ("near", "other", 0.97)
+
+
+def test_a_cache_that_fails_is_a_miss(caplog):
+    class Broken(Memory):
+        def get(self, key):
+            raise OSError("disk full")
+
+        def put(self, key, answer):
+            raise OSError("disk full")
+
+    notes = Notes()
+    with caplog.at_level(logging.ERROR):
+        answer = run(RAGPipeline(Fixed(), None, Echo(), cache=Broken(), monitor=notes, identity="a"))
+    assert answer.text == "How? 10 sources"
+    assert notes.traces[0].cache == "miss"
+    assert "the cache failed" in caplog.text
+
+
 def test_a_monitor_that_fails_costs_no_answer(caplog):
     class Broken(Notes):
-        def record(self, answer: Answer) -> None:
+        def record(self, trace: Trace) -> None:
             raise OSError("disk full")
 
     with caplog.at_level(logging.ERROR):

@@ -9,13 +9,10 @@ Retrieval is plain synchronous code and runs in a thread; only the model is awai
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-import logging
-import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
-from dataclasses import replace
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +20,7 @@ from ragkit.base import (
     LLM,
     Answer,
     AnswerCache,
+    CacheKey,
     Context,
     ContractError,
     Corpus,
@@ -30,22 +28,23 @@ from ragkit.base import (
     Hit,
     InputError,
     Monitor,
+    Remembered,
     Reranker,
     Retriever,
     Rewriter,
     check_query,
 )
-from ragkit.generation import ANSWER, build_context, in_pieces
+from ragkit.generation import build_context, in_pieces
 from ragkit.pipeline.answering import answering
 from ragkit.pipeline.diagram import Diagram, drawn
-from ragkit.pipeline.stopwatch import Stopwatch
-from ragkit.rewriting import fuse
+from ragkit.pipeline.flight import SingleFlight, at_most
+from ragkit.pipeline.identity import parts, settings_of
+from ragkit.pipeline.run import Run, without_fail
+from ragkit.pipeline.side import RetrievalSide
 from ragkit.token_store import TokenStore
 
 if TYPE_CHECKING:
     from ragkit.pipeline.config import PipelineConfig
-
-_log = logging.getLogger(__name__)
 
 
 class RAGPipeline:
@@ -57,14 +56,17 @@ class RAGPipeline:
         llm: writes the answer.
         rewriter: turns a question into queries, whose hits are fused by reciprocal rank. A single query (a repaired
             spelling) takes the question's place in reranking, too; the model is given what was asked.
-        cache: answers given before. Needs ``identity``, or it would answer for another index.
-        monitor: is told of every answer and failure.
+        cache: answers given before. Needs ``identity``, or it would answer for another index. Equal questions that are
+            asked while the first is under way wait for its answer.
+        monitor: is told of every answer and failure before the user is.
         budget: tokens of context for the model.
         fetch: candidates to rerank; None is ``3 * k``. Never fewer than ``k``.
         identity: names corpus, chunks, models and settings of the retrieval side, for the cache's key.
+        clock: seconds since 1970, for the time stamps in traces.
 
     Raises:
-        InputError: ``budget``, ``fetch`` < 1, or a cache without ``identity``.
+        InputError: ``budget``, ``fetch`` < 1, or a cache without ``identity``, or beside a part that does not tell its
+            settings.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class RAGPipeline:
         budget: int = 2000,
         fetch: int | None = None,
         identity: str = "",
+        clock: Callable[[], float] = time.time,
     ) -> None:
         if budget < 1 or (fetch is not None and fetch < 1):
             raise InputError(f"budget is {budget!r}, fetch {fetch!r}: expected 1 or more")
@@ -86,6 +89,10 @@ class RAGPipeline:
             raise InputError("a cache needs identity=...: what names this pipeline's corpus, chunks, models, settings")
         self.vector_store, self.reranker, self.llm, self.rewriter = vector_store, reranker, llm, rewriter
         self.cache, self.monitor, self.budget, self.fetch, self.identity = cache, monitor, budget, fetch, identity
+        self.clock = clock
+        self._once: SingleFlight[Remembered] = SingleFlight()
+        if cache is not None:
+            self._settings(1)  # says now what a query would say
 
     @classmethod
     def from_config(
@@ -125,51 +132,56 @@ class RAGPipeline:
         return drawn(self.rewriter, self.vector_store, self.reranker, self.fetch, self.budget, self.llm)
 
     @property
+    def _side(self) -> RetrievalSide:
+        return RetrievalSide(self.vector_store, self.reranker, self.rewriter, self.fetch)
+
+    @property
     def retriever(self) -> Retriever:
         """The whole retrieval side (rewriter, store, reranker) as one retriever, for ``compare``."""
-        return _RetrievalSide(self)
+        return self._side
 
-    async def query(self, question: str, k: int = 10) -> Answer:
+    async def query(self, question: str, k: int = 10, *, tenant: str = "", session: str = "") -> Answer:
         """Answer ``question`` from its ``k`` best hits.
 
         ``Answer.timings`` has the milliseconds of ``cache`` (where there is one), ``rewrite``, ``retrieve``,
         ``rerank``, ``build``, ``generate`` and ``total``; of ``cache`` and ``total`` where the cache knew the answer.
+        A cache never gives one ``tenant`` what another was answered; ``session`` is only told to the monitor.
 
         Raises:
             InputError: ``question`` is blank or ``k`` < 1.
             EndpointError: the model's endpoint failed and there is no fallback.
         """
-        check_query(question, k)
-        watch = Stopwatch()
-        with self._failures_told(question, watch):
-            answer = await self._remembered(question, k, watch) or await self._answered(question, k, watch)
-        return self._told(question, answer, watch)
+        run = self._begun(question, k, tenant, session)
+        async with self._failures_told(run):
+            answer = await (self._answered(run) if self.cache is None else self._remembered(run))
+        return await self._told(run, answer)
 
-    def stream(self, question: str, k: int = 10) -> AsyncGenerator[str | Answer, None]:
+    def stream(
+        self, question: str, k: int = 10, *, tenant: str = "", session: str = ""
+    ) -> AsyncGenerator[str | Answer, None]:
         """As ``query``: the text in pieces as the model writes them, and at last the ``Answer``.
 
         The text of the ``Answer`` is what counts: it replaces the pieces where a fallback had to step in. A model that
         can't stream comes in one piece. ``timings["generate"]`` holds the time that the reader took, too. To leave
         early, iterate within ``async with contextlib.aclosing(rag.stream(...))``: the connection is closed at once.
+        Equal questions under way are not waited for.
 
         Raises:
             InputError: at once, as ``query``.
             EndpointError: while iterating, as ``query``.
         """
-        check_query(question, k)
-        return self._pieces(question, k)
+        return self._pieces(self._begun(question, k, tenant, session))
 
-    async def _pieces(self, question: str, k: int) -> AsyncGenerator[str | Answer, None]:
-        watch = Stopwatch()
-        with self._failures_told(question, watch):
-            answer = await self._remembered(question, k, watch)
-            if answer is not None:
+    async def _pieces(self, run: Run) -> AsyncGenerator[str | Answer, None]:
+        async with self._failures_told(run):
+            if found := await self._looked_up(run):
+                answer = found.answer
                 yield answer.text
             else:
-                hits, context = await self._read(question, k, watch)
+                hits, context = await self._read(run)
                 said: Generation | None = None
-                with watch("generate"):
-                    async with aclosing(in_pieces(self.llm, question, context)) as pieces:
+                with run("generate"):
+                    async with aclosing(in_pieces(self.llm, run.question, context)) as pieces:
                         async for piece in pieces:
                             if isinstance(piece, Generation):
                                 said = piece
@@ -177,10 +189,13 @@ class RAGPipeline:
                                 yield piece
                 if said is None:
                     raise ContractError(f"{self.llm!r}: stream() ended without a Generation")
-                answer = await self._kept(question, k, hits, said)
-        yield self._told(question, answer, watch)
+                answer = run.answer(hits, said)
+                await self._kept(run, answer)
+        yield await self._told(run, answer)
 
-    async def query_many(self, questions: Sequence[str], k: int = 10, concurrency: int = 8) -> list[Answer]:
+    async def query_many(
+        self, questions: Sequence[str], k: int = 10, concurrency: int = 8, *, tenant: str = "", session: str = ""
+    ) -> list[Answer]:
         """The answers to ``questions``, in order, at most ``concurrency`` at a time.
 
         Raises:
@@ -191,110 +206,79 @@ class RAGPipeline:
             raise InputError(f"concurrency is {concurrency!r}: expected 1 or more")
         for question in questions:
             check_query(question, k)
-        gate = asyncio.Semaphore(concurrency)
+        asked = [partial(self.query, question, k, tenant=tenant, session=session) for question in questions]
+        return await at_most(concurrency, asked)
 
-        async def one(question: str) -> Answer:
-            async with gate:
-                return await self.query(question, k)
+    def _settings(self, k: int, strict: bool = True) -> str:
+        return settings_of(self.identity, self.describe(), self.llm, [self.budget, self.fetch or 0, k], strict)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(question)) for question in questions]
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
-        return [task.result() for task in tasks]
+    def _begun(self, question: str, k: int, tenant: str, session: str) -> Run:
+        check_query(question, k)
+        # White space in a question can't change the answer.
+        key = CacheKey(self._settings(k), " ".join(question.split()), tenant) if self.cache is not None else None
+        return Run(question, k, tenant, session, self.clock(), key)
 
-    async def _remembered(self, question: str, k: int, watch: Stopwatch) -> Answer | None:
-        if self.cache is None:
+    async def _remembered(self, run: Run) -> Answer:
+        """The answer out of the cache, of an equal question under way, or a new one."""
+
+        async def work() -> Remembered:
+            if found := await self._looked_up(run):
+                return found
+            answer = await self._answered(run)
+            await self._kept(run, answer)
+            return Remembered(answer, run.cache_key)
+
+        if not self._once.under_way(run.key):
+            return (await self._once(run.key, work)).answer
+        with run("cache"):
+            found = await self._once(run.key, work)
+        run.served("shared", found)
+        return found.answer
+
+    async def _looked_up(self, run: Run) -> Remembered | None:
+        if self.cache is None or run.key is None:
             return None
-        with watch("cache"):
-            return await asyncio.to_thread(self.cache.get, self._key(question, k))
+        run.cache = "miss"
+        with run("cache"):
+            found = await without_fail("the cache", self.cache.get, run.key)
+        if found is not None:
+            run.served("hit" if found.digest == run.key.digest else "near", found)
+        return found
 
-    async def _answered(self, question: str, k: int, watch: Stopwatch) -> Answer:
-        hits, context = await self._read(question, k, watch)
-        with watch("generate"):
-            said = await self.llm.generate(question, context)
-        return await self._kept(question, k, hits, said)
-
-    async def _read(self, question: str, k: int, watch: Stopwatch) -> tuple[list[Hit], Context]:
-        hits = await asyncio.to_thread(self._retrieve, question, k, watch)
-        with watch("build"):
-            return hits, await asyncio.to_thread(build_context, hits, self.budget)
-
-    async def _kept(self, question: str, k: int, hits: Sequence[Hit], said: Generation) -> Answer:
-        """The answer, remembered where there is a cache."""
-        answer = Answer(
-            question,
-            said.text,
-            hits=tuple(hits),
-            citations=said.citations,
-            usage=said.usage,
-            abstained=said.abstained,
-            reason=said.reason,
-        )
+    async def _kept(self, run: Run, answer: Answer) -> None:
         # A reason means that the model abstained or that a fallback answered: the next try may do better.
-        if self.cache is not None and not said.reason:
-            await asyncio.to_thread(self.cache.put, self._key(question, k), answer)
-        return answer
+        if self.cache is not None and run.key is not None and not answer.reason:
+            await without_fail("the cache", self.cache.put, run.key, answer)
 
-    def _retrieve(self, question: str, k: int, watch: Stopwatch) -> list[Hit]:
-        with watch("rewrite"):
-            queries = self.rewriter.rewrite(question) if self.rewriter else [question]
-        with watch("retrieve"):
-            lists = [self.vector_store.search(query, self._candidates(k)) for query in queries]
-            hits = lists[0] if len(lists) == 1 else fuse(lists, self._candidates(k))
-        with watch("rerank"):
-            return self._reranked(queries[0] if len(queries) == 1 else question, hits, k)
+    async def _answered(self, run: Run) -> Answer:
+        hits, context = await self._read(run)
+        with run("generate"):
+            said = await self.llm.generate(run.question, context)
+        return run.answer(hits, said)
 
-    def _candidates(self, k: int) -> int:
-        return max(k, self.fetch or 3 * k)
+    async def _read(self, run: Run) -> tuple[list[Hit], Context]:
+        hits = await asyncio.to_thread(self._side.found, run)
+        with run("build"):
+            context = await asyncio.to_thread(build_context, hits, self.budget)
+        run.context_tokens = context.tokens
+        return hits, context
 
-    def _reranked(self, question: str, hits: Sequence[Hit], k: int) -> list[Hit]:
-        return self.reranker.rerank(question, hits, k) if self.reranker else list(hits[:k])
-
-    def _key(self, question: str, k: int) -> str:
-        """sha256 of everything that can change the answer; white space in the question can't."""
-        llm = str(getattr(self.llm, "identity", repr(self.llm)))
-        settings = [self.identity, llm, ANSWER.identity, self.budget, self.fetch, k, " ".join(question.split())]
-        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
-
-    def _told(self, question: str, answer: Answer, watch: Stopwatch) -> Answer:
+    async def _told(self, run: Run, answer: Answer) -> Answer:
         """The finished answer, of which the monitor has heard."""
-        answer = replace(answer, question=question, timings=watch.with_total(), trace_id=uuid.uuid4().hex)
-        if self.monitor is not None:
-            self._tell(self.monitor.record, answer)
+        answer = run.finished(answer)
+        await self._tell(run, answer)
         return answer
 
-    @contextmanager
-    def _failures_told(self, question: str, watch: Stopwatch) -> Iterator[None]:
+    @asynccontextmanager
+    async def _failures_told(self, run: Run) -> AsyncIterator[None]:
         try:
             yield
         except Exception as error:
-            if self.monitor is not None:
-                self._tell(self.monitor.failed, question, watch.stage, error)
+            await self._tell(run, error)
             raise
 
-    def _tell(self, what: Callable[..., None], *about: object) -> None:
-        """Tell the monitor. Its own failure is logged: it must not cost the user the answer."""
-        try:
-            what(*about)
-        except Exception:
-            _log.exception("the monitor failed")
-
-
-class _RetrievalSide(Retriever):
-    """What a pipeline does before it generates. ``retriever`` and ``fetch`` let ``where_lost`` look at its stages."""
-
-    def __init__(self, pipeline: RAGPipeline) -> None:
-        self.pipeline, self.retriever = pipeline, pipeline.vector_store
-        self.fetch = pipeline._candidates(10) if pipeline.reranker else None
-
-    def _search(self, query: str, k: int) -> list[Hit]:
-        return self.pipeline._retrieve(query, k, Stopwatch())
-
-    def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        rag = self.pipeline
-        if rag.rewriter:
-            return super()._search_many(queries, k)
-        lists = rag.vector_store.search_many(queries, rag._candidates(k))
-        return [rag._reranked(query, hits, k) for query, hits in zip(queries, lists, strict=True)]
+    async def _tell(self, run: Run, outcome: Answer | Exception) -> None:
+        if self.monitor is not None:
+            settings = run.key.settings if run.key else self._settings(run.k, strict=False)
+            trace = run.trace(settings, parts(self.vector_store, self.reranker, self.rewriter, self.llm), outcome)
+            await without_fail("the monitor", self.monitor.record, trace)
