@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ragkit.base import LLM, Reranker, Retriever, Rewriter
@@ -98,10 +98,15 @@ def _held(retriever: Retriever) -> Iterator[tuple[str, Retriever]]:
     for attribute, value in vars(retriever).items():
         if isinstance(value, Retriever):
             yield ("" if attribute == "retriever" else attribute), value
-        elif isinstance(value, Mapping):
+        elif isinstance(value, Mapping) and _retrievers(value.values()):
             yield from ((str(key), each) for key, each in value.items() if isinstance(each, Retriever))
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, list | tuple) and _retrievers(value):
             yield from (("", each) for each in value if isinstance(each, Retriever))
+
+
+def _retrievers(values: Iterable[object]) -> bool:
+    """Whether the first of ``values`` is a retriever: then all may be. Thousands of chunks need not be looked at."""
+    return isinstance(next(iter(values), None), Retriever)
 
 
 def _label(retriever: Retriever) -> str:
