@@ -1,0 +1,303 @@
+"""The simulated stream of questions: its rates, its popularity, its order, its drift; and its replay."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+
+from ragkit.base import Answer, Corpus, EndpointError, InputError, Question
+from ragkit.production.stream import (
+    HOURS,
+    START,
+    TENANTS,
+    WEEK,
+    WEEKEND,
+    Asked,
+    Drifting,
+    SimulatedClock,
+    replay,
+    simulate,
+    without,
+)
+from ragkit.production.wordings import FORMS, Need, needs, rephrased, typed, unanswerable
+from ragkit.storage import data_file
+
+
+@pytest.fixture(scope="module")
+def quiet(core: Corpus) -> tuple[Asked, ...]:
+    return simulate(core, n=20_000, weeks=4, seed=3)
+
+
+def fitted_exponent(counts: list[int], ranks: np.ndarray) -> float:
+    """The maximum-likelihood exponent of Zipf's law over finitely many ranks (Clauset et al. 2009, section 3.1)."""
+    logs = np.log(ranks)
+
+    def loss(exponent: float) -> float:
+        return exponent * float(np.dot(counts, logs)) + sum(counts) * math.log(np.exp(-exponent * logs).sum())
+
+    return float(minimize_scalar(loss, bounds=(0.01, 3), method="bounded").x)
+
+
+@pytest.mark.parametrize("exponent", [0.64, 0.8, 1.1])
+def test_popularity_follows_zipf_with_the_exponent_that_was_asked_for(core, exponent):
+    stream = simulate(core, n=20_000, exponent=exponent, unanswered=0, seed=5)
+    counts = Counter(asked.need for asked in stream)
+    order = random.Random("5:popular").sample([n.id for n in needs(core)], len(needs(core)))
+    found = fitted_exponent([counts[i] for i in order], np.arange(1, len(order) + 1))
+    assert found == pytest.approx(exponent, abs=0.05)
+
+
+def test_the_hours_of_an_office_quiet_nights_and_weekends(quiet):
+    began = {a.session: a.at for a in reversed(quiet)}.values()
+    when = [datetime.fromtimestamp(at, UTC) for at in began]
+    weekdays = [w for w in when if w.weekday() < 5]
+    assert len(when) - len(weekdays) == pytest.approx(len(weekdays) * 2 * WEEKEND / 5, rel=0.2)
+    by_hour = Counter(w.hour for w in weekdays)
+    busiest = max(HOURS)
+    for hour, weight in enumerate(HOURS):
+        if weight > busiest / 2:
+            share = by_hour[hour] / len(weekdays)
+            assert share == pytest.approx(weight / sum(HOURS), rel=0.15), hour
+    assert sum(by_hour[h] for h in range(5)) < 0.02 * len(weekdays)
+
+
+def test_sessions_are_short_stay_on_one_topic_and_with_one_tenant(quiet):
+    sessions: dict[str, list[Asked]] = {}
+    for asked in quiet:
+        sessions.setdefault(asked.session, []).append(asked)
+    lengths = [len(s) for s in sessions.values()]
+    assert np.mean(lengths) == pytest.approx(2.0, abs=0.05)
+    assert max(lengths) <= 8
+    assert all(len({a.topic for a in s}) == len({a.tenant for a in s}) == 1 for s in sessions.values())
+    assert all(a.at < b.at for s in sessions.values() for a, b in pairwise(s))
+    tenants = Counter(s[0].tenant for s in sessions.values())
+    for tenant, share in zip(TENANTS, (3 / 6, 2 / 6, 1 / 6), strict=True):
+        assert tenants[tenant] / len(sessions) == pytest.approx(share, abs=0.02)
+
+
+def test_questions_without_an_answer_are_asked_and_rephrased_more_often(quiet):
+    first = {a.session: a for a in reversed(quiet)}
+    assert np.mean([not a.question.gold for a in first.values()]) == pytest.approx(0.05, abs=0.01)
+    after: dict[bool, list[bool]] = {True: [], False: []}
+    last: dict[str, Asked] = {}
+    for asked in quiet:
+        if before := last.get(asked.session):
+            after[bool(before.question.gold)].append(asked.rephrased)
+            assert not asked.rephrased or (asked.need == before.need and asked.question.gold == before.question.gold)
+        last[asked.session] = asked
+    assert np.mean(after[False]) == pytest.approx(0.6, abs=0.1)
+    assert np.mean(after[True]) == pytest.approx(0.15, abs=0.03)
+
+
+def test_it_is_in_order_of_time_and_within_the_time(core, quiet):
+    assert list(quiet) == sorted(quiet, key=lambda a: a.at)
+    assert len(quiet) == 20_000
+    assert quiet[0].at >= START
+    assert quiet[-1].at < START + 4 * WEEK + 3600
+    part = simulate(core, n=200, weeks=0.01, start=START + 9 * 3600)
+    assert part[-1].at < START + 9 * 3600 + 0.01 * WEEK + 3600
+
+
+def test_a_burst_is_many_people_with_one_need_at_once(quiet):
+    most = Counter((a.need, int(a.at // 1800)) for a in quiet).most_common(1)[0]
+    usual = Counter(a.need for a in quiet).most_common(1)[0][1] / (4 * 5 * 20)
+    assert most[1] > 5 * usual
+
+
+def test_near_duplicates_meet(quiet):
+    """An exact cache finds less than a perfect semantic one: people word one need in several ways."""
+    texts, found, exact, same = set(), set(), 0, 0
+    for asked in quiet[:2000]:
+        text, need = (asked.tenant, " ".join(asked.question.text.split())), (asked.tenant, asked.need)
+        exact, same = exact + (text in texts), same + (need in found)
+        texts.add(text)
+        found.add(need)
+    assert 0.3 < exact / 2000 < same / 2000 - 0.15
+
+
+def test_forms_have_their_shares(quiet):
+    forms = Counter(a.question.tags[-1] for a in quiet)
+    for form, share in FORMS:
+        assert forms[form] / len(quiet) == pytest.approx(share, abs=0.02), form
+    by_id = {q.id: q for a in quiet for q in [a.question] if q.tags[-1] == "as written"}
+    spaced = [a.question for a in quiet if a.question.tags[-1] == "white space"]
+    same = [q.text.split() == by_id[q.id].text.split() for q in spaced if q.id in by_id]
+    assert len(same) > 1000
+    assert all(same)
+    assert all(a.question.text.strip() for a in quiet)
+
+
+def test_it_is_the_same_stream_on_every_machine(tiny):
+    """Pinned: a lesson says numbers about a stream."""
+    stream = simulate(tiny, n=300, seed=1, drift=Drifting("black"))
+    assert stream == simulate(tiny, n=300, seed=1, drift=Drifting("black"))
+    assert stream != simulate(tiny, n=300, seed=2, drift=Drifting("black"))
+    assert simulate(tiny, n=50, seed=1)[0].question.id == PINNED[0]
+    assert [a.question.text for a in stream[:3]] == PINNED[1]
+
+
+PINNED = (
+    "aiohttp/faq#1",
+    [
+        "We switched nginx to uwsgi_pass: why do WebSockets fail, "
+        'and what does "Forbidden uWSGI request from IP" mean?',
+        "--header-map drop refuse dangerous",
+        "How do I perform operations in a request handler after sending the response?",
+    ],
+)
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 1000), after=st.floats(0, 1), share=st.floats(0.1, 1), ramp=st.floats(0, 5))
+def test_no_drift_before_it_sets_in_and_the_same_stream_until_then(tiny, seed, after, share, ramp):
+    never = simulate(tiny, n=150, weeks=1, seed=seed, drift=Drifting("black", after=math.inf))
+    drift = Drifting("black", after, share, ramp)
+    stream = simulate(tiny, n=150, weeks=1, seed=seed, drift=drift)
+    began = {a.session: a.at for a in reversed(stream)}
+    assert not any(a.drifted for a in never)
+    assert all(("black" in a.topic or "black" in a.question.tags) == a.drifted for a in stream)
+    assert all(began[a.session] >= drift.begins() for a in stream if a.drifted)
+    before = drift.begins()
+    assert [a for a in stream if a.at < before] == [a for a in never if a.at < before]
+    assert len(stream) == len(never) == 150
+
+
+def test_drift_takes_its_share_of_the_sessions(core):
+    stream = simulate(core, n=8000, weeks=4, seed=1, drift=Drifting("scrapy", after=2, share=0.4, ramp=7))
+    sessions = {a.session: a for a in reversed(stream)}
+    third = [a.drifted for a in sessions.values() if START + 2 * WEEK <= a.at < START + 3 * WEEK]
+    fourth = [a.drifted for a in sessions.values() if a.at >= START + 3 * WEEK]
+    assert np.mean(fourth) == pytest.approx(0.4, abs=0.04)
+    assert 0.1 < np.mean(third) < 0.3
+    assert all(a.topic == "scrapy" or "scrapy" in a.question.tags for a in stream if a.drifted)
+
+
+def test_new_questions_are_rephrased_until_the_documents_arrive(core):
+    drift = Drifting("scrapy", after=1, share=0.8, arrives=3)
+    stream = simulate(core, n=8000, weeks=4, drift=drift)
+    again: dict[bool, list[bool]] = {True: [], False: []}
+    last: dict[str, Asked] = {}
+    for asked in stream:
+        if asked.drifted and asked.session in last:
+            again[asked.at >= drift.arrival()].append(asked.rephrased)
+        last[asked.session] = asked
+    assert np.mean(again[False]) == pytest.approx(0.6, abs=0.06)
+    assert np.mean(again[True]) == pytest.approx(0.15, abs=0.06)
+
+
+def test_the_corpus_without_a_project_can_answer_all_but_the_new_questions(core):
+    smaller = without(core, "scrapy")
+    there = {d.id for d in smaller.documents}
+    assert {d.id for d in core.documents} - there == {d.id for d in core.documents if d.id.startswith("scrapy/")}
+    for asked in simulate(core, n=3000, drift=Drifting("scrapy")):
+        if asked.question.gold:
+            assert all(span.doc_id in there for span in asked.question.gold) != asked.drifted
+
+
+def test_needs_of_a_corpus_of_ones_own(small_corpus):
+    assert [need.id for need in needs(small_corpus)] == ["boil", "bulb"]
+    assert unanswerable(small_corpus) == ()
+    stream = simulate(small_corpus, n=20, weeks=1)
+    assert {a.topic for a in stream} <= {"kettle", "lamp"}
+    assert {a.question.gold for a in stream} <= {q.gold for q in small_corpus.questions if q.gold}
+
+
+def test_the_rewordings_belong_to_questions_that_there_are(core):
+    lines = [json.loads(line) for line in data_file("wordings.jsonl").read_text(encoding="utf-8").splitlines()]
+    texts = {q.id: q.text for q in core.questions}
+    assert len({entry["id"] for entry in lines}) == len(lines) >= 80
+    everything = [texts[entry["id"]] for entry in lines] + [text for entry in lines for text in entry["wordings"]]
+    assert len({text.lower() for text in everything}) == len(everything)
+    assert all(len(entry["wordings"]) == 2 for entry in lines)
+    assert sum(len(need.wordings) == 3 for need in needs(core)) == len(lines)
+
+
+@given(st.text(min_size=1).filter(str.strip), st.integers())
+def test_what_is_typed_is_never_blank(text, seed):
+    rng = random.Random(seed)
+    question = Question("q", text)
+    assert typed(question, rng).text.strip() or not text.strip("?!. \t\n")
+    assert rephrased(Need("q", (question,)), question, rng).text.strip()
+
+
+@pytest.mark.parametrize("bad", [{"n": 0}, {"weeks": 0}, {"weeks": math.nan}, {"tenants": ()}, {"unanswered": 1.1}])
+def test_impossible_streams_are_refused(small_corpus, bad):
+    with pytest.raises(InputError, match="expected"):
+        simulate(small_corpus, **bad)
+
+
+@pytest.mark.parametrize("bad", [{"share": 0}, {"share": 1.1}, {"after": -1}, {"ramp": -1}, {"arrives": -1}])
+def test_impossible_drifts_are_refused(bad):
+    with pytest.raises(InputError, match="expected"):
+        Drifting("black", **bad)
+
+
+def test_a_corpus_without_the_questions_is_refused(small_corpus):
+    with pytest.raises(InputError, match="no question about 'toaster'"):
+        simulate(small_corpus, drift=Drifting("toaster"))
+    with pytest.raises(InputError, match="no question with gold"):
+        simulate(Corpus("empty", small_corpus.documents))
+    with pytest.raises(InputError, match="no project 'toaster'; there are: kettle, lamp, radio"):
+        without(small_corpus, "toaster")
+
+
+@dataclass
+class Rag:
+    """Answers with the time; fails where it is told to."""
+
+    clock: SimulatedClock
+    failing: str = "?none"
+    seen: list[tuple[float, str, str, str]] = field(default_factory=list)
+    busy: int = 0
+    most: int = 0
+
+    async def query(self, question: str, k: int = 10, *, tenant: str = "", session: str = "") -> Answer:
+        self.busy += 1
+        self.most = max(self.most, self.busy)
+        self.seen.append((self.clock(), question, tenant, session))
+        await asyncio.sleep(0)
+        self.busy -= 1
+        if self.failing in question:
+            raise EndpointError("no answer")
+        return Answer(question, f"at {self.clock()}")
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_replay_sets_the_clock_and_says_who_asks(small_corpus, concurrency):
+    stream = simulate(small_corpus, n=40, weeks=1)
+    clock = SimulatedClock()
+    rag = Rag(clock)
+    answers = asyncio.run(replay(rag, stream, clock, concurrency))
+    assert [a.question for a in answers] == [a.question.text for a in stream]
+    assert rag.seen == [(a.at, a.question.text, a.tenant, a.session) for a in stream]
+    assert rag.most == concurrency
+
+
+def test_a_replay_goes_on_after_a_failure(small_corpus):
+    stream = simulate(small_corpus, n=60, weeks=1)
+    clock = SimulatedClock()
+    answers = asyncio.run(replay(Rag(clock, failing="bulb"), stream, clock))
+    failed = [a.reason for a in answers if "bulb" in a.question]
+    assert len(answers) == 60
+    assert set(failed) == {"failed: EndpointError: no answer"}
+    with pytest.raises(InputError, match="concurrency"):
+        asyncio.run(replay(Rag(clock), stream, clock, 0))
+
+
+def test_a_simulated_clock_moves_only_when_it_is_told():
+    clock = SimulatedClock()
+    assert clock() == clock() == START
+    clock.now -= 5
+    assert clock() == START - 5
