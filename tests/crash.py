@@ -1,0 +1,270 @@
+"""Kill a process that writes, at a random moment, and look at what it left: ``tests/bench/bench_crash.py`` does it 200
+times, ``tests/test_production_crash.py`` a few times and shows that a careless writer is caught.
+
+A child (``python tests/crash.py FOLDER NAME[,NAME] FIRST``) opens the named stores in FOLDER and writes records FIRST,
+FIRST + 1, ... to each, and says so on its standard output: ``< NAME NUMBER`` before a write and ``> NAME NUMBER`` when
+the write is acknowledged. Record NUMBER has the same content whenever it is made, so what is read back is compared
+with all of it. The parent sends SIGKILL, which no process can catch, and then, over the same growing files:
+
+- every file passes ``PRAGMA integrity_check``;
+- every record acknowledged in this round, and at the end every one of all rounds, reads back equal;
+- a record that was not acknowledged is there as a whole, or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from ragkit.base import RagkitError
+
+ROUND = 100_000
+"""Records have unique numbers: round r writes from ``r * ROUND`` on."""
+
+_PATIENCE = 60.0  # seconds for a child to acknowledge its first record
+
+
+class Store(Protocol):
+    """Something that keeps records. ``keeps_all``: it never drops one by itself, as a cache that is full does."""
+
+    keeps_all: bool
+
+    def write(self, number: int) -> None:
+        """Write record ``number``; when this returns, it is acknowledged."""
+        ...
+
+    def whole(self, number: int) -> bool | None:
+        """Whether record ``number`` reads back equal; None where it is not there."""
+        ...
+
+    def close(self) -> None: ...
+
+
+Opener = Callable[[Path], Store]
+
+
+def text(number: int) -> str:
+    """The content of record ``number``: up to 20 kB, with characters that are not ASCII.
+
+    >>> text(7) == text(7) != text(8)
+    True
+    """
+    dice = random.Random(number)
+    return "".join(dice.choices("abc déf \n'\"\\—½\U0001f600", k=dice.randrange(10, 5000)))
+
+
+@dataclass
+class Round:
+    """What one child said before it was killed. ``inside``: the kill came between the two lines of a write."""
+
+    began: list[tuple[str, int]] = field(default_factory=list)
+    acknowledged: list[tuple[str, int]] = field(default_factory=list)
+    errors: str = ""
+
+    @property
+    def inside(self) -> bool:
+        return len(self.began) > len(self.acknowledged)
+
+
+@dataclass
+class Report:
+    """What all kills did. ``lost`` and ``broken`` say what and where; both must be empty.
+
+    ``early``: kills before the first write; ``inside``: within a write; ``unacknowledged``: records that were written,
+    but not acknowledged any more.
+    """
+
+    kills: int = 0
+    early: int = 0
+    inside: int = 0
+    acknowledged: int = 0
+    unacknowledged: int = 0
+    lost: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Child:
+    """A process that writes to ``names`` in ``folder``, from record ``first`` on."""
+
+    def __init__(self, folder: Path, names: Sequence[str], first: int) -> None:
+        command = [sys.executable, __file__, str(folder), ",".join(names), str(first)]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+
+    def kill_after(self, acknowledged: int, delay: float) -> Round:
+        """Wait for so many acknowledged writes, and ``delay`` seconds more, and kill it."""
+        assert self.process.stdout is not None
+        lines: list[str] = []
+        until = time.monotonic() + _PATIENCE
+        while sum(line.startswith(">") for line in lines) < acknowledged and time.monotonic() < until:
+            if not (line := self.process.stdout.readline()):
+                break
+            lines.append(line)
+        time.sleep(delay)
+        self.process.send_signal(signal.SIGKILL)
+        rest, errors = self.process.communicate()
+        lines += rest.splitlines(keepends=True)
+        result = Round(errors=errors)
+        for line in lines:
+            if line.endswith("\n"):  # the kill may have cut the last line
+                sign, name, number = line.split()
+                (result.began if sign == "<" else result.acknowledged).append((name, int(number)))
+        if self.process.returncode != -signal.SIGKILL:
+            result.errors += f"\nthe writer ended by itself, with status {self.process.returncode}"
+        return result
+
+
+def kill_many(
+    folder: Path, stores: Mapping[str, Opener], kills: int, seed: int = 0, early: float = 0.15, most: int = 40
+) -> Report:
+    """Kill writers of ``stores`` (names of ``STORES``) ``kills`` times, over the same files in ``folder``.
+
+    ``early`` is the share of kills within half a second of the start, so also while files are made and opened; the
+    others come at a random moment after 1 to ``most`` acknowledged writes.
+    """
+    dice, report, begin = random.Random(seed), Report(), time.monotonic()
+    acknowledged: dict[str, list[int]] = defaultdict(list)
+    for number in range(kills):
+        child = Child(folder, list(stores), number * ROUND)
+        soon = dice.random() < early
+        done = child.kill_after(0 if soon else dice.randint(1, most), dice.uniform(0, 0.5 if soon else 0.02))
+        report.kills += 1
+        report.early += not done.began
+        report.inside += done.inside
+        if done.errors.strip():
+            report.broken.append(f"round {number}: {done.errors.strip()}")
+        for name, i in done.acknowledged:
+            acknowledged[name].append(i)
+        _examine(folder, stores, done, report, f"round {number}")
+    everything = Round(acknowledged=[(name, i) for name, numbers in acknowledged.items() for i in numbers])
+    _examine(folder, stores, everything, report, "at the end")
+    report.acknowledged, report.seconds = len(everything.acknowledged), time.monotonic() - begin
+    return report
+
+
+def _examine(folder: Path, stores: Mapping[str, Opener], done: Round, report: Report, where: str) -> None:
+    for path in sorted(folder.glob("*.db")):
+        if trouble := integrity(path):
+            report.broken.append(f"{where}: {path.name}: {trouble}")
+    for name, opener in stores.items():
+        numbers = [i for n, i in done.acknowledged if n == name]
+        store = opener(folder)
+        due = set(numbers if store.keeps_all else numbers[-1:])
+        for i in sorted(due.union(numbers, (i for n, i in done.began if n == name))):
+            try:
+                found = store.whole(i)
+            except RagkitError as error:
+                report.broken.append(f"{where}: {name} {i}: {error}")
+                continue
+            if i in due and not found:
+                report.lost.append(f"{where}: {name} {i} {'is not there' if found is None else 'is changed'}")
+            elif found is False:
+                report.broken.append(f"{where}: {name} {i} is there in part")
+            report.unacknowledged += bool(found) and i not in numbers
+        store.close()
+
+
+def integrity(path: Path) -> str:
+    """What ``PRAGMA integrity_check`` finds wrong with the file; "" where it is sound."""
+    connection = sqlite3.connect(path, timeout=30)
+    try:
+        rows = [row for (row,) in connection.execute("PRAGMA integrity_check")]
+    except sqlite3.Error as error:
+        return str(error)
+    finally:
+        connection.close()
+    return "" if rows == ["ok"] else "; ".join(rows)
+
+
+class Plain:
+    """Records in a ``Database`` of two tables, both written in one transaction."""
+
+    keeps_all = True
+
+    def __init__(self, folder: Path) -> None:
+        from ragkit.production.database import Database
+
+        schema = "CREATE TABLE heads (id INTEGER PRIMARY KEY); CREATE TABLE bodies (id INTEGER PRIMARY KEY, body TEXT);"
+        self.database = Database(folder / "plain.db", schema, patience=5)
+
+    def write(self, number: int) -> None:
+        with self.database.transaction() as connection:
+            connection.execute("INSERT INTO heads VALUES (?)", [number])
+            connection.execute("INSERT INTO bodies VALUES (?, ?)", [number, text(number)])
+
+    def whole(self, number: int) -> bool | None:
+        heads = self.database.read("SELECT id FROM heads WHERE id = ?", [number])
+        bodies = self.database.read("SELECT body FROM bodies WHERE id = ?", [number])
+        return [row["body"] for row in bodies] == [text(number)] if heads else None if not bodies else False
+
+    def close(self) -> None:
+        self.database.close()
+
+
+class Hasty(Plain):
+    """Wrong: acknowledges at once, and commits every tenth record."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.waiting: list[int] = []
+
+    def write(self, number: int) -> None:
+        self.waiting.append(number)
+        if len(self.waiting) == 10:
+            with self.database.transaction():
+                for each in self.waiting:
+                    super().write(each)
+            self.waiting.clear()
+
+
+class Careless(Plain):
+    """Wrong: the two tables are written one after the other, without a transaction."""
+
+    def write(self, number: int) -> None:
+        self.database.write("INSERT INTO heads VALUES (?)", [number])
+        time.sleep(0.001)
+        self.database.write("INSERT INTO bodies VALUES (?, ?)", [number, text(number)])
+
+
+class Overwriting(Plain):
+    """Wrong: writes over what it acknowledged before, in place and not through SQLite."""
+
+    def write(self, number: int) -> None:
+        super().write(number)
+        self.database.read("SELECT count(*) FROM heads")
+        path = self.database.path
+        if path.stat().st_size > 40_000:
+            with path.open("r+b") as file:
+                file.seek(20_000)
+                file.write(b"\xff" * 8_000)
+
+
+STORES: Mapping[str, Opener] = {"plain": Plain, "hasty": Hasty, "careless": Careless, "overwriting": Overwriting}
+"""Everything that a child can write to, by name."""
+
+
+def write(folder: Path, names: Iterable[str], first: int) -> None:
+    """What the child does: write, and say so, until it is killed."""
+    stores = {name: STORES[name](folder) for name in names}
+    for number in range(first, first + ROUND):
+        for name, store in stores.items():
+            os.write(1, f"< {name} {number}\n".encode())
+            store.write(number)
+            os.write(1, f"> {name} {number}\n".encode())
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), sys.argv[2].split(","), int(sys.argv[3]))
