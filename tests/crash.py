@@ -1,8 +1,8 @@
 """Kill a process that writes, at a random moment, and look at what it left: ``tests/bench/bench_crash.py`` does it 200
 times, ``tests/test_production_crash.py`` a few times and shows that a careless writer is caught.
 
-A child (``python tests/crash.py FOLDER NAME[,NAME] FIRST``) opens the named stores in FOLDER and writes records FIRST,
-FIRST + 1, ... to each, and says so on its standard output: ``< NAME NUMBER`` before a write and ``> NAME NUMBER`` when
+A child (``python tests/crash.py FOLDER NAME[,NAME] FIRST COUNT``) opens the named stores in FOLDER and writes records
+FIRST, FIRST + 1, ... to each, and says so on its standard output: ``< NAME NUMBER`` before a write and ``> NAME NUMBER`` when
 the write is acknowledged. Record NUMBER has the same content whenever it is made, so what is read back is compared
 with all of it. The parent sends SIGKILL, which no process can catch, and then, over the same growing files:
 
@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from ragkit.base import RagkitError
+from ragkit.base import Answer, CacheKey, Chunk, Citation, Hit, RagkitError, Usage
 
 ROUND = 100_000
 """Records have unique numbers: round r writes from ``r * ROUND`` on."""
@@ -97,8 +97,8 @@ class Report:
 class Child:
     """A process that writes to ``names`` in ``folder``, from record ``first`` on."""
 
-    def __init__(self, folder: Path, names: Sequence[str], first: int) -> None:
-        command = [sys.executable, __file__, str(folder), ",".join(names), str(first)]
+    def __init__(self, folder: Path, names: Iterable[str], first: int, count: int = ROUND) -> None:
+        command = [sys.executable, __file__, str(folder), ",".join(names), str(first), str(count)]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
@@ -115,15 +115,25 @@ class Child:
             lines.append(line)
         time.sleep(delay)
         self.process.send_signal(signal.SIGKILL)
+        result = self._said(lines)
+        if self.process.returncode != -signal.SIGKILL:
+            result.errors += f"\nthe writer ended by itself, with status {self.process.returncode}"
+        return result
+
+    def finished(self) -> Round:
+        """Wait until it has written all that it should."""
+        result = self._said([])
+        if self.process.returncode:
+            result.errors += f"\nthe writer failed, with status {self.process.returncode}"
+        return result
+
+    def _said(self, lines: list[str]) -> Round:
         rest, errors = self.process.communicate()
-        lines += rest.splitlines(keepends=True)
         result = Round(errors=errors)
-        for line in lines:
+        for line in [*lines, *rest.splitlines(keepends=True)]:
             if line.endswith("\n"):  # the kill may have cut the last line
                 sign, name, number = line.split()
                 (result.began if sign == "<" else result.acknowledged).append((name, int(number)))
-        if self.process.returncode != -signal.SIGKILL:
-            result.errors += f"\nthe writer ended by itself, with status {self.process.returncode}"
         return result
 
 
@@ -155,14 +165,31 @@ def kill_many(
     return report
 
 
-def _examine(folder: Path, stores: Mapping[str, Opener], done: Round, report: Report, where: str) -> None:
+def write_together(folder: Path, stores: Mapping[str, Opener], processes: int, count: int) -> Report:
+    """Let several processes write ``count`` records each to the same files at once, and look at what they left."""
+    report, begin = Report(), time.monotonic()
+    children = [Child(folder, stores, number * ROUND, count) for number in range(processes)]
+    for number, child in enumerate(children):
+        done = child.finished()
+        report.acknowledged += len(done.acknowledged)
+        if done.errors.strip():
+            report.broken.append(f"process {number}: {done.errors.strip()}")
+        _examine(folder, stores, done, report, f"process {number}", alone=False)
+    report.seconds = time.monotonic() - begin
+    return report
+
+
+def _examine(
+    folder: Path, stores: Mapping[str, Opener], done: Round, report: Report, where: str, alone: bool = True
+) -> None:
     for path in sorted(folder.glob("*.db")):
         if trouble := integrity(path):
             report.broken.append(f"{where}: {path.name}: {trouble}")
     for name, opener in stores.items():
         numbers = [i for n, i in done.acknowledged if n == name]
         store = opener(folder)
-        due = set(numbers if store.keeps_all else numbers[-1:])
+        # What was written last can't have been driven out yet, but by another process.
+        due = set(numbers if store.keeps_all else numbers[-1:] if alone else [])
         for i in sorted(due.union(numbers, (i for n, i in done.began if n == name))):
             try:
                 found = store.whole(i)
@@ -252,14 +279,59 @@ class Overwriting(Plain):
                 file.write(b"\xff" * 8_000)
 
 
-STORES: Mapping[str, Opener] = {"plain": Plain, "hasty": Hasty, "careless": Careless, "overwriting": Overwriting}
+def answer(number: int) -> Answer:
+    """Answer ``number``, with hits and citations."""
+    words = text(number)
+    chunks = [Chunk(f"doc-{number % 7}", i, i + len(words), words, ("Guide", str(i))) for i in range(3)]
+    hits = tuple(Hit(chunk, 1 / (i + number % 10 + 1), "plain", {"bm25": i / 3}) for i, chunk in enumerate(chunks))
+    cited = (Citation(1, chunks[0], words[:20]),)
+    return Answer(
+        f"Question {number}?", words, hits, cited, {"total": 1.5}, Usage("m", number, 7), trace_id=str(number)
+    )
+
+
+class Cached:
+    """Answers in a ``SQLiteCache`` that is never full."""
+
+    keeps_all, name, room = True, "cache.db", 10**9
+
+    def __init__(self, folder: Path) -> None:
+        from ragkit.production.caching import SQLiteCache
+
+        self.cache = SQLiteCache(folder / self.name, max_bytes=self.room)
+
+    def write(self, number: int) -> None:
+        self.cache.put(CacheKey("settings", f"Question {number}?"), answer(number))
+        if self.cache.trouble:
+            raise self.cache.trouble
+
+    def whole(self, number: int) -> bool | None:
+        found = self.cache.get(CacheKey("settings", f"Question {number}?"))
+        if self.cache.trouble:
+            raise self.cache.trouble
+        return None if found is None else found.answer == answer(number)
+
+    def close(self) -> None:
+        self.cache.close()
+
+
+class Evicting(Cached):
+    """The same, with room for some twenty answers, so that each new one drives out old ones."""
+
+    keeps_all, name, room = False, "evicting.db", 400_000
+
+
+STORES: Mapping[str, Opener] = {
+    **{"plain": Plain, "cache": Cached, "evicting": Evicting},
+    **{"hasty": Hasty, "careless": Careless, "overwriting": Overwriting},
+}
 """Everything that a child can write to, by name."""
 
 
-def write(folder: Path, names: Iterable[str], first: int) -> None:
-    """What the child does: write, and say so, until it is killed."""
+def write(folder: Path, names: Iterable[str], first: int, count: int) -> None:
+    """What the child does: write, and say so."""
     stores = {name: STORES[name](folder) for name in names}
-    for number in range(first, first + ROUND):
+    for number in range(first, first + count):
         for name, store in stores.items():
             os.write(1, f"< {name} {number}\n".encode())
             store.write(number)
@@ -267,4 +339,4 @@ def write(folder: Path, names: Iterable[str], first: int) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), sys.argv[2].split(","), int(sys.argv[3]))
+    write(Path(sys.argv[1]), sys.argv[2].split(","), int(sys.argv[3]), int(sys.argv[4]))
