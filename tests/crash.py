@@ -2,8 +2,8 @@
 times, ``tests/test_production_crash.py`` a few times and shows that a careless writer is caught.
 
 A child (``python tests/crash.py FOLDER NAME[,NAME] FIRST COUNT``) opens the named stores in FOLDER and writes records
-FIRST, FIRST + 1, ... to each, and says so on its standard output: ``< NAME NUMBER`` before a write and ``> NAME NUMBER`` when
-the write is acknowledged. Record NUMBER has the same content whenever it is made, so what is read back is compared
+FIRST, FIRST + 1, ... to each, and says so on its standard output: ``< NAME NUMBER`` before a write, ``> NAME NUMBER``
+when the write is acknowledged. Record NUMBER has the same content whenever it is made, so what is read back is compared
 with all of it. The parent sends SIGKILL, which no process can catch, and then, over the same growing files:
 
 - every file passes ``PRAGMA integrity_check``;
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol

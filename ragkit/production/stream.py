@@ -18,16 +18,17 @@ come, how often, from whom and how they are typed is simulated, in shapes that l
 
 from __future__ import annotations
 
-import asyncio
 import math
 import random
 from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from ragkit.base import Answer, Corpus, InputError, Question, RagkitError
+from ragkit.pipeline.flight import at_most
 from ragkit.production.wordings import Need, Popular, needs, rephrased, typed, unanswerable
 
 if TYPE_CHECKING:
@@ -278,20 +279,13 @@ async def replay(
     """
     if concurrency < 1:
         raise InputError(f"concurrency is {concurrency!r}: expected 1 or more")
-    gate = asyncio.Semaphore(concurrency)
 
     async def one(asked: Asked) -> Answer:
-        async with gate:
-            clock.now = asked.at
-            text = asked.question.text
-            try:
-                return await rag.query(text, k, tenant=asked.tenant, session=asked.session)
-            except RagkitError as error:
-                return Answer(text, "", reason=f"failed: {type(error).__name__}: {error}")
+        clock.now = asked.at
+        text = asked.question.text
+        try:
+            return await rag.query(text, k, tenant=asked.tenant, session=asked.session)
+        except RagkitError as error:
+            return Answer(text, "", reason=f"failed: {type(error).__name__}: {error}")
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(asked)) for asked in stream]
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None
-    return [task.result() for task in tasks]
+    return await at_most(concurrency, [partial(one, asked) for asked in stream])
