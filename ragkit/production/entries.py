@@ -189,7 +189,7 @@ class Entries:
             select = "SELECT rowid, tenant, bytes FROM entries ORDER BY used LIMIT 1"
             row, tenant, size = connection.execute(select).fetchone()
             connection.execute("DELETE FROM entries WHERE rowid = ?", (row,))
-            gone.append(_unblob(tenant))
+            gone.append(told(tenant))
             over -= size
         return gone
 
@@ -237,7 +237,7 @@ class Entries:
         """By tenant; of a file that can't be read, ``entries`` and ``bytes`` are 0."""
         select = "SELECT tenant, count(*), sum(bytes) FROM entries GROUP BY tenant"
         rows = self.try_to(lambda: self.database.read(select)) or []
-        held = {_unblob(tenant): {"entries": n, "bytes": size} for tenant, n, size in rows}
+        held = {told(tenant): {"entries": n, "bytes": size} for tenant, n, size in rows}
         with self._turn:
             done = {tenant: dict(counts) for tenant, counts in self._counts.items()}
         return {t: CacheStats(**done.get(t, {}), **held.get(t, {})) for t in sorted(done.keys() | held.keys())}
@@ -272,7 +272,7 @@ def _blob(text: str) -> bytes:
     return json.dumps(text).encode("ascii")
 
 
-def _unblob(blob: object) -> str:
+def told(blob: object) -> str:
     try:
         return str(json.loads(blob if isinstance(blob, bytes) else b""))
     except ValueError:  # damaged

@@ -1,0 +1,412 @@
+"""The semantic cache: what it serves, what it must not, and the tool that measures how it lies."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from ragkit.base import Answer, AnswerCache, CacheKey, InputError, Question, Span
+from ragkit.pipeline import advanced
+from ragkit.pipeline import presets as presets_module
+from ragkit.production import false_hits
+from ragkit.production.caching import SQLiteCache
+from ragkit.production.false_hits import (
+    THRESHOLDS,
+    Pair,
+    agree,
+    cache_pairs,
+    choose_threshold,
+    clopper_pearson,
+    enough,
+    false_hit_rate,
+    upper_bound,
+)
+from ragkit.production.semantic import SemanticCache, reads_alike
+from ragkit.testing import FakeEmbedder
+from ragkit.token_store import TokenStore
+
+
+class Angles:
+    """A text ``"... @30"`` is the direction of 30 degrees; ``asked`` counts what it encoded."""
+
+    name = identity = "angles"
+    dimension = 2
+
+    def __init__(self):
+        self.asked = []
+
+    def encode(self, texts, kind="passage"):
+        assert kind == "query"
+        self.asked += texts
+        angles = np.radians([float(text.rpartition("@")[2]) for text in texts])
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+def key(question, tenant="", settings="s"):
+    return CacheKey(settings, question, tenant)
+
+
+def answer(text):
+    return Answer("q", text)
+
+
+@pytest.fixture
+def exact(tmp_path):
+    cache = SQLiteCache(tmp_path / "cache.db")
+    yield cache
+    cache.close()
+
+
+@pytest.fixture
+def cache(exact):
+    return SemanticCache(exact, Angles(), 0.9, guard=None)
+
+
+# ---- the cache
+
+
+def test_the_nearest_question_is_served_with_its_cosine_and_digest(cache):
+    assert isinstance(cache, AnswerCache)
+    assert cache.get(key("nothing yet @0")) is None
+    for angle in (0, 20, 90):
+        cache.put(key(f"a @{angle}"), answer(f"at {angle}"))
+    near = cache.get(key("b @15"))
+    assert (near.answer.text, near.digest) == ("at 20", key("a @20").digest)
+    assert near.similarity == pytest.approx(math.cos(math.radians(5)), abs=1e-6)
+    assert cache.get(key("c @50")) is None  # 30 degrees away: .87
+    assert cache.near == 1
+
+
+def test_an_equal_question_is_no_near_one_and_is_not_encoded(cache):
+    cache.put(key("a @0"), answer("exact"))
+    cache.put(key("b @1"), answer("near"))
+    encoded = len(cache.embedder.asked)
+    found = cache.get(key("a @0"))
+    assert (found.answer.text, found.similarity) == ("exact", 1.0)
+    assert len(cache.embedder.asked) == encoded
+
+
+def test_a_miss_and_its_put_encode_once(cache):
+    cache.put(key("z @90"), answer("z"))
+    cache.get(key("a @0"))
+    cache.put(key("a @0"), answer("a"))
+    assert Counter(cache.embedder.asked)["a @0"] == 1
+
+
+@pytest.mark.parametrize("other", [key("b @1", tenant="acme"), key("b @1", settings="t")], ids=str)
+def test_nearness_never_crosses_tenants_or_settings(cache, other):
+    cache.put(key("a @0"), answer("secret"))
+    assert cache.get(other) is None
+
+
+def test_what_was_forgotten_is_not_served_to_its_neighbours(cache):
+    cache.put(key("a @0"), answer("bad"))
+    cache.put(key("a @10"), answer("good"))
+    near = cache.get(key("b @1"))
+    assert near.answer.text == "bad"
+    assert cache.forget(near.digest)
+    assert cache.get(key("b @1")).answer.text == "good"
+    cache.exact.forget_tenant("")
+    assert cache.get(key("b @1")) is None
+    assert cache.exact.entries.database.read("SELECT count(*) FROM vectors")[0][0] == 0
+
+
+def test_an_answer_that_has_expired_is_not_served(tmp_path):
+    now = [0.0]
+    cache = SemanticCache(SQLiteCache(tmp_path / "c.db", ttl=10, clock=lambda: now[0]), Angles(), 0.9, None)
+    cache.put(key("a @0"), answer("old"))
+    now[0] = 10.0
+    assert cache.get(key("b @1")) is None
+    cache.put(key("a @0"), answer("new"))
+    assert cache.get(key("b @1")).answer.text == "new"
+
+
+def test_another_process_sees_what_was_put(tmp_path):
+    one, other = (SemanticCache(SQLiteCache(tmp_path / "c.db"), Angles(), 0.9, None) for _ in range(2))
+    assert other.get(key("b @1")) is None
+    one.put(key("a @0"), answer("shared"))
+    assert other.get(key("b @1")).answer.text == "shared"
+
+
+def test_vectors_of_another_model_are_not_compared(exact):
+    class Others(Angles):
+        identity = "others"
+
+    SemanticCache(exact, Others(), 0.9, None).put(key("a @0"), answer("x"))
+    assert SemanticCache(exact, Angles(), 0.9, None).get(key("b @0")) is None
+
+
+def test_a_flipped_bit_in_a_vector_serves_nothing(exact):
+    SemanticCache(exact, Angles(), 0.9, None).put(key("a @0"), answer("x"))
+    wrong = np.array([0, 1], dtype="<f4").tobytes()
+    exact.entries.database.write("UPDATE vectors SET vector = ?", (wrong,))
+    assert SemanticCache(exact, Angles(), 0.9, None).get(key("b @90")) is None
+
+
+def test_the_guard_may_say_no_and_the_next_is_tried(exact):
+    cache = SemanticCache(exact, Angles(), 0.9)
+    cache.put(key("enable cookies @0"), answer("on"))
+    cache.put(key("forbid cookies @2"), answer("off"))
+    asked = "disable cookies @1"
+    assert cache.get(key(asked)) is None  # the numbers differ
+    cache.guard = lambda a, b: "enable" not in b
+    assert cache.get(key(asked)).answer.text == "off"
+
+
+def test_a_damaged_file_makes_misses(tmp_path):
+    (tmp_path / "c.db").write_bytes(b"no database " * 1000)
+    cache = SemanticCache(SQLiteCache(tmp_path / "c.db"), Angles(), 0.9)
+    cache.put(key("a @0"), answer("x"))
+    assert cache.get(key("a @0")) is None
+    assert "TROUBLE" in repr(cache)
+
+
+@pytest.mark.parametrize("threshold", [0, -0.5, 1.01, float("nan")])
+def test_a_threshold_is_a_cosine(exact, threshold):
+    with pytest.raises(InputError, match="cosine"):
+        SemanticCache(exact, Angles(), threshold)
+
+
+class Says:
+    identity = "says"
+
+    def __init__(self):
+        self.calls = 0
+
+    def __repr__(self):
+        return "Says()"
+
+    async def generate(self, question, context):
+        from ragkit.base import Generation
+
+        self.calls += 1
+        return Generation(f"to {question}")
+
+
+class Traces(list):
+    record = list.append
+
+
+def test_in_a_pipeline_a_similar_question_is_near(small_corpus, ragkit_home, exact):
+    embedder, llm, traces = FakeEmbedder(), Says(), Traces()
+    store = TokenStore.open(small_corpus, embedder, progress=False)
+    cache = SemanticCache(exact, embedder, 0.8)
+    rag = advanced(small_corpus, store=store, llm=llm, cache=cache, monitor=traces)
+    asked = ["How do I heat the water?", "How can I heat the water?", "How do I never heat the water?"]
+    answers = [asyncio.run(rag.query(question)) for question in asked]
+    assert [t.cache for t in traces] == ["miss", "near", "miss"]
+    assert (answers[1].text, answers[1].question) == ("to How do I heat the water?", asked[1])
+    assert traces[1].cache_key == traces[0].cache_key
+    assert traces[1].similarity < 1
+    assert llm.calls == 2
+
+
+def test_no_preset_uses_it():
+    assert "emantic" not in open(presets_module.__file__).read()  # noqa: PTH123, SIM115
+
+
+# ---- the 400 pairs
+
+
+def test_the_pairs_are_two_hundred_and_two_hundred():
+    pairs = cache_pairs()
+    assert Counter(pair.same for pair in pairs) == {True: 200, False: 200}
+    texts = [pair.asked for pair in pairs] + list(dict.fromkeys(pair.kept for pair in pairs))
+    assert len({" ".join(t.split()).lower() for t in texts}) == 600
+    assert all(pair.asked.endswith("?") and pair.kept.endswith("?") for pair in pairs)
+    kinds = Counter(pair.kind for pair in pairs)
+    assert kinds.keys() == {"same", "negation", "opposite", "order", "extreme", "with", "only", "swap"}
+
+
+def test_the_exact_cache_takes_no_pair_for_one_question(exact):
+    pairs = cache_pairs()
+    for pair in pairs:
+        exact.put(key(pair.kept), answer(pair.kept))
+    assert [pair for pair in pairs if exact.get(key(pair.asked))] == []
+    assert all(exact.get(key(pair.kept)).answer.text == pair.kept for pair in pairs)
+
+
+class Encoded:
+    """A model that has encoded these texts already."""
+
+    def __init__(self, texts, embedder):
+        self.vectors = dict(zip(texts, embedder.encode(texts, "query"), strict=True))
+
+    def encode(self, texts, kind="passage"):
+        return np.stack([self.vectors[text] for text in texts])
+
+
+def test_no_threshold_tells_reversals_from_paraphrases(minilm):
+    pairs = [pair for i, pair in enumerate(cache_pairs()) if i // 2 % 4 == 0]  # a quarter: the bench measures all
+    minilm = Encoded(list(dict.fromkeys(text for pair in pairs for text in (pair.asked, pair.kept))), minilm)
+    table = false_hit_rate(pairs, minilm)
+    assert (table["false_hit_rate"] > 0.4).all()
+    assert table.loc[0.9, "hits"] > 35
+    for guard in (None, reads_alike):
+        choice = choose_threshold(pairs, minilm, precision=0.99, guard=guard)
+        assert choice.threshold is None
+        assert repr(choice).startswith("none: no threshold promises 99.0% of the near hits right")
+    guarded = false_hit_rate(pairs, minilm, guard=reads_alike)
+    assert (guarded.loc[:0.95, "false_hit_rate"] < table.loc[:0.95, "false_hit_rate"] / 1.5).all()
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        ("How do I enable cookies?", "How do I disable cookies?"),
+        ("What does max_requests do?", "What does max_requests_jitter do?"),
+        ("Is 30 s the timeout?", "Is 60 s the timeout?"),
+        ("Why is my file formatted?", "Why isn't my file formatted?"),
+        ("How do I revoke all tasks?", "How do I revoke my tasks?"),
+        ("How do I move from YAPF to Black?", "How do I move from Black to YAPF?"),
+        ("Does it run before the worker starts?", "Does it run after the worker starts?"),
+    ],
+)
+def test_the_guard_sees_what_vectors_overlook(asked, kept):
+    assert not reads_alike(asked, kept)
+    assert not reads_alike(kept, asked)
+    assert reads_alike(asked, asked)
+
+
+# ---- the tool
+
+
+def gold(*spans):
+    return tuple(Span("d", start, start + 10) for start in spans)
+
+
+def asked(text, *spans):
+    return Question(text, text, gold(*spans))
+
+
+def test_a_log_is_replayed_as_a_cache_would_serve_it():
+    log = [
+        asked("a @0", 0),
+        asked("a @0", 0),  # an equal one is the exact cache's
+        asked("b @2", 0),  # near "a", and right
+        asked("c @4", 50),  # near "a", and wrong
+        asked("d @60", 70),
+        asked("e @61"),  # nothing answers it, so what is served is wrong
+        asked("f @140"),  # nothing answers it, and nothing is near: it is not kept
+        asked("g @140.5", 90),
+    ]
+    table = false_hit_rate(log, Angles(), [0.9, 0.999])
+    assert table.loc[0.9, ["asked", "hits", "false"]].tolist() == [7, 3, 2]
+    assert table.loc[0.9, "hit_rate"] == pytest.approx(3 / 7)
+    # Stricter: "b" is near "a"; "c" is now near nothing, since "b" was served and not kept.
+    assert table.loc[0.999, ["hits", "false"]].tolist() == [2, 1]
+
+
+def test_the_guard_is_asked_in_a_log_too():
+    log = [asked("enable @0", 0), asked("disable @0.5", 50), asked("on @0.6", 0)]
+    plain = false_hit_rate(log, Angles(), [0.9])
+    guarded = false_hit_rate(log, Angles(), [0.9], guard=lambda a, b: "disable" not in a + b)
+    assert plain.loc[0.9, ["hits", "false"]].tolist() == [2, 1]
+    assert guarded.loc[0.9, ["hits", "false"]].tolist() == [1, 0]
+
+
+def test_pairs_are_counted_each():
+    pairs = [Pair("a @0", "b @1", True), Pair("a @0", "b @2", False), Pair("a @0", "c @90", False)]
+    table = false_hit_rate(pairs, Angles(), [0.9, 0.9999])
+    assert table.loc[0.9, ["asked", "hits", "false"]].tolist() == [3, 2, 1]
+    assert table.loc[0.9, "false_hit_rate"] == 0.5
+
+
+def test_without_hits_the_rate_is_unknown():
+    table = false_hit_rate([Pair("a @0", "b @90", True)], Angles(), [0.9])
+    assert math.isnan(table.loc[0.9, "false_hit_rate"])
+    assert table.loc[0.9, ["low", "high"]].tolist() == [0, 1]
+
+
+def test_a_threshold_is_chosen_with_its_promise_or_none():
+    right = [Pair(f"a{i} @0", "b @1", True) for i in range(600)]
+    near = [Pair(f"c{i} @0", "d @20", False) for i in range(30)]  # cosine .94
+    choice = choose_threshold(right + near, Angles(), precision=0.99)
+    assert choice.threshold == 0.99  # as many hits from .95 up: then the strictest
+    assert choice.table.loc[0.99, "at_most"] <= 0.01 < choice.table.loc[0.93, "at_most"]
+    assert repr(choice).startswith(
+        "threshold 0.99: 99.0% of the near hits right, with 95% confidence (in the log 0 of 600"
+    )
+    none = choose_threshold(right[:500], Angles(), precision=0.99)
+    assert none.threshold is None
+    assert "505 near hits without a wrong one would be enough" in repr(none)
+    assert choose_threshold(right[:299], Angles(), 0.99, thresholds=[0.95]).threshold == 0.95
+
+
+def test_the_promise_is_kept_as_often_as_it_says():
+    """Where every threshold is worse than promised, one is chosen by mistake in 5 % of the logs at most."""
+    rng = np.random.default_rng(0)
+    mistakes = 0
+    for _ in range(400):
+        wrong = rng.random(600) < 0.031
+        bounds = [upper_bound(int(wrong[:n].sum()), n, 1 - 0.05 / 6) for n in range(100, 601, 100)]
+        mistakes += min(bounds) <= 0.03
+    assert mistakes <= 0.05 * 400
+
+
+@pytest.mark.parametrize(("wrong", "n"), [(0, 1), (1, 1), (0, 299), (3, 299), (12, 40), (39, 40), (0, 0), (1000, 5000)])
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+def test_the_interval_is_scipys(wrong, n, confidence):
+    from scipy.stats import binomtest
+
+    low, high = clopper_pearson(wrong, n, confidence)
+    if n == 0:
+        assert (low, high) == (0, 1)
+        return
+    exact = binomtest(wrong, n).proportion_ci(confidence, method="exact")
+    assert (low, high) == (pytest.approx(exact.low, abs=1e-9), pytest.approx(exact.high, abs=1e-9))
+    one_sided = binomtest(wrong, n, alternative="less").proportion_ci(confidence, method="exact")
+    assert upper_bound(wrong, n, confidence) == pytest.approx(one_sided.high, abs=1e-9)
+
+
+def test_enough_is_just_enough():
+    for precision, thresholds in ((0.99, 1), (0.99, 8), (0.95, 3), (0.5, 1)):
+        n = enough(precision, 0.95, thresholds)
+        confidence = 1 - 0.05 / thresholds
+        assert upper_bound(0, n, confidence) <= 1 - precision < upper_bound(0, n - 1, confidence)
+
+
+spans = st.lists(
+    st.builds(lambda d, a, n: Span(d, a, a + n), st.sampled_from("ab"), st.integers(0, 30), st.integers(1, 20))
+)
+
+
+@given(spans, spans)
+def test_agreeing_is_symmetric_and_every_gold_agrees_with_itself(one, other):
+    assert agree(one, other) == agree(other, one)
+    assert agree(one, one) == bool(one)
+
+
+WRONG = (
+    ([], [0.9]),
+    ([asked("a @0", 0)], []),
+    ([asked("a @0", 0)], [0.0]),
+    ([asked("a @0", 0)], [1.1]),
+    ([asked("a @0", 0)], [0.9, 0.9]),
+)
+
+
+@pytest.mark.parametrize(("log", "thresholds"), WRONG)
+def test_nothing_to_measure_is_refused(log, thresholds):
+    with pytest.raises(InputError, match="expected"):
+        false_hit_rate(log, Angles(), thresholds)
+
+
+@pytest.mark.parametrize("wrong", [{"precision": 1}, {"precision": 0}, {"confidence": 1.0}], ids=str)
+def test_a_promise_is_a_share(wrong):
+    with pytest.raises(InputError, match="more than 0 and less than 1"):
+        choose_threshold([asked("a @0", 0)], Angles(), **wrong)
+
+
+def test_impossible_counts_are_refused():
+    for wrong, n in ((2, 1), (-1, 3)):
+        with pytest.raises(InputError, match="expected 0 <= wrong <= n"):
+            upper_bound(wrong, n)
+    assert tuple(sorted(THRESHOLDS)) == THRESHOLDS
+    assert false_hits.upper_bound(3, 3) == 1.0
