@@ -18,7 +18,7 @@ from ragkit.base import Chunk, Corpus, CorpusError, Document, InputError
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.tokens import minilm_tokenizer
 
-Source = Literal["heading", "reference", "cloze"]
+Source = Literal["heading", "reference", "cloze", "feedback"]
 SOURCES: tuple[Source, ...] = ("heading", "reference", "cloze")
 
 _FAQ = re.compile(r"(?i)\bfaqs?\b|frequently[\s_-]+asked")

@@ -1,0 +1,116 @@
+"""Under an answer: was it right, what was wrong, what would have been? Saved with the answer's trace.
+
+Every control can be set from code (``panel.thumb.value = -1; panel.save.click()``) and then does what a click does.
+"""
+
+from __future__ import annotations
+
+from html import escape
+
+import ipywidgets as w
+
+from ragkit.base import Answer, Hit, InputError, RagkitError
+from ragkit.notebook.display import GREEN, VERMILLION, show_answer
+from ragkit.production.feedback import REASONS, Feedback, FeedbackStore
+
+_WIDE = w.Layout(width="auto")
+_ROW = w.Layout(flex_flow="row wrap", align_items="center")
+_CHIP = w.Layout(width="auto", margin="2px")
+_PASSAGE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0;max-height:220px;overflow:auto"
+_WORDS = {1: "👍", -1: "👎"}
+
+
+class FeedbackPanel(w.VBox):  # type: ignore[misc]
+    """The answer with its sources, two thumbs, reasons, a correction, and a box to tick for each wrong source.
+
+    What can't be saved (an unknown trace, a locked file) stays in the panel, with a line that says why. Whoever saves
+    again has changed their mind: the last opinion counts.
+
+    Args:
+        answer: with the trace id that ``store``'s monitor knows.
+        store: where opinions are kept.
+        who: whose opinions these are.
+
+    Raises:
+        InputError: not an ``Answer``.
+    """
+
+    def __init__(self, answer: Answer, store: FeedbackStore, who: str = "") -> None:
+        if not isinstance(answer, Answer):
+            raise InputError(f"a {type(answer).__name__}: expected the Answer of await rag.query(...)")
+        self.answer, self.store, self.who = answer, store, who
+        self.saved: tuple[Feedback, ...] = ()
+        self.thumb = w.ToggleButtons(options=[("👍 it helps", 1), ("👎 it does not", -1)], value=None)
+        self.thumb.style.button_width = "auto"
+        self.reasons = {
+            reason: w.ToggleButton(description=reason, tooltip=why, layout=_CHIP) for reason, why in REASONS.items()
+        }
+        self.correction = w.Textarea(
+            placeholder="What is the right answer? A passage, copied, is best.", rows=3, layout=_WIDE
+        )
+        self.comment = w.Text(placeholder="Anything else?", layout=_WIDE)
+        self.flags = {
+            hit.chunk.id: w.Checkbox(
+                description=f"source {number} does not belong here", indent=False, layout=w.Layout(width="240px")
+            )
+            for number, hit in enumerate(answer.hits, 1)
+        }
+        self.save = w.Button(description="Save", icon="check", button_style="primary", tooltip="Keep this opinion")
+        self.status = w.HTML()
+        super().__init__(
+            [
+                w.HTML(show_answer(answer).html),
+                self.thumb,
+                w.HBox(list(self.reasons.values()), layout=_ROW),
+                self.correction,
+                self.comment,
+                *(w.HBox([self.flags[hit.chunk.id], _source(hit)], layout=_ROW) for hit in answer.hits),
+                w.HBox([self.save, self.status], layout=_ROW),
+            ]
+        )
+        self.add_class("ragkit-feedback")
+        self.save.on_click(lambda _: self._save())
+        self._say("Nothing saved yet.")
+
+    def __repr__(self) -> str:
+        sources = len(self.answer.hits)
+        return f"FeedbackPanel({self.answer.question!r}: {sources} source{'' if sources == 1 else 's'})"
+
+    def _save(self) -> None:
+        if self.thumb.value is None:
+            self._say("Not saved: choose a thumb first.", VERMILLION)
+            return
+        try:
+            kept = self.store.add(
+                self.answer.trace_id,
+                self.thumb.value,
+                [reason for reason, chip in self.reasons.items() if chip.value],
+                self.correction.value,
+                [chunk_id for chunk_id, box in self.flags.items() if box.value],
+                self.comment.value,
+                self.who,
+            )
+        except (RagkitError, OSError) as error:
+            self._say(f"Not saved, and nothing of it is lost here: {error}", VERMILLION)
+            return
+        self.saved = (*self.saved, kept)
+        told = [f"Saved as record {kept.number}: {_WORDS[kept.thumb]}", *kept.reasons]
+        told += [f"{len(kept.flagged)} flagged"] * bool(kept.flagged) + ["corrected"] * bool(kept.correction)
+        told += ["the cache has forgotten this answer"] * kept.forgotten
+        self._say(" · ".join(told), GREEN)
+
+    def _say(self, what: str, colour: str = "transparent") -> None:
+        self.status.value = (
+            f'<span role="status" style="padding-left:8px;border-left:4px solid {colour}">{escape(what)}</span>'
+        )
+
+
+def _source(hit: Hit) -> w.HTML:
+    """A passage to unfold, closed to MathJax as in ``ragkit.notebook.display``."""
+    chunk = hit.chunk
+    where = escape(" › ".join((chunk.doc_id, *chunk.section)))
+    return w.HTML(
+        f'<details class="mathjax_ignore tex2jax_ignore" style="line-height:1.45"><summary>{where}</summary>'
+        f'<div style="{_PASSAGE}">{escape(chunk.text)}</div></details>',
+        layout=w.Layout(flex="1 1 300px", min_width="0"),
+    )
