@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -15,9 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.base import InputError
+from ragkit.chunking import FixedChunker
+from ragkit.extractive import Extractive
+from ragkit.pipeline import RAGPipeline
+from ragkit.production.caching import SQLiteCache
 from ragkit.production.database import DatabaseTrouble
 from ragkit.production.feedback import REASONS, FeedbackStore
+from ragkit.production.monitoring import TraceMonitor
 from ragkit.production.opinions import LONGEST, Feedback, flags, same
+from ragkit.production.review import suggest
+from ragkit.retrieval.bm25 import BM25Retriever
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Seen:
     id: str
     question: str = "How do I stop it?"
     answer: str = "Pull the plug. [1]"
-    hits: tuple[str, ...] = ("kettle/guide#0-10", "lamp/guide#5-20")
+    hits: tuple[tuple[str, float], ...] = (("kettle/guide#0-10", 0.5), ("lamp/guide#5-20", 0.4))
     cache_key: str = "digest"
     tenant: str = ""
     top_score: float = 0.5
@@ -262,6 +271,43 @@ def test_a_queue_holds_every_disliked_question_once_in_order(said):
     assert len({same(flag.question) for flag in found}) == len(found)
     assert [flag.weight for flag in found] == sorted((flag.weight for flag in found), reverse=True)
     assert all(0 < flag.weight <= flag.asked for flag in found)
+
+
+def test_a_real_pipeline_monitor_and_cache(small_corpus, tmp_path):
+    """An answer is cached, disliked, forgotten; the next to ask gets a new one."""
+    chunks = [chunk for document in small_corpus.documents for chunk in FixedChunker(64, 0).chunk(document)]
+    with (
+        TraceMonitor(tmp_path / "t.db", otlp="") as monitor,
+        FeedbackStore(monitor, tmp_path / "f.db", cache := SQLiteCache(tmp_path / "c.db")) as store,
+        closing(cache),
+    ):
+        rag = RAGPipeline(BM25Retriever(chunks), None, Extractive(), cache=cache, monitor=monitor, identity="test")
+        first, again = (asyncio.run(rag.query("Which bulbs fit?")) for _ in range(2))
+        said = store.add(again.trace_id, -1, ["wrong"], flagged=[again.hits[0].chunk.id])
+        assert (said.question, said.answer, said.forgotten) == ("Which bulbs fit?", first.text, True)
+        assert said.shown == tuple(hit.chunk.id for hit in again.hits)
+        asyncio.run(rag.query("Which bulbs fit?"))
+        assert list(monitor.dataframe()["cache"]) == ["miss", "hit", "miss"]
+        (flag,) = store.queue()
+        assert (flag.asked, flag.down, flag.question) == (3, 1, "Which bulbs fit?")
+        with pytest.raises(InputError, match="no trace"):
+            store.add("0" * 31 + "1", -1)
+
+
+def test_of_a_monitor_without_texts_no_place_is_suggested(small_corpus, tmp_path):
+    chunks = [chunk for document in small_corpus.documents for chunk in FixedChunker(64, 0).chunk(document)]
+    with (
+        TraceMonitor(tmp_path / "t.db", text="none", otlp="") as monitor,
+        FeedbackStore(monitor, tmp_path / "f.db") as store,
+    ):
+        rag = RAGPipeline(BM25Retriever(chunks), None, Extractive(), monitor=monitor)
+        answer = asyncio.run(rag.query("Which bulbs fit?"))
+        said = store.add(answer.trace_id, -1)
+        assert "bulbs" not in said.question
+        (flag,) = store.queue()  # how often and how bad can still be counted
+        assert flag.question == said.question
+        with pytest.raises(InputError, match="keeps no text"):
+            suggest(flag, small_corpus, rag)
 
 
 def test_the_store_says_which_file_it_is(store):

@@ -16,7 +16,7 @@ from ragkit.testing import FakeEmbedder
 from ragkit.training.adapter import AdapterSettings
 from ragkit.training.pairs import Pair
 
-SHOWN = ("radio/guide#0-20", "lamp/guide#0-23", "kettle/guide#0-60", "gone/guide#0-5")
+SHOWN = tuple((i, 0.5) for i in ("radio/guide#0-20", "lamp/guide#0-23", "kettle/guide#0-60", "gone/guide#0-5"))
 
 
 @pytest.fixture

@@ -112,13 +112,13 @@ class FeedbackStore:
         """
         reasons, flagged = _checked(thumb, reasons, flagged, correction, comment)
         trace = self.monitor.trace(trace_id)
-        shown = tuple(trace.hits)
+        shown = tuple(chunk_id for chunk_id, _ in trace.hits)
         if unknown := [chunk_id for chunk_id in flagged if chunk_id not in shown]:
             raise InputError(
                 f"flagged {unknown[0]!r} was not shown with the answer of trace {trace_id!r}: expected some of its "
                 f"{len(shown)} hits"
             )
-        texts = (trace_id, who, thumb, json.dumps(reasons), redact(correction.strip()), json.dumps(flagged))
+        texts = (trace.id, who, thumb, json.dumps(reasons), redact(correction.strip()), json.dumps(flagged))
         seen = (redact(comment.strip()), trace.question, trace.answer, json.dumps(shown), trace.tenant)
         with self._database.transaction() as connection:
             cursor = connection.execute(_INSERT, (self.clock(), *(_storable(value) for value in (*texts, *seen))))

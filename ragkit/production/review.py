@@ -73,10 +73,12 @@ def suggest(flag: Flag, corpus: Corpus, rag: RAGPipeline, *, most: int = 3, fetc
     nor what the disliked answer quotes. ``rag`` need not be the pipeline that failed, and better is not.
 
     Raises:
-        InputError: ``most`` or ``fetch`` < 1, or ``rag`` searches another corpus.
+        InputError: ``most`` or ``fetch`` < 1, the question's text was not kept, or ``rag`` searches another corpus.
     """
     if most < 1 or fetch < 1:
         raise InputError(f"most is {most!r}, fetch {fetch!r}: expected 1 or more")
+    if re.fullmatch(r"question:[0-9a-f]{16}", flag.question):
+        raise InputError(f"{flag.question}: the monitor keeps no text, so nobody knows what was asked")
     texts = [flag.question, *(correction[:_ASKED] for correction in flag.corrections)]
     hits = list(chain.from_iterable(rag.retriever.search(text, fetch) for text in texts))
     if flag.corrections:
