@@ -145,8 +145,9 @@ PATTERNS = (
 )
 
 
+@lru_cache(maxsize=4096)
 def redact(text: str) -> str:
-    """``text`` with each secret replaced by what it was.
+    """``text`` with each secret replaced by its kind. Remembered: an index returns the same passages again and again.
 
     >>> redact("Why does postgres://app:Tr0ub4dor@db/x refuse me? Mail me at jo@uni.edu")
     'Why does postgres://app:[redacted: password]@db/x refuse me? Mail me at [redacted: e-mail]'
@@ -179,9 +180,3 @@ def _replaced(pattern: Pattern, found: Counter[str], match: Match) -> str:
     found[pattern.name] += 1
     start, end = (at - match.start() for at in match.span("secret"))
     return f"{whole[:start]}[redacted: {pattern.name}]{whole[end:]}"
-
-
-@lru_cache(maxsize=8192)
-def redact_passage(text: str) -> str:
-    """``redact``, remembered: an index returns the same passages again and again."""
-    return redact(text)

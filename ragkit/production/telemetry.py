@@ -1,0 +1,297 @@
+"""Spans through OpenTelemetry: to the ledger before ``emit`` returns, and to an OTLP endpoint when it gets to it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from opentelemetry import trace as api
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.semconv.attributes import exception_attributes as exceptions
+from opentelemetry.semconv.attributes.service_attributes import SERVICE_NAME
+from opentelemetry.trace import Status, StatusCode
+
+from ragkit.base import InputError
+from ragkit.production.ledger import Row, SpanRow
+from ragkit.production.spans import OPERATION, STAGE, SpanRecord
+
+QUEUE = 4096  # spans that wait for the endpoint
+_BATCH = 512  # spans in one request
+CLOSE = 2.0  # seconds that closing waits for it
+_DELAY = 1000  # milliseconds between two batches
+_ENVIRONMENT = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+# OpenInference's long lists: the ledger has the ids and scores in shorter lists.
+_UNFOLDED = ("retrieval.documents.", "reranker.input_documents.", "reranker.output_documents.")
+
+_log = logging.getLogger(__name__)
+_ours = threading.local()
+
+
+class Telemetry:
+    """A tracer provider of its own, never the global one. ``emit`` may be called by several threads.
+
+    Args:
+        keep: is given the row of each trace, in the thread that emits it.
+        sender: sends the spans on; None where nobody wants them.
+    """
+
+    def __init__(self, keep: Callable[[Row], None], sender: Sender | None = None) -> None:
+        self._ids = _Ids()
+        self.provider = TracerProvider(
+            sampler=ALWAYS_ON,
+            resource=_resource(),
+            shutdown_on_exit=False,
+            id_generator=self._ids,
+            # 128 by default: a list of fifty documents needs more.
+            span_limits=SpanLimits(max_span_attributes=SpanLimits.UNSET, max_events=SpanLimits.UNSET),
+        )
+        self.provider.add_span_processor(_Whole(_Keeper(keep)))
+        if sender is not None:
+            self.provider.add_span_processor(sender)
+        self._tracer = self.provider.get_tracer("ragkit")
+
+    def emit(self, trace_id: int, records: Sequence[SpanRecord]) -> None:
+        """Make the spans of one trace, the first the parent of the others, with the times that they had."""
+        root, *stages = records
+        self._ids.next = trace_id
+        whole = self._tracer.start_span(root.name, Context(), attributes=root.attributes, start_time=root.start)
+        below = api.set_span_in_context(whole, Context())
+        for record in stages:
+            # A model is called over HTTP; all the rest runs in this process.
+            kind = api.SpanKind.CLIENT if record.attributes.get(OPERATION) == "chat" else api.SpanKind.INTERNAL
+            span = self._tracer.start_span(record.name, below, kind, record.attributes, start_time=record.start)
+            _finish(span, record, told=True)
+        _finish(whole, root, told=not stages)
+
+
+def _finish(span: api.Span, record: SpanRecord, told: bool) -> None:
+    """End ``span``, with its failure; what it failed with is ``told`` by the stage that failed."""
+    if record.error:
+        span.set_status(Status(StatusCode.ERROR, record.error["message"]))
+        if told:
+            about = {
+                exceptions.EXCEPTION_TYPE: record.error["type"],
+                exceptions.EXCEPTION_MESSAGE: record.error["message"],
+                exceptions.EXCEPTION_STACKTRACE: record.error["stacktrace"],
+            }
+            span.add_event("exception", {name: text for name, text in about.items() if text}, timestamp=record.end)
+    span.end(end_time=record.end)
+
+
+class _Ids(IdGenerator):
+    """Random span ids; the trace id is the one that the thread said."""
+
+    def __init__(self) -> None:
+        self._random, self._said = RandomIdGenerator(), threading.local()
+
+    @property
+    def next(self) -> int:
+        return int(self._said.next)
+
+    @next.setter
+    def next(self, trace_id: int) -> None:
+        self._said.next = trace_id
+
+    def generate_span_id(self) -> int:
+        return self._random.generate_span_id()
+
+    def generate_trace_id(self) -> int:
+        return self.next
+
+
+class _Whole(SpanProcessor):
+    """Hands on the spans of a trace together, when its first one ends."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+        self._ended = threading.local()
+
+    def on_end(self, span: ReadableSpan) -> None:
+        ended: list[ReadableSpan] = self._ended.__dict__.setdefault("spans", [])
+        ended.append(span)
+        if span.parent is None:
+            self._ended.spans = []
+            self._exporter.export(ended)
+
+
+class _Keeper(SpanExporter):
+    def __init__(self, keep: Callable[[Row], None]) -> None:
+        self._keep = keep
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self._keep(row_of(spans))
+        return SpanExportResult.SUCCESS
+
+
+def row_of(spans: Sequence[ReadableSpan]) -> Row:
+    """What the ledger keeps of one trace's spans; the last one is the whole query's."""
+    *stages, whole = spans
+    began = whole.start_time or 0
+    times = [(_said(s)[STAGE], _ms(s.start_time, began), _ms(s.end_time, s.start_time or 0)) for s in stages]
+    return Row(
+        id=f"{_context(whole).trace_id:032x}",
+        began=began / 1e9,
+        ms=_ms(whole.end_time, began),
+        span=_id(whole),
+        attributes=json.dumps(dict(_said(whole))),
+        stages=json.dumps(times),
+        events=_events(whole),
+        spans=tuple(_span_row(span) for span in stages),
+    )
+
+
+def _span_row(span: ReadableSpan) -> SpanRow:
+    said = {name: value for name, value in _said(span).items() if not name.startswith(_UNFOLDED)}
+    return SpanRow(
+        id=_id(span),
+        parent=f"{span.parent.span_id:016x}" if span.parent else "",
+        name=span.name,
+        stage=str(said.pop(STAGE, "")),
+        began=span.start_time or 0,
+        ended=span.end_time or 0,
+        status=span.status.status_code.name,
+        attributes=json.dumps(said),
+        events=_events(span),
+    )
+
+
+def _said(span: ReadableSpan) -> Mapping[str, Any]:
+    return span.attributes or {}
+
+
+def _id(span: ReadableSpan) -> str:
+    return f"{_context(span).span_id:016x}"
+
+
+def _context(span: ReadableSpan) -> api.SpanContext:
+    return span.get_span_context() or api.INVALID_SPAN_CONTEXT
+
+
+def _ms(end: int | None, start: int) -> float:
+    return ((end or 0) - start) / 1e6
+
+
+def _events(span: ReadableSpan) -> str:
+    return json.dumps([[event.name, event.timestamp, dict(event.attributes or {})] for event in span.events])
+
+
+def _resource() -> Resource:
+    """Who sends: ``OTEL_SERVICE_NAME`` and ``OTEL_RESOURCE_ATTRIBUTES``, else ragkit."""
+    found = Resource.create()
+    named = not str(found.attributes.get(SERVICE_NAME, "unknown_service")).startswith("unknown_service")
+    return found if named else found.merge(Resource({SERVICE_NAME: "ragkit"}))
+
+
+class Sender(SpanProcessor):
+    """Sends spans to an OTLP/HTTP endpoint from a thread of its own; what it does not take is counted in ``unsent``.
+
+    Args:
+        endpoint: such as ``http://127.0.0.1:4318``; "" takes what ``OTEL_EXPORTER_OTLP_ENDPOINT`` says.
+
+    Raises:
+        InputError: ``endpoint`` is no http address.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        if endpoint and not endpoint.startswith(("http://", "https://")):
+            raise InputError(f"otlp is {endpoint!r}: expected an address such as 'http://127.0.0.1:4318'")
+        path = "" if endpoint.rstrip("/").endswith("/v1/traces") or not endpoint else "/v1/traces"
+        self.endpoint = endpoint.rstrip("/") + path or next(filter(None, map(os.environ.get, _ENVIRONMENT)), "")
+        self.unsent, self._sent, self._told = 0, 0, False
+        self._lock = threading.Lock()
+        self._under_way = 0
+        self._exporter = OTLPSpanExporter(endpoint=endpoint.rstrip("/") + path or None)
+        self._batches = BatchSpanProcessor(
+            _Counted(self._exporter, self._done),
+            max_queue_size=QUEUE,
+            schedule_delay_millis=_DELAY,
+            max_export_batch_size=min(QUEUE, _BATCH),
+        )
+        weakref.finalize(self, _closed, self._batches)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        with self._lock:
+            if full := self._under_way >= QUEUE:
+                self.unsent += 1
+            else:
+                self._under_way += 1
+        if full:
+            self._tell("it is slower than the queries")
+        else:
+            self._batches.on_end(span)
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        return self._batches.force_flush(timeout_millis)
+
+    def shutdown(self) -> None:
+        """Send what waits, for ``CLOSE`` seconds at most; what is left is lost, and counted."""
+        _closed(self._batches)
+        with self._lock:
+            self.unsent, self._under_way = self.unsent + self._under_way, 0
+            lost = self.unsent
+        if lost:
+            self._tell("it did not answer before the monitor was closed")
+
+    def _done(self, count: int, fine: bool) -> None:
+        with self._lock:
+            if self._under_way:  # else it was given up
+                self._under_way -= count
+                self.unsent += 0 if fine else count
+        if not fine:
+            self._tell("it does not answer, or refuses them")
+
+    def _tell(self, why: str) -> None:
+        with self._lock:
+            told, self._told = self._told, True
+        if not told:
+            _log.warning("spans for %s are lost (they are in the local file): %s", self.endpoint, why)
+
+
+class _Counted(SpanExporter):
+    """``inner``, whose failures are counted instead of logged one by one."""
+
+    def __init__(self, inner: SpanExporter, done: Callable[[int, bool], None]) -> None:
+        self._inner, self._done = inner, done
+        logging.getLogger(_EXPORTER).addFilter(_not_ours)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        _ours.exporting, result = True, SpanExportResult.FAILURE
+        try:
+            result = self._inner.export(spans)
+        finally:
+            _ours.exporting = False
+            self._done(len(spans), result is SpanExportResult.SUCCESS)
+        return result
+
+    def shutdown(self) -> None:
+        self._inner.shutdown()
+
+
+def sender_to(otlp: str | None) -> Sender | None:
+    """The sender to ``otlp``; where it is None, to where the environment says; None where that is nowhere."""
+    named = any(os.environ.get(name) for name in _ENVIRONMENT) if otlp is None else bool(otlp)
+    return Sender(otlp or "") if named else None
+
+
+def _not_ours(record: logging.LogRecord) -> bool:
+    return not getattr(_ours, "exporting", False)
+
+
+def _closed(batches: BatchSpanProcessor) -> None:
+    """Shut down, but wait ``CLOSE`` seconds at most: by itself it waits for half a minute."""
+    closing = threading.Thread(target=batches.shutdown, daemon=True)
+    closing.start()
+    closing.join(CLOSE)
