@@ -1,0 +1,282 @@
+"""Alert rules: what must not happen, in a file that people can read (``data/alerts.toml`` is the default)::
+
+    [slow-answers]
+    metric = "latency"
+    above = 1000.0                # milliseconds
+    message = "Look at monitor.dashboard(): which stage is it?"
+
+An alarm that is wrong a few times is one that nobody reads. So a rule looks at a window of queries, and fires only
+where the whole 95 % interval of what it measures lies beyond the limit: 1 error of 3 queries is an error rate of .33,
+and also one of .06 to .79. Then it is silent for a while. Rules on rates and quantiles are about one look; who looks
+all day sets the limit well away from what is usual. ``metric = "drift"`` may look after each query
+(``ragkit.production.watch``).
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from ragkit.base import InputError, require
+from ragkit.pipeline.config import read_record
+from ragkit.production.drift import Column, valued
+from ragkit.production.readings import checked, latency, rate, spent
+from ragkit.production.watch import watch
+from ragkit.storage import data_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Metric = Literal["latency", "abstentions", "errors", "cache hits", "cost a day", "drift"]
+Timed = Literal["total", "cache", "rewrite", "retrieve", "rerank", "build", "generate"]
+SHOWN = 5
+"""Traces that an alert names."""
+
+_DAY = 24.0  # hours
+
+_RATES = ("abstentions", "errors", "cache hits")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One alert rule: a table of the file, under its name.
+
+    Args:
+        name: of the table.
+        metric: what is measured: ``latency`` (milliseconds), ``cost a day`` (as ``cost`` in the traces), ``drift``, or
+            a rate from 0 to 1.
+        above: fire above this limit ...
+        below: ... or below this one. A drift rule has neither.
+        stage: for latency: which stage; ``total`` is the whole query.
+        quantile: for latency: which quantile.
+        column: for drift: ``top_score`` or ``abstained``.
+        queries: the window: so many of the last queries.
+        hours: only those of the last so many hours; for ``cost a day`` this alone is the window (24 by default).
+        least: say nothing about fewer queries.
+        reference: for drift: the first so many queries of the log are what is usual.
+        false_alarms: for drift: the share of quiet logs in which it may ever fire.
+        silent_hours: the cool-down after an alert.
+        message: what the reader should do.
+
+    Raises:
+        InputError: a value outside its range; says which key, what was found and what was expected.
+    """
+
+    name: str
+    metric: Metric
+    above: float | None = None
+    below: float | None = None
+    stage: Timed = "total"
+    quantile: float = 0.95
+    column: Column = "top_score"
+    queries: int = 200
+    hours: float | None = None
+    least: int = 30
+    reference: int = 1000
+    false_alarms: float = 0.05
+    silent_hours: float = 24.0
+    message: str = ""
+
+    def __post_init__(self) -> None:
+        self._expect("metric", self.metric in get_args(Metric), f"one of {', '.join(get_args(Metric))}")
+        limits = [limit for limit in (self.above, self.below) if limit is not None]
+        if self.metric == "drift":
+            self._expect("above", not limits, "no limit: false_alarms says how rarely a drift rule is wrong")
+        else:
+            self._expect("above", len(limits) == 1, "exactly one limit, above or below")
+            highest = 1.0 if self.metric in _RATES else math.inf
+            key = "above" if self.below is None else "below"
+            words = "a rate from 0 to 1, such as 0.05 for 5 %" if self.metric in _RATES else "0 or more"
+            self._expect(key, 0 <= limits[0] <= highest, words)
+        self._expect("stage", self.stage in get_args(Timed), f"one of {', '.join(get_args(Timed))}")
+        self._expect("column", self.column in get_args(Column), f"one of {', '.join(get_args(Column))}")
+        self._expect("quantile", 0 < self.quantile < 1, "more than 0 and less than 1")
+        self._expect("false_alarms", 0 < self.false_alarms < 1, "more than 0 and less than 1")
+        self._expect("hours", self.hours is None or self.hours > 0, "more than 0")
+        self._expect("silent_hours", self.silent_hours >= 0, "0 or more")
+        self._expect("least", self.least >= 1, "1 or more")
+        self._expect("reference", self.reference >= 1, "1 or more")
+        self._expect("queries", self.least <= self.queries, f"least ({self.least}) or more")
+
+    def _expect(self, key: str, fine: bool, expected: str) -> None:
+        if not fine:
+            raise InputError(f"{key} = {getattr(self, key)!r}: expected {expected}")
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A rule that fired at time ``at``: ``value`` with its 95 % interval (``low``, ``high``) against ``limit``.
+
+    ``queries`` are those it was measured on, ``since`` is when the first query came that speaks for it, ``trace_ids``
+    are a few to look at, the worst or newest first. Of a drift alert, ``value`` is the evidence, which has no interval.
+    """
+
+    rule: Rule
+    at: pd.Timestamp
+    value: float
+    low: float
+    high: float
+    limit: float
+    queries: int
+    since: pd.Timestamp
+    trace_ids: tuple[str, ...]
+
+    def __str__(self) -> str:
+        rule, way = self.rule, "below" if self.rule.below is not None else "above"
+        what = {
+            "latency": f"{rule.stage} p{100 * rule.quantile:.0f} in milliseconds",
+            "drift": f"drift of {rule.column}",
+        }
+        interval = "" if self.low == self.high else f" [{self.low:.3g}, {self.high:.3g}]"
+        return (
+            f"{rule.name}: {what.get(rule.metric, rule.metric)} {self.value:.3g}{interval} is {way} {self.limit:g} "
+            f"({self.queries} queries, since {self.since:%Y-%m-%d %H:%M}). {rule.message}".rstrip()
+        )
+
+
+def load_alerts(path: str | Path | None = None) -> tuple[Rule, ...]:
+    """The rules of a TOML file, one a table; without ``path`` those of ``data/alerts.toml``.
+
+    >>> [rule.name for rule in load_alerts()][:2]
+    ['slow-answers', 'slow-reranking']
+
+    Raises:
+        InputError: names the file, the rule and the key, what was found and what was expected.
+    """
+    file = Path(path).expanduser() if path is not None else data_file("alerts.toml")
+    try:
+        said = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{file}: not TOML: {error}") from None
+    try:
+        return tuple(_rule(name, table) for name, table in said.items())
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+
+
+def _rule(name: str, table: object) -> Rule:
+    if not isinstance(table, dict):
+        raise InputError(f"{name} = {table!r} stands outside any rule: expected tables such as [{name}]")
+    if "name" in table:
+        raise InputError(f"[{name}]: unknown 'name': the rule's name is that of its table")
+    return read_record(Rule, {**table, "name": name}, name)
+
+
+def check(
+    rules: Sequence[Rule],
+    frame: pd.DataFrame,
+    now: datetime | float | None = None,
+    previous: Sequence[Alert] = (),
+) -> list[Alert]:
+    """The rules that fire on the queries (rows of ``TraceMonitor.dataframe()``) up to ``now``.
+
+    Without ``now`` (seconds since 1970, or a time with its zone) it is the moment of the last query. A rule that fired
+    among ``previous`` less than its ``silent_hours`` ago is silent. A drift rule judges the whole frame: hand over the
+    part that begins where things were as they should be.
+
+    Raises:
+        InputError: the frame has no column of that kind, or ``now`` no time zone.
+    """
+    pd = require("pandas", "notebook")
+    if checked(frame).empty:
+        return []
+    at = _moment(now) if now is not None else frame["began"].max()
+    seen = frame[frame["began"] <= at]
+    found = []
+    for rule in rules:
+        silent = pd.Timedelta(hours=rule.silent_hours)
+        if any(alert.rule.name == rule.name and at - silent < alert.at <= at for alert in previous):
+            continue
+        if (alert := _judged(rule, seen, at)) is not None:
+            found.append(alert)
+    return found
+
+
+def history(rules: Sequence[Rule], frame: pd.DataFrame, every: int = 50) -> list[Alert]:
+    """The alerts that would have come if somebody had looked after each ``every`` queries, cool-downs observed.
+
+    Try rules on last month's traces before they may wake anybody.
+
+    Raises:
+        InputError: ``every`` < 1, or as ``check``.
+    """
+    if every < 1:
+        raise InputError(f"every is {every!r}: expected 1 or more")
+    found: list[Alert] = []
+    for end in range(every, len(frame) + 1, every):
+        found += check(rules, frame.iloc[:end], previous=found)
+    return found
+
+
+def _judged(rule: Rule, seen: pd.DataFrame, at: pd.Timestamp) -> Alert | None:
+    if rule.metric == "drift":
+        return _drifted(rule, seen, at)
+    rows = _windowed(rule, seen, at)
+    if rule.metric == "latency":
+        reading = latency(rows, rule.stage, rule.quantile)
+    elif rule.metric == "cost a day":
+        reading = spent(rows, rule.hours or _DAY)
+    else:
+        reading = rate(rows, rule.metric)
+    if reading is None or reading.queries < rule.least:
+        return None
+    if rule.above is not None:
+        limit, guilty, fires = rule.above, reading.guilty, reading.low > rule.above
+    else:
+        assert rule.below is not None
+        limit, guilty, fires = rule.below, reading.innocent or reading.guilty[::-1], reading.high < rule.below
+    if not fires:
+        return None
+    if rule.metric in _RATES:
+        guilty = guilty[::-1]  # the newest first
+    since = rows.loc[rows["trace_id"].isin(_beyond(rule, rows, guilty)), "began"].min()
+    return Alert(rule, at, reading.value, reading.low, reading.high, limit, reading.queries, since, guilty[:SHOWN])
+
+
+def _beyond(rule: Rule, rows: pd.DataFrame, guilty: Sequence[str]) -> Sequence[str]:
+    """The traces of which the first one says since when: for latency those on the wrong side of the limit."""
+    if rule.metric != "latency":
+        return guilty
+    ms = rows["ms" if rule.stage == "total" else f"{rule.stage}_ms"]
+    beyond = ms > rule.above if rule.above is not None else ms < rule.below
+    return list(rows.loc[beyond, "trace_id"])
+
+
+def _windowed(rule: Rule, seen: pd.DataFrame, at: pd.Timestamp) -> pd.DataFrame:
+    pd = require("pandas", "notebook")
+    hours = rule.hours if rule.hours is not None else _DAY if rule.metric == "cost a day" else None
+    rows = seen if hours is None else seen[seen["began"] > at - pd.Timedelta(hours=hours)]
+    return rows if rule.metric == "cost a day" else rows.tail(rule.queries)
+
+
+def _drifted(rule: Rule, seen: pd.DataFrame, at: pd.Timestamp) -> Alert | None:
+    reference, rest = seen.iloc[: rule.reference], seen.iloc[rule.reference :]
+    if len(rest) < rule.least:
+        return None
+    watched = watch(reference, rest, rule.column, false_alarms=rule.false_alarms)
+    if watched.fired is None or watched.began is None:
+        return None
+    rows = valued(rest, rule.column).iloc[watched.began : watched.fired]
+    worst = rows.sort_values(rule.column, ascending=watched.lower, kind="stable")["trace_id"]
+    evidence = max(watched.evidence)
+    limit = watched.limit
+    ids = tuple(worst.drop_duplicates()[:SHOWN])
+    return Alert(rule, at, evidence, evidence, evidence, limit, len(watched.evidence), rows["began"].iloc[0], ids)
+
+
+def _moment(now: datetime | float) -> pd.Timestamp:
+    pd = require("pandas", "notebook")
+    if isinstance(now, datetime):
+        if now.tzinfo is None:
+            raise InputError(
+                f"now is {now!r}, which has no time zone: expected one, such as datetime.now(timezone.utc)"
+            )
+        return pd.Timestamp(now)  # type: ignore[no-any-return]
+    return pd.Timestamp(now, unit="s", tz="UTC")  # type: ignore[no-any-return]

@@ -1,0 +1,221 @@
+"""Alert rules: what fires, what rightly does not, and what a wrong file is told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+from frames import START, queries
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from ragkit.base import InputError
+from ragkit.production.alerts import Rule, check, history, load_alerts
+from ragkit.production.readings import latency, quantile_interval, rate, spent
+
+FAILING = Rule("failing", "errors", above=0.02)
+
+
+def failed(n: int, wrong: int) -> pd.DataFrame:
+    return queries(n, error=["EndpointError: down"] * wrong + [""] * (n - wrong))
+
+
+# ---- what fires
+
+
+def test_an_error_rate_fires_once_its_interval_leaves_out_the_limit():
+    (alert,) = check([FAILING], failed(100, 10))
+    assert alert.value == 0.1
+    assert alert.limit == 0.02 < alert.low < 0.1 < alert.high
+    assert alert.queries == 100
+    assert alert.since == START
+    assert alert.trace_ids == ("t9", "t8", "t7", "t6", "t5")
+    assert str(alert).startswith(
+        "failing: errors 0.1 [0.0552, 0.174] is above 0.02 (100 queries, since 2026-01-05 00:00)"
+    )
+
+
+def test_one_error_of_three_is_no_alarm():
+    assert check([FAILING], failed(3, 1)) == []
+    assert check([Rule("failing", "errors", above=0.02, least=1)], failed(3, 1)) != []  # .33 [.06, .79]
+    assert check([Rule("failing", "errors", above=0.1, least=1)], failed(3, 1)) == []
+
+
+def test_a_rate_at_its_limit_is_no_alarm():
+    assert check([Rule("failing", "errors", above=0.1)], failed(100, 10)) == []
+
+
+def test_the_window_is_of_queries_or_of_hours():
+    old = failed(300, 30)  # all errors are among the first 30
+    assert check([FAILING], old) == []
+    assert check([Rule("failing", "errors", above=0.02, queries=300)], old) != []
+    assert check([Rule("failing", "errors", above=0.02, queries=300, hours=4)], old) == []
+    assert check([FAILING], old, now=START + pd.Timedelta(minutes=60)) != []
+    assert check([FAILING], old, now=START.timestamp() + 3600) != []
+    assert check([FAILING], old, now=datetime(2026, 1, 5, 1, tzinfo=UTC)) != []
+    assert check([FAILING], old, now=START - pd.Timedelta(minutes=1)) == []
+
+
+def test_abstentions_are_counted_among_the_queries_that_were_answered():
+    frame = queries(100, abstained=[True] * 40 + [False] * 60, error=[""] * 50 + ["X: y"] * 50)
+    (alert,) = check([Rule("quiet", "abstentions", above=0.3)], frame)
+    assert (alert.value, alert.queries) == (0.8, 50)
+
+
+def test_cache_hits_fire_below_and_name_the_misses():
+    frame = queries(100, cache=["hit", "miss", "miss", "miss"] * 25)
+    (alert,) = check([Rule("cold", "cache hits", below=0.5)], frame)
+    assert (alert.value, alert.trace_ids[0]) == (0.25, "t99")
+    assert check([Rule("cold", "cache hits", below=0.3)], frame) == []
+    assert check([Rule("cold", "cache hits", below=0.5)], queries(100)) == []  # there is no cache
+
+
+def test_a_quantile_of_one_stage():
+    frame = queries(200, rerank_ms=[20.0] * 160 + [400.0] * 39 + [500.0])
+    (alert,) = check([Rule("slow", "latency", above=250, stage="rerank")], frame)
+    assert (alert.value, alert.trace_ids[0]) == (400, "t199")
+    assert alert.since == START + pd.Timedelta(minutes=160)
+    assert check([Rule("slow", "latency", above=250, stage="rerank", quantile=0.5)], frame) == []
+    assert check([Rule("slow", "latency", above=250)], frame) == []
+    assert check([Rule("slow", "latency", above=0, stage="cache")], frame) == []  # it never ran
+
+
+def test_a_few_slow_queries_are_no_alarm_about_the_95th_percentile():
+    assert check([Rule("slow", "latency", above=250)], queries(40, ms=[60.0] * 37 + [900.0] * 3)) == []
+
+
+def test_what_a_day_costs():
+    frame = queries(100, cost=[np.nan] * 50 + [0.5] * 49 + [1.0])
+    (alert,) = check([Rule("dear", "cost a day", above=10, least=1)], frame)
+    assert (alert.value, alert.low, alert.high, alert.trace_ids[0]) == (25.5, 25.5, 25.5, "t99")
+    assert "[" not in str(alert)
+    assert check([Rule("dear", "cost a day", above=10, least=1)], queries(100)) == []  # unknown is not dear
+    (hour,) = check([Rule("dear", "cost a day", above=10, least=1, hours=0.5)], frame)
+    assert hour.value == pytest.approx((29 * 0.5 + 1) * 48)
+
+
+def test_a_drift_rule_names_queries_since_the_change():
+    rng = np.random.default_rng(0)
+    frame = queries(1200, top_score=[*rng.normal(0.7, 0.05, 1000), *rng.normal(0.45, 0.05, 200)])
+    rule = Rule("drifting", "drift", reference=800)
+    assert check([rule], frame.iloc[:1000]) == []
+    (alert,) = check([rule], frame)
+    assert START + pd.Timedelta(minutes=900) <= alert.since <= START + pd.Timedelta(minutes=1010)
+    assert all(int(t[1:]) >= 1000 for t in alert.trace_ids)
+    assert alert.limit == 20 < alert.value
+    assert check([rule], frame.iloc[:805]) == []  # fewer than `least` after the reference
+
+
+def test_an_alert_speaks_once_and_again_after_its_silence():
+    frame = failed(2000, 2000)  # 33 hours
+    told = history([FAILING], frame, every=100)
+    assert [alert.at for alert in told] == [START + pd.Timedelta(minutes=m) for m in (99, 1599)]
+    assert check([FAILING], frame, previous=told) == []
+    assert check([Rule("another", "errors", above=0.02)], frame, previous=told) != []
+
+
+def test_what_came_later_does_not_silence():
+    frame = failed(100, 100)
+    later = check([FAILING], failed(200, 200))
+    assert check([FAILING], frame, previous=later) != []
+
+
+def test_an_empty_log_and_one_query_are_no_alarm():
+    rules = load_alerts()
+    assert check(rules, queries()) == check(rules, queries(1)) == history(rules, queries(1)) == []
+
+
+@pytest.mark.parametrize("bad", [{"now": datetime(2026, 1, 5)}, {"frame": pd.DataFrame({"ms": [1.0]})}])
+def test_bad_input_is_refused(bad):
+    with pytest.raises(InputError, match=r"time zone|no column"):
+        check([FAILING], bad.get("frame", queries(1)), now=bad.get("now"))
+    with pytest.raises(InputError, match="every"):
+        history([FAILING], queries(1), every=0)
+
+
+# ---- readings
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=200), st.sampled_from([0.1, 0.5, 0.9, 0.95]))
+def test_quantile_interval_is_scipys(values, quantile):
+    low, high = quantile_interval(values, quantile)
+    oracle = stats.quantile_test(values, p=quantile, alternative="two-sided").confidence_interval(0.95)
+    ends = np.nan_to_num([oracle.low, oracle.high], nan=np.inf)
+    # scipy leaves a side out where it has too few values, and may stand one value further out where ours still covers.
+    assert low <= high
+    assert low <= np.quantile(values, quantile, method="inverted_cdf") <= high
+    assert np.isinf(ends[0]) or low >= ends[0]
+    assert np.isinf(ends[1]) or high <= ends[1]
+
+
+@pytest.mark.parametrize(("n", "quantile"), [(30, 0.5), (200, 0.95)])
+def test_quantile_interval_covers(n, quantile):
+    rng = np.random.default_rng(0)
+    truth = stats.norm.ppf(quantile)
+    inside = [
+        low <= truth <= high for low, high in (quantile_interval(rng.normal(size=n), quantile) for _ in range(1000))
+    ]
+    assert 0.93 < np.mean(inside) < 0.99
+
+
+def test_readings_of_nothing_are_none():
+    empty = queries()
+    assert [rate(empty, "errors"), rate(empty, "abstentions"), rate(empty, "cache hits")] == [None] * 3
+    assert latency(empty) is spent(empty, 24) is None
+
+
+# ---- the file
+
+
+def test_the_default_rules_are_quiet_on_a_quiet_log_and_speak_on_a_bad_one():
+    rules = load_alerts()
+    rng = np.random.default_rng(1)
+    quiet = queries(1500, top_score=rng.normal(0.65, 0.08, 1500), cache="hit")
+    assert history(rules, quiet, every=300) == []
+    bad = pd.concat([quiet, queries(300, top_score=0.3, cache="miss", abstained=True, ms=5e3, rerank_ms=4e3, cost=1.0)])
+    bad["began"] = [START + pd.Timedelta(minutes=i) for i in range(len(bad))]
+    bad["trace_id"] = [f"t{i}" for i in range(len(bad))]
+    found = {alert.rule.name for alert in check(rules, bad)}
+    assert found == {rule.name for rule in rules} - {"failing"}
+
+
+def test_every_rule_has_a_message():
+    assert all(rule.message.endswith(".") or rule.message.endswith("?") for rule in load_alerts())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[slow]\nmetric = "latency"\nabov = 5.0', r"\[slow\]: unknown 'abov', did you mean 'above'\?"),
+        ('[slow]\nmetric = "latencies"\nabove = 5.0', r"\[slow\].*metric.*'latencies'.*latency"),
+        ('[slow]\nmetric = "latency"\nabove = "5"', r"\[slow\], above = '5': expected a number"),
+        ('[slow]\nmetric = "latency"', r"\[slow\]: above = None: expected exactly one limit"),
+        ('[slow]\nmetric = "latency"\nabove = 1\nbelow = 2', "exactly one limit"),
+        ("[slow]\nabove = 5.0", r"\[slow\]: metric must be said"),
+        ('[slow]\nmetric = "errors"\nabove = 5.0', r"above = 5.0: expected a rate from 0 to 1"),
+        ('[cold]\nmetric = "cache hits"\nbelow = 20', r"below = 20.0: expected a rate"),
+        ('[d]\nmetric = "drift"\nabove = 20', "expected no limit"),
+        ('[d]\nmetric = "drift"\nfalse_alarms = 5.0', "false_alarms = 5.0"),
+        ('[s]\nmetric = "latency"\nabove = 1\nstage = "reranking"', "'reranking': expected .*'rerank'"),
+        ('[s]\nmetric = "latency"\nabove = 1\nqueries = 10', r"queries = 10: expected least \(30\)"),
+        ('[s]\nmetric = "latency"\nabove = 1\nquantile = 95', "quantile = 95.0"),
+        ('[s]\nmetric = "latency"\nabove = 1\nhours = 0', "hours = 0.0"),
+        ('name = "x"', "outside any rule"),
+        ('[s]\nname = "x"', "that of its table"),
+        ("[s", "not TOML"),
+    ],
+)
+def test_a_wrong_file_is_told_where_and_what(tmp_path, text, words):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words) as refused:
+        load_alerts(path)
+    assert str(refused.value).startswith(str(path))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"none\.toml"):
+        load_alerts(tmp_path / "none.toml")

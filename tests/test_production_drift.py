@@ -1,0 +1,223 @@
+"""Drift: two windows compared, and the watch that looks at every query."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from frames import queries
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from ragkit.base import InputError
+from ragkit.production.drift import drift, influence, movers, question_key
+from ragkit.production.watch import FORGET, SLOPES, bet, freshly_asked, ranks, watch
+
+
+def asked(numbers, score_of, **columns) -> pd.DataFrame:
+    """Queries of questions by number; each question has its one score, as with one index."""
+    texts = [f"What is number {number}?" for number in numbers]
+    return queries(len(texts), question=texts, top_score=[score_of[number] for number in numbers], **columns)
+
+
+@pytest.fixture
+def score_of() -> np.ndarray:
+    return np.random.default_rng(7).normal(0.65, 0.1, 2000)
+
+
+# ---- two windows
+
+
+def test_a_clear_drift_is_found_with_its_interval(score_of):
+    before, now = asked(range(200), score_of), asked(range(200, 300), score_of - 0.1)
+    found = drift(before, now)
+    assert (found.verdict, found.found) == ("lower", True)
+    assert found.difference == pytest.approx(now["top_score"].mean() - before["top_score"].mean())
+    assert found.low < found.difference < found.high < 0
+    assert (found.queries, found.questions) == ((200, 100), (200, 100))
+    assert found.statistic < 0
+    assert drift(now, before).verdict == "higher"
+    assert "lower; 0.6" in repr(found)
+
+
+def test_the_same_window_twice_does_not_differ(score_of):
+    frame = asked([*range(50)] * 4, score_of)
+    found = drift(frame, frame)
+    assert (found.difference, found.p, found.verdict) == (0, 1, "no detectable difference")
+
+
+def test_independent_queries_give_welchs_answer(score_of):
+    before, now = asked(range(300), score_of), asked(range(300, 500), score_of - 0.02)
+    found, welch = drift(before, now), stats.ttest_ind(now["top_score"], before["top_score"], equal_var=False)
+    low, high = welch.confidence_interval()
+    assert found.statistic == pytest.approx(welch.statistic, rel=0.03)
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.002), pytest.approx(high, abs=0.002))
+    assert found.p == pytest.approx(welch.pvalue, abs=0.02)
+
+
+def test_one_question_that_became_popular_is_no_drift_though_every_naive_test_fires(score_of):
+    score_of[0] = 0.3
+    before, now = asked(range(200), score_of), asked([*range(200), *[0] * 100], score_of)
+    found = drift(before, now)
+    assert stats.ks_2samp(before["top_score"], now["top_score"]).pvalue < 0.001
+    assert stats.ttest_ind(before["top_score"], now["top_score"]).pvalue < 0.001
+    assert found.difference < -0.05
+    assert found.verdict == "no detectable difference"
+
+
+def test_a_long_session_is_no_drift(score_of):
+    ids = [f"s{i}" for i in range(200)] + ["long"] * 60
+    now = asked(range(200, 460), np.where(np.arange(2000) < 400, score_of, 0.4), session=ids)
+    found = drift(asked(range(200), score_of), now)
+    assert stats.ks_2samp(score_of[:200], now["top_score"]).pvalue < 0.001
+    assert found.verdict == "no detectable difference"
+
+
+def test_false_alarms_are_as_rare_as_promised_where_popularity_changes(score_of):
+    naive, ours = [], []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        windows = []
+        for _ in range(2):  # the same 150 questions, another order of popularity
+            weights = rng.permutation(np.arange(1.0, 151.0)) ** -0.8
+            windows.append(asked(rng.choice(150, 300, p=weights / weights.sum()), score_of))
+        naive.append(stats.ks_2samp(*(w["top_score"] for w in windows)).pvalue < 0.05)
+        ours.append(drift(*windows, resamples=399).found)
+    assert np.mean(naive) > 0.5
+    assert np.mean(ours) <= 0.1
+
+
+def test_rates_of_abstention_are_compared_too_and_failures_left_out():
+    before = queries(200, abstained=[True] * 10 + [False] * 190)
+    now = queries(200, abstained=[True] * 60 + [False] * 140, error=["X: y"] * 20 + [""] * 180)
+    now["question"] += "!!"
+    found = drift(before, now, "abstained")
+    assert (found.before, found.after) == (0.05, pytest.approx(40 / 180))
+    assert found.verdict == "higher"
+    assert found.queries == (200, 180)
+
+
+def test_movers_sum_to_the_difference_and_name_the_questions(score_of):
+    before, now = asked([1, 1, 2, 3], score_of), asked([2, 4, 4, 4], score_of * 0.5)
+    table = movers(before, now, most=None)
+    assert table["part"].sum() == pytest.approx(drift(before, now).difference)
+    rows = table.set_index("question")
+    assert rows.loc["What is number 4?", ["asked_before", "asked_now"]].tolist() == [0, 3]
+    assert np.isnan(rows.loc["What is number 4?", "before"])
+    assert rows.loc["What is number 2?", "before"] == pytest.approx(2 * rows.loc["What is number 2?", "now"])
+    assert table["part"].abs().is_monotonic_decreasing
+    assert len(movers(before, now, most=2)) == 2
+
+
+def test_case_and_white_space_make_no_new_question():
+    assert question_key(" How  do I\nSTOP it? ") == question_key("how do i stop it")
+    assert question_key("stop it") != question_key("stop them")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcde"), st.floats(0, 1)), min_size=2, max_size=30),
+    st.integers(1, 29),
+    st.floats(-1, 1),
+)
+def test_influence_is_the_difference_of_the_means_wherever_the_scale_begins(rows, cut, shift):
+    cut = min(cut, len(rows) - 1)
+    frame = pd.DataFrame(rows, columns=["key", "value"])
+    before, after = frame.iloc[:cut], frame.iloc[cut:]
+    parts = influence(before, after)
+    assert parts.mean() == pytest.approx(after["value"].mean() - before["value"].mean(), abs=1e-9)
+    moved = frame.assign(value=frame["value"] + shift)
+    assert influence(moved.iloc[:cut], moved.iloc[cut:]) == pytest.approx(parts, abs=1e-9)
+
+
+def test_a_window_without_values_is_refused():
+    with pytest.raises(InputError, match="now has 0 queries with a value of 'top_score'"):
+        drift(queries(5), queries(5, top_score=np.nan))
+    with pytest.raises(InputError, match="reference has no column 'top_score'"):
+        drift(queries(5).drop(columns="top_score"), queries(5))
+
+
+# ---- the watch
+
+
+def test_the_watch_fires_soon_after_the_change_and_says_which_way(score_of):
+    rng = np.random.default_rng(0)
+    old, new = rng.permutation(1000), rng.permutation(np.arange(1000, 1400))
+    log = asked([*old, *new], np.where(np.arange(2000) < 1000, score_of, score_of - 0.2))
+    seen = watch(log.head(700), log.iloc[700:])
+    assert seen.fired is not None
+    assert 300 < seen.fired < 380
+    assert 200 <= seen.began <= 320
+    assert seen.lower
+    assert "fired at query" in repr(seen)
+    upside = log.assign(top_score=1.3 - log["top_score"])
+    assert not watch(upside.head(700), upside.iloc[700:]).lower
+
+
+def test_the_watch_sees_the_same_however_far_it_has_come(score_of):
+    log = asked(np.random.default_rng(1).integers(0, 2000, 900), score_of)
+    whole, part = watch(log.head(400), log.iloc[400:]), watch(log.head(400), log.iloc[400:600])
+    assert whole.evidence[:200] == part.evidence
+    assert len(whole.evidence) == 500
+
+
+def test_the_watch_is_wrong_at_most_once_in_twenty(score_of):
+    fired = []
+    for seed in range(80):
+        rng = np.random.default_rng(seed)
+        weights = np.arange(1.0, 1001.0) ** -0.8
+        log = asked(rng.choice(1000, 1200, p=weights / weights.sum()), score_of)
+        fired.append(watch(log.head(400), log.iloc[400:], forget=200).fired is not None)
+    assert np.mean(fired) <= 0.05 + 2 * (0.05 * 0.95 / 80) ** 0.5
+
+
+def test_a_hundred_repetitions_of_a_bad_question_leave_the_watch_quiet(score_of):
+    score_of[5] = 0.1
+    log = asked([*range(600), *[5] * 300], score_of)
+    assert watch(log.head(500), log.iloc[500:]).fired is None
+    assert watch(log.head(500), log.iloc[500:], forget=0).fired is not None
+
+
+@pytest.mark.parametrize("forget", [0, 3, FORGET])
+def test_a_question_counts_again_after_it_was_forgotten(forget):
+    questions = [*"abcabcaab"]
+    places = freshly_asked(questions, forget)
+    for i, question in enumerate(questions):
+        last = max((p for p in places if p < i and questions[p] == question), default=None)
+        assert (i in places) == (last is None or i - last > forget)
+
+
+def test_ranks_are_uniform_where_nothing_changes_even_with_ties():
+    import random
+
+    values = np.random.default_rng(0).integers(0, 3, 3000)
+    assert stats.kstest(list(ranks(values, random.Random(0))), "uniform").pvalue > 0.01
+
+
+def test_the_game_is_fair():
+    # The mean over all ways in which places can fall is the capital at the beginning, after every step.
+    grid = (np.arange(20) + 0.5) / 20
+    paths = np.array([list(bet(places)) for places in itertools.product(grid, repeat=3)])
+    assert paths.mean(axis=0) == pytest.approx([1, 1, 1])
+    assert max(abs(s) for s in SLOPES) <= 2  # else the capital could fall below 0
+
+
+def test_a_watch_over_nothing_is_quiet(score_of):
+    seen = watch(asked(range(200), score_of), queries())
+    assert (seen.fired, seen.evidence) == (None, ())
+    assert "quiet after 0 queries" in repr(seen)
+
+
+@pytest.mark.parametrize(
+    ("reference", "options", "words"),
+    [
+        (queries(10), {}, "has 10 queries"),
+        (queries(200, question="the same"), {}, "fresh: expected 30 or more"),
+        (queries(200), {"false_alarms": 5}, "false_alarms is 5"),
+    ],
+)
+def test_a_watch_that_cannot_be_is_refused(reference, options, words):
+    with pytest.raises(InputError, match=words):
+        watch(reference, queries(10), **options)
