@@ -130,7 +130,7 @@ class Alert:
         rule, way = self.rule, "below" if self.rule.below is not None else "above"
         what = {
             "latency": f"{rule.stage} p{100 * rule.quantile:.0f} in milliseconds",
-            "drift": f"drift of {rule.column}",
+            "drift": f"evidence of a drift of {rule.column}",
         }
         interval = "" if self.low == self.high else f" [{self.low:.3g}, {self.high:.3g}]"
         return (
@@ -275,8 +275,6 @@ def _moment(now: datetime | float) -> pd.Timestamp:
     pd = require("pandas", "notebook")
     if isinstance(now, datetime):
         if now.tzinfo is None:
-            raise InputError(
-                f"now is {now!r}, which has no time zone: expected one, such as datetime.now(timezone.utc)"
-            )
+            raise InputError(f"now is {now!r}, which has no time zone: expected one, such as datetime.now(UTC)")
         return pd.Timestamp(now)  # type: ignore[no-any-return]
     return pd.Timestamp(now, unit="s", tz="UTC")  # type: ignore[no-any-return]

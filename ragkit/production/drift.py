@@ -7,8 +7,6 @@ questions are **one** piece of evidence, and so is a session: the statistic is t
 what is given a random sign is a whole question (or session) with all its queries (``evaluation.statistics``). Of the
 two the less certain answer counts.
 
-RATES
-
 ``ragkit.production.watch`` looks at every query as it comes, and still keeps false alarms rare.
 """
 
@@ -39,9 +37,9 @@ _SIGNS = 20_000_000  # random signs at a time: 160 MB
 class Drift:
     """How the mean of ``column`` differs between two windows.
 
-    ``difference`` is ``after - before`` with its 95 % interval (``low``, ``high``), ``statistic`` the difference over its
-    standard error, ``p`` two-sided. ``queries`` and ``questions`` (the distinct ones) are those of the reference and of
-    now. A true difference of ``detectable`` or more would be found 8 times in 10.
+    ``difference`` is ``after - before`` with its 95 % interval (``low``, ``high``), ``statistic`` the difference over
+    its standard error, ``p`` two-sided. ``queries`` and ``questions`` (the distinct ones) are those of the reference
+    and of now. A true difference of ``detectable`` or more would be found 8 times in 10.
     """
 
     column: str

@@ -71,7 +71,7 @@ def rate(frame: pd.DataFrame, what: Rate) -> Reading | None:
 
 
 def latency(frame: pd.DataFrame, stage: str = "total", quantile: float = 0.95) -> Reading | None:
-    """A quantile of the milliseconds of a ``stage`` (or ``total``) over the queries in which it ran; None: it never did.
+    """A quantile of the milliseconds of a ``stage`` (or ``total``), of the queries in which it ran; None: of none.
 
     ``guilty`` are all of them, the slowest first.
     """

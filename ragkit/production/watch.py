@@ -13,8 +13,6 @@ All this needs values that could have come in any order, and the queries of a lo
 ``ragkit.production.drift``. So **a question counts when it is freshly asked**: it did not count among the ``FORGET``
 queries before. (To count a question once for ever would be wrong, too: what is asked for the first time late is rare,
 and rare wordings score less.) The first part of the reference, in which everything is fresh, is left out.
-
-RATES
 """
 
 from __future__ import annotations
@@ -100,8 +98,8 @@ def watch(
     usual = sum(i < len(before) for i in fresh)
     if usual < FEWEST:
         raise InputError(
-            f"the reference has {len(before)} queries, of which {usual} ask something fresh: expected {FEWEST} or more. "
-            "Take a longer reference"
+            f"the reference has {len(before)} queries, of which {usual} ask something fresh: expected {FEWEST} or "
+            "more. Take a longer reference"
         )
     places = list(ranks([values[i] for i in fresh], Random(seed)))[usual:]
     positions = np.array(fresh[usual:], dtype=np.intp) - len(before)
