@@ -37,6 +37,7 @@ class Seen:
     question: str = "How do I stop it?"
     answer: str = "Pull the plug. [1]"
     hits: tuple[tuple[str, float], ...] = (("kettle/guide#0-10", 0.5), ("lamp/guide#5-20", 0.4))
+    citations: tuple[str, ...] = ("kettle/guide#0-60",)
     cache_key: str = "digest"
     tenant: str = ""
     top_score: float = 0.5
@@ -91,9 +92,11 @@ def test_what_is_said_is_kept_with_what_it_was_said_about(store):
         "Pull the plug. [1]",
         ("lamp/guide#5-20",),
     )
-    assert store.all() == (said,)
+    assert store.history("t1") == (said,)
     row = store.dataframe().iloc[0]
-    assert (row["who"], row["shown"]) == ("ann", ("kettle/guide#0-10", "lamp/guide#5-20"))
+    assert (row["who"], row["shown"]) == ("ann", ("kettle/guide#0-10", "lamp/guide#5-20", "kettle/guide#0-60"))
+    # A source that joins several hits can be flagged, too.
+    assert store.add("t1", -1, flagged=["kettle/guide#0-60"]).flagged == ("kettle/guide#0-60",)
     assert str(row["at"]) == "2023-11-14 22:13:20+00:00"
 
 
@@ -285,7 +288,7 @@ def test_a_real_pipeline_monitor_and_cache(small_corpus, tmp_path):
         first, again = (asyncio.run(rag.query("Which bulbs fit?")) for _ in range(2))
         said = store.add(again.trace_id, -1, ["wrong"], flagged=[again.hits[0].chunk.id])
         assert (said.question, said.answer, said.forgotten) == ("Which bulbs fit?", first.text, True)
-        assert said.shown == tuple(hit.chunk.id for hit in again.hits)
+        assert set(said.shown) == {hit.chunk.id for hit in again.hits} | {c.chunk.id for c in again.citations}
         asyncio.run(rag.query("Which bulbs fit?"))
         assert list(monitor.dataframe()["cache"]) == ["miss", "hit", "miss"]
         (flag,) = store.queue()

@@ -9,12 +9,13 @@ from html import escape
 
 import ipywidgets as w
 
-from ragkit.base import Answer, Hit, InputError, RagkitError
+from ragkit.base import Answer, Chunk, InputError, RagkitError
 from ragkit.notebook.display import GREEN, VERMILLION, show_answer
 from ragkit.production.feedback import REASONS, Feedback, FeedbackStore
 
 _WIDE = w.Layout(width="auto")
 _ROW = w.Layout(flex_flow="row wrap", align_items="center")
+_BOX = w.Layout(width="210px")
 _CHIP = w.Layout(width="auto", margin="2px")
 _PASSAGE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0;max-height:220px;overflow:auto"
 _WORDS = {1: "👍", -1: "👎"}
@@ -49,11 +50,10 @@ class FeedbackPanel(w.VBox):  # type: ignore[misc]
             placeholder="What is the right answer? A passage, copied, is best.", rows=3, layout=_WIDE
         )
         self.comment = w.Text(placeholder="Anything else?", layout=_WIDE)
+        self._sources = _sources(answer)
         self.flags = {
-            hit.chunk.id: w.Checkbox(
-                description=f"source {number} does not belong here", indent=False, layout=w.Layout(width="240px")
-            )
-            for number, hit in enumerate(answer.hits, 1)
+            chunk.id: w.Checkbox(description=f"{label} is beside the point", indent=False, layout=_BOX)
+            for chunk, label in self._sources
         }
         self.save = w.Button(description="Save", icon="check", button_style="primary", tooltip="Keep this opinion")
         self.status = w.HTML()
@@ -64,7 +64,7 @@ class FeedbackPanel(w.VBox):  # type: ignore[misc]
                 w.HBox(list(self.reasons.values()), layout=_ROW),
                 self.correction,
                 self.comment,
-                *(w.HBox([self.flags[hit.chunk.id], _source(hit)], layout=_ROW) for hit in answer.hits),
+                *(w.HBox([self.flags[chunk.id], _passage(chunk)], layout=_ROW) for chunk, _ in self._sources),
                 w.HBox([self.save, self.status], layout=_ROW),
             ]
         )
@@ -73,7 +73,7 @@ class FeedbackPanel(w.VBox):  # type: ignore[misc]
         self._say("Nothing saved yet.")
 
     def __repr__(self) -> str:
-        sources = len(self.answer.hits)
+        sources = len(self._sources)
         return f"FeedbackPanel({self.answer.question!r}: {sources} source{'' if sources == 1 else 's'})"
 
     def _save(self) -> None:
@@ -105,9 +105,19 @@ class FeedbackPanel(w.VBox):  # type: ignore[misc]
         )
 
 
-def _source(hit: Hit) -> w.HTML:
+def _sources(answer: Answer) -> list[tuple[Chunk, str]]:
+    """What can be flagged, and how it is called: the sources that the answer cites, then what else was found.
+
+    A source may join several hits that are neighbours; these are not offered again.
+    """
+    cited = list(dict.fromkeys((citation.chunk, f"[{citation.number}]") for citation in answer.citations))
+    inside = [chunk.span for chunk, _ in cited]
+    rest = [hit.chunk for hit in answer.hits if not any(hit.chunk.span.answers(span) for span in inside)]
+    return cited + [(chunk, "this") for chunk in rest]
+
+
+def _passage(chunk: Chunk) -> w.HTML:
     """A passage to unfold, closed to MathJax as in ``ragkit.notebook.display``."""
-    chunk = hit.chunk
     where = escape(" › ".join((chunk.doc_id, *chunk.section)))
     return w.HTML(
         f'<details class="mathjax_ignore tex2jax_ignore" style="line-height:1.45"><summary>{where}</summary>'

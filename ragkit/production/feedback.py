@@ -112,11 +112,12 @@ class FeedbackStore:
         """
         reasons, flagged = _checked(thumb, reasons, flagged, correction, comment)
         trace = self.monitor.trace(trace_id)
-        shown = tuple(chunk_id for chunk_id, _ in trace.hits)
+        # A context joins neighbouring hits to one source, so what an answer cites need not be one of them.
+        shown = tuple(dict.fromkeys([*(chunk_id for chunk_id, _ in trace.hits), *trace.citations]))
         if unknown := [chunk_id for chunk_id in flagged if chunk_id not in shown]:
             raise InputError(
-                f"flagged {unknown[0]!r} was not shown with the answer of trace {trace_id!r}: expected some of its "
-                f"{len(shown)} hits"
+                f"flagged {unknown[0]!r} was not shown with the answer of trace {trace_id!r}: expected a hit or "
+                "a source of it"
             )
         texts = (trace.id, who, thumb, json.dumps(reasons), redact(correction.strip()), json.dumps(flagged))
         seen = (redact(comment.strip()), trace.question, trace.answer, json.dumps(shown), trace.tenant)
