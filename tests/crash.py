@@ -2,9 +2,10 @@
 times, ``tests/test_production_crash.py`` a few times and shows that a careless writer is caught.
 
 A child (``python tests/crash.py FOLDER NAME[,NAME] FIRST COUNT``) opens the named stores in FOLDER and writes records
-FIRST, FIRST + 1, ... to each, and says so on its standard output: ``< NAME NUMBER`` before a write, ``> NAME NUMBER``
-when the write is acknowledged. Record NUMBER has the same content whenever it is made, so what is read back is compared
-with all of it. The parent sends SIGKILL, which no process can catch, and then, over the same growing files:
+FIRST, FIRST + 1, ... to each. It says so on its standard output: ``!`` before it opens the files, ``< NAME NUMBER``
+before a write, ``> NAME NUMBER`` when the write is acknowledged. Record NUMBER has the same content whenever it is
+made, so what is read back is compared with all of it. The parent sends SIGKILL, which no process can catch, and then,
+over the same growing files:
 
 - every file passes ``PRAGMA integrity_check``;
 - every record acknowledged in this round, and at the end every one of all rounds, reads back equal;
@@ -26,11 +27,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from ragkit.base import Answer, CacheKey, Chunk, Citation, Hit, RagkitError, Usage
+from ragkit.base import (
+    Answer,
+    CacheKey,
+    Chunk,
+    Citation,
+    Hit,
+    InputError,
+    RagkitError,
+    Stage,
+    Trace,
+    Usage,
+)
 
 ROUND = 100_000
 """Records have unique numbers: round r writes from ``r * ROUND`` on."""
 
+_OPENING = 0.12  # seconds: about what it takes to make or open all files
 _PATIENCE = 60.0  # seconds for a child to acknowledge its first record
 
 
@@ -80,8 +93,8 @@ class Round:
 class Report:
     """What all kills did. ``lost`` and ``broken`` say what and where; both must be empty.
 
-    ``early``: kills before the first write; ``inside``: within a write; ``unacknowledged``: records that were written,
-    but not acknowledged any more.
+    ``early``: kills before the first write was begun; ``inside``: within a write; ``unacknowledged``: records that
+    were written, but not acknowledged any more.
     """
 
     kills: int = 0
@@ -104,12 +117,12 @@ class Child:
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
         )
 
-    def kill_after(self, acknowledged: int, delay: float) -> Round:
-        """Wait for so many acknowledged writes, and ``delay`` seconds more, and kill it."""
+    def kill_after(self, sign: str, times: int, delay: float) -> Round:
+        """Wait until it has said ``sign`` so many times, and ``delay`` seconds more, and kill it."""
         assert self.process.stdout is not None
         lines: list[str] = []
         until = time.monotonic() + _PATIENCE
-        while sum(line.startswith(">") for line in lines) < acknowledged and time.monotonic() < until:
+        while sum(line.startswith(sign) for line in lines) < times and time.monotonic() < until:
             if not (line := self.process.stdout.readline()):
                 break
             lines.append(line)
@@ -131,7 +144,7 @@ class Child:
         rest, errors = self.process.communicate()
         result = Round(errors=errors)
         for line in [*lines, *rest.splitlines(keepends=True)]:
-            if line.endswith("\n"):  # the kill may have cut the last line
+            if line.endswith("\n") and not line.startswith("!"):  # the kill may have cut the last line
                 sign, name, number = line.split()
                 (result.began if sign == "<" else result.acknowledged).append((name, int(number)))
         return result
@@ -142,15 +155,17 @@ def kill_many(
 ) -> Report:
     """Kill writers of ``stores`` (names of ``STORES``) ``kills`` times, over the same files in ``folder``.
 
-    ``early`` is the share of kills within half a second of the start, so also while files are made and opened; the
-    others come at a random moment after 1 to ``most`` acknowledged writes.
+    A share of ``early`` comes while the files are opened, or soon after; the others at a random moment after 1 to
+    ``most`` acknowledged writes.
     """
     dice, report, begin = random.Random(seed), Report(), time.monotonic()
     acknowledged: dict[str, list[int]] = defaultdict(list)
     for number in range(kills):
-        child = Child(folder, list(stores), number * ROUND)
-        soon = dice.random() < early
-        done = child.kill_after(0 if soon else dice.randint(1, most), dice.uniform(0, 0.5 if soon else 0.02))
+        child = Child(folder, stores, number * ROUND)
+        if dice.random() < early:
+            done = child.kill_after("!", 1, dice.uniform(0, _OPENING))
+        else:
+            done = child.kill_after(">", dice.randint(1, most), dice.uniform(0, 0.02))
         report.kills += 1
         report.early += not done.began
         report.inside += done.inside
@@ -165,10 +180,31 @@ def kill_many(
     return report
 
 
-def write_together(folder: Path, stores: Mapping[str, Opener], processes: int, count: int) -> Report:
+def kill_while_made(folder: Path, stores: Mapping[str, Opener], kills: int, seed: int = 0) -> Report:
+    """Kill writers while they make their files, new ones each time; the next writer must be able to use what is left.
+
+    ``unacknowledged`` counts the files that were there after a kill.
+    """
+    dice, report, begin = random.Random(seed), Report(), time.monotonic()
+    for number in range(kills):
+        place = folder / str(number)
+        done = Child(place, stores, 0).kill_after("!", 1, dice.uniform(0, _OPENING))
+        report.kills += 1
+        report.early += not done.began
+        report.inside += done.inside
+        report.unacknowledged += len(list(place.glob("*.db")))
+        after = write_together(place, stores, processes=1, count=1, first=1)
+        report.acknowledged += after.acknowledged
+        report.lost += [f"folder {number}: {each}" for each in after.lost]
+        report.broken += [f"folder {number}: {each}" for each in after.broken]
+    report.seconds = time.monotonic() - begin
+    return report
+
+
+def write_together(folder: Path, stores: Mapping[str, Opener], processes: int, count: int, first: int = 0) -> Report:
     """Let several processes write ``count`` records each to the same files at once, and look at what they left."""
     report, begin = Report(), time.monotonic()
-    children = [Child(folder, stores, number * ROUND, count) for number in range(processes)]
+    children = [Child(folder, stores, first + number * ROUND, count) for number in range(processes)]
     for number, child in enumerate(children):
         done = child.finished()
         report.acknowledged += len(done.acknowledged)
@@ -290,6 +326,13 @@ def answer(number: int) -> Answer:
     )
 
 
+def trace(number: int) -> Trace:
+    """The trace of answer ``number``."""
+    stages = tuple(Stage(name, 2.0 * i, 1.5) for i, name in enumerate(("cache", "rewrite", "retrieve", "generate")))
+    said = answer(number)
+    return Trace(f"{number + 1:032x}", said.question, 3, 1.7e9 + number, 9.0, stages, said, session=f"s{number}")
+
+
 class Cached:
     """Answers in a ``SQLiteCache`` that is never full."""
 
@@ -321,8 +364,75 @@ class Evicting(Cached):
     keeps_all, name, room = False, "evicting.db", 400_000
 
 
+class Traced:
+    """Traces in a ``TraceMonitor`` that keeps all of them."""
+
+    keeps_all, name, most = True, "traces.db", 10**6
+
+    def __init__(self, folder: Path) -> None:
+        from ragkit.production.monitoring import TraceMonitor
+
+        self.monitor = TraceMonitor(folder / self.name, text="all", otlp="", max_traces=self.most)
+
+    def write(self, number: int) -> None:
+        self.monitor.record(trace(number))
+        if self.monitor.losses:
+            raise RuntimeError(f"{self.monitor.losses}: {self.monitor.trouble}")
+
+    def whole(self, number: int) -> bool | None:
+        expected = trace(number)
+        try:
+            found = self.monitor.trace(expected.id)
+        except InputError:
+            return None
+        spans = [(span.stage, span.parent != "") for span in self.monitor.spans(expected.id)]
+        kept = (found.question, found.answer, found.hits, found.citations, found.session, spans)
+        assert expected.answer is not None
+        hits = tuple((hit.chunk.id, hit.score) for hit in expected.answer.hits)
+        cited = (expected.answer.citations[0].chunk.id,)
+        stages = [(stage.name, True) for stage in expected.stages]
+        return kept == (expected.question, expected.answer.text, hits, cited, expected.session, stages)
+
+    def close(self) -> None:
+        self.monitor.close()
+
+
+class Pruned(Traced):
+    """The same, with room for few traces: every 200 the oldest are removed."""
+
+    keeps_all, name, most = False, "pruned.db", 30
+
+
+class Judged:
+    """Opinions in a ``FeedbackStore``, on the traces of ``Traced``: the trace of the same number must be written."""
+
+    keeps_all = True
+
+    def __init__(self, folder: Path) -> None:
+        from ragkit.production.feedback import FeedbackStore
+
+        self.traces = Traced(folder)
+        self.store = FeedbackStore(self.traces.monitor, folder / "feedback.db")
+
+    def write(self, number: int) -> None:
+        chunk = answer(number).hits[0].chunk.id
+        self.store.add(trace(number).id, -1, ["wrong"], correction=text(number), flagged=[chunk], who="ann")
+
+    def whole(self, number: int) -> bool | None:
+        found = self.store.history(trace(number).id)
+        if not found:
+            return None
+        kept = [(f.thumb, f.reasons, f.correction, f.flagged, f.question, f.answer, f.who) for f in found]
+        said, chunk = answer(number), answer(number).hits[0].chunk.id
+        return kept == [(-1, ("wrong",), text(number).strip(), (chunk,), said.question, said.text, "ann")]
+
+    def close(self) -> None:
+        self.store.close()
+        self.traces.close()
+
+
 STORES: Mapping[str, Opener] = {
-    **{"plain": Plain, "cache": Cached, "evicting": Evicting},
+    **{"plain": Plain, "traces": Traced, "pruned": Pruned, "feedback": Judged, "cache": Cached, "evicting": Evicting},
     **{"hasty": Hasty, "careless": Careless, "overwriting": Overwriting},
 }
 """Everything that a child can write to, by name."""
@@ -330,6 +440,12 @@ STORES: Mapping[str, Opener] = {
 
 def write(folder: Path, names: Iterable[str], first: int, count: int) -> None:
     """What the child does: write, and say so."""
+    import ragkit.production.caching
+    import ragkit.production.feedback
+    import ragkit.production.telemetry  # noqa: F401 - or a kill while files are opened would mostly hit an import
+
+    folder.mkdir(parents=True, exist_ok=True)
+    os.write(1, b"!\n")
     stores = {name: STORES[name](folder) for name in names}
     for number in range(first, first + count):
         for name, store in stores.items():

@@ -1,6 +1,7 @@
 """What production parts leave behind when things go wrong: killed processes, shared, locked, full and corrupt files.
 
-The pipeline is a real one on a small corpus: word index, quoting model, cache. Whatever happens to the files, it answers.
+The pipeline is a real one on a small corpus: a word index and the quoting model. Whatever happens to the files, it
+answers, and what was lost is told.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import os
 import random
 import re
 import shutil
+import socket
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,10 +28,14 @@ from ragkit.chunking import FixedChunker
 from ragkit.generation import Extractive
 from ragkit.pipeline import RAGPipeline
 from ragkit.production.caching import SQLiteCache
+from ragkit.production.database import DatabaseTrouble
+from ragkit.production.feedback import FeedbackStore
+from ragkit.production.monitoring import TraceMonitor
 from ragkit.production.stream import SimulatedClock
 from ragkit.retrieval.bm25 import BM25Retriever
 
-QUESTIONS = ("How do I heat water?", "Which bulbs fit?", "How do I tune the radio?", "What cleans the kettle?")
+PARTS = ("traces", "pruned", "feedback", "cache", "evicting")
+QUESTIONS = ("How do I boil the water?", "Which bulbs fit?", "Where is the lever?", "What sets the volume?")
 
 
 def killed(folder: Path, *names: str, kills: int, seed: int = 0) -> Report:
@@ -36,9 +43,9 @@ def killed(folder: Path, *names: str, kills: int, seed: int = 0) -> Report:
 
 
 def test_nothing_acknowledged_is_lost_and_nothing_is_broken_by_kills(tmp_path):
-    report = killed(tmp_path, "plain", "cache", "evicting", kills=12)
+    report = killed(tmp_path, *PARTS, kills=15)
     assert (report.lost, report.broken) == ([], [])
-    assert report.kills == 12
+    assert report.kills == 15
     assert report.acknowledged > 20
 
 
@@ -53,27 +60,33 @@ def test_a_writer_that_is_wrong_is_caught(tmp_path, name, what):
 
 
 def test_processes_that_write_to_the_same_files_at_once_lose_nothing(tmp_path):
-    names = ("plain", "cache", "evicting")
-    report = write_together(tmp_path, {name: STORES[name] for name in names}, processes=3, count=60)
+    report = write_together(tmp_path, {name: STORES[name] for name in PARTS}, processes=3, count=40)
     assert (report.lost, report.broken) == ([], [])
-    assert report.acknowledged == 3 * 60 * len(names)
+    assert report.acknowledged == 3 * 40 * len(PARTS)
 
 
 class World:
     """A pipeline with everything on."""
 
-    def __init__(self, corpus: Corpus, folder: Path) -> None:
+    def __init__(self, corpus: Corpus, folder: Path, otlp: str = "") -> None:
         self.folder, self.clock = folder, SimulatedClock()
+        self.monitor = TraceMonitor(folder / "traces.db", otlp=otlp, clock=self.clock)
         self.cache = SQLiteCache(folder / "cache.db", clock=self.clock)
+        self.feedback = FeedbackStore(self.monitor, folder / "feedback.db", cache=self.cache, clock=self.clock)
         chunks = [chunk for document in corpus.documents for chunk in FixedChunker(64, 8).chunk(document)]
-        identity = f"world:{corpus.fingerprint}"
         self.rag = RAGPipeline(
-            BM25Retriever(chunks), None, Extractive(), cache=self.cache, identity=identity, clock=self.clock
+            BM25Retriever(chunks),
+            None,
+            Extractive(),
+            cache=self.cache,
+            monitor=self.monitor,
+            identity=f"world:{corpus.fingerprint}",
+            clock=self.clock,
         )
 
     @property
     def files(self) -> list[Path]:
-        return [self.folder / "cache.db"]
+        return [self.folder / "traces.db", self.folder / "cache.db", self.folder / "feedback.db"]
 
     def ask(self, *questions: str) -> list[Answer]:
         async def all_of_them() -> list[Answer]:
@@ -82,6 +95,8 @@ class World:
         return asyncio.run(all_of_them())
 
     def close(self) -> None:
+        self.feedback.close()
+        self.monitor.close()
         self.cache.close()
 
 
@@ -146,20 +161,60 @@ def worded(answers: list[Answer]) -> list[tuple[str, str]]:
     return [(answer.question, answer.text) for answer in answers]
 
 
-@pytest.mark.parametrize("trouble", [locked, overwritten, truncated, foreign])
-@pytest.mark.parametrize("running", [False, True])
-def test_a_file_in_trouble_costs_no_answer_and_is_told_once(worlds, tmp_path, caplog, trouble, running):
-    before = worlds(tmp_path)
-    expected = before.ask(*QUESTIONS)
-    assert before.cache.stats().entries > 0
-    world = before if running else worlds(tmp_path)
-    if not running or trouble is not locked:
-        before.close()
-        world = worlds(tmp_path)
-    with trouble(before.files), caplog.at_level(logging.WARNING):
-        answers = world.ask(*QUESTIONS, *QUESTIONS)
-    assert worded(answers) == worded(expected) * 2
+def told(caplog: pytest.LogCaptureFixture, about: Path) -> int:
+    """Lines of the log that name a file, all without a traceback."""
     assert not [record for record in caplog.records if record.exc_info]
+    return sum(str(about) in record.getMessage() for record in caplog.records)
+
+
+def used(world: World) -> World:
+    """A world in which some questions were asked, and some answers judged."""
+    answers = world.ask(*QUESTIONS)
+    assert not any(answer.abstained for answer in answers)
+    for answer in answers:
+        world.feedback.add(answer.trace_id, 1)
+    assert world.cache.stats().entries > 0
+    return world
+
+
+@pytest.mark.parametrize("trouble", [overwritten, truncated, foreign])
+def test_a_damaged_file_costs_no_answer_is_told_once_and_is_not_touched(worlds, tmp_path, caplog, trouble):
+    expected = worlds(tmp_path / "sound").ask(*QUESTIONS)
+    used(worlds(tmp_path)).close()
+    with trouble(worlds(tmp_path).files), caplog.at_level(logging.WARNING):
+        world = worlds(tmp_path)
+        before = [path.read_bytes() for path in world.files]
+        answers = world.ask(*QUESTIONS, *QUESTIONS)
+        assert worded(answers) == worded(expected) * 2
+        traces, cache, _ = world.files
+        assert (told(caplog, traces), told(caplog, cache)) == (1, 1)
+        assert world.monitor.losses.waiting == 2 * len(QUESTIONS)
+        assert "move" in repr(world.monitor)
+        assert "move" in repr(world.cache)
+        assert [path.read_bytes() for path in world.files] == before
+        with pytest.raises(DatabaseTrouble, match="move"):
+            world.feedback.add(answers[0].trace_id, 1)
+        for path in world.files:
+            path.unlink()
+        world.feedback.add(answers[0].trace_id, 1)
+        assert len(world.monitor.dataframe()) == 2 * len(QUESTIONS)
+    assert not world.monitor.losses
+
+
+def test_a_locked_file_costs_no_answer_and_what_waited_is_written(worlds, tmp_path, caplog):
+    world = used(worlds(tmp_path))
+    with locked(world.files), caplog.at_level(logging.WARNING):
+        answers = world.ask(*QUESTIONS, *QUESTIONS)
+        assert "8 traces wait in memory" in repr(world.monitor)
+        with pytest.raises(DatabaseTrouble, match="locked"):
+            world.feedback.add(answers[0].trace_id, -1)
+    traces, cache, _ = world.files
+    assert told(caplog, traces) == 1
+    assert told(caplog, cache) <= 1  # to read a file that is locked, nobody waits
+    assert worded(answers[:4]) == worded(answers[4:])
+    assert len(world.monitor.dataframe()) == 3 * len(QUESTIONS)
+    assert not world.monitor.losses
+    assert world.feedback.add(answers[0].trace_id, -1).forgotten
 
 
 @pytest.fixture
@@ -190,12 +245,51 @@ def fill(folder: Path) -> Path:
 def test_a_full_disk_costs_no_answer_and_is_told_once(worlds, tmp_path, small_disk, caplog, when):
     expected = worlds(tmp_path).ask(*QUESTIONS)
     world = worlds(small_disk)
-    if when == "while they are open":
-        world.ask(QUESTIONS[0])
+    before = len(world.ask(QUESTIONS[0])) if when == "while they are open" else 0
     ballast = fill(small_disk)
     with caplog.at_level(logging.WARNING):
-        answers = world.ask(*QUESTIONS)
-    assert worded(answers) == worded(expected)
+        answers = world.ask(*QUESTIONS, *QUESTIONS)
+    assert worded(answers) == worded(expected) * 2
+    traces, cache, _ = world.files
+    assert (told(caplog, traces), told(caplog, cache)) == (1, 1)
+    assert "free some space" in repr(world.monitor)
     ballast.unlink()
+    assert len(world.monitor.dataframe()) == before + 2 * len(QUESTIONS)
+    assert not world.monitor.losses
     world.close()
-    assert not any(integrity(path) for path in world.files)
+    assert not any(integrity(path) for path in world.files if path.exists())
+
+
+def test_a_clock_that_goes_back(worlds, tmp_path, caplog):
+    world = used(worlds(tmp_path))
+    for step in (-1e6, 5.0, -3e6, 4e6):
+        world.clock.now += step
+        world.ask(*QUESTIONS)
+    frame = world.monitor.dataframe()
+    assert len(frame) == 5 * len(QUESTIONS)
+    assert (frame["ms"] >= 0).all()
+    assert list(frame["question"]) == list(QUESTIONS) * 5
+    assert (frame["began"].diff().dt.total_seconds() < 0).any()
+    assert not world.monitor.losses
+    assert not caplog.records
+
+
+@contextmanager
+def hanging() -> Iterator[str]:
+    """The address of a server that takes every connection and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_an_endpoint_that_hangs_costs_no_answer_and_no_time(small_corpus, tmp_path, caplog):
+    with hanging() as url, caplog.at_level(logging.WARNING):
+        world = World(small_corpus, tmp_path, otlp=url)
+        begin = time.monotonic()
+        answers = [world.ask(*QUESTIONS) for _ in range(10)]
+        assert len(world.monitor.dataframe()) == 10 * len(QUESTIONS)
+        world.close()
+        assert time.monotonic() - begin < 8  # an exporter that is waited for takes ten seconds
+        assert all(worded(each) == worded(answers[0]) for each in answers)
+        assert world.monitor.losses.unsent > 0
+        assert "spans" in repr(world.monitor)
+    assert sum(url in record.getMessage() for record in caplog.records) == 1

@@ -1,4 +1,5 @@
-"""Kill the process 200 times at random while it writes: what was acknowledged is there, and nothing is corrupt.
+"""Kill the process 200 times at random while it writes traces, feedback and cached answers: what was acknowledged is
+there, and nothing is corrupt. Then the same with three processes at once, that live.
 
 python tests/run_bench.py crash
 """
@@ -11,17 +12,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from crash import STORES, kill_many
+from crash import STORES, kill_many, kill_while_made, write_together
 
 KILLS = 200
-NAMES = ("plain",)
+PARTS = ("traces", "pruned", "feedback", "cache", "evicting")
+"""Traces, traces of which the oldest are removed, feedback, cached answers, cached answers that drive out others."""
 
 
 def main() -> list[tuple[str, float, str, str]]:
+    stores = {name: STORES[name] for name in PARTS}
     with tempfile.TemporaryDirectory() as folder:
-        report = kill_many(Path(folder), {name: STORES[name] for name in NAMES}, KILLS)
+        report = kill_many(Path(folder), stores, KILLS)
         size = sum(path.stat().st_size for path in Path(folder).glob("*.db")) / 1e6
-    for trouble in (report.lost + report.broken)[:20]:
+    with tempfile.TemporaryDirectory() as folder:
+        made = kill_while_made(Path(folder), stores, 30)
+    with tempfile.TemporaryDirectory() as folder:
+        shared = write_together(Path(folder), stores, processes=3, count=300)
+    for trouble in [each for r in (report, made, shared) for each in r.lost + r.broken][:20]:
         sys.stdout.write(f"  {trouble}\n")
     return [
         ("kills", report.kills, "", f">= {KILLS}"),
@@ -32,4 +39,9 @@ def main() -> list[tuple[str, float, str, str]]:
         ("files or records that were corrupt", len(report.broken), "", "<= 0"),
         ("size of the files at the end", size, "MB", ""),
         ("time of it all", report.seconds, "s", "<= 300"),
+        ("kills while new files were made", made.kills, "", ""),
+        ("of these before the first write", made.early, "", ""),
+        ("files that were unusable afterwards", len(made.lost) + len(made.broken), "", "<= 0"),
+        ("writes of three processes to the same files", shared.acknowledged, "", ""),
+        ("of these lost, refused or corrupt", len(shared.lost) + len(shared.broken), "", "<= 0"),
     ]
