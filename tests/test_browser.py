@@ -127,6 +127,61 @@ def test_the_inspector_shows_two_systems_side_by_side(lab: Lab, tmp_path: Path):
     lab.wait(lambda: _text(lab, ".jupyter-widgets details") == shown, 30)
 
 
+FEEDBACK = """
+from ragkit import load_pydocs, naive
+from ragkit.notebook.feedback_panel import FeedbackPanel
+from ragkit.production.feedback import FeedbackStore
+from ragkit.production.monitoring import TraceMonitor
+
+monitor = TraceMonitor("traces.db", otlp="")
+rag = naive(load_pydocs("tiny"), monitor=monitor)
+answer = await rag.query("Does Gunicorn suffer from the thundering herd problem?")
+FeedbackPanel(answer, FeedbackStore(monitor, "feedback.db"), who="ann")
+"""
+
+
+def test_a_thumb_in_the_browser_is_a_record_in_the_database(lab: Lab, tmp_path: Path):
+    """By mouse and by keyboard, in the light theme and in the dark one."""
+    from ragkit.production.feedback import FeedbackStore
+    from ragkit.production.monitoring import TraceMonitor
+
+    path = tmp_path / "feedback.ipynb"
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(FEEDBACK)], metadata=kernel), path)
+    lab.open(path)
+    lab.run_all()
+    assert lab.errors() == []
+    panel = ".ragkit-feedback"
+    lab.wait(lambda: "Nothing saved yet" in _text(lab, panel))
+    buttons = {button.text.strip(): button for button in lab.find(f"{panel} button")}
+    buttons["it does not"].click()
+    buttons["incomplete"].click()
+    lab.find(f"{panel} textarea")[0].send_keys("It does, a little.")
+    lab.find(f"{panel} input[type=checkbox]")[0].click()
+    lab.wait(lambda: len(lab.find(f"{panel} button.mod-active")) == 2)
+    lab.find(f"{panel} input[type=text]")[0].click()  # leaves the correction, which is when a browser hands it over
+    buttons["Save"].click()
+    lab.wait(lambda: "Saved as record 1" in _text(lab, panel))
+    assert lab.screenshot("feedback_panel").stat().st_size > 10_000
+
+    folder = lab.folder
+    with (
+        TraceMonitor(folder / "traces.db", otlp="") as monitor,
+        FeedbackStore(monitor, folder / "feedback.db") as store,
+    ):
+        (kept,) = store.all()
+        assert (kept.thumb, kept.reasons, kept.who) == (-1, ("incomplete",), "ann")
+        assert (kept.correction, len(kept.flagged)) == ("It does, a little.", 1)
+        lab.script("await app.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'}); return true")
+        lab.press(f"{panel} .widget-toggle-buttons button", "SPACE", index=0)
+        lab.wait(lambda: "helps" in "".join(lab.texts(f"{panel} .widget-toggle-buttons button.mod-active")))
+        save = next(i for i, button in enumerate(lab.find(f"{panel} button")) if button.text.strip() == "Save")
+        lab.press(f"{panel} button", "ENTER", index=save)
+        lab.wait(lambda: "Saved as record 2" in _text(lab, panel))
+        assert [opinion.thumb for opinion in store.all()] == [1]
+    assert lab.screenshot("feedback_panel_dark").stat().st_size > 10_000
+
+
 def _back(lab: Lab) -> object:
     """The lab's figure, once the page that was loaded again shows it."""
     lab.scroll_to("ChunkLab(")

@@ -40,7 +40,7 @@ def test_what_is_set_is_what_is_saved(store):
     assert (kept.thumb, kept.reasons, kept.flagged) == (-1, ("wrong", "outdated"), ("lamp/guide#5-20",))
     assert (kept.correction, kept.comment, kept.who) == ("Press the lever.", "hm", "ann")
     said = panel.status.value
-    assert "Saved as record 1: 👎 · wrong · outdated · 1 flagged · corrected · the cache has forgotten" in said
+    assert "Saved as record 1: thumb down · wrong · outdated · 1 flagged · corrected · the cache has forgotten" in said
 
 
 def test_one_may_change_ones_mind(store):
@@ -50,7 +50,7 @@ def test_one_may_change_ones_mind(store):
         panel.save.click()
     assert [f.thumb for f in store.all()] == [1]
     assert len(panel.saved) == 2
-    assert "record 2: 👍" in panel.status.value
+    assert "record 2: thumb up" in panel.status.value
 
 
 def test_a_thumb_is_needed(store):

@@ -15,10 +15,10 @@ from ragkit.production.feedback import REASONS, Feedback, FeedbackStore
 
 _WIDE = w.Layout(width="auto")
 _ROW = w.Layout(flex_flow="row wrap", align_items="center")
-_BOX = w.Layout(width="210px")
+_BOX = w.Layout(width="170px")
 _CHIP = w.Layout(width="auto", margin="2px")
 _PASSAGE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0;max-height:220px;overflow:auto"
-_WORDS = {1: "👍", -1: "👎"}
+_WORDS = {1: "thumb up", -1: "thumb down"}
 
 
 class FeedbackPanel(w.VBox):  # type: ignore[misc]
@@ -41,7 +41,9 @@ class FeedbackPanel(w.VBox):  # type: ignore[misc]
             raise InputError(f"a {type(answer).__name__}: expected the Answer of await rag.query(...)")
         self.answer, self.store, self.who = answer, store, who
         self.saved: tuple[Feedback, ...] = ()
-        self.thumb = w.ToggleButtons(options=[("👍 it helps", 1), ("👎 it does not", -1)], value=None)
+        self.thumb = w.ToggleButtons(
+            options=[("it helps", 1), ("it does not", -1)], value=None, icons=["thumbs-up", "thumbs-down"]
+        )
         self.thumb.style.button_width = "auto"
         self.reasons = {
             reason: w.ToggleButton(description=reason, tooltip=why, layout=_CHIP) for reason, why in REASONS.items()
@@ -52,7 +54,7 @@ class FeedbackPanel(w.VBox):  # type: ignore[misc]
         self.comment = w.Text(placeholder="Anything else?", layout=_WIDE)
         self._sources = _sources(answer)
         self.flags = {
-            chunk.id: w.Checkbox(description=f"{label} is beside the point", indent=False, layout=_BOX)
+            chunk.id: w.Checkbox(description=f"{label} beside the point".strip(), indent=False, layout=_BOX)
             for chunk, label in self._sources
         }
         self.save = w.Button(description="Save", icon="check", button_style="primary", tooltip="Keep this opinion")
@@ -113,7 +115,7 @@ def _sources(answer: Answer) -> list[tuple[Chunk, str]]:
     cited = list(dict.fromkeys((citation.chunk, f"[{citation.number}]") for citation in answer.citations))
     inside = [chunk.span for chunk, _ in cited]
     rest = [hit.chunk for hit in answer.hits if not any(hit.chunk.span.answers(span) for span in inside)]
-    return cited + [(chunk, "this") for chunk in rest]
+    return cited + [(chunk, "") for chunk in rest]
 
 
 def _passage(chunk: Chunk) -> w.HTML:
