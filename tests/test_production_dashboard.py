@@ -1,0 +1,109 @@
+"""The dashboard: its numbers, and that it can be drawn from whatever a log may hold."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from frames import START, queries
+
+from ragkit.base import InputError
+from ragkit.production.dashboard import dashboard, most_asked, shown, slowest, summary, unanswered
+
+
+@pytest.fixture
+def log() -> pd.DataFrame:
+    return queries(
+        200,
+        question=["How?"] * 50 + [" how "] * 30 + [f"Why {i}?" for i in range(120)],
+        rerank_ms=[20.0] * 180 + [300.0] * 20,
+        ms=[60.0] * 180 + [340.0] * 20,
+        abstained=[False] * 150 + [True] * 50,
+        error=[""] * 190 + ["EndpointError: down"] * 10,
+        cache=["miss", "hit"] * 100,
+        cost=[0.5] * 100 + [np.nan] * 100,
+    )
+
+
+def texts(figure) -> str:
+    return json.dumps(figure.to_dict(), default=str)
+
+
+def test_summary_has_the_figures(log):
+    table = summary(log)
+    assert table.loc[["p50 rerank", "p95 rerank", "p95 total"], "value"].tolist() == [20, 300, 340]
+    assert (table.loc["p95 rerank", "low"], table.loc["p95 rerank", "queries"]) == (300, 200)
+    assert table.loc["abstentions", ["value", "queries"]].tolist() == [40 / 190, 190]
+    assert table.loc["abstentions", "low"] < 40 / 190 < table.loc["abstentions", "high"]
+    assert table.loc["errors", "value"] == 0.05
+    assert table.loc["cache hits", "value"] == 0.5
+    assert table.loc["distinct questions", "value"] == 121
+    assert table.loc["cost", ["value", "queries"]].tolist() == [50, 100]
+    assert "p50 cache" not in table.index
+
+
+def test_a_mean_hides_what_the_95th_percentile_shows(log):
+    assert log["rerank_ms"].mean() < 50 < summary(log).loc["p95 rerank", "value"]
+
+
+def test_lists(log):
+    assert most_asked(log).loc[0].tolist() == ["How?", 80]
+    assert len(most_asked(log)) == 8
+    assert slowest(log, 1).loc[0].tolist() == ["Why 100?", 340.0, "t180"]
+    assert unanswered(log)["question"].tolist() == [f"Why {i}?" for i in range(70, 78)]
+
+
+def test_the_figure_shows_every_stage_that_ran(log):
+    figure = dashboard(log)
+    p50, p95 = figure.data[0], figure.data[1]
+    assert list(p95.x) == ["rewrite", "retrieve", "rerank", "build", "generate", "total"]
+    assert p95.y[2] == 300 > p50.y[2] == 20
+    assert list(figure.data[2].y) == [0, 100, 100, 0, 0]
+    assert figure.layout.paper_bgcolor == "rgba(0,0,0,0)"
+    assert figure.layout.width is None
+
+
+def test_time_is_cut_into_few_slices(log):
+    for minutes in (0.01, 1, 60, 24 * 60, 7 * 24 * 60):
+        log["began"] = [START + pd.Timedelta(minutes=minutes * i) for i in range(len(log))]
+        assert 1 <= len(dashboard(log).data[3].x) <= 24 + 1
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        queries(),
+        queries(1),
+        queries(1, top_score=np.nan, error="EndpointError: down", failed_stage="generate", generate_ms=np.nan),
+        queries(3, ms=np.nan, retrieve_ms=np.nan, rerank_ms=np.nan),
+        queries(40, question=[f"{i:064x}" for i in range(40)]),
+    ],
+    ids=["empty", "one", "failed", "no times", "digests"],
+)
+def test_whatever_a_log_holds_it_is_drawn(frame):
+    figure = dashboard(frame)
+    assert figure.layout.height > 500
+    assert figure.data[-1].type == "table"
+    assert ("No query yet." in texts(figure)) == frame.empty
+    assert len(summary(frame)) >= 1
+
+
+def test_text_of_users_is_shown_and_not_obeyed():
+    bad = "<a href='javascript:alert(1)'>x</a> <script>alert(1)</script> $\\alpha$ & more"
+    figure = dashboard(queries(3, question=bad, abstained=True))
+    assert "<a href" not in texts(figure)
+    assert "<script" not in texts(figure)
+    assert "$" not in shown(bad)
+    assert shown(bad).startswith("&lt;a href='javascript")
+
+
+def test_a_long_question_is_cut_to_one_line():
+    assert len(shown("word\n" * 100)) == 70
+    assert shown("word " * 100).endswith("…")
+
+
+def test_another_table_is_refused():
+    with pytest.raises(InputError, match="no column 'trace_id'"):
+        dashboard(pd.DataFrame({"ms": [1.0]}))
