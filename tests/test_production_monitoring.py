@@ -516,8 +516,10 @@ def test_the_oldest_go(path, monkeypatch):
         assert left == [str(i) for i in range(60 - len(left), 60)]
         with pytest.raises(InputError, match="the oldest traces go"):
             monitor.trace(traces[0].id)
-        count = monitor._ledger.database.read("SELECT count(DISTINCT trace) FROM spans")
-        assert count[0][0] == len(left)
+        with sqlite3.connect(path) as other:  # by plain SQL, as another program would
+            assert other.execute("SELECT count(DISTINCT trace) FROM spans").fetchone()[0] == len(left)
+            spent = other.execute("SELECT stage, avg(ended - began) / 1e6 FROM spans GROUP BY stage").fetchall()
+        assert dict(spent) == pytest.approx(dict.fromkeys(STAGES, 5.0))
 
 
 def test_the_old_go_by_age(path, monkeypatch):

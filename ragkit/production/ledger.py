@@ -1,9 +1,9 @@
-"""Where traces are kept: a row a query and a row a stage, written together, held in memory while the file takes none.
+"""Where traces are kept: one row a query, held in memory while the file takes none.
 
-``traces`` has the query's span (its attributes hold all that a trace says of itself), ``spans`` those of its stages.
-Both are plain SQL and JSON, for other programs to read::
+A row's ``attributes`` are those of the query's span, which hold all that a trace says of itself; ``spans`` are those of
+its stages. Both are JSON, for other programs to read, and a view has a row a stage::
 
-    SELECT name, avg(ended - began) / 1e6 FROM spans GROUP BY name
+    SELECT stage, avg(ended - began) / 1e6 FROM spans GROUP BY stage
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from ragkit.production.database import Database, DatabaseTrouble
@@ -25,45 +25,30 @@ SCHEMA = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 INSERT INTO about VALUES ('salt', lower(hex(randomblob(16))));
 CREATE TABLE traces (
-    n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, began REAL NOT NULL, ms REAL NOT NULL,
-    span TEXT NOT NULL, attributes TEXT NOT NULL, stages TEXT NOT NULL, events TEXT NOT NULL
+    n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, began REAL NOT NULL, ms REAL NOT NULL, span TEXT NOT NULL,
+    attributes TEXT NOT NULL, stages TEXT NOT NULL, events TEXT NOT NULL, spans TEXT NOT NULL
 );
 CREATE INDEX traces_began ON traces (began);
-CREATE TABLE spans (
-    trace INTEGER NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL, parent TEXT NOT NULL, name TEXT NOT NULL,
-    stage TEXT NOT NULL, began INTEGER NOT NULL, ended INTEGER NOT NULL, status TEXT NOT NULL,
-    attributes TEXT NOT NULL, events TEXT NOT NULL, PRIMARY KEY (trace, position)
-) WITHOUT ROWID;
+CREATE VIEW spans AS SELECT
+    traces.id AS trace, each.key AS position, each.value ->> 'id' AS id, each.value ->> 'parent' AS parent,
+    each.value ->> 'name' AS name, each.value ->> 'stage' AS stage, each.value ->> 'began' AS began,
+    each.value ->> 'ended' AS ended, each.value ->> 'status' AS status, each.value -> 'attributes' AS attributes,
+    each.value -> 'events' AS events
+FROM traces, json_each(traces.spans) AS each;
 """
 VERSION = 1
 HELD = 1000  # traces in memory; when there are more, the oldest goes
 PRUNE_EVERY, PRUNE_MOST = 200, 2000  # traces
 _AGAIN, _AGAIN_MOST = 1.0, 60.0  # seconds until a file in trouble is tried again, doubled each time
 
-_TRACE = "INSERT OR IGNORE INTO traces (id, began, ms, span, attributes, stages, events) VALUES (?, ?, ?, ?, ?, ?, ?)"
-_SPAN = "INSERT INTO spans VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_ROWS = "SELECT id, began, ms, span, attributes, stages, events FROM traces"
-
-
-@dataclass(frozen=True, slots=True)
-class SpanRow:
-    """A stage's span, as it is kept. Times are nanoseconds since 1970; ``attributes`` and ``events`` are JSON."""
-
-    id: str
-    parent: str
-    name: str
-    stage: str
-    began: int
-    ended: int
-    status: str
-    attributes: str
-    events: str
+_COLUMNS = "id, began, ms, span, attributes, stages, events"
+_INSERT = f"INSERT OR IGNORE INTO traces ({_COLUMNS}, spans) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A trace, as it is kept. ``began`` in seconds since 1970; the last four are JSON, ``stages`` of
-    ``[name, start, ms]``."""
+    """A trace, as it is kept: its id, when it began (seconds since 1970), how long it took, the id of its span, and in
+    JSON: that span's attributes, ``[stage, start, ms]`` of each stage, that span's events, the spans of the stages."""
 
     id: str
     began: float
@@ -72,7 +57,7 @@ class Row:
     attributes: str
     stages: str
     events: str
-    spans: tuple[SpanRow, ...] = ()
+    spans: str = "[]"
 
 
 class Ledger:
@@ -143,39 +128,28 @@ class Ledger:
         return str(self.database.read("SELECT value FROM about WHERE name = 'salt'")[0][0])
 
     def rows(self, where: str = "", parameters: tuple[object, ...] = ()) -> list[Row]:
-        """The rows of the file in the order in which they were written, without their spans.
+        """The rows of the file in the order in which they were written, without the spans of the stages.
 
         Raises:
             DatabaseTrouble: the file can't be read.
         """
-        return [Row(*row) for row in self.database.read(f"{_ROWS} {where} ORDER BY n", parameters)]
+        return [
+            Row(*row) for row in self.database.read(f"SELECT {_COLUMNS} FROM traces {where} ORDER BY n", parameters)
+        ]
 
-    def spans(self, trace_id: str) -> tuple[SpanRow, ...]:
-        """The stages' spans of one trace, in order.
-
-        Raises:
-            DatabaseTrouble: the file can't be read.
-        """
-        columns = "id, parent, name, stage, began, ended, status, attributes, events"
-        found = self.database.read(
-            f"SELECT {columns} FROM spans WHERE trace = (SELECT n FROM traces WHERE id = ?) ORDER BY position",
-            (trace_id,),
-        )
-        return tuple(SpanRow(*row) for row in found)
-
-    def count(self) -> int:
-        """How many traces are in the file.
+    def spans(self, trace_id: str) -> str:
+        """The spans of one trace's stages, in order, as JSON.
 
         Raises:
             DatabaseTrouble: the file can't be read.
         """
-        return int(self.database.read("SELECT count(*) FROM traces")[0][0])
+        found = self.database.read("SELECT spans FROM traces WHERE id = ?", (trace_id,))
+        return str(found[0][0]) if found else "[]"
 
     def _write(self, newest: Row | None) -> None:
         try:
             with self.database.transaction() as connection:
-                for row in self._waiting:
-                    _insert(connection, row)
+                connection.executemany(_INSERT, map(astuple, self._waiting))  # one that is there is not written again
                 self._unpruned += len(self._waiting)
                 if self._unpruned >= PRUNE_EVERY:
                     self._prune(connection)
@@ -210,19 +184,4 @@ class Ledger:
             keep = max(keep, young[0] if young else last + 1)
         if keep > first:
             keep = min(keep, first + PRUNE_MOST)
-            connection.execute("DELETE FROM spans WHERE trace < ?", (keep,))
             connection.execute("DELETE FROM traces WHERE n < ?", (keep,))
-
-
-def _insert(connection: sqlite3.Connection, row: Row) -> None:
-    values = (row.id, row.began, row.ms, row.span, row.attributes, row.stages, row.events)
-    inserted = connection.execute(_TRACE, values)
-    if inserted.rowcount:  # else it is there: it was written, though the file said otherwise
-        n = inserted.lastrowid
-        connection.executemany(
-            _SPAN,
-            [
-                (n, i, s.id, s.parent, s.name, s.stage, s.began, s.ended, s.status, s.attributes, s.events)
-                for i, s in enumerate(row.spans)
-            ],
-        )

@@ -22,7 +22,7 @@ from opentelemetry.semconv.attributes.service_attributes import SERVICE_NAME
 from opentelemetry.trace import Status, StatusCode
 
 from ragkit.base import InputError
-from ragkit.production.ledger import Row, SpanRow
+from ragkit.production.ledger import Row
 from ragkit.production.spans import OPERATION, STAGE, SpanRecord
 
 QUEUE = 4096  # spans that wait for the endpoint
@@ -146,24 +146,25 @@ def row_of(spans: Sequence[ReadableSpan]) -> Row:
         span=_id(whole),
         attributes=json.dumps(dict(_said(whole))),
         stages=json.dumps(times),
-        events=_events(whole),
-        spans=tuple(_span_row(span) for span in stages),
+        events=json.dumps(_events(whole)),
+        spans=json.dumps([_stage(span) for span in stages]),
     )
 
 
-def _span_row(span: ReadableSpan) -> SpanRow:
+def _stage(span: ReadableSpan) -> dict[str, object]:
+    """The fields of ``StoredSpan``."""
     said = {name: value for name, value in _said(span).items() if not name.startswith(_UNFOLDED)}
-    return SpanRow(
-        id=_id(span),
-        parent=f"{span.parent.span_id:016x}" if span.parent else "",
-        name=span.name,
-        stage=str(said.pop(STAGE, "")),
-        began=span.start_time or 0,
-        ended=span.end_time or 0,
-        status=span.status.status_code.name,
-        attributes=json.dumps(said),
-        events=_events(span),
-    )
+    return {
+        "id": _id(span),
+        "parent": f"{span.parent.span_id:016x}" if span.parent else "",
+        "name": span.name,
+        "stage": said.pop(STAGE, ""),
+        "began": span.start_time,
+        "ended": span.end_time,
+        "status": span.status.status_code.name,
+        "attributes": said,
+        "events": _events(span),
+    }
 
 
 def _said(span: ReadableSpan) -> Mapping[str, Any]:
@@ -182,8 +183,8 @@ def _ms(end: int | None, start: int) -> float:
     return ((end or 0) - start) / 1e6
 
 
-def _events(span: ReadableSpan) -> str:
-    return json.dumps([[event.name, event.timestamp, dict(event.attributes or {})] for event in span.events])
+def _events(span: ReadableSpan) -> list[tuple[str, int, dict[str, Any]]]:
+    return [(event.name, event.timestamp, dict(event.attributes or {})) for event in span.events]
 
 
 def _resource() -> Resource:

@@ -1,0 +1,104 @@
+"""What a monitor costs a query: the FAQ questions of `core` through `advanced`, with it and without it by turns."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ragkit import advanced, load_pydocs
+from ragkit.base import Monitor, Trace
+from ragkit.production.monitoring import TraceMonitor
+
+Row = tuple[str, float, str, str]
+ROUNDS = 2
+
+
+class Timed:
+    """A monitor, and how long it took for each trace."""
+
+    def __init__(self, inner: Monitor) -> None:
+        self.inner = inner
+        self.ms: list[float] = []
+        self.traces: list[Trace] = []
+
+    def record(self, trace: Trace) -> None:
+        begin = time.perf_counter()
+        self.inner.record(trace)
+        self.ms.append((time.perf_counter() - begin) * 1000)
+        self.traces.append(trace)
+
+
+def elapsed(what: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    what()
+    return (time.perf_counter() - begin) * 1000
+
+
+def quantiles(ms: list[float]) -> tuple[float, float]:
+    return float(np.quantile(ms, 0.5)), float(np.quantile(ms, 0.95))
+
+
+def main() -> list[Row]:
+    corpus = load_pydocs("core")
+    rag = advanced(corpus)
+    questions = [question.text for question in corpus.questions]
+    asyncio.run(rag.query(questions[0]))  # the first reads the store from disk
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder, TraceMonitor(Path(folder) / "traces.db", otlp="") as monitor:
+        timed = Timed(monitor)
+        without: list[float] = []
+        together: list[float] = []
+        for i in range(ROUNDS * len(questions)):
+            question = questions[i % len(questions)]
+            # Which goes first changes, as the second finds the processor's caches warm.
+            for watched in (i % 2 == 0, i % 2 == 1):
+                rag.monitor = timed if watched else None
+                (together if watched else without).append(elapsed(lambda q=question: asyncio.run(rag.query(q))))
+        p50, p95 = quantiles(timed.ms)
+        base, slow = quantiles(without)
+        paired = np.array(together) - np.array(without)
+        rows += [
+            (f"a query of advanced(core) without a monitor, p50 of {len(without)}", base, "ms", ""),
+            ("... p95", slow, "ms", ""),
+            ("record() of a query's trace, p50", p50, "ms", "<= 1"),
+            ("... p95", p95, "ms", ""),
+            ("record(), p50, as a share of a query's p50", 100 * p50 / base, "%", "<= 2"),
+            ("record(), p95, as a share of a query's p50", 100 * p95 / base, "%", "<= 2"),
+            ("a query with a monitor less the same without, median", float(np.median(paired)), "ms", ""),
+            (
+                "half of the middle 50 % of these differences",
+                float(np.subtract(*np.quantile(paired, [0.75, 0.25]))) / 2,
+                "ms",
+                "",
+            ),
+        ]
+        pages = sqlite3.connect(monitor.path).execute(
+            "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+        )
+        rows.append(("the file, a trace", pages.fetchone()[0] / 1000 / len(timed.ms), "kB", ""))
+        rows.append((f"dataframe() of {len(timed.ms)} traces", elapsed(monitor.dataframe), "ms", ""))
+
+        # The same traces again, without the queries between them.
+        gc.collect()
+        for name, options in (
+            ("text='none'", {"text": "none", "otlp": ""}),
+            ("OTLP on, nobody there", {"otlp": "http://127.0.0.1:9"}),
+        ):
+            with TraceMonitor(Path(folder) / f"{len(rows)}.db", **options) as other:
+                again = Timed(other)
+                for trace in timed.traces:
+                    again.record(trace)
+                    time.sleep(0.005)
+            p50, p95 = quantiles(again.ms)
+            rows += [
+                (f"record() with {name}, p50", p50, "ms", "<= 1" if "text" in options else ""),
+                ("... p95", p95, "ms", ""),
+            ]
+    return rows
