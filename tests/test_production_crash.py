@@ -15,6 +15,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -258,6 +259,21 @@ def test_a_full_disk_costs_no_answer_and_is_told_once(worlds, tmp_path, small_di
     assert not world.monitor.losses
     world.close()
     assert not any(integrity(path) for path in world.files if path.exists())
+
+
+@pytest.mark.skipif(not (shutil.which("mount") and shutil.which("unshare")), reason="nothing can be mounted here")
+def test_a_full_disk_where_only_a_namespace_of_ones_own_may_mount(tmp_path):
+    """``make test`` runs in a user namespace, where ``mount`` is refused: the tests above were skipped there."""
+    ask = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], capture_output=True, check=False)
+    if not ask.returncode:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+        pytest.skip("the tests above ran")
+    command = ["unshare", "--map-root-user", "--mount", sys.executable, "-m", "pytest", __file__, "-q"]
+    options = ["-k", "a_full_disk_costs", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "inner")]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    if done.stderr.startswith("unshare:"):
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_clock_that_goes_back(worlds, tmp_path, caplog):
