@@ -18,7 +18,7 @@ from ragkit.production.regression import RegressionSet
 from ragkit.production.review import span_of
 from ragkit.token_store import TokenStore
 from ragkit.tokens import minilm_tokenizer
-from ragkit.training.adapter import AdapterSettings, LinearAdapter, fit_matrix
+from ragkit.training.adapter import AdapterSettings, LinearAdapter, fit_matrix, read_queries
 from ragkit.training.pairs import Pair, split_by_document
 
 NEGATIVES = 3
@@ -85,7 +85,7 @@ def train_on_feedback(
         return store.pool(chunks) if store else embedder.encode([chunk.text for chunk in chunks])
 
     texts = list(dict.fromkeys(pair.query for pair in (*training, *held_out)))
-    known = dict(zip(texts, embedder.encode(texts, "query"), strict=True))
+    known = dict(zip(texts, read_queries(embedder, texts), strict=True))
 
     def queries(pairs: Sequence[Pair]) -> Vectors:
         return np.array([known[pair.query] for pair in pairs], dtype=np.float32)

@@ -159,14 +159,14 @@ def train_adapter(
         raise StoreMismatchError(f"a store of {store.encoder.identity!r}, but the embedder is {embedder.identity!r}")
     training, held_out = split_by_document(pairs, settings.share, settings.seed)
     texts, n = [*training, *held_out], len(training)
-    queries = _read_queries(embedder, [pair.query for pair in texts])
+    queries = read_queries(embedder, [pair.query for pair in texts])
     positives = [pair.positive for pair in texts]
     passages = store.pool(positives) if store else embedder.encode([chunk.text for chunk in positives], "passage")
     matrix, history = fit_matrix((queries[:n], passages[:n]), (queries[n:], passages[n:]), side, settings)
     return LinearAdapter(matrix, side, embedder.identity, history)
 
 
-def _read_queries(embedder: Embedder, texts: Sequence[str]) -> Vectors:
+def read_queries(embedder: Embedder, texts: Sequence[str]) -> Vectors:
     """The queries' vectors. A model on this machine reads passages in batches, which is quicker, and means the same
     where neither kind has a prefix."""
     prefixes = getattr(getattr(embedder, "inner", embedder), "prefixes", None)  # a cache has the model inside
