@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
-HEIGHT = 900
+HEIGHT = 920
 """Pixels. The width is that of the page."""
 
-LISTED = 8
+LISTED = 6
 """Questions in each list."""
 
 _LONGEST = 70  # characters of a question that are shown
@@ -248,7 +248,9 @@ def _binned(frame: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
     pd = require("pandas", "notebook")
     span = frame["began"].max() - frame["began"].min()
     width = next((w for w in _WIDTHS if span / pd.Timedelta(w) < _BINS), _WIDTHS[-1])
-    return list(frame.groupby(frame["began"].dt.floor(width)))
+    monday = pd.Timestamp("2024-01-01", tz="UTC")
+    slices = (frame["began"] - monday).dt.floor(width) + monday
+    return list(frame.groupby(slices))
 
 
 def _whiskers(readings: Sequence[Reading]) -> dict[str, Any]:
