@@ -273,6 +273,20 @@ def test_a_failure_tells_its_stage(path, small_corpus):
     assert SECRET not in str(spans)
 
 
+def test_which_operation_it_was(path):
+    """A model that failed was called; an answer without a model's name was quoted, whoever was asked before."""
+    asked = {"retriever": "BM25Retriever", "llm": "WithFallback(OpenAIChat('gpt-4o-mini'), Extractive())"}
+    cases = {
+        "extract": made(parts=asked),
+        "chat gpt-4o-mini": made(parts=asked, answer=replace(made().answer, usage=Usage("gpt-4o-mini", 10, 1))),
+        "chat": made(parts=asked, answer=None, error=EndpointError("no answer")),
+    }
+    with TraceMonitor(path) as monitor:
+        for name, trace in cases.items():
+            monitor.record(trace)
+            assert monitor.spans(trace.id)[-1].name == name
+
+
 def test_a_failure_before_the_first_stage(path):
     with TraceMonitor(path) as monitor:
         trace = made(stages=(), answer=None, error=ValueError(""), candidates=(), queries=())

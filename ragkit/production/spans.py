@@ -180,10 +180,10 @@ def _build(trace: Trace, privacy: Privacy, documents: bool) -> Attributes:
 
 
 def _generate(trace: Trace, privacy: Privacy, documents: bool) -> Attributes:
-    """A model's call is a ``chat``. Sentences that are quoted offline are no operation that the convention knows: it
-    allows a name of one's own then, and ours is ``extract``."""
+    """A model's call is a ``chat``. Sentences that are quoted offline, also as a fallback, are no operation that the
+    convention knows: it allows a name of one's own then, and ours is ``extract``."""
     oi, usage = _openinference(), trace.answer.usage if trace.answer else Usage()
-    chat = bool(usage.model) or "OpenAIChat" in trace.parts.get("llm", "")
+    chat = bool(usage.model) if trace.answer else "OpenAIChat" in trace.parts.get("llm", "")
     found: Attributes = {
         oi.kind: oi.LLM,
         OPERATION: "chat" if chat else "extract",
