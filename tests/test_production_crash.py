@@ -31,7 +31,7 @@ from ragkit.pipeline import RAGPipeline
 from ragkit.production.caching import SQLiteCache
 from ragkit.production.database import DatabaseTrouble
 from ragkit.production.feedback import FeedbackStore
-from ragkit.production.monitoring import TraceMonitor
+from ragkit.production.monitoring import Losses, TraceMonitor
 from ragkit.production.stream import SimulatedClock
 from ragkit.retrieval.bm25 import BM25Retriever
 
@@ -274,6 +274,16 @@ def test_a_full_disk_where_only_a_namespace_of_ones_own_may_mount(tmp_path):
     if done.stderr.startswith("unshare:"):
         pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
     assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_parts_that_were_closed_cost_no_answer_and_say_that_traces_are_lost(worlds, tmp_path, caplog):
+    world = used(worlds(tmp_path))
+    world.close()
+    answers = world.ask(*QUESTIONS)
+    assert not any(answer.abstained for answer in answers)
+    assert world.monitor.losses == Losses(dropped=len(QUESTIONS))
+    assert "closed" in repr(world.monitor)
+    assert (told(caplog, world.files[0]), told(caplog, world.files[1])) == (1, 1)
 
 
 def test_a_clock_that_goes_back(worlds, tmp_path, caplog):

@@ -167,9 +167,14 @@ class Ledger:
         self.trouble = trouble
         self._again, self._delay = time.monotonic() + self._delay, min(2 * self._delay, _AGAIN_MOST)
         kind = trouble.kind if isinstance(trouble, DatabaseTrouble) else type(trouble).__name__
+        if kind == "closed":  # it is not opened again: nothing that waits could ever be written
+            self.dropped += len(self._waiting)
+            self._waiting.clear()
+            self._again = 0.0
         if kind not in self._told:
             self._told.add(kind)
-            _log.warning("traces are held in memory, and lost when there are more than %d: %s", HELD, trouble)
+            what = "lost" if kind == "closed" else f"held in memory, and lost when there are more than {HELD}"
+            _log.warning("traces are %s: %s", what, trouble)
 
     def _prune(self, connection: sqlite3.Connection) -> None:
         """Remove the oldest, by the order in which they were written: the clock may have been set back."""
