@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import sklearn.metrics as metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +19,6 @@ judgements = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_s
 
 @given(judgements)
 def test_kappa_is_that_of_scikit_learn(pairs):
-    metrics = pytest.importorskip("sklearn.metrics")
     one, other = zip(*pairs, strict=True)
     if len({*one, *other}) == 1:
         assert math.isnan(cohen_kappa(one, other))
@@ -40,7 +40,6 @@ def test_a_scorer_that_agrees_one_that_does_not_and_one_that_contradicts():
     _, none = opinions(200, 0.5)
     table = agreement(said, {"good": good, "none": none, "bad": {i: 1 - s for i, s in good.items()}})
     assert table["verdict"].to_dict() == {"good": "agrees", "none": "no detectable agreement", "bad": "contradicts"}
-    metrics = pytest.importorskip("sklearn.metrics")
     up = [f.thumb > 0 for f in said]
     assert table.loc["good", "auroc"] == pytest.approx(metrics.roc_auc_score(up, [good[f.trace_id] for f in said]))
     assert table.loc["good", "low"] < table.loc["good", "auroc"] < table.loc["good", "high"]

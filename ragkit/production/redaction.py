@@ -109,7 +109,7 @@ PATTERNS = (
     # docs.slack.dev/authentication/tokens; api.slack.com/messaging/webhooks.
     _of("slack token", "xox xapp-", r"\b(?P<secret>xox[abeoprs]-[\w-]{10,}|xapp-\d-[\w-]{10,})"),
     _of("slack webhook", "hooks.slack", r"(?P<secret>hooks\.slack\.com/services/[\w/]{20,})"),
-    # huggingface.co/docs/hub/security-tokens, docs.npmjs.com, docs.pypi.org: the issuer's letters in front.
+    # huggingface.co/docs/hub/security-tokens, docs.npmjs.com, the Python package index: the issuer's letters in front.
     _of("registry token", "hf_ npm_ pypi-", rf"{_WORD}(?P<secret>hf_[A-Za-z]{{30,}}|npm_\w{{36}}|pypi-[\w-]{{50,}})"),
     # RFC 6750 section 2.1 and RFC 7617 section 2: what follows the scheme in an Authorization header.
     _of(
