@@ -14,6 +14,7 @@ over the same growing files:
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -431,7 +432,47 @@ class Judged:
         self.traces.close()
 
 
+class Asked:
+    """A real pipeline, its monitor and its cache: an answer that was seen has its trace and its entry."""
+
+    keeps_all = True
+
+    def __init__(self, folder: Path) -> None:
+        from ragkit.generation import Extractive
+        from ragkit.pipeline import RAGPipeline
+        from ragkit.production.caching import SQLiteCache
+        from ragkit.production.monitoring import TraceMonitor
+        from ragkit.retrieval.bm25 import BM25Retriever
+
+        self.monitor = TraceMonitor(folder / "asked-traces.db", otlp="")
+        self.cache = SQLiteCache(folder / "asked-cache.db")
+        index = BM25Retriever([Chunk("lamp", 0, 47, "Only E27 bulbs with at most 40 watts fit lamps.")])
+        self.rag = RAGPipeline(index, None, Extractive(), cache=self.cache, monitor=self.monitor, identity="crash")
+        self.known: dict[str, str] = {}
+
+    def write(self, number: int) -> None:
+        said = asyncio.run(self.rag.query(f"Which bulbs fit lamps? ({number})"))
+        if said.abstained or self.monitor.losses or self.cache.trouble:
+            raise RuntimeError(f"{said.text}; {self.monitor.losses}: {self.monitor.trouble}; {self.cache.trouble}")
+
+    def whole(self, number: int) -> bool | None:
+        if not self.known:
+            rows = self.monitor.dataframe().itertuples()
+            self.known = {str(row.question): str(row.trace_id) for row in rows}
+        if (trace_id := self.known.get(f"Which bulbs fit lamps? ({number})")) is None:
+            return None
+        kept = self.monitor.trace(trace_id)
+        stored = self.cache.entries.database.read("SELECT 1 FROM entries WHERE digest = ?", (kept.cache_key,))
+        spans = {span.stage for span in self.monitor.spans(trace_id)}
+        return bool(stored) and "E27" in kept.answer and {"cache", "retrieve", "build", "generate"} <= spans
+
+    def close(self) -> None:
+        self.monitor.close()
+        self.cache.close()
+
+
 STORES: Mapping[str, Opener] = {
+    "pipeline": Asked,
     **{"plain": Plain, "traces": Traced, "pruned": Pruned, "feedback": Judged, "cache": Cached, "evicting": Evicting},
     **{"hasty": Hasty, "careless": Careless, "overwriting": Overwriting},
 }

@@ -50,6 +50,12 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_broken_by_kills(tmp_path):
     assert report.acknowledged > 20
 
 
+def test_an_answer_that_was_seen_before_the_kill_has_its_trace_and_its_entry(tmp_path):
+    report = killed(tmp_path, "pipeline", kills=4)
+    assert (report.lost, report.broken) == ([], [])
+    assert report.acknowledged > 4
+
+
 @pytest.mark.parametrize(
     ("name", "what"),
     [("hasty", "is not there"), ("careless", "is there in part"), ("overwriting", "malformed|page|corrupt")],

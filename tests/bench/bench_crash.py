@@ -25,10 +25,12 @@ def main() -> list[tuple[str, float, str, str]]:
         report = kill_many(Path(folder), stores, KILLS)
         size = sum(path.stat().st_size for path in Path(folder).glob("*.db")) / 1e6
     with tempfile.TemporaryDirectory() as folder:
+        asked = kill_many(Path(folder), {"pipeline": STORES["pipeline"]}, 25)
+    with tempfile.TemporaryDirectory() as folder:
         made = kill_while_made(Path(folder), stores, 30)
     with tempfile.TemporaryDirectory() as folder:
         shared = write_together(Path(folder), stores, processes=3, count=300)
-    for trouble in [each for r in (report, made, shared) for each in r.lost + r.broken][:20]:
+    for trouble in [each for r in (report, asked, made, shared) for each in r.lost + r.broken][:20]:
         sys.stdout.write(f"  {trouble}\n")
     return [
         ("kills", report.kills, "", f">= {KILLS}"),
@@ -39,6 +41,9 @@ def main() -> list[tuple[str, float, str, str]]:
         ("files or records that were corrupt", len(report.broken), "", "<= 0"),
         ("size of the files at the end", size, "MB", ""),
         ("time of it all", report.seconds, "s", "<= 300"),
+        ("kills of a real pipeline with monitor and cache", asked.kills, "", ""),
+        ("answers that were seen", asked.acknowledged, "", ""),
+        ("of these without their trace or entry, or corrupt", len(asked.lost) + len(asked.broken), "", "<= 0"),
         ("kills while new files were made", made.kills, "", ""),
         ("of these before the first write", made.early, "", ""),
         ("files that were unusable afterwards", len(made.lost) + len(made.broken), "", "<= 0"),
