@@ -14,7 +14,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 
 from ragkit.production.database import Database, DatabaseTrouble
@@ -58,6 +59,9 @@ class Row:
     stages: str
     events: str
     spans: str = "[]"
+
+
+_values = attrgetter(*(field.name for field in fields(Row)))
 
 
 class Ledger:
@@ -149,7 +153,7 @@ class Ledger:
     def _write(self, newest: Row | None) -> None:
         try:
             with self.database.transaction() as connection:
-                connection.executemany(_INSERT, map(astuple, self._waiting))  # one that is there is not written again
+                connection.executemany(_INSERT, map(_values, self._waiting))  # one that is there is not written again
                 self._unpruned += len(self._waiting)
                 if self._unpruned >= PRUNE_EVERY:
                     self._prune(connection)

@@ -34,6 +34,8 @@ _EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 # OpenInference's long lists: the ledger has the ids and scores in shorter lists.
 _UNFOLDED = ("retrieval.documents.", "reranker.input_documents.", "reranker.output_documents.")
 
+# No cycles to look for, and no spaces.
+_json = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 _log = logging.getLogger(__name__)
 _ours = threading.local()
 
@@ -144,10 +146,10 @@ def row_of(spans: Sequence[ReadableSpan]) -> Row:
         began=began / 1e9,
         ms=_ms(whole.end_time, began),
         span=_id(whole),
-        attributes=json.dumps(dict(_said(whole))),
-        stages=json.dumps(times),
-        events=json.dumps(_events(whole)),
-        spans=json.dumps([_stage(span) for span in stages]),
+        attributes=_json(dict(_said(whole))),
+        stages=_json(times),
+        events=_json(_events(whole)),
+        spans=_json([_stage(span) for span in stages]),
     )
 
 
