@@ -37,7 +37,8 @@ class SQLiteCache:
     """An exact ``AnswerCache`` in one SQLite file, for several threads, processes and tenants.
 
     A file that is locked, full or damaged never costs a user the answer: it makes misses, is logged once, and shows in
-    ``trouble`` and in the ``repr``.
+    ``trouble`` and in the ``repr``. Questions, answers and passages stand in it in plain text. Tenants never see each
+    other's answers, but they share ``max_bytes``: a busy one pushes out those of the others.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
