@@ -320,7 +320,7 @@ def test_an_endpoint_that_hangs_costs_no_answer_and_no_time(small_corpus, tmp_pa
         answers = [world.ask(*QUESTIONS) for _ in range(10)]
         assert len(world.monitor.dataframe()) == 10 * len(QUESTIONS)
         world.close()
-        assert time.monotonic() - begin < 8  # an exporter that is waited for takes ten seconds
+        assert time.monotonic() - begin < 25  # an exporter that is waited for takes half a minute
         assert all(worded(each) == worded(answers[0]) for each in answers)
         assert world.monitor.losses.unsent > 0
         assert "spans" in repr(world.monitor)

@@ -11,8 +11,10 @@ come, how often, from whom and how they are typed is simulated, in shapes that l
 - arrivals are a Poisson process whose rate changes with the hour; the hours are those of an office (``HOURS``), and
   are our assumption, as are the shares of rephrasings, bursts and unanswerable questions.
 
-    stream = simulate(load_pydocs("core"), n=2000, weeks=4, drift=Drifting("scrapy", after=2))
-    rag = advanced(without(corpus, "scrapy"), monitor=TraceMonitor(clock=clock), ...)
+    corpus, clock = load_pydocs("core"), SimulatedClock()
+    stream = simulate(corpus, n=2000, weeks=4, drift=Drifting("scrapy", after=2))
+    rag = advanced(without(corpus, "scrapy"), monitor=TraceMonitor(clock=clock))
+    rag.clock = clock
     answers = await replay(rag, stream, clock)
 """
 
@@ -118,7 +120,7 @@ class Drifting:
 def without(corpus: Corpus, project: str) -> Corpus:
     """``corpus`` before the documents of ``project`` came: for an index that does not have them yet.
 
-    A store of the whole corpus serves its chunks, too: ``DenseRetriever(chunks, store=TokenStore.open(corpus))``.
+    A store of the whole corpus serves it, too: ``advanced(without(corpus, "scrapy"), store=TokenStore.open(corpus))``.
 
     Raises:
         InputError: no document is of that project.
