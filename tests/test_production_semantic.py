@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections import Counter
 
 import hypothesis.strategies as st
@@ -159,6 +160,26 @@ def test_the_guard_may_say_no_and_the_next_is_tried(exact):
     assert cache.get(key(asked)).answer.text == "off"
 
 
+def test_threads_share_it(exact):
+    cache = SemanticCache(exact, Angles(), 0.99, None)
+    wrong = []
+
+    def work(tenant):
+        for angle in range(0, 180, 10):
+            cache.put(key(f"a @{angle}", tenant), answer(f"{tenant} {angle}"))
+            near = cache.get(key(f"b @{angle + 1}", tenant))
+            if near is None or near.answer.text != f"{tenant} {angle}":
+                wrong.append((tenant, angle, near))
+
+    threads = [threading.Thread(target=work, args=(tenant,)) for tenant in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert cache.near == 72
+
+
 def test_a_damaged_file_makes_misses(tmp_path):
     (tmp_path / "c.db").write_bytes(b"no database " * 1000)
     cache = SemanticCache(SQLiteCache(tmp_path / "c.db"), Angles(), 0.9)
@@ -301,6 +322,33 @@ def test_a_log_is_replayed_as_a_cache_would_serve_it():
     assert table.loc[0.9, "hit_rate"] == pytest.approx(3 / 7)
     # Stricter: "b" is near "a"; "c" is now near nothing, since "b" was served and not kept.
     assert table.loc[0.999, ["hits", "false"]].tolist() == [2, 1]
+
+
+WORDS = ("start", "stop", "worker", "queue", "task", "before", "after", "not", "spider", "cookie", "all", "any")
+
+
+@pytest.mark.parametrize("guard", [None, reads_alike], ids=["no guard", "guard"])
+@pytest.mark.parametrize("threshold", [0.6, 0.8, 0.9])
+def test_the_replay_is_what_the_cache_does(tmp_path, guard, threshold):
+    rng, log = np.random.default_rng(1), []
+    for _ in range(150):
+        text = " ".join(rng.choice(WORDS, size=rng.integers(2, 5)))
+        log.append(Question(text, text, gold(*rng.choice(40, size=rng.integers(0, 2)).tolist())))
+    embedder = FakeEmbedder()
+    cache = SemanticCache(SQLiteCache(tmp_path / "c.db"), embedder, threshold, guard)
+    kept, near, wrong = {}, 0, 0
+    first = list({q.text: q for q in reversed(log)}.values())[::-1]
+    for question in first:
+        found = cache.get(key(question.text))
+        if found is not None:
+            near += 1
+            wrong += not agree(question.gold, kept[found.answer.text].gold)
+        elif question.gold:
+            kept[question.text] = question
+            cache.put(key(question.text), answer(question.text))
+    table = false_hit_rate(first, embedder, [threshold], guard=guard)
+    assert table.loc[threshold, ["hits", "false"]].tolist() == [near, wrong]
+    assert near > 3
 
 
 def test_the_guard_is_asked_in_a_log_too():
