@@ -11,6 +11,9 @@ come, how often, from whom and how they are typed is simulated, in shapes that l
 - arrivals are a Poisson process whose rate changes with the hour; the hours are those of an office (``HOURS``), and
   are our assumption, as are the shares of rephrasings, bursts and unanswerable questions.
 
+What it lacks: needs that are each other's opposite, follow-up questions that mean nothing alone, attacks, and what
+nobody thought of. What looks safe on this stream is not shown to be safe on yours.
+
     corpus, clock = load_pydocs("core"), SimulatedClock()
     stream = simulate(corpus, n=2000, weeks=4, drift=Drifting("scrapy", after=2))
     rag = advanced(without(corpus, "scrapy"), monitor=TraceMonitor(clock=clock))
