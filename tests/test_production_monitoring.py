@@ -506,6 +506,22 @@ def test_a_clock_that_goes_back_keeps_the_order(path):
         assert monitor.trace(odd.id).stages == (Stage("retrieve", 0.0, 0.0),)
 
 
+def test_a_clock_before_1970_spoils_nothing(path):
+    with Receiver() as receiver, TraceMonitor(path, otlp=receiver.url) as monitor:
+        monitor.record(made("early", began=-5.0))
+        monitor.record(made("now"))
+        assert len(receiver.spans(expected=12)) == 12
+        assert list(monitor.dataframe()["question"]) == ["early", "now"]
+
+
+def test_what_was_removed_is_not_in_the_file(path, monkeypatch):
+    monkeypatch.setattr(ledger_module, "PRUNE_EVERY", 1)
+    with TraceMonitor(path, max_traces=1) as monitor:
+        monitor.record(made("a very private question"))
+        monitor.record(made("another"))
+    assert b"very private" not in everything_in(path)
+
+
 def test_since_and_until(path):
     start = datetime(2026, 1, 1, tzinfo=UTC)
     with TraceMonitor(path) as monitor:

@@ -66,7 +66,7 @@ def spans(trace: Trace, privacy: Privacy, documents: bool = False) -> list[SpanR
     The query's span holds all that a trace says of itself, so that it can be read without the others. With
     ``documents``, each candidate and hit is also written out as OpenInference wants it, with its passage.
     """
-    began = int(trace.began * 1e9)
+    began = _ns(trace.began * 1000)
     error = None if trace.error is None else _error(trace.error, privacy)
     failed = trace.stages[-1].name if error and trace.stages else ""
     whole = SpanRecord(ROOT, "", began, began + _ns(trace.ms), _query(trace, privacy, failed), error)
