@@ -213,6 +213,7 @@ def test_a_locked_file_costs_no_answer_and_what_waited_is_written(worlds, tmp_pa
     with locked(world.files), caplog.at_level(logging.WARNING):
         answers = world.ask(*QUESTIONS, *QUESTIONS)
         assert "8 traces wait in memory" in repr(world.monitor)
+        assert world.monitor.dashboard().layout.title.text == "8 traces wait in memory"
         with pytest.raises(DatabaseTrouble, match="locked"):
             world.feedback.add(answers[0].trace_id, -1)
     traces, cache, _ = world.files
@@ -221,6 +222,7 @@ def test_a_locked_file_costs_no_answer_and_what_waited_is_written(worlds, tmp_pa
     assert worded(answers[:4]) == worded(answers[4:])
     assert len(world.monitor.dataframe()) == 3 * len(QUESTIONS)
     assert not world.monitor.losses
+    assert world.monitor.dashboard().layout.title.text is None
     assert world.feedback.add(answers[0].trace_id, -1).forgotten
 
 

@@ -187,12 +187,17 @@ class TraceMonitor:
     def dashboard(self) -> Any:
         """A plotly figure of what happened: latency by stage, scores, abstentions and errors, what is asked most.
 
+        Where there are ``losses``, they are its title.
+
         Raises:
             DatabaseTrouble: the file can't be read.
         """
         from ragkit.production.dashboard import dashboard
 
-        return dashboard(self.dataframe())
+        figure = dashboard(self.dataframe())
+        if self.losses:
+            figure.update_layout(title={"text": str(self.losses), "font": {"color": "#D55E00", "size": 14}, "y": 0.99})
+        return figure
 
     def close(self) -> None:
         """Write what waits, send what waits (for two seconds at most), close the file. More than once does no harm."""
