@@ -61,7 +61,7 @@ class FeedbackPanel(w.VBox):  # type: ignore[misc]
         self.status = w.HTML()
         super().__init__(
             [
-                w.HTML(show_answer(answer).html),
+                w.HTML(f'<div style="max-height:320px;overflow:auto">{show_answer(answer).html}</div>'),
                 self.thumb,
                 w.HBox(list(self.reasons.values()), layout=_ROW),
                 self.correction,
