@@ -75,7 +75,9 @@ class FeedbackStore:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.monitor, self.cache, self.clock = monitor, cache, clock
-        self._database = Database(path or home() / "production" / "feedback.db", _SCHEMA, durable=True)
+        # A person has typed this, and can wait a second rather than be told to try again.
+        file = path or home() / "production" / "feedback.db"
+        self._database = Database(file, _SCHEMA, durable=True, patience=1.0)
 
     def __repr__(self) -> str:
         return f"FeedbackStore({str(self._database.path)!r})"
@@ -153,7 +155,7 @@ class FeedbackStore:
         pandas = require("pandas", "notebook")
         names = [name for name in Feedback.__dataclass_fields__ if name != "forgotten"]
         table = pandas.DataFrame([{name: getattr(f, name) for name in names} for f in self.all()], columns=names)
-        table["at"] = pandas.to_datetime(table["at"].astype(float), unit="s", utc=True)
+        table["at"] = pandas.to_datetime(table["at"].astype(float), unit="s", utc=True).dt.round("us")
         return table  # type: ignore[no-any-return]
 
     def queue(self, done: Collection[str] = ()) -> tuple[Flag, ...]:
