@@ -61,8 +61,8 @@ def endpoint_of_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """No endpoint but the test's own, and no long wait for it."""
     for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_SERVICE_NAME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("ragkit.production.telemetry._DELAY", 50)
-    monkeypatch.setattr("ragkit.production.telemetry.CLOSE", 0.5)
+    monkeypatch.setattr("ragkit.production.sending.DELAY", 50)
+    monkeypatch.setattr("ragkit.production.sending.CLOSE", 0.5)
 
 
 def hits(count: int, text: str = "Press the red lever.") -> tuple[Hit, ...]:
@@ -391,11 +391,56 @@ def test_nobody_listens(path, caplog):
 
 
 def test_a_slow_endpoint_loses_spans_not_time(path, monkeypatch):
-    monkeypatch.setattr("ragkit.production.telemetry.QUEUE", 12)
+    monkeypatch.setattr("ragkit.production.sending.QUEUE", 12)
     with Receiver("hang") as receiver, TraceMonitor(path, otlp=receiver.url) as monitor:
         for _ in range(5):
             monitor.record(made())
         assert monitor.losses.unsent == 18
+
+
+def test_what_waits_is_sent_when_the_interpreter_exits(path):
+    """Also where nobody called close()."""
+    script = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_production_monitoring import made; from ragkit.production.monitoring import TraceMonitor\n"
+        "monitor = TraceMonitor({path!r}, otlp={url!r}); monitor.record(made())"
+    )
+    with Receiver() as receiver:
+        subprocess.run([sys.executable, "-c", script.format(path=str(path), url=receiver.url)], check=True, timeout=120)
+        assert len(receiver.spans(expected=6)) == 6
+
+
+def test_closing_where_no_thread_can_be_started(path, monkeypatch):
+    """As while a newer interpreter exits."""
+
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if threading.current_thread() is threading.main_thread():  # the receiver's own may start
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        start(thread)
+
+    with Receiver() as receiver:
+        monitor = TraceMonitor(path, otlp=receiver.url)
+        monitor.record(made())
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            monitor.close()
+    assert len(receiver.spans()) == 6
+    assert not monitor.losses
+
+
+def test_a_password_in_the_endpoint_is_not_shown(path):
+    with TraceMonitor(path, otlp="http://ada:c0rrecthorse@127.0.0.1:9") as monitor:
+        assert "c0rrecthorse" not in repr(monitor)
+        assert "http://ada:[redacted: password]@127.0.0.1:9/v1/traces" in repr(monitor)
+
+
+def test_the_dashboard_is_a_figure_of_the_table(path):
+    with TraceMonitor(path) as monitor:
+        for i in range(20):
+            monitor.record(made(f"question {i % 3}"))
+        assert type(monitor.dashboard()).__name__ in ("Figure", "FigureWidget")
 
 
 def test_the_environment_names_the_endpoint(path, monkeypatch):

@@ -107,7 +107,8 @@ class TraceMonitor:
         self._salted = text != "none"
         require("openinference.semconv.trace", "production")
         require("opentelemetry.sdk.trace", "production")
-        from ragkit.production.telemetry import Telemetry, sender_to
+        from ragkit.production.sending import sender_to
+        from ragkit.production.telemetry import Telemetry
 
         self.path = home() / "production" / "traces.db" if path is None else Path(path).expanduser().absolute()
         self._ledger = Ledger(self.path, max_traces, max_days, clock)

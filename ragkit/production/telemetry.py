@@ -1,12 +1,9 @@
-"""Spans through OpenTelemetry: to the ledger before ``emit`` returns, and to an OTLP endpoint when it gets to it."""
+"""Spans through OpenTelemetry: to the ledger before ``emit`` returns, and to whoever wants them besides."""
 
 from __future__ import annotations
 
 import json
-import logging
-import os
 import threading
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,30 +11,21 @@ from opentelemetry import trace as api
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.semconv.attributes import exception_attributes as exceptions
 from opentelemetry.semconv.attributes.service_attributes import SERVICE_NAME
 from opentelemetry.trace import Status, StatusCode
 
-from ragkit.base import InputError
 from ragkit.production.ledger import Row
 from ragkit.production.spans import OPERATION, STAGE, SpanRecord
 
-QUEUE = 4096  # spans that wait for the endpoint
-_BATCH = 512  # spans in one request
-CLOSE = 2.0  # seconds that closing waits for it
-_DELAY = 1000  # milliseconds between two batches
-_ENVIRONMENT = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-_EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 # OpenInference's long lists: the ledger has the ids and scores in shorter lists.
 _UNFOLDED = ("retrieval.documents.", "reranker.input_documents.", "reranker.output_documents.")
 
 # No cycles to look for, and no spaces.
 _json = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
-_log = logging.getLogger(__name__)
-_ours = threading.local()
 
 
 class Telemetry:
@@ -48,7 +36,7 @@ class Telemetry:
         sender: sends the spans on; None where nobody wants them.
     """
 
-    def __init__(self, keep: Callable[[Row], None], sender: Sender | None = None) -> None:
+    def __init__(self, keep: Callable[[Row], None], sender: SpanProcessor | None = None) -> None:
         self._ids = _Ids()
         self.provider = TracerProvider(
             sampler=ALWAYS_ON,
@@ -194,107 +182,3 @@ def _resource() -> Resource:
     found = Resource.create()
     named = not str(found.attributes.get(SERVICE_NAME, "unknown_service")).startswith("unknown_service")
     return found if named else found.merge(Resource({SERVICE_NAME: "ragkit"}))
-
-
-class Sender(SpanProcessor):
-    """Sends spans to an OTLP/HTTP endpoint from a thread of its own; what it does not take is counted in ``unsent``.
-
-    Args:
-        endpoint: such as ``http://127.0.0.1:4318``; "" takes what ``OTEL_EXPORTER_OTLP_ENDPOINT`` says.
-
-    Raises:
-        InputError: ``endpoint`` is no http address.
-    """
-
-    def __init__(self, endpoint: str) -> None:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-        if endpoint and not endpoint.startswith(("http://", "https://")):
-            raise InputError(f"otlp is {endpoint!r}: expected an address such as 'http://127.0.0.1:4318'")
-        path = "" if endpoint.rstrip("/").endswith("/v1/traces") or not endpoint else "/v1/traces"
-        self.endpoint = endpoint.rstrip("/") + path or next(filter(None, map(os.environ.get, _ENVIRONMENT)), "")
-        self.unsent, self._sent, self._told = 0, 0, False
-        self._lock = threading.Lock()
-        self._under_way = 0
-        self._exporter = OTLPSpanExporter(endpoint=endpoint.rstrip("/") + path or None)
-        self._batches = BatchSpanProcessor(
-            _Counted(self._exporter, self._done),
-            max_queue_size=QUEUE,
-            schedule_delay_millis=_DELAY,
-            max_export_batch_size=min(QUEUE, _BATCH),
-        )
-        weakref.finalize(self, _closed, self._batches)
-
-    def on_end(self, span: ReadableSpan) -> None:
-        with self._lock:
-            if full := self._under_way >= QUEUE:
-                self.unsent += 1
-            else:
-                self._under_way += 1
-        if full:
-            self._tell("it is slower than the queries")
-        else:
-            self._batches.on_end(span)
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        return self._batches.force_flush(timeout_millis)
-
-    def shutdown(self) -> None:
-        """Send what waits, for ``CLOSE`` seconds at most; what is left is lost, and counted."""
-        _closed(self._batches)
-        with self._lock:
-            self.unsent, self._under_way = self.unsent + self._under_way, 0
-            lost = self.unsent
-        if lost:
-            self._tell("it did not answer before the monitor was closed")
-
-    def _done(self, count: int, fine: bool) -> None:
-        with self._lock:
-            if self._under_way:  # else it was given up
-                self._under_way -= count
-                self.unsent += 0 if fine else count
-        if not fine:
-            self._tell("it does not answer, or refuses them")
-
-    def _tell(self, why: str) -> None:
-        with self._lock:
-            told, self._told = self._told, True
-        if not told:
-            _log.warning("spans for %s are lost (they are in the local file): %s", self.endpoint, why)
-
-
-class _Counted(SpanExporter):
-    """``inner``, whose failures are counted instead of logged one by one."""
-
-    def __init__(self, inner: SpanExporter, done: Callable[[int, bool], None]) -> None:
-        self._inner, self._done = inner, done
-        logging.getLogger(_EXPORTER).addFilter(_not_ours)
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        _ours.exporting, result = True, SpanExportResult.FAILURE
-        try:
-            result = self._inner.export(spans)
-        finally:
-            _ours.exporting = False
-            self._done(len(spans), result is SpanExportResult.SUCCESS)
-        return result
-
-    def shutdown(self) -> None:
-        self._inner.shutdown()
-
-
-def sender_to(otlp: str | None) -> Sender | None:
-    """The sender to ``otlp``; where it is None, to where the environment says; None where that is nowhere."""
-    named = any(os.environ.get(name) for name in _ENVIRONMENT) if otlp is None else bool(otlp)
-    return Sender(otlp or "") if named else None
-
-
-def _not_ours(record: logging.LogRecord) -> bool:
-    return not getattr(_ours, "exporting", False)
-
-
-def _closed(batches: BatchSpanProcessor) -> None:
-    """Shut down, but wait ``CLOSE`` seconds at most: by itself it waits for half a minute."""
-    closing = threading.Thread(target=batches.shutdown, daemon=True)
-    closing.start()
-    closing.join(CLOSE)
