@@ -194,6 +194,50 @@ def test_a_locked_file_says_so_and_loses_nothing_that_was_there(store, tmp_path)
     assert [f.thumb for f in store.all()] == [1]
 
 
+def test_a_full_disk_says_so_and_keeps_what_was_there(store):
+    store.add("t1", -1, comment="kept")
+    with store._database.transaction() as connection:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")  # what SQLite makes of a full disk
+    with pytest.raises(DatabaseTrouble, match="the disk is full") as trouble:
+        store.add("t1", 1, comment="x" * LONGEST)
+    assert trouble.value.kind == "full"
+    assert [f.comment for f in store.all()] == ["kept"]
+
+
+def test_a_damaged_file_says_so_and_is_left(monitor, tmp_path):
+    path = tmp_path / "f.db"
+    with FeedbackStore(monitor, path) as store:
+        for i in range(40):
+            store.add("t1", -1, comment="x" * 400, who=str(i))
+    damaged = bytearray(path.read_bytes())
+    damaged[4096 : len(damaged)] = b"\xa5" * (len(damaged) - 4096)
+    path.write_bytes(damaged)
+    with FeedbackStore(monitor, path) as store:
+        for use in (store.all, lambda: store.add("t1", 1)):
+            with pytest.raises(DatabaseTrouble, match=r"f\.db.*damaged"):
+                use()
+    assert path.read_bytes() == damaged
+
+
+def test_two_processes_share_a_file(tmp_path):
+    code = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from test_production_feedback import Monitor, Seen
+from ragkit.production.feedback import FeedbackStore
+store = FeedbackStore(Monitor(Seen("t1")), sys.argv[1])
+for i in range(25):
+    store.add("t1", -1, who=f"{sys.argv[3]} {i}")
+"""
+    path = str(tmp_path / "f.db")
+    here = os.path.dirname(__file__)  # noqa: PTH120
+    both = [subprocess.Popen([sys.executable, "-c", code, path, here, name]) for name in ("ann", "bob")]
+    assert [process.wait(60) for process in both] == [0, 0]
+    with FeedbackStore(Monitor(Seen("t1")), path) as store:
+        assert len({f.who for f in store.all()}) == 50
+
+
 def test_what_was_acknowledged_survives_a_kill(tmp_path):
     code = """
 import os, sys
