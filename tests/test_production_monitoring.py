@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from endpoint import Endpoint
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openinference.semconv.trace import (
     DocumentAttributes,
@@ -456,6 +456,27 @@ def test_the_environment_names_the_endpoint(path, monkeypatch):
         assert len(receiver.spans()) == 6
 
 
+def test_limits_of_the_environment_cut_nothing_that_is_read_again(path, monkeypatch):
+    for name in ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"):
+        monkeypatch.setenv(name, "5")
+    with TraceMonitor(path) as monitor:
+        trace = made()
+        monitor.record(trace)
+        assert monitor.trace(trace.id).parts == trace.parts
+        documents = json.loads(monitor.spans(trace.id)[1].attributes[gen_ai.GEN_AI_RETRIEVAL_DOCUMENTS])
+        assert [document["id"] for document in documents] == [hit.chunk.id for hit in trace.candidates]
+
+
+def test_a_disabled_sdk_is_told(path, monkeypatch, caplog):
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    with TraceMonitor(path) as monitor:
+        monitor.record(made())
+        assert "OTEL_SDK_DISABLED" in monitor.trouble
+        assert "OTEL_SDK_DISABLED" in repr(monitor)
+        assert monitor.dataframe().empty
+    assert len(caplog.records) == 1
+
+
 def test_the_global_provider_is_left_alone(path):
     before = global_api.get_tracer_provider()
     with TraceMonitor(path) as monitor:
@@ -680,6 +701,7 @@ def test_any_id_can_be_looked_up(path, trace_id):
         assert monitor.trace(trace_id).question == "How do I boil water?"
 
 
+@settings(max_examples=25)
 @given(st.text(), st.text(), st.lists(st.floats(allow_nan=False), max_size=3), st.text())
 def test_any_text_is_kept_or_shown_replaced(tmp_path_factory, question, said, scores, session):
     path = tmp_path_factory.mktemp("t") / "t.db"

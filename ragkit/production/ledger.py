@@ -31,10 +31,11 @@ CREATE TABLE traces (
 );
 CREATE INDEX traces_began ON traces (began);
 CREATE VIEW spans AS SELECT
-    traces.id AS trace, each.key AS position, each.value ->> 'id' AS id, each.value ->> 'parent' AS parent,
-    each.value ->> 'name' AS name, each.value ->> 'stage' AS stage, each.value ->> 'began' AS began,
-    each.value ->> 'ended' AS ended, each.value ->> 'status' AS status, each.value -> 'attributes' AS attributes,
-    each.value -> 'events' AS events
+    traces.id AS trace, each.key AS position, json_extract(value, '$.id') AS id,
+    json_extract(value, '$.parent') AS parent, json_extract(value, '$.name') AS name,
+    json_extract(value, '$.stage') AS stage, json_extract(value, '$.began') AS began,
+    json_extract(value, '$.ended') AS ended, json_extract(value, '$.status') AS status,
+    json_extract(value, '$.attributes') AS attributes, json_extract(value, '$.events') AS events
 FROM traces, json_each(traces.spans) AS each;
 """
 VERSION = 1

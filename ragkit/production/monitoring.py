@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Losses", "StoredSpan", "StoredTrace", "TraceMonitor"]
 
 _log = logging.getLogger(__name__)
+_DISABLED = "OTEL_SDK_DISABLED is set, so no query is traced; unset it and make a new monitor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,8 @@ class TraceMonitor:
         self._sender = sender_to(otlp)
         self._telemetry = Telemetry(self._ledger.add, self._sender)
         self._ledger.check()
+        if self._telemetry.disabled:
+            _log.warning(_DISABLED)
 
     def __repr__(self) -> str:
         about = [repr(str(self.path)), f"text={self._privacy.text!r}"]
@@ -139,6 +142,8 @@ class TraceMonitor:
     @property
     def trouble(self) -> str:
         """Why traces can't be written now, and what to do; "" where they can."""
+        if self._telemetry.disabled:
+            return _DISABLED
         return "" if self._ledger.trouble is None else str(self._ledger.trouble)
 
     def record(self, trace: Trace) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from opentelemetry import trace as api
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, Tracer, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
@@ -24,6 +24,14 @@ from ragkit.production.spans import OPERATION, STAGE, SpanRecord
 # OpenInference's long lists: the ledger has the ids and scores in shorter lists.
 _UNFOLDED = ("retrieval.documents.", "reranker.input_documents.", "reranker.output_documents.")
 
+# A list of fifty documents has more than the 128 attributes of the default, and half of a JSON text is none.
+_UNLIMITED = SpanLimits(
+    max_span_attributes=SpanLimits.UNSET,
+    max_events=SpanLimits.UNSET,
+    max_event_attributes=SpanLimits.UNSET,
+    max_attribute_length=SpanLimits.UNSET,
+    max_span_attribute_length=SpanLimits.UNSET,
+)
 # No cycles to look for, and no spaces.
 _json = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 
@@ -43,13 +51,17 @@ class Telemetry:
             resource=_resource(),
             shutdown_on_exit=False,
             id_generator=self._ids,
-            # 128 by default: a list of fifty documents needs more.
-            span_limits=SpanLimits(max_span_attributes=SpanLimits.UNSET, max_events=SpanLimits.UNSET),
+            span_limits=_UNLIMITED,
         )
         self.provider.add_span_processor(_Whole(_Keeper(keep)))
         if sender is not None:
             self.provider.add_span_processor(sender)
         self._tracer = self.provider.get_tracer("ragkit")
+
+    @property
+    def disabled(self) -> bool:
+        """Whether ``OTEL_SDK_DISABLED`` was set: then no span is made."""
+        return not isinstance(self._tracer, Tracer)
 
     def emit(self, trace_id: int, records: Sequence[SpanRecord]) -> None:
         """Make the spans of one trace, the first the parent of the others, with the times that they had."""
