@@ -278,6 +278,25 @@ def test_what_was_read_long_ago_is_noted_even_without_writing(cache, monkeypatch
     assert [json.loads(row[0]) for row in cache.entries.database.read(order)] == ["q0", "q1", "q2"]
 
 
+def test_of_what_was_read_twice_the_last_time_counts(cache):
+    sized(cache, 2)
+    cache.put(key("q1"), ANSWER)
+    for name in ("q0", "q1", "q0"):
+        cache.get(key(name))
+    cache.put(key("q2"), ANSWER)
+    assert cache.get(key("q1")) is None
+    assert cache.get(key("q0"))
+
+
+def test_answers_of_all_sizes_stay_below_the_cap(tmp_path):
+    cache = SQLiteCache(tmp_path / "c.db", max_bytes=20_000)
+    for number in range(60):
+        cache.put(key(f"q{number}"), replace(ANSWER, text="x" * (number * 97 % 3000)))
+        assert cache.stats().bytes <= 20_000
+    sizes = cache.entries.database.read("SELECT (SELECT sum(bytes) FROM entries), bytes FROM size")[0]
+    assert sizes[0] == sizes[1] > 15_000
+
+
 def test_an_answer_larger_than_the_cache_is_refused_and_counted(tmp_path):
     cache = SQLiteCache(tmp_path / "c.db", max_bytes=1000)
     cache.put(key(), replace(ANSWER, text="x" * 1000))
