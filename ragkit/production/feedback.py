@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ragkit.base import InputError, require
 from ragkit.production.database import Database
 from ragkit.production.opinions import LONGEST, REASONS, Feedback, Flag, Thumb, flags
+from ragkit.production.privacy import encodable
 from ragkit.production.redaction import redact
 from ragkit.storage import home
 
@@ -121,13 +122,25 @@ class FeedbackStore:
                 f"flagged {unknown[0]!r} was not shown with the answer of trace {trace_id!r}: expected a hit or "
                 "a source of it"
             )
-        texts = (trace.id, who, thumb, json.dumps(reasons), redact(correction.strip()), json.dumps(flagged))
-        seen = (redact(comment.strip()), trace.question, trace.answer, json.dumps(shown), trace.tenant)
+        told = Feedback(
+            number=0,
+            at=self.clock(),
+            trace_id=trace.id,
+            thumb=thumb,
+            reasons=reasons,
+            correction=encodable(redact(correction.strip())),
+            flagged=flagged,
+            comment=encodable(redact(comment.strip())),
+            who=encodable(who),
+            question=trace.question,
+            answer=trace.answer,
+            shown=shown,
+            tenant=trace.tenant,
+        )
         with self._database.transaction() as connection:
-            cursor = connection.execute(_INSERT, (self.clock(), *(_storable(value) for value in (*texts, *seen))))
-            number = int(cursor.lastrowid or 0)
-        (row,) = self._database.read("SELECT * FROM feedback WHERE number = ?", [number])
-        return replace(_record(row), forgotten=thumb < 0 and self._forgot(trace.cache_key))
+            number = connection.execute(_INSERT, _row(told)).lastrowid
+        # Only now, when nothing can be lost any more.
+        return replace(told, number=int(number or 0), forgotten=thumb < 0 and self._forgot(trace.cache_key))
 
     def history(self, trace_id: str) -> tuple[Feedback, ...]:
         """All that was said about one trace, oldest first, also what was taken back.
@@ -161,8 +174,8 @@ class FeedbackStore:
     def queue(self, done: Collection[str] = ()) -> tuple[Flag, ...]:
         """The questions whose answers somebody disliked, the worst first (``Flag.weight``), each once.
 
-        Questions are the same if they differ in white space or in upper and lower case only. Those in ``done`` (the
-        texts of a regression set) are left out, and so are answers of traces whose text was not kept.
+        Questions are the same if they differ in white space or in upper and lower case only, whoever asked. Those in
+        ``done`` (the texts of a regression set) are left out. Of a monitor that keeps no text, digests are counted.
 
         Raises:
             DatabaseTrouble: one of the two files can't be read.
@@ -182,7 +195,7 @@ class FeedbackStore:
 
 _INSERT = """
 INSERT INTO feedback (at, trace_id, who, thumb, reasons, correction, flagged, comment, question, answer, shown, tenant)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (:at, :trace_id, :who, :thumb, :reasons, :correction, :flagged, :comment, :question, :answer, :shown, :tenant)
 """
 # By number, not by time: a clock may be set back.
 _LAST = """
@@ -204,9 +217,9 @@ def _checked(
     return tuple(dict.fromkeys(reasons)), tuple(dict.fromkeys(flagged))
 
 
-def _storable(value: object) -> object:
-    """Half a character (a lone surrogate) can't be written as UTF-8; it must not cost the rest of the record."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+def _row(told: Feedback) -> dict[str, object]:
+    lists = {name: json.dumps(getattr(told, name)) for name in ("reasons", "flagged", "shown")}
+    return {**vars(told), **lists}
 
 
 def _record(row: Any) -> Feedback:

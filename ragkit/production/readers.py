@@ -4,7 +4,7 @@
 where there is none); what a reader makes of it, and whether they say so, is drawn by chance:
 
 - *position*: of an answer's quotes, the one at place i is read with probability ``(1 / i) ** position``, as results
-  of a search are looked at (the position-based model; Joachims, Swaminathan and Schnabel, WSDM 2017, section 5.3).
+  of a search are looked at (the position-based model; Joachims, Swaminathan and Schnabel 2017, arXiv 1608.04468).
 - *trust*: a wrong answer that reads well is taken for right by a share of the readers.
 - *slips*: a share of the thumbs points the wrong way.
 - *silence*: most say nothing, and those who are content say less often something than those who are not.

@@ -1,4 +1,4 @@
-"""Questions that went wrong once, with the place of their answer as a person confirmed it: if they fail again, it shows.
+"""Questions that went wrong once, with the place of the answer that a person confirmed: if they fail again, it shows.
 
 A set is a JSON Lines file in the form of ``data/questions/*.jsonl``, with who confirmed it, and a sha256::
 
