@@ -82,6 +82,7 @@ def test_the_nearest_question_is_served_with_its_cosine_and_digest(cache):
     assert near.similarity == pytest.approx(math.cos(math.radians(5)), abs=1e-6)
     assert cache.get(key("c @50")) is None  # 30 degrees away: .87
     assert cache.near == 1
+    assert (cache.exact.stats().hits, cache.exact.stats().misses) == (0, 3)  # to the exact cache, these are misses
 
 
 def test_an_equal_question_is_no_near_one_and_is_not_encoded(cache):
@@ -429,6 +430,7 @@ spans = st.lists(
 def test_agreeing_is_symmetric_and_every_gold_agrees_with_itself(one, other):
     assert agree(one, other) == agree(other, one)
     assert agree(one, one) == bool(one)
+    assert not agree([*one, Span("c", 0, 1)], other)  # what only one of them needs is not in the other's answer
 
 
 WRONG = (
