@@ -62,7 +62,7 @@ def test_the_figure_shows_every_stage_that_ran(log):
     assert p95.y[2] == 300 > p50.y[2] == 20
     assert list(figure.data[2].y) == [0, 100, 100, 0, 0]
     assert figure.layout.paper_bgcolor == "rgba(0,0,0,0)"
-    assert figure.layout.width is None
+    assert figure.layout.width == 940
 
 
 def test_time_is_cut_into_few_slices(log):
@@ -100,7 +100,7 @@ def test_text_of_users_is_shown_and_not_obeyed():
 
 
 def test_a_long_question_is_cut_to_one_line():
-    assert len(shown("word\n" * 100)) == 70
+    assert len(shown("word\n" * 100)) <= 56
     assert shown("word " * 100).endswith("…")
 
 

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ragkit.base import InputError
-from ragkit.production.drift import drift, influence, movers, question_key
+from ragkit.production.drift import drift, influence, movers, question_key, same_needs, window
 from ragkit.production.watch import FORGET, SLOPES, bet, freshly_asked, ranks, watch
 
 
 def asked(numbers, score_of, **columns) -> pd.DataFrame:
-    """Queries of questions by number; each question has its one score, as with one index."""
+    """Queries of questions by number; each question has its one score and its best passage, as with one index."""
     texts = [f"What is number {number}?" for number in numbers]
+    columns = {"hits": [(f"d{number}#0-9",) for number in numbers]} | columns
     return queries(len(texts), question=texts, top_score=[score_of[number] for number in numbers], **columns)
 
 
@@ -66,6 +67,23 @@ def test_one_question_that_became_popular_is_no_drift_though_every_naive_test_fi
     assert stats.ttest_ind(before["top_score"], now["top_score"]).pvalue < 0.001
     assert found.difference < -0.05
     assert found.verdict == "no detectable difference"
+
+
+def test_twenty_wordings_of_one_popular_question_are_one_question(score_of):
+    score_of[1000:1020] = 0.3
+    crowd = [*range(1000, 1020)] * 5
+    one = [("d7#0-9",)] * len(crowd)
+    passages = [(f"d{i}#0-9",) for i in range(200)]
+    before = asked(range(200), score_of)
+    viral = asked([*range(200), *crowd], score_of, hits=passages + one)
+    assert drift(before, viral).verdict == "no detectable difference"
+    assert drift(before, viral.drop(columns="hits")).verdict == "lower"
+
+
+def test_a_wording_stays_what_it_was_where_the_index_changed(score_of):
+    before = window(asked([0, 1], score_of), "top_score", "before")
+    now = window(asked([1, 0, 2], score_of, hits=[("new#0-9",)] * 3), "top_score", "now")
+    assert same_needs(before, now) == ["d0#0-9", "d1#0-9", "d1#0-9", "d0#0-9", "new#0-9"]
 
 
 def test_a_long_session_is_no_drift(score_of):
@@ -125,6 +143,7 @@ def test_case_and_white_space_make_no_new_question():
 def test_influence_is_the_difference_of_the_means_wherever_the_scale_begins(rows, cut, shift):
     cut = min(cut, len(rows) - 1)
     frame = pd.DataFrame(rows, columns=["key", "value"])
+    frame["need"] = frame["key"]
     before, after = frame.iloc[:cut], frame.iloc[cut:]
     parts = influence(before, after)
     assert parts.mean() == pytest.approx(after["value"].mean() - before["value"].mean(), abs=1e-9)

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
-HEIGHT = 920
-"""Pixels. The width is that of the page."""
+WIDTH, HEIGHT = 940, 980
+"""Pixels: what a notebook's page is wide, with room for six questions."""
 
 LISTED = 6
 """Questions in each list."""
 
-_LONGEST = 70  # characters of a question that are shown
+_LONGEST = 56  # characters of a question that are shown
 _BINS = 24  # at most, on an axis of time
 _WIDTHS = ("1min", "5min", "15min", "1h", "6h", "1D", "7D", "28D", "91D", "365D")
 _STATES = ("off", "miss", "hit", "near", "shared")
@@ -90,13 +90,13 @@ def dashboard(frame: pd.DataFrame) -> Figure:
         rows=3,
         cols=2,
         column_widths=[0.56, 0.44],
-        row_heights=[0.3, 0.3, 0.4],
-        vertical_spacing=0.09,
+        row_heights=[0.28, 0.28, 0.44],
+        vertical_spacing=0.08,
         horizontal_spacing=0.09,
         specs=[[{}, {}], [{}, {}], [{"type": "table", "colspan": 2}, None]],
         subplot_titles=(
             "Milliseconds by stage: median and 95th percentile",
-            "Answers from the cache",
+            "What the cache did, in queries",
             "Best score of each query: 5, 25, 50, 75, 95 %",
             "Not answered, and failed (95 % intervals)",
             "",
@@ -114,16 +114,18 @@ def dashboard(frame: pd.DataFrame) -> Figure:
         _failures(figure, bins)
     _lists(figure, frame)
     figure.update_xaxes(gridcolor=_GRID, zeroline=False)
+    figure.update_xaxes(matches="x3", row=2)
     figure.update_yaxes(gridcolor=_GRID, zeroline=False, rangemode="tozero")
     figure.update_annotations(font={"color": _GREY, "size": 14})
     figure.update_layout(
         paper_bgcolor=_CLEAR,
         plot_bgcolor=_CLEAR,
         font={"color": _GREY},
+        width=WIDTH,
         height=HEIGHT,
         margin={"l": 50, "r": 20, "t": 50, "b": 10},
-        legend={"x": 0.0, "y": 0.97, "bgcolor": _CLEAR, "orientation": "h"},
-        legend2={"x": 0.62, "y": 0.6, "bgcolor": _CLEAR, "orientation": "h"},
+        legend={"x": 0.0, "y": 0.98, "bgcolor": _CLEAR, "orientation": "h"},
+        legend2={"x": 0.61, "y": 0.64, "bgcolor": _CLEAR, "orientation": "h"},
     )
     return figure
 
@@ -217,7 +219,7 @@ def _lists(figure: Figure, frame: pd.DataFrame) -> None:
     look = {"fill_color": _CLEAR, "line_color": _GRID, "align": "left"}
     figure.add_trace(
         Table(
-            columnwidth=[10, 2, 10, 2, 10, 2],
+            columnwidth=[10, 2.4, 10, 2.4, 10, 2.4],
             header={"values": [f"<b>{name.strip()}</b>" for name in columns], **look},
             cells={"values": list(columns.values()), "height": 34, **look},
         ),

@@ -3,9 +3,9 @@
 What a log makes easy to get wrong: its queries are not independent. The same questions come again and again (Zipf's
 law), and a session stays on its topic. When one question becomes popular, the mean score of all *queries* moves and
 nothing has drifted. A Kolmogorov-Smirnov test on the queries takes each repetition for news, and fires. Here equal
-questions are **one** piece of evidence, and so is a session: the statistic is the difference of the two means, and
-what is given a random sign is a whole question (or session) with all its queries (``evaluation.statistics``). Of the
-two the less certain answer counts.
+questions, and wordings that find the same best passage, are **one** piece of evidence, and so is a session: the
+statistic is the difference of the two means, and what is given a random sign is a whole question (or session) with all
+its queries (``evaluation.statistics``). Of the two the less certain answer counts.
 
 ``ragkit.production.watch`` looks at every query as it comes, and still keeps false alarms rare.
 """
@@ -92,8 +92,8 @@ def drift(
     """
     before, after = window(reference, column, "reference"), window(now, column, "now")
     parts = influence(before, after)
-    questions, sessions = ([*before[unit], *after[unit]] for unit in ("key", "session"))
-    tests = [statistics.estimate(parts, units, _affordable(resamples, units), seed) for units in (questions, sessions)]
+    needs, sessions = same_needs(before, after), [*before["session"], *after["session"]]
+    tests = [statistics.estimate(parts, units, _affordable(resamples, units), seed) for units in (needs, sessions)]
     at = int(np.argmax([float(test.error[0]) for test in tests]))
     difference, error = float(parts.mean()), float(tests[at].error[0])
     return Drift(
@@ -107,7 +107,7 @@ def drift(
         max(float(test.p[0]) for test in tests),
         (len(before), len(after)),
         (before["key"].nunique(), after["key"].nunique()),
-        max(float(statistics.minimum_detectable(parts, units)[0]) for units in (questions, sessions)),
+        max(float(statistics.minimum_detectable(parts, units)[0]) for units in (needs, sessions)),
     )
 
 
@@ -151,19 +151,19 @@ def question_key(question: str) -> str:
 def influence(before: pd.DataFrame, after: pd.DataFrame) -> Floats:
     """What each query contributes ``(n, 1)`` to ``mean(after) - mean(before)``, scaled so that their mean is that.
 
-    The values are taken from what is usual, the mean over the distinct *questions*: a question with a usual value
-    contributes nothing, however often it is asked. (The mean over the queries is itself drawn towards what is popular,
+    The values are taken from what is usual, the mean over the distinct *needs* (``same_needs``): a question with a
+    usual value contributes nothing, however often it is asked. (The mean over the queries is itself drawn towards what is popular,
     and every other question would then seem to move the other way.) Both are results of ``window``.
     """
     both = np.concatenate([before["value"], after["value"]])
-    keys = statistics.cluster_codes([*before["key"], *after["key"]])
-    usual = (np.bincount(keys, both) / np.bincount(keys)).mean()
+    needs = np.unique(same_needs(before, after), return_inverse=True)[1]
+    usual = (np.bincount(needs, both) / np.bincount(needs)).mean()
     share = np.concatenate([np.full(len(before), -1 / len(before)), np.full(len(after), 1 / len(after))])
     return np.asarray((both - usual) * share * len(both))[:, None]
 
 
 def window(frame: pd.DataFrame, column: str, name: str, least: int = 2) -> pd.DataFrame:
-    """The queries with a value, in order: ``question``, its ``key``, ``session``, ``value``, numbered from 0.
+    """The queries with a value, in order: ``question``, its ``key``, ``session``, ``value``, ``need``, from 0.
 
     A query without a session is a session of its own.
 
@@ -179,7 +179,19 @@ def window(frame: pd.DataFrame, column: str, name: str, least: int = 2) -> pd.Da
     kept["session"] = [str(said) or f"{name}\0{row}" for row, said in enumerate(kept["session"])]
     kept["key"] = [question_key(question) for question in kept["question"]]
     kept["value"] = rows[column].to_numpy(dtype="float64")
+    found = rows["hits"] if "hits" in rows else [()] * len(rows)
+    kept["need"] = [hits[0] if len(hits) else key for hits, key in zip(found, kept["key"], strict=True)]
     return kept
+
+
+def same_needs(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
+    """For each query what is asked for: wordings that found the same best passage count as one question.
+
+    A wording keeps the passage that it found first, also where the index has changed since.
+    """
+    first: dict[str, str] = {}
+    pairs = [*zip(before["key"], before["need"], strict=True), *zip(after["key"], after["need"], strict=True)]
+    return [first.setdefault(key, need) for key, need in pairs]
 
 
 def valued(frame: pd.DataFrame, column: str) -> pd.DataFrame:

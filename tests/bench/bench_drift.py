@@ -34,7 +34,7 @@ from ragkit.storage import atomic_write, home
 Row = tuple[str, float, str, str]
 PROJECT = "scrapy"
 QUERIES, WEEKS, REFERENCE, AFTER = 3000, 6, 1000, 4.0
-CHOSEN_ON = 29
+CHOSEN_ON, WINDOWS, ARRIVALS = 29, 60, 20
 WITHIN = 500
 """Queries after the first one about the new topic within which the alert is to fire."""
 
@@ -42,11 +42,15 @@ WITHIN = 500
 def main() -> list[Row]:
     corpus = load_pydocs("core")
     seeds = range(int(os.environ.get("RAGKIT_BENCH_STREAMS", "120")))
-    scores = Scores(corpus)
+    scores = Scores(without(corpus, PROJECT), TokenStore.open(corpus, verify=False))
     quiet = [scores.frame(stream(corpus, seed, math.inf)) for seed in seeds]
     drifting = [scores.frame(stream(corpus, seed, AFTER)) for seed in seeds]
     scores.save()
-    return [*windows(quiet, drifting), *watched(quiet[CHOSEN_ON:], drifting[CHOSEN_ON:])]
+    return [
+        *windows(quiet[:WINDOWS], drifting[:WINDOWS], scores),
+        *watched(quiet[CHOSEN_ON:], drifting[CHOSEN_ON:]),
+        *arrival(corpus, scores),
+    ]
 
 
 def stream(corpus: Corpus, seed: int, after: float) -> tuple[Asked, ...]:
@@ -56,11 +60,13 @@ def stream(corpus: Corpus, seed: int, after: float) -> tuple[Asked, ...]:
 class Scores:
     """The best score of each distinct question, and whether it was answered; each is asked once."""
 
-    def __init__(self, corpus: Corpus) -> None:
-        self.rag = advanced(without(corpus, PROJECT), store=TokenStore.open(corpus, verify=False))
+    def __init__(self, corpus: Corpus, store: TokenStore) -> None:
+        self.rag = advanced(corpus, store=store)
         name = hashlib.sha256(self.rag.identity.encode()).hexdigest()[:16]
         self.path = home() / "bench" / f"drift-{name}.json"
         self.known: dict[str, tuple[float, bool]] = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.beside = self.path.with_suffix(".hits.json")
+        self.first: dict[str, str] = json.loads(self.beside.read_text()) if self.beside.exists() else {}
         self.new = 0
 
     def of(self, question: str) -> tuple[float, bool]:
@@ -76,19 +82,31 @@ class Scores:
 
     def save(self) -> None:
         atomic_write(self.path, json.dumps(self.known).encode())
+        atomic_write(self.beside, json.dumps(self.first).encode())
 
     def frame(self, asked: tuple[Asked, ...]) -> pd.DataFrame:
         rows = [(a.at, a.question.text, a.session, a.drifted, *self.of(a.question.text)) for a in asked]
         frame = pd.DataFrame(rows, columns=["at", "question", "session", "drifted", "top_score", "abstained"])
         return frame.assign(error="")
 
+    def with_hits(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """``frame`` with the best passage of each question."""
+        texts = [" ".join(question.split()) for question in frame["question"]]
+        for text in texts:
+            if text not in self.first:
+                self.first[text] = self.rag.retriever.search(text, 1)[0].chunk.id
+        return frame.assign(hits=[(self.first[text],) for text in texts])
+
 
 # ---- two windows
 
 
-def windows(quiet: list[pd.DataFrame], drifting: list[pd.DataFrame]) -> Iterator[Row]:
+def windows(quiet: list[pd.DataFrame], drifting: list[pd.DataFrame], scores: Scores) -> Iterator[Row]:
     """Two weeks against a later one: a Kolmogorov-Smirnov test on the queries, and ours."""
     n = len(quiet)
+    quiet = [scores.with_hits(pd.concat([week(f, 0, 2), week(f, 3, 4)])) for f in quiet]
+    drifting = [scores.with_hits(pd.concat([week(f, 0, 2), week(f, 4, 5)])) for f in drifting]
+    scores.save()
     pairs = {
         "nothing changed": [(week(f, 0, 2), week(f, 3, 4)) for f in quiet],
         "only what is popular changed": [(week(quiet[i], 0, 2), week(quiet[(i + 1) % n], 3, 4)) for i in range(n)],
@@ -146,6 +164,26 @@ def watched(quiet: list[pd.DataFrame], drifting: list[pd.DataFrame]) -> Iterator
         yield f"{rule}: fired before the drift", float(early), "runs", ""
     repeated = [daily(f) for f in quiet]
     yield share("a KS test after every 100 queries instead: alarm in a quiet run", repeated, "")
+
+
+def arrival(corpus: Corpus, scores: Scores) -> Iterator[Row]:
+    """New documents: half of the sessions are about scrapy all the time, and its documents come after 2,000 queries."""
+    grown, delays, early = Scores(corpus, TokenStore.open(corpus, verify=False)), [], 0
+    for seed in range(ARRIVALS):
+        asked = stream(corpus, seed, 0.0)
+        log = pd.concat([scores.frame(asked[:2000]), grown.frame(asked[2000:])], ignore_index=True)
+        seen = watch(log.head(REFERENCE), log.iloc[REFERENCE:])
+        if seen.fired is not None and seen.fired <= 2000 - REFERENCE:
+            early += 1
+        else:
+            found = seen.fired is not None and not seen.lower
+            delays.append(seen.fired - (2000 - REFERENCE) if found and seen.fired is not None else math.inf)
+    scores.save()
+    grown.save()
+    soon = [delay <= WITHIN for delay in delays]
+    yield share(f"new documents: the watch fires, higher, within {WITHIN} queries", soon, "")
+    yield "new documents: queries until it fires, p50", float(np.quantile(delays, 0.5, method="higher")), "queries", ""
+    yield "new documents: fired before they came", float(early), "runs", ""
 
 
 def alarm(frame: pd.DataFrame, column: str) -> int | None:
