@@ -152,8 +152,8 @@ def influence(before: pd.DataFrame, after: pd.DataFrame) -> Floats:
     """What each query contributes ``(n, 1)`` to ``mean(after) - mean(before)``, scaled so that their mean is that.
 
     The values are taken from what is usual, the mean over the distinct *needs* (``same_needs``): a question with a
-    usual value contributes nothing, however often it is asked. (The mean over the queries is itself drawn towards what is popular,
-    and every other question would then seem to move the other way.) Both are results of ``window``.
+    usual value contributes nothing, however often it is asked. (The mean over the queries is itself drawn towards what
+    is popular, and every other question would then seem to move the other way.) Both are results of ``window``.
     """
     both = np.concatenate([before["value"], after["value"]])
     needs = np.unique(same_needs(before, after), return_inverse=True)[1]
