@@ -18,6 +18,7 @@ _ROW = w.Layout(flex_flow="row wrap", align_items="center")
 _BOX = w.Layout(width="170px")
 _CHIP = w.Layout(width="auto", margin="2px")
 _PASSAGE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0;max-height:220px;overflow:auto"
+_ASKED = "What is the right answer? A passage, copied, is best."
 _WORDS = {1: "thumb up", -1: "thumb down"}
 
 
@@ -48,10 +49,9 @@ class FeedbackPanel(w.VBox):  # type: ignore[misc]
         self.reasons = {
             reason: w.ToggleButton(description=reason, tooltip=why, layout=_CHIP) for reason, why in REASONS.items()
         }
-        self.correction = w.Textarea(
-            placeholder="What is the right answer? A passage, copied, is best.", rows=3, layout=_WIDE
-        )
-        self.comment = w.Text(placeholder="Anything else?", layout=_WIDE)
+        # Not at every key: those updates are held back while the kernel is busy, and a click on Save overtakes them.
+        self.correction = w.Textarea(placeholder=_ASKED, rows=3, layout=_WIDE, continuous_update=False)
+        self.comment = w.Text(placeholder="Anything else?", layout=_WIDE, continuous_update=False)
         self._sources = _sources(answer)
         self.flags = {
             chunk.id: w.Checkbox(description=f"{label} beside the point".strip(), indent=False, layout=_BOX)
