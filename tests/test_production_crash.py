@@ -51,9 +51,9 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_broken_by_kills(tmp_path):
 
 
 def test_an_answer_that_was_seen_before_the_kill_has_its_trace_and_its_entry(tmp_path):
-    report = killed(tmp_path, "pipeline", kills=4)
+    report = killed(tmp_path, "pipeline", kills=3)
     assert (report.lost, report.broken) == ([], [])
-    assert report.acknowledged > 4
+    assert report.acknowledged > 3
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,14 @@ def test_an_answer_that_was_seen_before_the_kill_has_its_trace_and_its_entry(tmp
 )
 def test_a_writer_that_is_wrong_is_caught(tmp_path, name, what):
     """Acknowledges before it commits; writes without a transaction; writes past SQLite."""
-    report = killed(tmp_path, name, kills=4)
+    report = killed(tmp_path, name, kills=3)
     assert re.search(what, "\n".join(report.lost + report.broken))
 
 
 def test_processes_that_write_to_the_same_files_at_once_lose_nothing(tmp_path):
-    report = write_together(tmp_path, {name: STORES[name] for name in PARTS}, processes=3, count=40)
+    report = write_together(tmp_path, {name: STORES[name] for name in PARTS}, processes=3, count=25)
     assert (report.lost, report.broken) == ([], [])
-    assert report.acknowledged == 3 * 40 * len(PARTS)
+    assert report.acknowledged == 3 * 25 * len(PARTS)
 
 
 class World:

@@ -37,7 +37,7 @@ from ragkit.storage import data_file
 
 @pytest.fixture(scope="module")
 def quiet(core: Corpus) -> tuple[Asked, ...]:
-    return simulate(core, n=20_000, weeks=4, seed=3)
+    return simulate(core, n=12_000, weeks=4, seed=3)
 
 
 def fitted_exponent(counts: list[int], ranks: np.ndarray) -> float:
@@ -52,7 +52,7 @@ def fitted_exponent(counts: list[int], ranks: np.ndarray) -> float:
 
 @pytest.mark.parametrize("exponent", [0.64, 0.8, 1.1])
 def test_popularity_follows_zipf_with_the_exponent_that_was_asked_for(core, exponent):
-    stream = simulate(core, n=20_000, exponent=exponent, unanswered=0, seed=5)
+    stream = simulate(core, n=12_000, exponent=exponent, unanswered=0, seed=5)
     counts = Counter(asked.need for asked in stream)
     order = random.Random("5:popular").sample([n.id for n in needs(core)], len(needs(core)))
     found = fitted_exponent([counts[i] for i in order], np.arange(1, len(order) + 1))
@@ -103,7 +103,7 @@ def test_questions_without_an_answer_are_asked_and_rephrased_more_often(quiet):
 
 def test_it_is_in_order_of_time_and_within_the_time(core, quiet):
     assert list(quiet) == sorted(quiet, key=lambda a: a.at)
-    assert len(quiet) == 20_000
+    assert len(quiet) == 12_000
     assert quiet[0].at >= START
     assert quiet[-1].at < START + 4 * WEEK + 3600
     part = simulate(core, n=200, weeks=0.01, start=START + 9 * 3600)
@@ -134,7 +134,7 @@ def test_forms_have_their_shares(quiet):
     by_id = {q.id: q for a in quiet for q in [a.question] if q.tags[-1] == "as written"}
     spaced = [a.question for a in quiet if a.question.tags[-1] == "white space"]
     same = [q.text.split() == by_id[q.id].text.split() for q in spaced if q.id in by_id]
-    assert len(same) > 1000
+    assert len(same) > 500
     assert all(same)
     assert all(a.question.text.strip() for a in quiet)
 
