@@ -7,15 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from ragkit.base import Answer, Corpus, Question, Span
+from ragkit.base import Answer, Corpus, Question
 from ragkit.corpus import load_pydocs, load_questions
+from ragkit.embedding import load_embedder
+from ragkit.evaluation.compare import compare
 from ragkit.passages import blocks, sentences
 from ragkit.pipeline import RAGPipeline, advanced, naive
+from ragkit.production.feedback import FeedbackStore
+from ragkit.production.learning import train_on_feedback, training_pairs
+from ragkit.production.monitoring import TraceMonitor
 from ragkit.production.opinions import Flag
+from ragkit.production.readers import Readers, is_right
+from ragkit.production.regression import RegressionSet
 from ragkit.production.review import suggest
+from ragkit.retrieval.dense import DenseRetriever
 from ragkit.token_store import TokenStore
+from ragkit.training.adapter import adapted, train_adapter
+from ragkit.training.pairs import make_pairs
 
 Row = tuple[str, float, str, str]
 KINDS = ("en", "keyword", "paraphrase")
@@ -27,27 +40,68 @@ def main() -> list[Row]:
     store = TokenStore.open(corpus).remembering([q.text for q in questions], tokens=True)
     plain, better = naive(corpus, store=store), advanced(corpus, store=store)
     answers = asyncio.run(plain.query_many([q.text for q in questions]))
-    wrong = [(q, a) for q, a in zip(questions, answers, strict=True) if not right(q, a)]
+    wrong = [(q, a) for q, a in zip(questions, answers, strict=True) if not is_right(q, a)]
     rows: list[Row] = [
         ("naive: questions", len(questions), "", ""),
         ("naive: answered wrongly or not at all", len(wrong), "", ""),
         ("naive: of these, not at all", sum(a.abstained for _, a in wrong), "", ""),
     ]
-    for what, correction in corrections(corpus).items():
-        for name, rag in (("naive", plain), ("advanced", better)):
-            rows += suggested(f"{what}; searched by {name}", wrong, correction, corpus, rag)
-    return rows
+    given = corrections(corpus)
+    rows += suggested("only a thumb down; searched by naive", wrong, given["only a thumb down"], corpus, plain)
+    for what, correction in given.items():
+        rows += suggested(f"{what}; searched by advanced", wrong, correction, corpus, better)
+    return [*rows, *trained(questions, dict(zip((q.id for q in questions), answers, strict=True)), corpus, store)]
 
 
-def right(question: Question, answer: Answer) -> bool:
-    """The answer quotes something of the gold."""
-    return any(span.overlap(gold) for span in quotes(answer) for gold in question.gold)
+def trained(
+    questions: Sequence[Question], answers: Mapping[str, Answer], corpus: Corpus, store: TokenStore
+) -> Iterator[Row]:
+    """Adapters trained with and without feedback on one half of the documents, asked about the other half.
 
-
-def quotes(answer: Answer) -> Iterator[Span]:
-    for citation in answer.citations:
-        start = citation.chunk.start + citation.chunk.text.index(citation.quote)
-        yield Span(citation.chunk.doc_id, start, start + len(citation.quote))
+    The feedback is simulated: eight readers for each question, and a reviewer who knows the gold.
+    """
+    asked_about = set(sorted({q.gold[0].doc_id for q in questions})[::2])
+    asked = {q.text: q for q in questions if q.gold[0].doc_id in asked_about}
+    apart = [q for q in questions if q.text not in asked]
+    embedder, readers = load_embedder(cache=True), Readers()
+    with TemporaryDirectory() as folder, TraceMonitor(Path(folder) / "t.db", otlp="") as monitor:
+        rag = naive(corpus, store=store, monitor=monitor)
+        with FeedbackStore(monitor, Path(folder) / "f.db") as feedback:
+            for question in asked.values():
+                answer = asyncio.run(rag.query(question.text))
+                for opinion in (readers.judge(question, answer, f"reader {i}") for i in range(8)):
+                    if opinion.speaks:
+                        told = (opinion.thumb, opinion.reasons, "", opinion.flagged)
+                        feedback.add(opinion.trace_id, *told, who=opinion.reader)
+            regressions = RegressionSet(Path(folder) / "r.jsonl", corpus)
+            queue = [asked[flag.question] for flag in feedback.queue()]
+            for question in queue:
+                if not is_right(question, answers[question.id]):
+                    regressions.add(question.text, question.gold, who="simulated")
+            pairs = training_pairs(feedback, regressions)
+    yield "training: questions that got a thumb down", len(queue), "", ""
+    yield "training: of these, truly wrong and confirmed", len(pairs), "", ""
+    tested = {q.gold[0].doc_id for q in apart}
+    own = tuple(d for d in corpus.documents if d.metadata["project"] in ("celery", "scrapy"))
+    documents = make_pairs(Corpus("own", own), tokens=64, negatives=0)
+    documents = [pair for pair in documents if pair.positive.doc_id not in tested]
+    without = [replace(pair, negatives=()) for pair in pairs]
+    adapters = {
+        "documents alone": train_adapter(documents, embedder, store=store),
+        "with feedback": train_on_feedback(pairs, documents, embedder, store=store, times=1),
+        "with feedback 10 times": train_on_feedback(pairs, documents, embedder, store=store),
+        "with feedback 10 times, without its negatives": train_on_feedback(without, documents, embedder, store=store),
+    }
+    chunks = naive(corpus, store=store).vector_store.chunks
+    systems = {"no adapter": DenseRetriever(chunks, store)}
+    for name, adapter in adapters.items():
+        asking = TokenStore.open(corpus, adapted(load_embedder(), adapter)).remembering([q.text for q in apart])
+        systems[name] = DenseRetriever(chunks, asking)
+    table = compare(systems, apart, baseline="documents alone", progress=False).table
+    for name, line in table.iterrows():
+        yield f"adapter, {name}: MRR@10 of {len(apart)} questions", float(line["mrr@10"]), "", ""
+        if name != "documents alone":
+            yield f"adapter, {name}: p against documents alone", float(line["p"]), "", ""
 
 
 def corrections(corpus: Corpus) -> dict[str, Callable[[Question], str]]:
