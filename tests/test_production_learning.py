@@ -78,7 +78,7 @@ def test_a_negative_is_pushed_away():
     away = embedder.encode([wrong])[0]
 
     def likeness(*feedback: Pair) -> float:
-        adapter = train_on_feedback(feedback, documents(), embedder, settings)
+        adapter = train_on_feedback(feedback, documents(), embedder, settings, times=10)
         return float(adapter.apply(asked)[0] @ away)
 
     assert likeness(pair) < likeness(replace(pair, negatives=()))

@@ -1,7 +1,12 @@
 """What went wrong, as training data: the confirmed place is what a question should find, what was shown is what not.
 
-pairs = training_pairs(feedback, regressions)
-adapter = train_on_feedback(pairs, make_pairs(corpus, negatives=0), embedder, store=store)
+    pairs = training_pairs(feedback, regressions)
+    adapter = train_on_feedback(pairs, make_pairs(corpus, negatives=0), embedder, store=store)
+
+Do not expect much. With 116 confirmed questions (simulated readers, ``core``), asked 124 questions about documents that
+no training had seen, MRR@10 was .429 without an adapter, .455 with the documents' own pairs, and with feedback added
+.475 (p = .43), .462 where each pair counted ten times, and .456 of these without the negatives: no detectable difference
+(``python tests/run_bench.py feedback``).
 """
 
 from __future__ import annotations
@@ -64,12 +69,12 @@ def train_on_feedback(
     settings: AdapterSettings = SETTINGS,
     *,
     store: TokenStore | None = None,
-    times: int = 10,
+    times: int = 1,
 ) -> LinearAdapter:
     """An adapter for questions, from the documents' own pairs and from feedback, whose negatives are used as such.
 
-    Each pair of ``feedback`` counts ``times``: a few dozen would drown among thousands. What held-out ``documents``
-    like best is kept, so feedback that harms them is not learnt.
+    Each pair of ``feedback`` counts ``times``. What held-out ``documents`` like best is kept, so feedback that harms them
+    is not learnt.
 
     Raises:
         InputError: no feedback, ``times`` < 1, or too few documents.

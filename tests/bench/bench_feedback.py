@@ -88,9 +88,9 @@ def trained(
     without = [replace(pair, negatives=()) for pair in pairs]
     adapters = {
         "documents alone": train_adapter(documents, embedder, store=store),
-        "with feedback": train_on_feedback(pairs, documents, embedder, store=store, times=1),
-        "with feedback 10 times": train_on_feedback(pairs, documents, embedder, store=store),
-        "with feedback 10 times, without its negatives": train_on_feedback(without, documents, embedder, store=store),
+        "with feedback": train_on_feedback(pairs, documents, embedder, store=store),
+        "with feedback 10 times": train_on_feedback(pairs, documents, embedder, store=store, times=10),
+        "with it 10 times, but no negatives": train_on_feedback(without, documents, embedder, store=store, times=10),
     }
     chunks = naive(corpus, store=store).vector_store.chunks
     systems = {"no adapter": DenseRetriever(chunks, store)}
