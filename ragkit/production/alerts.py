@@ -108,7 +108,7 @@ class Rule:
             raise InputError(f"{key} = {getattr(self, key)!r}: expected {expected}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Alert:
     """A rule that fired at time ``at``: ``value`` with its 95 % interval (``low``, ``high``) against ``limit``.
 
@@ -126,7 +126,7 @@ class Alert:
     since: pd.Timestamp
     trace_ids: tuple[str, ...]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         rule, way = self.rule, "below" if self.rule.below is not None else "above"
         what = {
             "latency": f"{rule.stage} p{100 * rule.quantile:.0f} in milliseconds",
