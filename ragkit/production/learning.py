@@ -3,10 +3,10 @@
     pairs = training_pairs(feedback, regressions)
     adapter = train_on_feedback(pairs, make_pairs(corpus, negatives=0), embedder, store=store)
 
-Do not expect much. With 116 confirmed questions (simulated readers, ``core``), asked 124 questions about documents that
-no training had seen, MRR@10 was .429 without an adapter, .455 with the documents' own pairs, and with feedback added
-.475 (p = .43), .462 where each pair counted ten times, and .456 of these without the negatives: no detectable difference
-(``python tests/run_bench.py feedback``).
+Do not expect much. After 116 confirmed questions (simulated readers, ``core``), asked 124 questions about documents
+that no training had seen, MRR@10 was .429 without an adapter, .455 with the documents' own pairs, and with feedback
+added .475 (p = .43), .462 where each pair counted ten times, and .456 of those without the negatives: no detectable
+difference (``python tests/run_bench.py feedback``).
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def train_on_feedback(
 ) -> LinearAdapter:
     """An adapter for questions, from the documents' own pairs and from feedback, whose negatives are used as such.
 
-    Each pair of ``feedback`` counts ``times``. What held-out ``documents`` like best is kept, so feedback that harms them
-    is not learnt.
+    Each pair of ``feedback`` counts ``times``. What held-out ``documents`` like best is kept, so feedback that harms
+    them is not learnt.
 
     Raises:
         InputError: no feedback, ``times`` < 1, or too few documents.
