@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from frames import START, queries
 
-from ragkit.base import InputError
+from ragkit.base import Answer, Chunk, Hit, InputError, Stage, Trace
+from ragkit.production.alerts import check, load_alerts
 from ragkit.production.dashboard import dashboard, most_asked, shown, slowest, summary, unanswered
+from ragkit.production.monitoring import TraceMonitor
 
 
 @pytest.fixture
@@ -88,6 +90,21 @@ def test_whatever_a_log_holds_it_is_drawn(frame):
     assert figure.data[-1].type == "table"
     assert ("No query yet." in texts(figure)) == frame.empty
     assert len(summary(frame)) >= 1
+
+
+@pytest.mark.parametrize("text", ["redacted", "none"])
+def test_what_a_monitor_kept_is_drawn_and_judged(tmp_path, text):
+    with TraceMonitor(tmp_path / "traces.db", text=text) as monitor:
+        assert "No query yet." in texts(monitor.dashboard())
+        for i in range(40):
+            answer = Answer("Where?", "", hits=(Hit(Chunk("a", 0, 9, "some text"), 0.5),), abstained=i < 30)
+            stages = (Stage("retrieve", 0, 10.0 + i),)
+            monitor.record(Trace(f"{i + 1:032x}", "Where?", 10, 60.0 * i, 12.0 + i, stages, answer))
+        figure, frame = monitor.dashboard(), monitor.dataframe()
+    assert figure.data[1].x == ("retrieve", "total")
+    assert ("Where?" in texts(figure)) == (text != "none")
+    assert summary(frame).loc["p50 retrieve", "value"] == 29.5
+    assert [alert.rule.name for alert in check(load_alerts(), frame)] == ["abstaining"]
 
 
 def test_text_of_users_is_shown_and_not_obeyed():

@@ -7,9 +7,9 @@
 
 An alarm that is wrong a few times is one that nobody reads. So a rule looks at a window of queries, and fires only
 where the whole 95 % interval of what it measures lies beyond the limit: 1 error of 3 queries is an error rate of .33,
-and also one of .06 to .79. Then it is silent for a while. Rules on rates and quantiles are about one look; who looks
-all day sets the limit well away from what is usual. ``metric = "drift"`` may look after each query
-(``ragkit.production.watch``).
+and also one of .06 to .79. Then it is silent for a while. The intervals of rates and quantiles are about one look, and
+take queries for independent: who looks all day sets the limit well away from what is usual. A rule on drift may look
+after each query (``ragkit.production.watch``).
 """
 
 from __future__ import annotations
