@@ -46,6 +46,8 @@ HITS = [Hit(Chunk(f"d{i:02}", 0, 8 + len(str(i)), f"text no {i}"), 1 / (i + 1)) 
 class Fixed(Retriever):
     """Always the same hits; remembers what it was asked."""
 
+    identity = "fixed"
+
     def __init__(self, hits: Sequence[Hit] = HITS) -> None:
         self.hits, self.asked, self.threads = hits, [], set()
 
@@ -294,7 +296,7 @@ def test_a_part_that_can_not_be_told_from_another_is_refused_beside_a_cache():
         async def generate(self, question, context):
             return Generation("")
 
-    with pytest.raises(InputError, match=r"Nameless.* __repr__"):
+    with pytest.raises(InputError, match=r"Nameless.*identity.*__repr__"):
         RAGPipeline(Fixed(), None, Nameless(), cache=Memory(), identity="a")
     with pytest.raises(InputError, match="Reversed"):
         RAGPipeline(Fixed(), Reversed(), Echo(), cache=Memory(), identity="a")
@@ -313,6 +315,24 @@ def test_an_exchanged_part_is_another_key():
     rag.budget = 1000
     run(rag)
     assert [trace.cache for trace in notes.traces] == ["miss"] * 3
+
+
+def test_a_setting_changed_deep_inside_is_another_key():
+    class Held(Fixed):
+        def __init__(self, inner):
+            super().__init__()
+            self.identity, self.inner = "", inner
+            del self.asked, self.threads
+
+        def _search(self, query, k):
+            return HITS[:k]
+
+    cache, inner = Memory(), {"weights": [0.5, 0.5]}
+    rag = RAGPipeline(Held(inner), None, Echo(), cache=cache, identity="a")
+    before = rag.settings()
+    assert rag.settings() == before != rag.settings(3)
+    inner["weights"][1] = 0.6
+    assert rag.settings() != before
 
 
 def test_tenants_do_not_share_answers():

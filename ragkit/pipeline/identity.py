@@ -3,43 +3,51 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 
 from ragkit.base import LLM, InputError, Reranker, Retriever, Rewriter
-from ragkit.pipeline.diagram import Diagram
+from ragkit.pipeline.signature import signature
 from ragkit.prompts import ANSWER
 
 
-def settings_of(identity: str, diagram: Diagram, llm: LLM, numbers: Sequence[int], strict: bool = True) -> str:
+def settings_of(
+    identity: str,
+    retriever: Retriever,
+    others: Sequence[LLM | Reranker | Rewriter | None],
+    numbers: Sequence[int],
+    strict: bool = True,
+) -> str:
     """sha256 of everything but the question that can change an answer.
 
     Args:
         identity: names corpus, chunks, models.
-        diagram: every part, as ``RAGPipeline.describe`` tells it at this moment: parts can be exchanged.
-        llm: who writes; its ``identity``, where it has one.
+        retriever, others: the parts as they are at this moment: they can be exchanged. Each is told by its
+            ``signature``, and by its ``repr`` where it has one of its own.
         numbers: the budget, ``fetch``, ``k``.
         strict: where not, the digest is "" instead of an error, and also where there is no ``identity``.
 
     Raises:
-        InputError: a part tells nothing of itself but its address, which another part may have tomorrow.
+        InputError: one of ``others`` tells nothing of itself but its address, which another part may have tomorrow.
     """
-    told = [str(diagram), str(getattr(llm, "identity", repr(llm)))]
-    nameless = [line.strip() for line in "\n".join(told).splitlines() if " at 0x" in line]
+    names = [_name(part) for part in others]
+    nameless = [name for name in names if " at 0x" in name]
     if not strict and (nameless or not identity):
         return ""
     if nameless:
         raise InputError(
-            f"a cache can't tell {nameless[0]!r} from another one like it: expected a part whose __repr__ says its "
-            f"settings"
+            f"a cache can't tell {nameless[0]!r} from another one like it: expected a part whose `identity`, or whose "
+            f"__repr__, says its settings"
         )
-    return hashlib.sha256(json.dumps([identity, *told, ANSWER.identity, *numbers]).encode()).hexdigest()
+    told = [identity, ANSWER.identity, *names, *numbers, *(signature(part) for part in (retriever, *others))]
+    return hashlib.sha256(repr(told).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _name(part: object) -> str:
+    return str(getattr(part, "identity", "") or repr(part))
 
 
 def parts(retriever: Retriever, reranker: Reranker | None, rewriter: Rewriter | None, llm: LLM) -> Mapping[str, str]:
     """What the pipeline is made of, by role."""
-    told = {"rewriter": rewriter, "reranker": reranker, "llm": llm}
-    return {
-        "retriever": type(retriever).__name__,
-        **{role: repr(part) for role, part in told.items() if part is not None},
-    }
+    others = {"rewriter": rewriter, "reranker": reranker, "llm": llm}
+    told = {role: repr(part) for role, part in others.items() if part is not None}
+    return {"retriever": type(retriever).__name__, **told}

@@ -92,7 +92,7 @@ class RAGPipeline:
         self.clock = clock
         self._once: SingleFlight[Remembered] = SingleFlight()
         if cache is not None:
-            self._settings(1)  # says now what a query would say
+            self.settings(1)  # says now what a query would say
 
     @classmethod
     def from_config(
@@ -130,6 +130,18 @@ class RAGPipeline:
     def describe(self) -> Diagram:
         """The stages and the retrievers in them: a diagram in a notebook, a tree where it is printed."""
         return drawn(self.rewriter, self.vector_store, self.reranker, self.fetch, self.budget, self.llm)
+
+    def settings(self, k: int = 10) -> str:
+        """The digest of all but the question that can change an answer (``CacheKey.settings``, ``Trace.settings``).
+
+        Raises:
+            InputError: a part does not tell its settings.
+        """
+        return self._settings(k)
+
+    def _settings(self, k: int, strict: bool = True) -> str:
+        others = (self.rewriter, self.reranker, self.llm)
+        return settings_of(self.identity, self.vector_store, others, (self.budget, self.fetch or 0, k), strict)
 
     @property
     def _side(self) -> RetrievalSide:
@@ -209,13 +221,10 @@ class RAGPipeline:
         asked = [partial(self.query, question, k, tenant=tenant, session=session) for question in questions]
         return await at_most(concurrency, asked)
 
-    def _settings(self, k: int, strict: bool = True) -> str:
-        return settings_of(self.identity, self.describe(), self.llm, [self.budget, self.fetch or 0, k], strict)
-
     def _begun(self, question: str, k: int, tenant: str, session: str) -> Run:
         check_query(question, k)
         # White space in a question can't change the answer.
-        key = CacheKey(self._settings(k), " ".join(question.split()), tenant) if self.cache is not None else None
+        key = CacheKey(self.settings(k), " ".join(question.split()), tenant) if self.cache is not None else None
         return Run(question, k, tenant, session, self.clock(), key)
 
     async def _remembered(self, run: Run) -> Answer:
