@@ -81,7 +81,7 @@ def agreement(
             **dict(zip(("kappa_low", "kappa_high"), kappa_interval(given >= cut, up, units, seed), strict=True)),
             "verdict": "agrees" if low > 0.5 else "contradicts" if high < 0.5 else "no detectable agreement",
         }
-    return require("pandas", "notebook").DataFrame(rows).T  # type: ignore[no-any-return]
+    return require("pandas", "notebook").DataFrame(rows).T.infer_objects()  # type: ignore[no-any-return]
 
 
 def kappa_interval(
