@@ -387,6 +387,24 @@ def test_a_cache_that_fails_is_a_miss(caplog):
     assert "the cache failed" in caplog.text
 
 
+@pytest.mark.parametrize("cache", [None, Memory()])
+def test_a_query_that_is_given_up_leaves_a_trace(cache):
+    notes = Notes()
+
+    async def main():
+        rag = RAGPipeline(Fixed(), None, Echo(wait=30), monitor=notes, cache=cache, identity="a")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await rag.query("How?")
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(main()) == 1
+    (trace,) = notes.traces
+    assert isinstance(trace.error, asyncio.CancelledError)
+    assert trace.stages[-1].name == "generate"
+    assert trace.stages[-1].ms > 50
+
+
 def test_a_monitor_that_fails_costs_no_answer(caplog):
     class Broken(Notes):
         def record(self, trace: Trace) -> None:

@@ -282,11 +282,11 @@ class RAGPipeline:
     async def _failures_told(self, run: Run) -> AsyncIterator[None]:
         try:
             yield
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:  # the slowest queries are those that somebody gives up
             await self._tell(run, error)
             raise
 
-    async def _tell(self, run: Run, outcome: Answer | Exception) -> None:
+    async def _tell(self, run: Run, outcome: Answer | BaseException) -> None:
         if self.monitor is not None:
             settings = run.key.settings if run.key else self._settings(run.k, strict=False)
             trace = run.trace(settings, parts(self.vector_store, self.reranker, self.rewriter, self.llm), outcome)

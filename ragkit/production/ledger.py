@@ -41,7 +41,7 @@ FROM traces, json_each(traces.spans) AS each;
 VERSION = 1
 HELD = 1000  # traces in memory; when there are more, the oldest goes
 PRUNE_EVERY, PRUNE_MOST = 200, 2000  # traces
-_AGAIN, _AGAIN_MOST = 1.0, 60.0  # seconds until a file in trouble is tried again, doubled each time
+_AGAIN, _AGAIN_MOST = 1.0, 10.0  # seconds until a file in trouble is tried again, doubled each time
 
 _COLUMNS = "id, began, ms, span, attributes, stages, events"
 _INSERT = f"INSERT OR IGNORE INTO traces ({_COLUMNS}, spans) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"

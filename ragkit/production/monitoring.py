@@ -80,7 +80,7 @@ class TraceMonitor:
         path: the file; None is ``production/traces.db`` below ``ragkit.storage.home()``.
         text: "redacted" keeps texts without what looks like a secret, "all" keeps them as they are, "none" keeps no
             text of question, answer, passage or error: a keyed digest stands for the question. Who has the file can
-            try guessed questions against it, and against ``cache_key``.
+            try guessed questions against it, and against ``cache_key``. A cache has a file of its own, with all texts.
         otlp: the address of an OTLP/HTTP endpoint, such as ``http://127.0.0.1:4318``. None is what
             ``OTEL_EXPORTER_OTLP_ENDPOINT`` says; "" is nowhere.
         max_traces: when the file has more, the oldest go. A trace with 50 candidates takes about 10 kB.
