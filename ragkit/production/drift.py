@@ -7,6 +7,18 @@ questions, and wordings that find the same best passage, are **one** piece of ev
 statistic is the difference of the two means, and what is given a random sign is a whole question (or session) with all
 its queries (``evaluation.statistics``). Of the two the less certain answer counts.
 
+How often each fires (``tests/bench/bench_drift.py``: 60 simulated streams with the scores of the advanced preset; two
+weeks, 1,000 queries, against a later week of 500; 95 % intervals by Wilson)::
+
+                                                      KS on the queries     this module
+    nothing changed                                    .05 [.02, .14]      .03 [.01, .11]
+    only what is popular changed                       .93 [.84, .97]      .10 [.05, .20]
+    half of the sessions ask what the index lacks     1.00 [.94, 1.0]     1.00 [.94, 1.0]
+    of these the first 100 queries                     .97 [.89, .99]      .83 [.72, .91]
+
+So a naive test is right as long as nothing changes at all, which is not how people are. The .10 is still more than the
+promised .05: questions of one topic become popular together, and no single one of them is an independent draw.
+
 ``ragkit.production.watch`` looks at every query as it comes, and still keeps false alarms rare.
 """
 

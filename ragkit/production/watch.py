@@ -13,6 +13,19 @@ All this needs values that could have come in any order, and the queries of a lo
 ``ragkit.production.drift``. So **a question counts when it is freshly asked**: it did not count among the ``FORGET``
 queries before. (To count a question once for ever would be wrong, too: what is asked for the first time late is rare,
 and rare wordings score less.) The first part of the reference, in which everything is fresh, is left out.
+
+Measured (``tests/bench/bench_drift.py``: 91 simulated streams with the scores of the advanced preset, on which nothing
+here was chosen; the first 1,000 queries are the reference, 2,000 are watched; 95 % intervals by Wilson):
+
+- nothing changes: 3 of 91 ever fire (.03 [.01, .09]); only what is popular changes: 4 (.04 [.02, .11]).
+- half of the sessions turn to a topic that the index lacks: 87 of 88 fire **within 500 queries** of its first question;
+  half of them within 111, 95 % within 213. (``column="abstained"`` needs longer: 68 of 90 within 500.)
+- new documents come that answer half of the sessions: 19 of 19 fire within 500 queries, half of them within 171.
+- a Kolmogorov-Smirnov test of the last 500 queries after each 100: 48 of 91 quiet streams have a false alarm.
+
+``FORGET``, ``SLOPES`` and ``JUMP`` were chosen on 29 other streams: 200 to 1,000 queries, slopes up to 2, and jumps from
+.0001 to .01 were tried. Shorter memories fire on sessions and popularity; longer ones compare popular questions with
+rare ones; larger slopes win faster, and lose too much on the way.
 """
 
 from __future__ import annotations
