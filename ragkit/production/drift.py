@@ -17,7 +17,7 @@ weeks, 1,000 queries, against a later week of 500; 95 % intervals by Wilson)::
     of these the first 100 queries                     .97 [.89, .99]      .83 [.72, .91]
 
 So a naive test is right as long as nothing changes at all, which is not how people are. The .10 is still more than the
-promised .05: questions of one topic become popular together, and no single one of them is an independent draw.
+promised .05, probably because questions of one topic become popular together, and are then no independent draws.
 
 ``ragkit.production.watch`` looks at every query as it comes, and still keeps false alarms rare.
 """
