@@ -144,7 +144,11 @@ def test_every_answer_of_json_survives(answer):
     assert hits_of(hits_json(answer.hits)) == list(answer.hits)
 
 
-@pytest.mark.parametrize("metadata", [{"when": (1, 2)}, {"when": object()}, {1: "a"}, {"x": float("nan")}], ids=str)
+@pytest.mark.parametrize(
+    "metadata",
+    [{"when": (1, 2)}, {"when": object()}, {1: "a"}, {"x": float("nan")}],
+    ids=["tuple", "object", "number as key", "nan"],
+)
 def test_what_json_can_not_give_back_is_refused(cache, metadata):
     odd = replace(ANSWER, hits=(Hit(replace(CHUNK, metadata=metadata), 1.0),))
     with pytest.raises(InputError, match="given back equal"):
