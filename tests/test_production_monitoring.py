@@ -464,7 +464,17 @@ def test_limits_of_the_environment_cut_nothing_that_is_read_again(path, monkeypa
         monitor.record(trace)
         assert monitor.trace(trace.id).parts == trace.parts
         documents = json.loads(monitor.spans(trace.id)[1].attributes[gen_ai.GEN_AI_RETRIEVAL_DOCUMENTS])
-        assert [document["id"] for document in documents] == [hit.chunk.id for hit in trace.candidates]
+        assert [document["id"] for document in documents] == [hit.chunk.id for hit in trace.candidates[:10]]
+
+
+def test_the_file_has_the_first_ten_candidates_and_how_many_there_were(path):
+    hits = tuple(Hit(Chunk(f"d{i:02}", 0, 4, "text"), 1 / (i + 1)) for i in range(15))
+    with TraceMonitor(path, otlp="") as monitor:
+        trace = replace(made(), candidates=hits)
+        monitor.record(trace)
+        assert monitor.trace(trace.id).candidates == 15
+        documents = json.loads(monitor.spans(trace.id)[1].attributes[gen_ai.GEN_AI_RETRIEVAL_DOCUMENTS])
+        assert [document["id"] for document in documents] == [hit.chunk.id for hit in hits[:10]]
 
 
 def test_a_disabled_sdk_is_told(path, monkeypatch, caplog):

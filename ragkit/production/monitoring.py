@@ -74,7 +74,8 @@ class TraceMonitor:
     when the file can be written again. An endpoint that hangs or is gone never delays a query.
 
     Chunk ids, the names of the parts, ``tenant`` and ``session`` are always kept; passages are not kept in the file (a
-    chunk's id says where it stands in the corpus), but are sent to the endpoint, as viewers want them.
+    chunk's id says where it stands in the corpus), nor are candidates after the tenth; both are sent to the endpoint,
+    as viewers want them.
 
     Args:
         path: the file; None is ``production/traces.db`` below ``ragkit.storage.home()``.
@@ -83,7 +84,7 @@ class TraceMonitor:
             try guessed questions against it, and against ``cache_key``. A cache has a file of its own, with all texts.
         otlp: the address of an OTLP/HTTP endpoint, such as ``http://127.0.0.1:4318``. None is what
             ``OTEL_EXPORTER_OTLP_ENDPOINT`` says; "" is nowhere.
-        max_traces: when the file has more, the oldest go. A trace with 50 candidates takes about 10 kB.
+        max_traces: when the file has more, the oldest go. A trace takes about 7 kB.
         max_days: traces older than this go; None keeps them.
         clock: seconds since 1970.
 

@@ -43,6 +43,7 @@ DOCUMENTS = "gen_ai.retrieval.documents"
 
 ROOT = "rag"
 STAGE = "ragkit.stage"
+_KEPT = 10  # candidates in the file: the 50 of the advanced preset would be half of a trace, in bytes and in time
 NEW = ("off", "miss")
 """The states of the cache in which an answer was made for this query; otherwise it cost no tokens."""
 
@@ -103,8 +104,7 @@ def _query(trace: Trace, privacy: Privacy, failed: str) -> Attributes:
         "ragkit.queries": tuple(filter(None, map(privacy.other, trace.queries))),
         "ragkit.candidates": len(trace.candidates),
         "ragkit.context_tokens": trace.context_tokens,
-        "ragkit.hits": tuple(hit.chunk.id for hit in answer.hits),
-        "ragkit.scores": tuple(float(hit.score) for hit in answer.hits),
+        "ragkit.hits": _documents(answer.hits),
         "ragkit.citations": tuple(citation.chunk.id for citation in answer.citations),
         "ragkit.abstained": answer.abstained,
         "ragkit.reason": privacy.reason(answer.reason, answer.abstained),
@@ -154,7 +154,7 @@ def _retrieve(trace: Trace, privacy: Privacy, documents: bool) -> Attributes:
         DATA_SOURCE: trace.parts.get("retriever", ""),
         TOP_K: float(asked),
         RETRIEVAL_TOP_K: asked,
-        DOCUMENTS: _documents(trace.candidates),
+        DOCUMENTS: _documents(trace.candidates if documents else trace.candidates[:_KEPT]),
     }
     if said:
         found |= {QUERY: said, oi.input: said}

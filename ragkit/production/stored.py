@@ -90,7 +90,7 @@ def stored(row: Row) -> StoredTrace:
         row.ms,
         own["k"],
         stages=tuple(Stage(*stage) for stage in json.loads(row.stages)),
-        hits=tuple(zip(own.get("hits", ()), own.get("scores", ()), strict=True)),
+        hits=tuple((hit["id"], hit["score"]) for hit in json.loads(own.get("hits", "[]"))),
         answer=about.get("output.value", ""),
         citations=tuple(own.get("citations", ())),
         queries=tuple(own.get("queries", ())),

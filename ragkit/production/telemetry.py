@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from opentelemetry import trace as api
@@ -146,7 +147,7 @@ def row_of(spans: Sequence[ReadableSpan]) -> Row:
         began=began / 1e9,
         ms=_ms(whole.end_time, began),
         span=_id(whole),
-        attributes=_json(dict(_said(whole))),
+        attributes=_json(_said(whole)),
         stages=_json(times),
         events=_json(_events(whole)),
         spans=_json([_stage(span) for span in stages]),
@@ -169,8 +170,10 @@ def _stage(span: ReadableSpan) -> dict[str, object]:
     }
 
 
-def _said(span: ReadableSpan) -> Mapping[str, Any]:
-    return span.attributes or {}
+def _said(span: ReadableSpan) -> dict[str, Any]:
+    """The attributes. ``copy`` is there under the view, and much faster than to read it item by item."""
+    said = span.attributes or {}
+    return said.copy() if isinstance(said, MappingProxyType) else dict(said)
 
 
 def _id(span: ReadableSpan) -> str:
