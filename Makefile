@@ -69,7 +69,7 @@ lint: env ## ruff and mypy --strict (20 s)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-unit: setup ## Unit, property, oracle and contract tests, network blocked (about 3 minutes)
+unit: setup ## Unit, property, oracle and contract tests, network blocked (about 5 minutes)
 	@echo "== unit tests"
 	$(OFFLINE) $(BIN)/python -m pytest tests -m "not browser" -q -n $(WORKERS) --dist loadfile --durations=10
 
