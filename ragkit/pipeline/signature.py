@@ -88,7 +88,9 @@ def _collection(part: Any, seen: dict[int, int], place: Place) -> Signature:
         pairs = [(_told(k, seen, place), _held(v, seen, (owner, f"{name}.{k}"))) for k, v in part.items()]
         return "mapping", tuple(sorted(pairs, key=lambda pair: repr(pair[0])))
     told = [_held(each, seen, (owner, f"{name}.{i}")) for i, each in enumerate(part)]
-    return tuple(sorted(told, key=repr) if isinstance(part, set | frozenset) else told)
+    if isinstance(part, set | frozenset):
+        return "set", tuple(sorted(told, key=repr))
+    return "list", tuple(told)
 
 
 def _held(value: Any, seen: dict[int, int], place: Place) -> Signature:

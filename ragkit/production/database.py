@@ -233,8 +233,15 @@ class Database:
 
     def _refused(self, connection: sqlite3.Connection) -> bool:
         """Whether the file is still empty; a file that is not ours is refused."""
-        application, version = (int(connection.execute(f"PRAGMA {p}").fetchone()[0]) for p in _MARKS)
-        tables = _tables(connection)
+        alone = not connection.in_transaction
+        if alone:
+            connection.execute("BEGIN")  # both reads see one state: another process may make the file between them
+        try:
+            application, version = (int(connection.execute(f"PRAGMA {p}").fetchone()[0]) for p in _MARKS)
+            tables = _tables(connection)
+        finally:
+            if alone and connection.in_transaction:
+                connection.execute("ROLLBACK")
         if not tables and not application:
             return True
         if application != APPLICATION:
