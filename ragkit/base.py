@@ -414,6 +414,8 @@ class Trace:
 
 Kind = Literal["query", "passage"]
 Mean = Literal["arithmetic", "geometric"]
+Precision = Literal["float32", "bfloat16"]
+"""The arithmetic of a model on this machine."""
 Vectors = NDArray[np.float32]
 
 

@@ -41,8 +41,9 @@ def test_gelu_is_the_exact_one():
 
 
 def test_queries_and_passages_agree(minilm):
+    """Both in float32: queries by NumPy, passages by torch."""
     queries, passages = minilm.encode(TEXTS, "query"), minilm.encode(TEXTS, "passage")
-    assert (queries * passages).sum(axis=1).min() > 0.999
+    np.testing.assert_allclose(queries, passages, rtol=0, atol=1e-5)
 
 
 def test_a_query_is_encoded_without_torch():

@@ -206,6 +206,28 @@ def test_changed_weights_of_the_packaged_model_are_refused(tmp_path, monkeypatch
         load._load.cache_clear()
 
 
+def test_the_packaged_model_computes_in_float32_unless_bfloat16_is_named(minilm):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    half = load_embedder(precision="bfloat16")
+    text = ["How do I discard all waiting tasks?"]
+    exact, rounded = minilm.encode(text)[0], half.encode(text)[0]
+    reference = sentence_transformers.SentenceTransformer(
+        str(minilm_folder()), device="cpu", local_files_only=True, model_kwargs={"dtype": "float32"}
+    )
+    np.testing.assert_allclose(exact, reference.encode(text, normalize_embeddings=True)[0], rtol=0, atol=1e-5)
+    assert 1e-4 < np.abs(exact - rounded).max() < 0.01
+    assert minilm.identity.replace("float32", "bfloat16") == half.identity
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "message"),
+    [("all-MiniLM-L6-v2", "float16", "expected one of float32, bfloat16"), ("endpoint:m", "bfloat16", "leave it out")],
+)
+def test_a_precision_that_cannot_be_had_is_refused(name, precision, message):
+    with pytest.raises(InputError, match=message):
+        load_embedder(name, precision=precision)
+
+
 @given(st.integers(0, 200), st.integers(1, 50))
 def test_split_evenly_keeps_every_token_in_few_equal_pieces(n, limit):
     pieces = split_evenly(np.arange(n, dtype=np.int32), limit)

@@ -41,7 +41,7 @@ def test_the_tokenizer_counts_as_the_engine_does(model, engine):
 
 
 def test_vectors_agree_with_the_engine(model, engine):
-    """Not to the last digit: the engine rounds what flows between layers to 8 bits, torch may compute in bfloat16."""
+    """Not to the last digit: the engine rounds what flows between layers to 8 bits."""
     assert ((model.encode(TEXTS, "query") * engine.query(TEXTS)).sum(axis=1) > 0.9998).all()
     assert ((model.encode(TEXTS) * engine.passage(TEXTS)).sum(axis=1) > 0.9995).all()
 

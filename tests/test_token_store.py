@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragkit.base import Chunk, Corpus, Document, InputError, IntegrityError, StoreMismatchError
-from ragkit.embedding import unit
+from ragkit.embedding import load_embedder, unit
 from ragkit.testing import FakeEmbedder
 from ragkit.token_store import TokenStore
 from ragkit.token_store.build import quantise, segments, windows
@@ -330,6 +330,7 @@ SLOW = """
 import sys, time
 from pathlib import Path
 from ragkit.base import Corpus, Document
+from ragkit.embedding import load_embedder
 from ragkit.testing import FakeEmbedder
 from ragkit.token_store import TokenStore, build
 
@@ -430,3 +431,16 @@ def test_pooled_vectors_equal_direct_ones_in_the_same_window(minilm, tmp_path):
     ids, _ = minilm.tokenize(text)
     ((_, vectors),) = minilm.encode_windows([ids])
     assert pooled @ unit(vectors.tokens.mean(axis=0)) > 0.999
+
+
+def test_each_precision_has_its_own_store_and_a_named_one_is_refused(minilm, ragkit_home, tmp_path):
+    corpus, half = corpus_of("Celery workers can be stopped by a signal."), load_embedder(precision="bfloat16")
+    TokenStore.open(corpus, minilm, progress=False)
+    TokenStore.open(corpus, half, progress=False)
+    assert len(list((ragkit_home / "token_store").glob("*/*/manifest.json"))) == 2
+
+    named = tmp_path / "store"
+    TokenStore.open(corpus, minilm, folder=named, progress=False)
+    with pytest.raises(StoreMismatchError, match=r"float32.*bfloat16"):
+        TokenStore.open(corpus, half, folder=named, progress=False)
+    assert TokenStore.open(corpus, minilm, folder=named, progress=False).n_tokens > 0

@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
-from ragkit.base import Embedder, InputError, IntegrityError, Kind, ModelNotFoundError, require
+from ragkit.base import Embedder, InputError, IntegrityError, Kind, ModelNotFoundError, Precision, require
 from ragkit.embedding.cache import CachedEmbedder
 from ragkit.embedding.e5 import E5_SMALL, E5_SMALL_SHA256, e5_folder
 from ragkit.embedding.local import SentenceTransformerEmbedder, TransformerEmbedder
@@ -24,6 +25,7 @@ def load_embedder(
     prefixes: Mapping[Kind, str] | None = None,
     dimensions: int | None = None,
     cache: bool = False,
+    precision: Precision = "float32",
 ) -> Embedder:
     """The embedder called ``name``.
 
@@ -40,6 +42,10 @@ def load_embedder(
             (``known_prefixes``); ``{}`` means none. The embedder shows them as ``.prefixes``.
         dimensions: ask an endpoint for shorter vectors; a model on this machine has one length.
         cache: keep vectors on disk (``CachedEmbedder``): nothing is encoded, or paid for, twice.
+        precision: the arithmetic of a model on this machine. ``"float32"`` gives the same vectors on every
+            processor, to 1e-5. ``"bfloat16"`` is for big jobs: faster where the processor multiplies it (AVX512_BF16,
+            AMX) and slower elsewhere, with 8 significant bits instead of 24, and vectors that differ from processor to
+            processor. It is part of the embedder's identity, so its vectors are stored apart.
 
     A model on this machine is read once a process, however often it is asked for.
 
@@ -49,15 +55,20 @@ def load_embedder(
     Raises:
         ModelNotFoundError: the model is not on this machine (the network is not used); names those that are.
         IntegrityError: weights are missing, not the published ones, or only there in an unsafe format.
-        InputError: ``dimensions`` for a model on this machine, or less than 1.
+        InputError: ``dimensions`` for a model on this machine, or less than 1; ``precision`` is another word, or given
+            for a model behind an endpoint.
     """
+    if precision not in get_args(Precision):
+        raise InputError(f"precision {precision!r}: expected one of {', '.join(get_args(Precision))}")
     chosen = None if prefixes is None else tuple(sorted(prefixes.items()))
     if (model := endpoint_model(name)) is not None:
+        if precision != "float32":
+            raise InputError(f"precision = {precision!r} for {name!r}: an endpoint chooses its own; leave it out")
         found: Embedder = OpenAIEmbedder(model, prefixes=prefixes, dimensions=dimensions)
     elif dimensions is not None:
         raise InputError(f"dimensions = {dimensions} for {name!r}: only endpoints shorten vectors; leave it out")
     else:
-        found = _load(name, tuple(sorted(known_prefixes(name).items())) if chosen is None else chosen)
+        found = _load(name, tuple(sorted(known_prefixes(name).items())) if chosen is None else chosen, precision)
     return CachedEmbedder(found) if cache else found
 
 
@@ -73,21 +84,21 @@ def endpoint_model(name: str) -> str | None:
 
 
 @cache
-def _load(name: str, prefixes: tuple[tuple[Kind, str], ...]) -> Embedder:
+def _load(name: str, prefixes: tuple[tuple[Kind, str], ...], precision: Precision) -> Embedder:
     if name in (MINILM, f"sentence-transformers/{MINILM}"):
         folder = minilm_folder()
         for file, digest in MINILM_SHA256.items():
             verified(folder / file, digest)
-        return TransformerEmbedder(folder, MINILM, MINILM_SHA256["model.safetensors"], dict(prefixes))
+        return TransformerEmbedder(folder, MINILM, MINILM_SHA256["model.safetensors"], dict(prefixes), precision)
     if name == E5_SMALL:
-        return TransformerEmbedder(e5_folder(), E5_SMALL, E5_SMALL_SHA256, dict(prefixes))
+        return TransformerEmbedder(e5_folder(), E5_SMALL, E5_SMALL_SHA256, dict(prefixes), precision)
     folder = _find(name)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights or not (folder / "tokenizer.json").is_file():
         raise IntegrityError(f"{folder}: no *.safetensors or no tokenizer.json, both are needed to load {name!r}")
     digest = hashlib.sha256("".join(sha256_file(w) for w in weights).encode()).hexdigest()
     kind = TransformerEmbedder if _mean_pooled(folder) else SentenceTransformerEmbedder
-    return kind(folder, name, digest, dict(prefixes))
+    return kind(folder, name, digest, dict(prefixes), precision)
 
 
 def _find(name: str) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import InputError, IntegrityError, Kind, Vectors, require
+from ragkit.base import InputError, IntegrityError, Kind, Precision, Vectors, require
 from ragkit.bert import Bert
 from ragkit.embedding.texts import Ids, WindowVectors, encode_texts, unit
 from ragkit.storage import sha256_file
@@ -44,10 +44,19 @@ class _Local:
     """What every model on this machine has: a tokenizer, prefixes, a limit and an identity.
 
     ``prefixes`` are put in front of every text of a kind: ``{"query": "query: ", "passage": "passage: "}`` for E5.
+    ``precision`` is the arithmetic (see ``load_embedder``), and part of the identity.
     """
 
-    def __init__(self, folder: Path, name: str, weights_sha256: str, prefixes: Mapping[Kind, str]) -> None:
-        self.name = name
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        weights_sha256: str,
+        prefixes: Mapping[Kind, str],
+        precision: Precision = "float32",
+    ) -> None:
+        self.name, self.precision = name, precision
+        self._folder = folder
         file = folder / "tokenizer.json"
         self.tokenizer = WordTokenizer(file, f"{name}:{sha256_file(file)[:12]}")
         self._first, self._last = self._special_tokens()
@@ -55,7 +64,7 @@ class _Local:
         longest = max((self.tokenizer.count(p.rstrip()) for p in prefixes.values()), default=0)
         self.max_tokens = window(folder) - len(self._first) - len(self._last) - longest
         told = f":{json.dumps(dict(prefixes), sort_keys=True)}" if any(prefixes.values()) else ""
-        self.identity = f"{name}:{weights_sha256[:12]}:{self.max_tokens}{told}"
+        self.identity = f"{name}:{weights_sha256[:12]}:{self.max_tokens}:{precision}{told}"
 
     def _special_tokens(self) -> tuple[Ids, Ids]:
         """The special tokens that the model expects before and after a text."""
@@ -66,18 +75,24 @@ class _Local:
 
 
 class TransformerEmbedder(_Local):
-    """A mean-pooling transformer, called directly: bfloat16 where the CPU has it, no padding, no cut.
+    """A mean-pooling transformer, called directly: no padding, no cut.
 
-    Queries of a BERT go through ``ragkit.bert``, so that a first answer need not wait for torch (6 s of CPU).
-    It is a ``TokenEncoder``. Several threads may use it.
+    Queries of a BERT go through ``ragkit.bert``, always in float32, so that a first answer need not wait for torch (6 s
+    of CPU). It is a ``TokenEncoder``. Several threads may use it.
     """
 
-    def __init__(self, folder: Path, name: str, weights_sha256: str, prefixes: Mapping[Kind, str]) -> None:
-        super().__init__(folder, name, weights_sha256, prefixes)
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        weights_sha256: str,
+        prefixes: Mapping[Kind, str],
+        precision: Precision = "float32",
+    ) -> None:
+        super().__init__(folder, name, weights_sha256, prefixes, precision)
         kinds: tuple[Kind, ...] = ("query", "passage")
         # The space after a prefix belongs to the first word of the text, as the tokenizers count.
         self._prefix = {kind: self.tokenize(prefixes.get(kind, "").rstrip())[0] for kind in kinds}
-        self._folder = folder
         self.dimension = int(json.loads((folder / "config.json").read_text())["hidden_size"])
 
     @cached_property
@@ -92,14 +107,15 @@ class TransformerEmbedder(_Local):
         from transformers import AutoModel
         from transformers.utils import logging
 
-        able = torch.cpu.get_capabilities()
-        # bfloat16 is 1.7 times as fast where the CPU multiplies it (cosine to float32: .9999), and slower elsewhere.
-        dtype = torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
         shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar per model file is noise in a notebook
         try:
             model = AutoModel.from_pretrained(
-                self._folder, dtype=dtype, attn_implementation="sdpa", local_files_only=True, use_safetensors=True
+                self._folder,
+                dtype=getattr(torch, self.precision),
+                attn_implementation="sdpa",
+                local_files_only=True,
+                use_safetensors=True,
             )
         finally:
             if shown:
@@ -156,11 +172,19 @@ class SentenceTransformerEmbedder(_Local):
     such a model is not the mean of its token vectors.
     """
 
-    def __init__(self, folder: Path, name: str, weights_sha256: str, prefixes: Mapping[Kind, str]) -> None:
-        super().__init__(folder, name, weights_sha256, prefixes)
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        weights_sha256: str,
+        prefixes: Mapping[Kind, str],
+        precision: Precision = "float32",
+    ) -> None:
+        super().__init__(folder, name, weights_sha256, prefixes, precision)
         library = require("sentence_transformers", "models")
+        loading = {"use_safetensors": True, "dtype": precision}
         self._model = library.SentenceTransformer(
-            str(folder), device="cpu", local_files_only=True, model_kwargs={"use_safetensors": True}
+            str(folder), device="cpu", local_files_only=True, model_kwargs=loading
         )
         self.dimension = int(self._model.get_embedding_dimension())
 

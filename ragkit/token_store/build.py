@@ -22,7 +22,7 @@ from ragkit.embedding import Ids, TokenEncoder
 from ragkit.storage import MANIFEST, read_manifest, write_manifest
 from ragkit.token_store.files import Entry, Rows, Writer, read_entries
 
-_FORMAT = 1
+_FORMAT = 2
 _SEGMENT_CHARS = 200_000  # a longer document is encoded in pieces of this length
 _GROUP_TOKENS = 65_536  # what is encoded, sorted and written at a time
 
