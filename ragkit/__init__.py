@@ -62,7 +62,7 @@ _HOME = {
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = [  # noqa: RUF022 - in the order in which data flows
     "Document", "Span", "Question", "Chunk", "Hit", "Answer", "Corpus",
     "load_pydocs", "load_folder", "load_beir", "load_squad",

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -17,7 +18,8 @@ from ragkit.base import Corpus, RagkitError
 from ragkit.corpus import load_pydocs
 from ragkit.corpus.pydocs import read_projects
 from ragkit.endpoint import DEFAULT_URL, endpoint_configured
-from ragkit.storage import MANIFEST, data_file, home, read_manifest
+from ragkit.storage import MANIFEST, data_file, home, read_manifest, read_settings
+from ragkit.token_store.build import unused_folders
 from ragkit.tokens import MINILM, MINILM_SHA256, minilm_folder, verified
 
 
@@ -72,12 +74,27 @@ def corpus(name: str) -> Finding:
 
 
 def _store(loaded: Corpus) -> str:
-    for manifest in (home() / "token_store").glob(f"*/*/{MANIFEST}"):
-        settings = read_manifest(manifest.parent)
-        if settings.get("fingerprint") == loaded.fingerprint:
-            megabytes = sum(f.stat().st_size for f in manifest.parent.iterdir()) / 1e6
-            return f"vectors verified, {megabytes:.0f} MB"
+    root = home() / "token_store"
+    unused = {folder for folder, _ in unused_folders(root)}
+    for folder in sorted(manifest.parent for manifest in root.glob(f"*/*/{MANIFEST}")):
+        if folder not in unused and read_settings(folder).get("fingerprint") == loaded.fingerprint:
+            read_manifest(folder)
+            return f"vectors verified, {_megabytes(folder):.0f} MB"
     return f"vectors not built yet (on first use, or: ragkit fetch {loaded.name} --vectors)"
+
+
+def _megabytes(folder: Path) -> float:
+    return sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+
+
+def stores() -> Finding:
+    """Token stores that nothing reads any more. They are named, never deleted."""
+    unused = [(folder, reason, _megabytes(folder)) for folder, reason in unused_folders(home() / "token_store")]
+    if not unused:
+        return Finding("ok", "no unused token store")
+    text = "; ".join(f"{folder} ({reason}; {megabytes:.0f} MB)" for folder, reason, megabytes in unused)
+    total = sum(megabytes for _, _, megabytes in unused)
+    return Finding("todo", f"unused: {text}", f"delete to free {total:.0f} MB, unless a build is running")
 
 
 def disk() -> Finding:
@@ -118,6 +135,7 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "model": model,
     "tiny": lambda: corpus("tiny"),
     "core": lambda: corpus("core"),
+    "stores": stores,
     "disk": disk,
     "threads": threads,
     "endpoint": endpoint,

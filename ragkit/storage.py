@@ -1,8 +1,9 @@
 """Where ragkit keeps files, and how it writes them so that nothing is ever half written or silently wrong.
 
-Three habits, used by every module that touches the disk:
+Four habits, used by every module that touches the disk:
 
 - **Atomic**: write to a temporary file, fsync, rename. A kill leaves the old file or the new one.
+- **Careful**: a folder is replaced only if ragkit wrote all that is in it.
 - **Verified**: a folder of artefacts carries ``manifest.json`` with the sha256 of every file.
 - **Locked**: two processes that build the same thing take turns (``lock``).
 """
@@ -12,14 +13,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ragkit.base import IntegrityError, RagkitError, StoreMismatchError
+from ragkit.base import InputError, IntegrityError, RagkitError, StoreMismatchError
 
 MANIFEST = "manifest.json"
 _CHECKOUT = Path(__file__).resolve().parent.parent
@@ -59,40 +60,100 @@ def atomic_write(path: Path, data: bytes) -> None:
         OSError: the disk is full or not writable; ``path`` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = _beside(path)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
+def _beside(path: Path, what: str = "new") -> Path:
+    """A name in the same folder that nothing has yet. What is made there has the rights that the umask gives,
+    unlike the files of ``tempfile``, which only their owner may read."""
+    return path.with_name(f".{path.name}.{what}.{secrets.token_hex(4)}")
+
+
+def check_replaceable(folder: Path, own: Collection[str] = ()) -> None:
+    """Refuse to replace a folder that holds anything that ragkit did not write.
+
+    Ragkit's are ``manifest.json`` and the files that it lists, and files named in ``own``, for a caller who knows
+    their origin by other means. A folder that is missing or empty may always be replaced.
+
+    Raises:
+        InputError: there are other files, or ``folder`` is a file.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file, expected a folder: choose another name, or move it away")
+    known = {*own, MANIFEST} if own else set()
+    with suppress(IntegrityError):
+        known |= {MANIFEST, *_parse_manifest(folder)[1]}
+    foreign = sorted(set(_contents(folder)) - known)
+    if foreign:
+        names = ", ".join(foreign[:3]) + (f" and {len(foreign) - 3} more" if len(foreign) > 3 else "")
+        raise InputError(
+            f"{folder} would be replaced, and holds files that are not known to be ragkit's: {names}. "
+            "Choose another folder, or move them away"
+        )
+
+
+def _contents(folder: Path) -> Iterator[str]:
+    """The names of all files (and links, and empty folders) below ``folder``, with ``/`` between their parts."""
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not path.is_dir() or not any(path.iterdir()):
+            yield path.relative_to(folder).as_posix()
+
+
+def replace_folder(fresh: Path, path: Path, own: Collection[str] = ()) -> None:
+    """Put ``fresh`` in the place of ``path``. If that fails, ``path`` is what it was.
+
+    A kill between the two renames leaves the old folder beside, as ``.name.old.*``.
+
+    Raises:
+        InputError: ``path`` holds files that are not ragkit's (``check_replaceable``).
+        OSError: the disk does not permit it.
+    """
+    check_replaceable(path, own)
+    if not path.exists():
+        fresh.replace(path)
+        return
+    old = _beside(path, "old")
+    path.replace(old)
+    try:
+        fresh.replace(path)
+    except BaseException:
+        old.replace(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, own: Collection[str] = ()) -> Iterator[Path]:
     """A new folder to fill; on success it takes the place of ``path``, on failure it is removed.
 
     Every file in it is written to the disk and listed with its sha256 in ``manifest.json`` if the body
     called ``write_manifest``.
+
+    Raises:
+        InputError: ``path`` holds files that are not ragkit's (``check_replaceable``); nothing was done.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    path = path.resolve()  # a link stays a link
+    check_replaceable(path, own)
+    fresh = _beside(path)
+    fresh.mkdir(parents=True)
     try:
         yield fresh
         for file in fresh.rglob("*"):
             if file.is_file():
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
-        if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-            path.replace(old / "x")
-            fresh.replace(path)
-            shutil.rmtree(old)
-        else:
-            fresh.replace(path)
+        replace_folder(fresh, path, own)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
@@ -101,12 +162,33 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def write_manifest(folder: Path, settings: Mapping[str, Any]) -> None:
     """Record ``settings`` and the sha256 of every file of ``folder`` in ``folder/manifest.json``."""
     files = {
-        str(p.relative_to(folder)): {"sha256": sha256_file(p), "bytes": p.stat().st_size}
+        p.relative_to(folder).as_posix(): {"sha256": sha256_file(p), "bytes": p.stat().st_size}
         for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.name != MANIFEST
+        if p.is_file() and p != folder / MANIFEST
     }
     text = json.dumps({"settings": dict(settings), "files": files}, indent=1, sort_keys=True)
     atomic_write(folder / MANIFEST, text.encode())
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The settings in the manifest of ``folder``; its files are not looked at.
+
+    Raises:
+        IntegrityError: the manifest is missing or damaged.
+    """
+    return _parse_manifest(folder)[0]
+
+
+def _parse_manifest(folder: Path) -> tuple[dict[str, Any], dict[str, tuple[int, str]]]:
+    """Settings, and the size and sha256 of each file."""
+    try:
+        content = json.loads((folder / MANIFEST).read_bytes())
+        files = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in dict(content["files"]).items()}
+        return dict(content["settings"]), files
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(
+            f"{folder}: no readable {MANIFEST} ({error}); if ragkit made this folder, delete it and build it again"
+        ) from error
 
 
 def read_manifest(folder: Path, expected: Mapping[str, Any] | None = None, verify: bool = True) -> dict[str, Any]:
@@ -118,20 +200,13 @@ def read_manifest(folder: Path, expected: Mapping[str, Any] | None = None, verif
         IntegrityError: the manifest or a file is missing, cut or changed.
         StoreMismatchError: a setting is not the expected one.
     """
-    try:
-        content = json.loads((folder / MANIFEST).read_bytes())
-        settings, files = dict(content["settings"]), dict(content["files"])
-        promised = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(
-            f"{folder}: no readable {MANIFEST} ({error}); delete the folder and build it again"
-        ) from error
+    settings, files = _parse_manifest(folder)
     for key, value in (expected or {}).items():
         if settings.get(key) != value:
             raise StoreMismatchError(
                 f"{folder}: made with {key} = {settings.get(key)!r}, expected {value!r}; build it again"
             )
-    for name, (size, sha256) in promised.items():
+    for name, (size, sha256) in files.items():
         file = folder / name
         if not file.is_file() or file.stat().st_size != size:
             raise IntegrityError(

@@ -1,10 +1,12 @@
 """Write requirements.lock: the exact version of all that ``ragkit-workbench[all]`` needs, from what is installed.
+The floors in pyproject.toml become the same versions: nothing older was tried.
 
 Only the closure of the declared dependencies is written, so a stray package of this environment never gets in.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -59,8 +61,23 @@ def closure() -> dict[str, str]:
     return pins
 
 
+def with_floors(text: str, pins: dict[str, str]) -> str:
+    """The text of pyproject.toml with the version of ``pins`` in every ``"name>=version``.
+
+    >>> with_floors('"PyStemmer>=3.0", "jsonschema>=4.1,<4.25"', {"pystemmer": "3.1.0", "jsonschema": "4.24.1"})
+    '"PyStemmer>=3.1.0", "jsonschema>=4.24.1,<4.25"'
+    """
+
+    def floor(match: re.Match[str]) -> str:
+        return f'"{match[1]}>={pins.get(canonicalize_name(match[1]), match[2])}'
+
+    return re.sub(r'"([A-Za-z0-9][\w.-]*)>=([\w.]+)', floor, text)
+
+
 def main() -> None:
     pins = closure()
+    project = ROOT / "pyproject.toml"
+    project.write_text(with_floors(project.read_text(), pins))
     text = HEADER + "".join(f"{name}=={version}\n" for name, version in sorted(pins.items()))
     (ROOT / "requirements.lock").write_text(text)
     sys.stdout.write(f"requirements.lock: {len(pins)} packages\n")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from ragkit.base import Answer, Chunk, Citation, Corpus, Document, Question, Spa
 from ragkit.doctor import Finding
 from ragkit.embedding import CachedEmbedder
 from ragkit.testing import FakeEmbedder
-from ragkit.token_store import TokenStore
+from ragkit.token_store import TokenStore, build
 
 ASKED = "Which bulbs fit?"
 
@@ -276,6 +277,27 @@ def test_doctor_sees_damage(ragkit_home, small_corpus, monkeypatch, capsys):
     assert file.name in out
 
 
+def test_doctor_names_stores_that_nothing_reads_and_leaves_them(ragkit_home, small_corpus, monkeypatch):
+    assert doctor.stores().state == "ok"
+    TokenStore.open(small_corpus, FakeEmbedder(), progress=False)
+    assert doctor.stores().state == "ok"
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "_FORMAT", "of before")
+        TokenStore.open(small_corpus, FakeEmbedder(), progress=False)
+        (old,) = [p.parent for p in ragkit_home.glob("token_store/*/*/manifest.json") if "of before" in p.read_text()]
+    unfinished = old.with_name("other.partial")
+    unfinished.mkdir()
+    (old / "vectors.i8").unlink()  # its bytes are not looked at
+    found = doctor.stores()
+    assert found.state == "todo"
+    assert f"{old} (format of before, " in found.text
+    assert f"{unfinished} (an unfinished build; 0 MB)" in found.text
+    assert found.do.startswith("delete to free 0 MB")
+    assert doctor._store(small_corpus).startswith("vectors verified")
+    assert old.is_dir()
+    assert unfinished.is_dir()
+
+
 # Real processes
 
 
@@ -300,7 +322,7 @@ def test_ask_loads_no_torch(tiny):
 
 def test_a_closed_pipe_is_no_error(tmp_path: Path):
     process = subprocess.Popen(
-        f"{sys.executable} -m ragkit.cli doctor | true; exit ${{PIPESTATUS[0]}}",
+        f"{shlex.quote(sys.executable)} -m ragkit.cli doctor | true; exit ${{PIPESTATUS[0]}}",
         shell=True,
         executable="/bin/bash",
         stderr=subprocess.PIPE,

@@ -6,6 +6,7 @@ import ast
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -38,7 +39,6 @@ NOT_IMPORTED = {
     "jupyterlab": "`make lab`",
     "kaleido": "pictures of figures in saved notebooks (PLOTLY_RENDERER=plotly_mimetype+png)",
     "mypy": "`make lint`",
-    "nbval": "a pytest plugin",
     "pandas-stubs": "types for mypy",
     "pytest-xdist": "a pytest plugin",
     "ruff": "`make lint`",
@@ -173,6 +173,20 @@ def test_the_lock_pins_what_is_declared():
                 assert requirement.specifier.contains(version, prereleases=True), f"{requirement}: locked {version}"
 
 
+def test_every_floor_is_one_that_was_tried():
+    """The version that the lock holds: every run of the tests tries it, and nothing older."""
+    wrong = []
+    for group in declared().values():
+        for requirement in group:
+            if requirement.name == "ragkit-workbench":
+                continue
+            version = locked()[canonicalize_name(requirement.name)]
+            right = {f">={version}", f"=={version}"}
+            if not right & {str(specifier) for specifier in requirement.specifier}:
+                wrong.append(f"{requirement}: the lock holds {version}, expected {' or '.join(sorted(right))}")
+    assert wrong == []
+
+
 def test_the_lock_holds_versions_only():
     # No path, no address, no local build such as 2.13.0+cpu: those exist on one machine only.
     for name, version in locked().items():
@@ -191,6 +205,125 @@ def test_make_help_names_every_target():
     made = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in ("setup", "lab", "test", "lint", "refresh", "bench", "clean"):
         assert re.search(rf"^  make {target} .*\(.*\)$", made, re.MULTILINE), f"{target}: what it does (how long)"
+
+
+# What came after GNU make 3.81, by its NEWS.
+NEWER_MAKE = re.compile(
+    "|".join(
+        (
+            r"\.(?:ONESHELL|SHELLFLAGS|SHELLSTATUS|RECIPEPREFIX|EXTRA_PREREQS|NOTINTERMEDIATE|WAIT)\b",
+            r"^[\w.-]+\s*(?:!=|:{2,3}=)",
+            r"^\s*define\s+\S+\s*[:+?]?=",
+            r"^(?:[^\t\n]*:)?\s*private\s",
+            r"^\s*-?(?:undefine|load)\s",
+            r"&:(?!\w)",
+            r"\$[({](?:file|guile|let|intcmp)[\s,]",
+        )
+    ),
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(".ONESHELL:", ".SHELLFLAGS := -euc", "now != date", "now ::= a", "define x =", "undefine x", "private x = 1"),
+        *(
+            "a: private x = 1",
+            "a b &: c",
+            "x := $(file < a)",
+            "\techo $(let a,b,c)",
+            "a: b .WAIT c",
+            ".EXTRA_PREREQS = a",
+        ),
+    ],
+)
+def test_what_is_newer_than_make_3_81_is_recognised(line):
+    assert NEWER_MAKE.search(f"a:\n\ttrue\n{line}\n")
+
+
+def test_the_makefile_is_for_make_3_81():
+    text = (ROOT / "Makefile").read_text()
+    assert NEWER_MAKE.findall(text) == []
+    # Each line of a recipe is a shell of its own there, so it is a whole command.
+    lines = re.findall(r"^\t((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    assert len(lines) > 20
+    for line in lines:
+        command = re.sub(r"\$\(\w+\)", "x", line.lstrip("@")).replace("$$", "$")
+        assert subprocess.run(["bash", "-n", "-c", command], check=False).returncode == 0, line
+
+
+STUB = """#!/usr/bin/env bash
+# A Python that writes down what it is asked to do, makes environments of itself, and fails where $STUB_FAILS says so.
+line=$(printf '%s|' "$@")
+echo "$line" >>"$STUB_LOG"
+case "$line" in
+  "-m|venv|"*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+  *"$STUB_FAILS"*) exit 1 ;;
+esac
+"""
+
+
+class Checkout:
+    """A copy of what `make` needs, in a folder with a space, with a stub for Python."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root, self.venv = folder / "a b" / "my checkout", folder / "my venv"
+        for name in ("Makefile", "requirements.lock", "pyproject.toml", "tests/make_env.sh", "tests/offline.sh"):
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, self.root / name)
+        self.python, self.log = folder / "my python", folder / "log"
+        self.python.write_text(STUB)
+        self.python.chmod(0o755)
+
+    def make(self, *targets: str, fails: str = "nothing fails") -> tuple[int, list[str]]:
+        """The exit code, and what Python was asked to do."""
+        self.log.write_text("")
+        environment = {**os.environ, "STUB_LOG": str(self.log), "STUB_FAILS": fails}
+        command = ["make", *targets, f"VENV={self.venv}", f"PYTHON={self.python}"]
+        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
+        return done.returncode, self.log.read_text().splitlines()
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+LINT = ["-m|ruff|check|.|", "-m|ruff|format|--check|.|", "-m|mypy|"]
+INSTALL = "-m|pip|install|-qq|--no-compile|--disable-pip-version-check|"
+
+
+def test_make_works_in_folders_with_spaces_and_installs_once(checkout):
+    code, asked = checkout.make("env", "lint")
+    assert code == 0
+    assert [line.split("|")[0] for line in asked[:2]] == ["-c", "--version"]
+    assert asked[2:] == [
+        f"-m|venv|{checkout.venv}|",
+        f"{INSTALL}torch=={locked()['torch']}|",
+        f"{INSTALL}--no-deps|-r|requirements.lock|",
+        f"{INSTALL}--no-deps|-e|.|",
+        "-m|pip|check|",
+        *LINT,
+    ]
+    assert checkout.make("lint") == (0, LINT)
+    (checkout.root / "pyproject.toml").write_text("# changed")
+    code, asked = checkout.make("env")
+    assert (code, len(asked), asked[-1]) == (0, 4, "-m|pip|check|")
+    code, asked = checkout.make("unit", "lab")
+    assert code == 0
+    assert "-m|pytest|tests|-m|not browser|-q|" in asked[3]
+    assert f"|--ServerApp.root_dir={checkout.root}|" in asked[4]
+
+
+def test_make_stops_where_a_step_fails(checkout):
+    code, asked = checkout.make("env", fails="-r|requirements.lock")
+    assert code != 0
+    assert asked[-1] == f"{INSTALL}--no-deps|-r|requirements.lock|"
+    code, asked = checkout.make("env", fails="|check|")  # another system may need more
+    assert (code, asked[-1]) == (0, f"{INSTALL}-c|requirements.lock|-e|.[all]|")
+    code, asked = checkout.make("lint", fails="format")
+    assert (code != 0, asked) == (True, LINT[:2])
 
 
 def test_ci_can_be_run():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -258,6 +261,31 @@ def test_a_filtered_view_stays_what_it_was():
     retriever.add(chunks[20:])
     retriever.delete(before)
     assert ids(view.search("w1", 10)) == before
+
+
+def test_threads_are_those_that_the_environment_permits():
+    code = """
+import faiss
+from ragkit.base import Chunk
+from ragkit.retrieval.dense import DenseRetriever
+from ragkit.testing import FakeEmbedder
+
+class Watched:
+    def __init__(self, index): self.index, self.threads = index, []
+    def search(self, *given, **options):
+        self.threads.append(faiss.omp_get_max_threads())
+        return self.index.search(*given, **options)
+
+retriever = DenseRetriever([Chunk("a", 0, 3, "tea"), Chunk("b", 0, 3, "oil")], embedder=FakeEmbedder())
+watched = retriever._faiss = Watched(retriever._faiss)
+retriever.search("tea", 1)
+retriever.search_many(["tea", "oil"], 1)
+print(*watched.threads, faiss.omp_get_max_threads())
+"""
+    for limit in "13":
+        environment = {**os.environ, "OMP_NUM_THREADS": limit}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+        assert done.stdout.split() == ["1", limit, limit]
 
 
 # ---- on disk

@@ -261,13 +261,16 @@ def test_it_is_built_once_and_unchanged_documents_are_never_encoded_again(ragkit
     store = TokenStore.open(changed, encoder, progress=False)
     assert encoder.encoded == built + 2
     assert store.n_tokens == 252
-    # another corpus that shares documents takes them over, and the older version of the first is gone
+    # another corpus that shares documents takes them over
     TokenStore.open(corpus_of(*texts[2:4], name="part"), encoder, progress=False)
     assert encoder.encoded == built + 2
+    # nothing was deleted: not the older version, not another corpus of the same name
     names = [
         p.name.rpartition("-")[0] for p in (ragkit_home / "token_store").glob("*/*/manifest.json") for p in [p.parent]
     ]
-    assert sorted(names) == ["docs", "part"]
+    assert sorted(names) == ["docs", "docs", "part"]
+    TokenStore.open(corpus_of(*texts, name="docs"), encoder, progress=False)
+    assert encoder.encoded == built + 2
     # what was copied is what would have been encoded
     fresh = TokenStore.open(changed, encoder, folder=ragkit_home / "fresh" / "s", progress=False)
     chunks = random_chunks(changed, 20)
@@ -278,12 +281,16 @@ def test_another_model_window_or_corpus_is_refused_with_the_reason(corpus, tmp_p
     folder = tmp_path / "s"
     small = corpus_of("a b c", "d e f")
     TokenStore.open(small, FakeEmbedder(), folder=folder, progress=False)
-    with pytest.raises(StoreMismatchError, match="encoder"):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(
+        StoreMismatchError, match=r"the encoder is 'fake:32:16:0\.0:0', expected 'fake:32:16:0\.0:1'\. C"
+    ):
         TokenStore.open(small, FakeEmbedder(seed=1), folder=folder, progress=False)
-    with pytest.raises(StoreMismatchError, match="window"):
+    with pytest.raises(StoreMismatchError, match=r"the window in tokens is 16, expected 8; .*rebuild=True"):
         TokenStore.open(small, FakeEmbedder(), folder=folder, window=8, progress=False)
-    with pytest.raises(StoreMismatchError, match="fingerprint"):
+    with pytest.raises(StoreMismatchError, match=r"the texts of the corpus .* is '"):
         TokenStore.open(corpus_of("a b c"), FakeEmbedder(), folder=folder, progress=False)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     encoder = FakeEmbedder()
     again = TokenStore.open(corpus_of("a b c", "new"), encoder, folder=folder, rebuild=True, progress=False)
     assert again.n_tokens == 4
@@ -302,6 +309,75 @@ def test_bad_arguments(corpus, tmp_path):
     for window in (3, 17):
         with pytest.raises(InputError, match="expected 4 to 16"):
             TokenStore.open(corpus, FakeEmbedder(), window=window)
+
+
+def without(folder: Path, *names: str) -> dict[str, bytes]:
+    """The files of ``folder`` and of those beside it, but for ``names``."""
+    return {str(p): p.read_bytes() for p in folder.parent.rglob("*") if p.is_file() and p.name not in names}
+
+
+@pytest.mark.parametrize("rebuild", [False, True])
+@pytest.mark.parametrize("where", ["s", "s.partial"])
+@pytest.mark.parametrize("name", ["thesis.txt", "documents.jsonl", "build.json", "manifest.json"])
+def test_a_folder_of_the_users_is_refused_before_anything_is_encoded(name, where, rebuild, tmp_path):
+    (tmp_path / where).mkdir()
+    (tmp_path / where / name).write_text('{"three": "years of work"}')
+    before, encoder = without(tmp_path / "s", ".lock"), FakeEmbedder()
+    with pytest.raises((InputError, IntegrityError)):
+        TokenStore.open(corpus_of("a b c"), encoder, folder=tmp_path / "s", rebuild=rebuild, progress=False)
+    assert without(tmp_path / "s", ".lock") == before
+    assert encoder.encoded == 0
+
+
+def test_a_store_with_a_file_of_the_users_is_not_rebuilt(tmp_path):
+    folder = tmp_path / "s"
+    TokenStore.open(corpus_of("a b c"), FakeEmbedder(), folder=folder, progress=False)
+    (folder / "notes.md").write_text("mine")
+    before = without(folder)
+    assert TokenStore.open(corpus_of("a b c"), FakeEmbedder(), folder=folder, progress=False).n_tokens == 3
+    with pytest.raises(InputError, match=r"notes\.md.*another folder"):
+        TokenStore.open(corpus_of("a b c"), FakeEmbedder(), folder=folder, rebuild=True, progress=False)
+    assert without(folder) == before
+
+
+def killed_before_the_seal(corpus: Corpus, encoder: FakeEmbedder, folder: Path, monkeypatch) -> None:
+    import ragkit.token_store.build as build
+
+    def kill(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "write_manifest", kill)
+        with pytest.raises(KeyboardInterrupt):
+            TokenStore.open(corpus, encoder, folder=folder, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "encoder", "window"),
+    [
+        (corpus_of("red wine and blue sky", "green tea"), FakeEmbedder(seed=2), None),
+        (corpus_of("red wine and blue sky", "green tea"), FakeEmbedder(seed=1), 8),
+        (corpus_of("green tea", "another text of words"), FakeEmbedder(seed=1), None),
+    ],
+    ids=["model", "window", "corpus"],
+)
+def test_a_killed_build_is_not_resumed_by_another(corpus, encoder, window, tmp_path, monkeypatch):
+    folder = tmp_path / "s"
+    killed_before_the_seal(corpus_of("red wine and blue sky", "green tea"), FakeEmbedder(seed=1), folder, monkeypatch)
+    store = TokenStore.open(corpus, encoder, folder=folder, window=window, progress=False)
+    assert encoder.encoded == sum(encoder.tokenizer.count(d.text) for d in corpus.documents) == store.n_tokens
+    for document in corpus.documents:
+        vector = store.pool([Chunk(document.id, 0, len(document.text), document.text)])[0]
+        assert vector @ FakeEmbedder(seed=encoder.seed).encode([document.text])[0] > 0.999
+    assert (folder / LINES).read_bytes().count(b"\n") == 2
+    assert not (tmp_path / "s.partial").exists()
+
+
+def test_a_killed_build_is_resumed_by_its_own(tmp_path, monkeypatch):
+    corpus, encoder = corpus_of("red wine and blue sky", "green tea"), FakeEmbedder()
+    killed_before_the_seal(corpus, encoder, tmp_path / "s", monkeypatch)
+    assert TokenStore.open(corpus, encoder, folder=tmp_path / "s", progress=False).n_tokens == 7
+    assert encoder.encoded == 7
 
 
 @pytest.mark.parametrize("name", ["vectors.i8", "scales.f32", "ids.i32", "offsets.i32", LINES, "manifest.json"])

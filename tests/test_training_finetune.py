@@ -145,6 +145,14 @@ def test_changed_weights_are_refused(tuned, tmp_path):
         FineTuned.open(copy)
 
 
+def test_a_folder_of_the_users_is_refused_before_the_training(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(finetune, "_train", lambda *given: pytest.fail("trained"))
+    (tmp_path / "thesis.txt").write_text("three years of work")
+    with pytest.raises(InputError, match=r"thesis\.txt"):
+        fine_tune(pairs_of(), settings_of(base), folder=tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "three years of work"
+
+
 def test_a_training_that_fails_leaves_nothing(base, ragkit_home, monkeypatch):
     def fail(*given: object) -> None:
         raise RuntimeError("out of memory")

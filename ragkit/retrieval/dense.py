@@ -209,7 +209,11 @@ class DenseRetriever(Retriever):
     # ---- on disk
 
     def save(self, folder: Path) -> None:
-        """Write index and chunks to ``folder`` in one step, with their sha256, and nothing that was deleted."""
+        """Write index and chunks to ``folder`` in one step, with their sha256, and nothing that was deleted.
+
+        Raises:
+            InputError: ``folder`` holds files that ragkit did not make; an index of ragkit's is replaced.
+        """
         here = self if self._alive.all() else self._compact()
         settings = {
             "kind": "dense",

@@ -13,7 +13,6 @@ auto      flat, hnsw or ivfpq, by size
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -72,7 +71,6 @@ def make_index(name: str, vectors: Vectors) -> Any:
 def search(index: Any, queries: Vectors, k: int, allowed: NDArray[np.bool_]) -> tuple[Vectors, NDArray[np.int64]]:
     """Scores and places ``(len(queries), k)`` of the nearest ``allowed`` vectors; place -1 where there is none."""
     faiss = require("faiss", "search")
-    faiss.omp_set_num_threads(1 if len(queries) == 1 else os.cpu_count() or 1)  # threads cost a single query more
     share = max(float(allowed.mean()), 1e-6)
     selector = None if allowed.all() else faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
     if isinstance(index, faiss.IndexHNSW):  # look at more of the graph for more hits, or where few count
@@ -83,7 +81,13 @@ def search(index: Any, queries: Vectors, k: int, allowed: NDArray[np.bool_]) -> 
         parameters = faiss.SearchParametersIVF(sel=selector, nprobe=cells)
     else:
         parameters = faiss.SearchParameters(sel=selector)
-    scores, places = index.search(queries, k, params=parameters)
+    threads = faiss.omp_get_max_threads()  # from OMP_NUM_THREADS, else the cores that this process may use
+    try:
+        if len(queries) == 1:  # threads cost a single query more than they bring
+            faiss.omp_set_num_threads(1)
+        scores, places = index.search(queries, k, params=parameters)
+    finally:
+        faiss.omp_set_num_threads(threads)
     return scores, places
 
 

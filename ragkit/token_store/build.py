@@ -6,9 +6,6 @@ copied, never encoded again.
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +16,8 @@ from numpy.typing import NDArray
 
 from ragkit.base import Corpus, Document, IntegrityError, StoreMismatchError, Vectors
 from ragkit.embedding import Ids, TokenEncoder
-from ragkit.storage import MANIFEST, read_manifest, write_manifest
-from ragkit.token_store.files import Entry, Rows, Writer, read_entries
+from ragkit.storage import MANIFEST, check_replaceable, read_manifest, read_settings, replace_folder, write_manifest
+from ragkit.token_store.files import Entry, Rows, Writer, begin, own_files, read_entries
 
 _FORMAT = 2
 _SEGMENT_CHARS = 200_000  # a longer document is encoded in pieces of this length
@@ -190,34 +187,69 @@ def store_settings(encoder: TokenEncoder, window: int) -> dict[str, Any]:
 
 
 def build_store(path: Path, corpus: Corpus, encoder: TokenEncoder, settings: dict[str, Any], progress: bool) -> None:
-    """Build in ``path.partial``, then put it in the place of ``path``."""
+    """Build in ``path.partial``, then put it in the place of ``path``. ``settings`` are of the store and the corpus.
+
+    Raises:
+        InputError: ``path`` or ``path.partial`` holds files that are not ragkit's; nothing was encoded.
+    """
+    path = path.resolve()  # a link stays a link
+    check_replaceable(path, own_files(path))
     partial = path.with_name(path.name + ".partial")
+    begin(partial, settings)
     builder = Builder(partial, encoder, settings["window"], settings["stride"], progress)
     same = store_settings(encoder, settings["window"])
     beside = sorted(file.parent for file in path.parent.glob(f"*/{MANIFEST}"))
-    builder.build(corpus.documents, [folder for folder in beside if _made_with(folder, same)], settings)
-    if path.exists():
-        old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        path.replace(old / "old")
-        partial.replace(path)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        partial.replace(path)
+    donors = [folder for folder in beside if not differences(folder, same)]
+    builder.build(corpus.documents, donors, {**settings, "corpus": corpus.name})
+    replace_folder(partial, path, own_files(path))
 
 
-def _made_with(folder: Path, settings: dict[str, Any]) -> bool:
+_WORDS = {
+    "format": "ragkit's format of stores",
+    "fingerprint": "the texts of the corpus (their fingerprint)",
+    "window": "the window in tokens",
+    "stride": "the stride in tokens",
+}
+
+
+def differences(folder: Path, expected: Mapping[str, Any]) -> list[str]:
+    """In which of the ``expected`` settings the manifest of ``folder`` differs, in words; also if it is unreadable."""
     try:
-        found = json.loads((folder / MANIFEST).read_bytes())["settings"]
-    except (OSError, ValueError, KeyError):
-        return False
-    return all(found.get(key) == value for key, value in settings.items())
+        settings = read_settings(folder)
+    except IntegrityError as error:
+        return [str(error)]
+    return [
+        f"{_WORDS.get(key, f'the {key}')} is {settings.get(key)!r}, expected {value!r}"
+        for key, value in expected.items()
+        if settings.get(key) != value
+    ]
 
 
-def remove_older(path: Path, corpus: Corpus) -> None:
-    """Remove stores of the same corpus name most of whose documents are in this one, and their unfinished builds."""
-    shared = {document.sha256 for document in corpus.documents}
-    prefix = path.name.rpartition("-")[0]
-    for folder in path.parent.glob(f"{prefix}-{'[0-9a-f]' * 16}*"):
-        held = read_entries(folder).keys()
-        if folder != path and (folder.suffix == ".partial" or len(held & shared) * 2 > len(held)):
-            shutil.rmtree(folder, ignore_errors=True)
+def check_store(folder: Path, expected: Mapping[str, Any], verify: bool) -> None:
+    """Make sure that ``folder`` is a whole store with the ``expected`` settings.
+
+    Raises:
+        IntegrityError: the manifest or a file is missing, cut or changed.
+        StoreMismatchError: it was built with other settings.
+    """
+    read_manifest(folder, verify=verify)
+    if reasons := differences(folder, expected):
+        raise StoreMismatchError(
+            f"{folder} holds another token store: {'; '.join(reasons)}. "
+            "Choose another folder, or build it anew here with rebuild=True"
+        )
+
+
+def unused_folders(root: Path) -> Iterator[tuple[Path, str]]:
+    """Folders below ``root`` (``home()/token_store``) that no ``TokenStore.open`` reads any more, and why: stores of
+    another format, and builds that were killed (one goes on when its corpus is opened again)."""
+    for folder in sorted(root.glob("*/*/")):
+        if folder.suffix == ".partial":
+            yield folder, "an unfinished build"
+            continue
+        try:
+            written = read_settings(folder).get("format")
+        except IntegrityError:
+            continue
+        if written != _FORMAT:
+            yield folder, f"format {written}, this version reads {_FORMAT}"

@@ -7,10 +7,11 @@
     ids.i32          (rows,)     vocabulary ids (-1 on the rows that pad a document to full blocks)
     offsets.i32      (rows, 2)   character offsets
     documents.jsonl              {"sha256", "row", "tokens", "chars"} of each document
-    manifest.json                settings, and the sha256 of all files
+    build.json                   settings and corpus, written first: whose build this is
+    manifest.json                settings, and the sha256 of all files, written last
 
 While a store is built its name ends in ``.partial``. Rows are appended first and the document's line last, so
-after a kill the next build cuts off what has no line and goes on.
+after a kill the next build of the same settings and corpus cuts off what has no line and goes on.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.embedding import Ids
+from ragkit.storage import atomic_folder, check_replaceable
 from ragkit.token_store.sums import BLOCK
 
 LINES = "documents.jsonl"
+_STARTED = "build.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +96,37 @@ def read_entries(folder: Path) -> dict[str, Entry]:
     return entries
 
 
+def own_files(folder: Path) -> list[str]:
+    """The names of a store's files, if a build began in ``folder``: these are ragkit's, even without a manifest."""
+    return [*(name for name, _, _ in _layout(1)), LINES, _STARTED] if _read_started(folder) else []
+
+
+def begin(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Make ``folder`` one in which a build of ``settings`` goes on: it is emptied if it holds another build.
+
+    Raises:
+        InputError: it holds files that are not ragkit's.
+    """
+    own = own_files(folder)
+    check_replaceable(folder, own)
+    if _read_started(folder) != settings:
+        with atomic_folder(folder, own) as fresh:
+            (fresh / _STARTED).write_text(json.dumps(dict(settings)))
+
+
+def _read_started(folder: Path) -> dict[str, Any]:
+    """The settings of the build that began in ``folder``; empty where there is none."""
+    try:
+        settings = json.loads((folder / _STARTED).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return settings if isinstance(settings, dict) and {"format", "encoder", "fingerprint"} <= settings.keys() else {}
+
+
 class Writer:
-    """Appends rows and documents to a ``.partial`` folder, from where an earlier build left off."""
+    """Appends rows and documents to a ``.partial`` folder, from where an earlier build left off (see ``begin``)."""
 
     def __init__(self, folder: Path, dimension: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._layout = [(folder / name, np.dtype(dtype), width) for name, dtype, width in _layout(dimension)]
         self.entries = read_entries(folder)

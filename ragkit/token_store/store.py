@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from ragkit.base import Chunk, Corpus, Embedder, InputError, Mean, StoreMismatchError, Vectors
 from ragkit.embedding import Ids, TokenEncoder, load_embedder, split_evenly, unit
-from ragkit.storage import MANIFEST, home, lock, read_manifest
-from ragkit.token_store.build import build_store, remove_older, store_settings
+from ragkit.storage import MANIFEST, home, lock
+from ragkit.token_store.build import build_store, check_store, store_settings
 from ragkit.token_store.files import Rows
 from ragkit.token_store.sums import BLOCK, BlockSums, products, range_max
 
@@ -68,14 +68,16 @@ class TokenStore:
         ``embedder`` is a ``TokenEncoder`` (default: ``load_embedder()``), ``window`` the tokens it reads at a
         time (default: as many as it can); neighbouring windows share a quarter. Without ``folder`` each
         corpus, model and window has its own place below ``ragkit.storage.home()``. What any store beside it
-        already holds is copied, so only new and changed documents are encoded, and an older version of the
-        same corpus goes. A build that was killed goes on where it stopped; a second process waits for the
-        first. ``verify=False`` checks sizes but not the sha256 of the files (0.2 s for ``core``).
+        already holds is copied, so only new and changed documents are encoded. Stores of older versions of a
+        corpus stay; ``ragkit doctor`` names those that nothing reads any more. A build that was killed goes on
+        where it stopped; a second process waits for the first. ``verify=False`` checks sizes but not the sha256
+        of the files (0.2 s for ``core``).
 
         Raises:
             StoreMismatchError: ``folder`` holds another model, window or corpus; ``rebuild=True`` replaces it.
             IntegrityError: its files are cut or changed; ``rebuild=True`` replaces it.
-            InputError: ``embedder`` has no token vectors, or ``window`` is not in [4, its max_tokens].
+            InputError: ``folder`` holds files that ragkit did not make (they are never replaced), ``embedder`` has
+                no token vectors, or ``window`` is not in [4, its max_tokens].
         """
         encoder = load_embedder() if embedder is None else embedder
         if not isinstance(encoder, TokenEncoder):
@@ -94,10 +96,8 @@ class TokenStore:
         if rebuild or not (path / MANIFEST).is_file():
             with lock(path.parent / ".lock"):
                 if rebuild or not (path / MANIFEST).is_file():  # else another process built it meanwhile
-                    build_store(path, corpus, encoder, {**expected, "corpus": corpus.name}, progress)
-                    if folder is None:
-                        remove_older(path, corpus)
-        read_manifest(path, expected, verify=verify)
+                    build_store(path, corpus, encoder, expected, progress)
+        check_store(path, expected, verify)
         asks = [] if settings["encoder"] == encoder.identity else [encoder.identity]
         identity = ":".join([key, corpus.fingerprint[:16], *asks])
         return cls(Rows.open(path, encoder.dimension), corpus, encoder, identity)

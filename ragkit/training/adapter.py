@@ -53,7 +53,11 @@ class LinearAdapter:
         return f"{self.side}:{hashlib.sha256(np.ascontiguousarray(self.matrix).tobytes()).hexdigest()[:12]}"
 
     def save(self, folder: Path) -> None:
-        """Write ``folder`` in one step: the matrix as NumPy array, and a manifest with its sha256."""
+        """Write ``folder`` in one step: the matrix as NumPy array, and a manifest with its sha256.
+
+        Raises:
+            InputError: ``folder`` holds files that ragkit did not make; an adapter of ragkit's is replaced.
+        """
         with atomic_folder(folder) as fresh:
             np.save(fresh / _FILE, self.matrix, allow_pickle=False)
             told = {"kind": "linear adapter", "side": self.side, "embedder": self.embedder}

@@ -23,7 +23,16 @@ from typing import Any
 
 from ragkit.base import Embedder, InputError, ModelNotFoundError, require
 from ragkit.embedding import load_embedder
-from ragkit.storage import MANIFEST, atomic_folder, home, lock, read_manifest, sha256_file, write_manifest
+from ragkit.storage import (
+    MANIFEST,
+    atomic_folder,
+    check_replaceable,
+    home,
+    lock,
+    read_manifest,
+    sha256_file,
+    write_manifest,
+)
 from ragkit.tokens import MINILM, MINILM_SHA256, minilm_folder, verified
 from ragkit.training.pairs import Pair, split_by_document
 
@@ -111,7 +120,8 @@ def fine_tune(
     same machine with the same number of threads.
 
     Raises:
-        InputError: there are too few pairs for one batch and a held-out part.
+        InputError: there are too few pairs for one batch and a held-out part, or ``folder`` holds files that ragkit
+            did not make (said before the training).
         ModelNotFoundError: the base model is not on this machine.
         MissingExtraError: the extra ``models`` is not installed.
         IntegrityError: the base model or ``folder`` is damaged.
@@ -127,6 +137,7 @@ def fine_tune(
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
     path = folder or home() / "models" / f"{re.sub(r'[^A-Za-z0-9]+', '-', Path(settings.base).name)}-tuned-{key}"
     if not (path / MANIFEST).is_file():
+        check_replaceable(path)
         with lock(path.parent / f".{path.name}.lock"):
             if not (path / MANIFEST).is_file():  # else another process has trained it meanwhile
                 _train(path, base, pairs, settings, made_from, progress)

@@ -1,0 +1,200 @@
+"""Files and folders are replaced whole or not at all, and nothing that ragkit did not write is ever removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ragkit.base import Chunk, InputError, IntegrityError, StoreMismatchError
+from ragkit.retrieval.dense import DenseRetriever
+from ragkit.storage import (
+    MANIFEST,
+    atomic_folder,
+    atomic_write,
+    check_replaceable,
+    lock,
+    read_manifest,
+    read_settings,
+    write_manifest,
+)
+from ragkit.testing import FakeEmbedder
+from ragkit.training.adapter import LinearAdapter
+
+
+def fill(folder: Path, text: str = "new", then: Callable[[], object] = lambda: None) -> None:
+    with atomic_folder(folder) as fresh:
+        (fresh / "part").mkdir()
+        (fresh / "part" / "file").write_text(text)
+        write_manifest(fresh, {"kind": "test"})
+        then()
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+# ---- whose folder it is
+
+
+@pytest.mark.parametrize("file", ["thesis.txt", ".hidden", "part/thesis.txt", "part/manifest.json"])
+def test_a_folder_of_ragkits_is_replaced_until_it_holds_another_file(file, tmp_path):
+    folder = tmp_path / "f"
+    fill(folder, "first")
+    fill(folder, "second")
+    assert (folder / "part" / "file").read_text() == "second"
+    (folder / file).write_text("three years of work")
+    before = everything(tmp_path)
+    with pytest.raises(InputError, match=f"{file}.*another folder, or move them away"):
+        fill(folder)
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[1]",
+        b"\xff",
+        b'{"name": "a web app"}',
+        b'{"settings": {}, "files": ["thesis.txt"]}',
+        b'{"settings": {}, "files": {"thesis.txt": 1}}',
+    ],
+)
+def test_a_manifest_that_is_not_ragkits_protects_its_folder(content, tmp_path):
+    (tmp_path / MANIFEST).write_bytes(content)
+    with pytest.raises(InputError, match="another folder"):
+        check_replaceable(tmp_path)
+    with pytest.raises(IntegrityError, match="no readable"):
+        read_settings(tmp_path)
+
+
+def test_empty_and_missing_folders_are_free_and_a_file_is_not(tmp_path):
+    check_replaceable(tmp_path / "missing")
+    check_replaceable(tmp_path)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="is a file"):
+        fill(tmp_path / "file")
+    (tmp_path / "outer" / "empty").mkdir(parents=True)
+    with pytest.raises(InputError, match="empty"):
+        check_replaceable(tmp_path / "outer")
+
+
+def test_the_first_names_are_shown_and_the_others_counted(tmp_path):
+    for name in "edcba":
+        (tmp_path / name).write_text(name)
+    with pytest.raises(InputError, match="a, b, c and 2 more"):
+        check_replaceable(tmp_path)
+    check_replaceable(tmp_path, own="abcde")
+
+
+def test_files_that_come_while_it_is_filled_stay(tmp_path):
+    def come() -> None:
+        (tmp_path / "f").mkdir()
+        (tmp_path / "f" / "late").write_text("x")
+
+    with pytest.raises(InputError, match="late"):
+        fill(tmp_path / "f", then=come)
+    assert everything(tmp_path) == {"f/late": b"x"}
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    fill(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert read_manifest(tmp_path / "disk") == {"kind": "test"}
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda folder: DenseRetriever([Chunk("a", 0, 3, "tea")], embedder=FakeEmbedder()).save(folder),
+        lambda folder: LinearAdapter(np.eye(4, dtype=np.float32), "query", "e").save(folder),
+    ],
+    ids=["DenseRetriever", "LinearAdapter"],
+)
+def test_saving_into_a_folder_of_the_users_is_refused(save, tmp_path):
+    mine = tmp_path / "results"
+    mine.mkdir()
+    (mine / "notes.md").write_text("mine")
+    with pytest.raises(InputError, match=r"results .*notes\.md"):
+        save(mine)
+    assert everything(tmp_path) == {"results/notes.md": b"mine"}
+    (mine / "notes.md").unlink()
+    save(mine)
+    save(mine)
+    read_manifest(mine)
+
+
+# ---- whole or not at all
+
+
+def test_a_body_that_fails_leaves_the_old_folder(tmp_path):
+    def fail() -> None:
+        raise RuntimeError("no memory")
+
+    fill(tmp_path / "f", "old")
+    with pytest.raises(RuntimeError, match="no memory"):
+        fill(tmp_path / "f", then=fail)
+    assert (tmp_path / "f" / "part" / "file").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_rename_that_fails_leaves_the_old_folder(which, tmp_path, monkeypatch):
+    fill(tmp_path / "f", "old")
+    real, calls = Path.replace, []
+
+    def fails(self: Path, target: Path) -> Path:
+        calls.append(target)
+        if len(calls) - 1 == which:
+            raise OSError("the disk")
+        return real(self, target)
+
+    with pytest.raises(OSError, match="the disk"):
+        fill(tmp_path / "f", then=lambda: monkeypatch.setattr(Path, "replace", fails))
+    assert (tmp_path / "f" / "part" / "file").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+@pytest.mark.parametrize(
+    ("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o002, 0o664, 0o775), (0o077, 0o600, 0o700)]
+)
+def test_rights_follow_the_umask(umask, file, folder, tmp_path):
+    before = os.umask(umask)
+    try:
+        atomic_write(tmp_path / "file", b"x")
+        fill(tmp_path / "folder")
+        with lock(tmp_path / ".lock"):
+            pass
+    finally:
+        os.umask(before)
+    for name in ("file", "folder/manifest.json", "folder/part/file", ".lock"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == file, name
+    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == folder
+
+
+# ---- manifests
+
+
+def test_only_the_manifest_itself_is_left_out_of_it(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / MANIFEST).write_text("{}")
+    write_manifest(tmp_path, {})
+    write_manifest(tmp_path, {})
+    assert list(json.loads((tmp_path / MANIFEST).read_text())["files"]) == [f"model/{MANIFEST}"]
+    (tmp_path / "model" / MANIFEST).write_text("[]")
+    with pytest.raises(IntegrityError, match="sha256"):
+        read_manifest(tmp_path)
+
+
+def test_another_setting_is_named(tmp_path):
+    fill(tmp_path / "f")
+    with pytest.raises(StoreMismatchError, match="kind = 'test', expected 'other'"):
+        read_manifest(tmp_path / "f", {"kind": "other"})
