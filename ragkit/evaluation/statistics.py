@@ -273,7 +273,7 @@ class _SignTest:
         mean = self.total - mu * self.total_share
         square = np.sum((self.sums - mu * self.share) ** 2 / (1 - self.share))
         variance = square - 2 * mean * (self.pulled - mu * self.pulled_share) + mean**2 * self.weight
-        return _ratio(mean, np.sqrt(np.maximum(variance, 0)))
+        return _ratio(mean, np.sqrt(np.where(variance > _ZERO * square, variance, 0)))
 
     def p(self, mu: float) -> float:
         """The share of resamples whose largest statistic is as large as the observed one, as (b + 1) / (B + 1)."""
