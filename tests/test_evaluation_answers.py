@@ -76,6 +76,12 @@ def test_every_system_has_every_metric_with_its_interval_and_coverage(scores):
     assert scores.table.loc["good", ("answers", "total")] == 3
 
 
+def test_three_of_three_are_not_certain(scores):
+    line = scores.table.loc["good", "faithfulness"]
+    assert (line["mean"], line["high"]) == (1, 1)
+    assert line["low"] == pytest.approx(0.025 ** (1 / 3))  # Clopper and Pearson's for three of three
+
+
 def test_citations(scores):
     table = scores.table
     assert table.loc["good", ("citation_precision", "mean")] == 1
@@ -201,6 +207,15 @@ def test_a_judges_verdicts_stand_in_the_same_table(store):
     assert "runs 0.10 apart" in repr(scores)
     assert scores.missing["reason"].tolist() == ["prose"]
     assert "Judge: ragas with m at http://127.0.0.1/v1, 2 runs, run on 2026-11-22." in scores.caption
+
+
+def test_the_interval_of_a_cosine_may_lie_below_0(store):
+    values = dict(zip(TEXTS, (-0.3, -0.2, -0.25), strict=True))
+    verdicts = tuple(Verdict("good", name, "ragas_answer_relevancy", 0, value) for name, value in values.items())
+    run = judged(runs=1, metrics=("ragas_answer_relevancy",), verdicts=verdicts)
+    line = score_answers({"good": GOOD}, QUESTIONS, store=store, judged=run).table.loc["good", "ragas_answer_relevancy"]
+    assert line["mean"] == pytest.approx(-0.25)
+    assert -1 <= line["low"] < -0.25 < line["high"] < 0
 
 
 def test_a_recorded_or_stand_in_judge_is_marked(store):

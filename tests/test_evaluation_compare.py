@@ -90,7 +90,7 @@ def test_difference_interval_p_and_verdict_are_those_of_the_statistics(result: C
     rows = result.table.loc[["good", "like <poor>"]]
     np.testing.assert_allclose(rows["diff"], found.mean)
     np.testing.assert_allclose(rows[["diff_low", "diff_high"]], np.stack([found.low, found.high], axis=1))
-    np.testing.assert_allclose(rows["p"].astype(float), statistics.holm(found.p))
+    np.testing.assert_allclose(rows["p"].astype(float), found.p)
     assert result.table["verdict"].tolist() == ["baseline", "better", "no detectable difference"]
     assert result.table.loc["poor", ["diff", "diff_low", "diff_high", "p"]].tolist() == [0, 0, 0, 1]
     assert (
@@ -262,22 +262,49 @@ def test_html_is_escaped_and_carries_table_and_caption(result: Comparison) -> No
     assert "like &lt;poor&gt;" in page
     assert "<poor>" not in page
     assert "no detectable difference" in page
-    assert "corrected for 2 comparisons" in page
+    assert "intervals and p are corrected for 2 comparisons" in page
     assert repr(result).startswith("  ")
     assert "mrr@10" in repr(result)
 
 
-def test_the_plot_shows_every_system_twice_with_its_interval(result: Comparison) -> None:
+def test_a_row_says_that_there_is_a_difference_if_and_only_if_its_bracket_leaves_out_0() -> None:
+    """Eight systems around the baseline: the bracket is that of all eight comparisons, as the verdict is."""
+    rates = (0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8)
+    found = run({"base": Lucky(0.4), **{f"{rate:.2f}": Lucky(rate, i + 1) for i, rate in enumerate(rates)}})
+    rows = found.table.iloc[1:]
+    differs = (rows["diff_low"] > 0) | (rows["diff_high"] < 0)
+    assert (differs == (rows["verdict"] != "no detectable difference")).all()
+    assert 0 < differs.sum() < len(rows)
+    pairs = [run({name: found.systems[name] for name in ("base", other)}).table.iloc[1] for other in rows.index]
+    width = [row["diff_high"] - row["diff_low"] for row in pairs]
+    assert (rows["diff_high"] - rows["diff_low"] > width).all()
+
+
+def test_the_plot_shows_every_system_twice_with_its_paired_interval(result: Comparison) -> None:
     figure = result.plot()
     assert [trace.name for trace in figure.data] == ["poor", "good", "like &lt;poor&gt;"] * 2
     assert [trace.x[0] for trace in figure.data[3:]] == result.table["tokens"].tolist()
     assert [trace.x[0] for trace in figure.data[:3]] == result.table["ms_p50"].tolist()
     assert [trace.y[0] for trace in figure.data[:3]] == pytest.approx(result.table["mrr@10"].tolist())
-    assert all(trace.error_y.array[0] > 0 and trace.error_y.arrayminus[0] > 0 for trace in figure.data)
+    for trace, row in zip(figure.data, [*result.table.index] * 2, strict=True):
+        line, bar = result.table.loc[row], trace.error_y
+        if row == "poor":
+            assert bar.array is None
+            continue
+        ends = [trace.y[0] - bar.arrayminus[0], trace.y[0] + bar.array[0]]
+        assert ends == pytest.approx([line["mrr@10"] + line[end] - line["diff"] for end in ("diff_low", "diff_high")])
+        # The bar leaves out the baseline's line where the verdict is a difference.
+        level = result.table.loc["poor", "mrr@10"]
+        assert (line["verdict"] == "no detectable difference") == (ends[0] <= level <= ends[1])
+    assert [shape.y0 for shape in figure.layout.shapes] == [pytest.approx(result.table.loc["poor", "mrr@10"])] * 2
+    assert "paired difference to poor" in figure.layout.title.text
     assert len({trace.marker.color for trace in figure.data}) == 3
     assert len({trace.marker.symbol for trace in figure.data}) == 3
     assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
-    assert result.plot("recall@10").layout.yaxis.title.text == "recall@10, 95 % interval"
+    assert result.plot("recall@10").layout.yaxis.title.text == "recall@10"
+    alone = run({"only <this>": Lucky(0.5)}).plot()
+    assert not alone.layout.shapes
+    assert "difference" not in alone.layout.title.text
     with pytest.raises(InputError, match="metric 'f1'"):
         result.plot("f1")
 

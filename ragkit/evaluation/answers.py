@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ragkit.base import Answer, Chunk, InputError, Question, require
@@ -36,6 +37,7 @@ OFFLINE = (
     *("faithfulness", "relevance", "token_f1", "rouge_l", "similarity"),
     *("citation_precision", "citation_recall", "support_precision", "support_recall"),
 )
+COSINES = ("relevance", "similarity", "ragas_answer_relevancy")
 SUPPORTED = 0.5  # a statement at least this likely to be supported counts as supported
 
 
@@ -56,6 +58,7 @@ class AnswerScores:
     ``table`` has two levels of columns: ``("answers", "total" | "failed" | "abstained")`` and, for each metric,
     ``"mean"``, its 95 % interval ``"low"``, ``"high"`` (other questions on other documents), and ``"coverage"``; a
     judge's metrics have ``"spread"`` too: how far the means of its runs lie apart. ``<NA>``: there is nothing to say.
+    Intervals are those of ``statistics.level``; for ``COSINES``, which are not in [0, 1], of ``statistics.estimate``.
     ``supports`` holds, by system and question, what the faithfulness of each statement rests on.
     """
 
@@ -264,11 +267,18 @@ def _row(
         values = scores[metric][there].to_numpy(dtype=np.float64)
         own = [unit for unit, known in zip(units, there, strict=True) if known]
         # One answer has a mean, but no spread to make an interval of.
-        found = statistics.estimate(values[:, None], own, seed=seed) if len(values) > 1 else None
+        low, high = _interval(metric, values, own, seed) if len(values) > 1 else (None, None)
         yield (metric, "mean"), float(values.mean()) if len(values) else None
-        least = -1 if metric in ("relevance", "similarity") else 0
-        yield (metric, "low"), max(float(found.low[0]), least) if found else None
-        yield (metric, "high"), min(float(found.high[0]), 1) if found else None
+        yield (metric, "low"), low
+        yield (metric, "high"), high
         yield (metric, "coverage"), float(there.mean())
         if judged and metric in judged.metrics:
             yield (metric, "spread"), judged.spread(name, metric)
+
+
+def _interval(metric: str, values: NDArray[np.float64], units: Sequence[str], seed: int) -> tuple[float, float]:
+    if metric in COSINES:
+        cosine = statistics.estimate(values[:, None], units, seed=seed)
+        return max(float(cosine.low[0]), -1), min(float(cosine.high[0]), 1)
+    level = statistics.level(values[:, None], units)
+    return float(level.low[0]), float(level.high[0])

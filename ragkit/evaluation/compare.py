@@ -274,18 +274,16 @@ def _table(
     first = names.index(baseline)
     differences = wide - wide[:, [first]]
     result, others = statistics.estimate(differences, units, seed=seed), np.arange(len(names)) != first
-    p = result.p.copy()
-    p[others] = statistics.holm(p[others])
-    words = [verdict(d, q) if other else "baseline" for d, q, other in zip(result.mean, p, others, strict=True)]
+    words = [verdict(d, p) if other else "baseline" for d, p, other in zip(result.mean, result.p, others, strict=True)]
     added = {"ms_p50": latency[0], "ms_p95": latency[1], "errors": errors}
-    compared = {"diff": result.mean, "diff_low": result.low, "diff_high": result.high, "p": p, "verdict": words}
+    compared = {"diff": result.mean, "diff_low": result.low, "diff_high": result.high, "p": result.p, "verdict": words}
     table = pandas.concat([means, pandas.DataFrame(added | compared, index=names)], axis=1)
     detectable = statistics.minimum_detectable(differences, units, comparisons=len(names) - 1)
     return table, float(detectable.max())
 
 
 def verdict(difference: float, p: float) -> str:
-    """The words for a difference and its corrected p-value.
+    """The words for a difference and its p-value of a simultaneous test (``statistics.estimate``).
 
     >>> verdict(0.1, 0.01), verdict(-0.1, 0.01), verdict(0.1, 0.06)
     ('better', 'worse', 'no detectable difference')

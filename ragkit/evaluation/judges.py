@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -150,10 +149,11 @@ class RagasJudge:
         except Exception as error:  # whatever ragas makes of a reply: one verdict must not cost the others
             reason = str(error) if isinstance(error, RagkitError) else f"{type(error).__name__}: {error}"
             return Verdict(system, question.id, metric, run, None, reason)
-        # Answer relevancy is a cosine and can be below 0; ragas promises no more.
-        if not (math.isfinite(value) and abs(value) <= 1 + 1e-6):
-            return Verdict(system, question.id, metric, run, None, f"the judge's replies give {value}, not -1 to 1")
-        return Verdict(system, question.id, metric, run, min(max(value, -1.0), 1.0))
+        least = -1.0 if metric == "ragas_answer_relevancy" else 0.0  # a cosine
+        if not least - 1e-6 <= value <= 1 + 1e-6:
+            reason = f"the judge's replies give {value}, not {least:g} to 1"
+            return Verdict(system, question.id, metric, run, None, reason)
+        return Verdict(system, question.id, metric, run, min(max(value, least), 1.0))
 
     def _given(self, metric: str, question: Question, answer: Answer | BaseException) -> dict[str, Any] | str:
         """What ragas is asked, or why it can't be asked."""

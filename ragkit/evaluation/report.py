@@ -37,11 +37,11 @@ class Failure:
 class Comparison:
     """One row a system (``table``), one row a system and question (``per_question``), and what failed (``errors``).
 
-    ``diff`` is the mean paired difference of ``metric`` to the ``baseline`` with its own 95 % interval
-    (``diff_low``, ``diff_high``); ``p`` is corrected for all comparisons of the table (Holm), and the
-    ``verdict`` follows ``p``. So an interval may leave out 0 while the verdict, which answers for the whole
-    table, says "no detectable difference". ``minimum_detectable`` is the true difference that this many
-    questions would detect 8 times in 10, for the system whose differences vary most.
+    ``diff`` is the mean paired difference of ``metric`` to the ``baseline`` with its 95 % interval (``diff_low``,
+    ``diff_high``) and its ``p``. Both come from one simultaneous test of all comparisons of the table
+    (``statistics.estimate``): the ``verdict`` names a difference if and only if the interval leaves out 0.
+    ``minimum_detectable`` is the true difference that this many questions would detect 8 times in 10, for the
+    system whose differences vary most.
     """
 
     table: pd.DataFrame
@@ -75,9 +75,9 @@ class Comparison:
             lines.append(f"{_count(len(self.left_out), 'question')} without gold left out.")
         if len(self.systems) > 1:
             lines.append(
-                f"Verdicts on {self.metric} against {self.baseline!r}, corrected for "
-                f"{_count(len(self.systems) - 1, 'comparison')}; a true difference of {self.minimum_detectable:.3f} "
-                "or more would be detected 8 times in 10."
+                f"Verdicts on {self.metric} against {self.baseline!r}: a difference where the interval leaves out 0; "
+                f"intervals and p are corrected for {_count(len(self.systems) - 1, 'comparison')}. A true difference "
+                f"of {self.minimum_detectable:.3f} or more would be detected 8 times in 10."
             )
         if self.errors:
             first = self.errors[0]
@@ -149,9 +149,11 @@ class Comparison:
         return require("pandas", "notebook").Series(chance, index=scores.columns)  # type: ignore[no-any-return]
 
     def plot(self, metric: str | None = None) -> Figure:
-        """Quality against milliseconds (median, logarithmic) and against context tokens, with 95 % intervals.
+        """Quality against milliseconds (median, logarithmic) and against context tokens.
 
-        Two bars may overlap although the verdict finds a difference: the verdict compares question by question.
+        The bar of a system is the interval of its paired difference to the baseline, around its own mean: it leaves
+        out the baseline's dotted line if and only if the verdict on ``metric`` is a difference. Bars are not for
+        comparing two other systems: make one of these the baseline.
 
         Raises:
             InputError: ``metric`` is unknown.
@@ -162,15 +164,16 @@ class Comparison:
         from plotly.subplots import make_subplots
 
         scores = self.scores(metric)
-        means = statistics.estimate(scores.to_numpy(), self.units, seed=self.seed)
+        level, means = scores[self.baseline].mean(), scores.mean().to_numpy()
+        differences = statistics.estimate(scores.sub(scores[self.baseline], axis=0), self.units, seed=self.seed)
         figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04)
         for column, field_name in ((1, "ms_p50"), (2, "tokens")):
             for i, name in enumerate(self.systems):
                 figure.add_trace(
                     Scatter(
                         x=[max(float(self.table[field_name].iloc[i]), 1e-3)],  # a logarithmic axis has no 0
-                        y=[means.mean[i]],
-                        error_y=_bars(means, i),
+                        y=[means[i]],
+                        error_y=None if name == self.baseline else _bars(differences, i),
                         mode="markers",
                         name=html.escape(name),
                         legendgroup=name,
@@ -186,15 +189,21 @@ class Comparison:
                 )
         figure.update_xaxes(title_text="milliseconds a query (median)", type="log", row=1, col=1)
         figure.update_xaxes(title_text="tokens of context", rangemode="tozero", row=1, col=2)
-        figure.update_yaxes(title_text=f"{metric}, 95 % interval", row=1, col=1)
+        figure.update_yaxes(title_text=metric, row=1, col=1)
         figure.update_xaxes(gridcolor="rgba(136,136,136,.3)", zeroline=False)
         figure.update_yaxes(gridcolor="rgba(136,136,136,.3)", zeroline=False)
+        title = f"{metric} against time and context"
+        if len(self.systems) > 1:
+            figure.add_hline(level, line={"color": _GREY, "dash": "dot", "width": 1})
+            baseline = html.escape(self.baseline)
+            title += f"<br><sup>bars: 95 % interval of the paired difference to {baseline} (dotted line)</sup>"
         figure.update_layout(
+            title=title,
             paper_bgcolor="rgba(0,0,0,0)",
             plot_bgcolor="rgba(0,0,0,0)",
             font={"color": _GREY},
-            height=380,
-            margin={"l": 60, "r": 20, "t": 20, "b": 50},
+            height=420,
+            margin={"l": 60, "r": 20, "t": 70, "b": 50},
         )
         return figure
 
@@ -233,11 +242,11 @@ def _count(number: int, one: str, many: str = "") -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-def _bars(means: statistics.Estimate, i: int) -> dict[str, Any]:
+def _bars(differences: statistics.Estimate, i: int) -> dict[str, Any]:
     return {
         "type": "data",
         "symmetric": False,
-        "array": np.array([means.high[i] - means.mean[i]]),
-        "arrayminus": np.array([means.mean[i] - means.low[i]]),
+        "array": np.array([differences.high[i] - differences.mean[i]]),
+        "arrayminus": np.array([differences.mean[i] - differences.low[i]]),
         "thickness": 1.5,
     }

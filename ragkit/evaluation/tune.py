@@ -213,13 +213,13 @@ def _table(
 ) -> pd.DataFrame:
     """A row a configuration, the best first; the index is its place in ``tried``."""
     best = int(np.argmax(scores.mean(axis=0)))
-    against = statistics.estimate(scores - scores[:, [best]], units, seed=seed)
+    against = scores - scores[:, [best]]
     columns = {
         "configuration": [label(config) for config in tried],
         metric: scores.mean(axis=0),
         "p_best": statistics.probability_best(scores, units, seed=seed),
-        "diff": against.mean,
-        "p": against.p,
+        "diff": against.mean(axis=0),
+        "p": statistics.p_values(against, units, seed=seed, simultaneous=False),
         "ms": milliseconds,
         "tokens": tokens,
     }

@@ -119,9 +119,7 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
         self._draw([self._bench.measure(setting.at(size)) for size in SIZES], first=0)
         self.fig._repr_mimebundle_()  # writes the figure's state back to its model: a reloaded page reads it there
         asked = self._bench.questions
-        self._say(
-            f"{len(asked)} questions in {len(set(self._bench.units))} documents; bars: 95 % intervals", busy=False
-        )
+        self._say(f"{len(asked)} questions in {len(set(self._bench.units))} documents", busy=False)
 
     def _say(self, what: str, busy: bool = True) -> None:
         spinner = "<i class='fa fa-spinner fa-spin'></i> " if busy else ""
@@ -136,11 +134,8 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
         ]
         with self.fig.batch_update():
             for trace, column in zip(self.fig.data[first : first + 3], columns, strict=True):
-                mean, low, high = np.array(column, dtype=float).reshape(-1, 3).T
-                trace.x, trace.y = x, mean
+                trace.x, trace.y = x, np.array(column, dtype=float).reshape(-1, 3)[:, 0]
                 trace.text = [p.setting.label for p in points]
-                if first == 0:
-                    trace.error_y.array, trace.error_y.arrayminus = high - mean, mean - low
 
     def _fill_table(self) -> None:
         rows = [self._bench.measure(s) for s in dict.fromkeys([*self._kept, self.setting])]
@@ -214,7 +209,7 @@ def _figure() -> Any:
     """Three panels over chunk size; for each the curve, the current setting and the kept ones."""
     fig = go.FigureWidget(make_subplots(1, 3, subplot_titles=_PANELS, horizontal_spacing=0.07))
     styles: list[tuple[str, dict[str, Any]]] = [
-        ("all sizes", {"mode": "lines+markers", "line": {"color": BLUE}, "error_y": {"thickness": 1.2, "width": 3}}),
+        ("all sizes", {"mode": "lines+markers", "line": {"color": BLUE}}),
         ("now", {"mode": "markers", "marker": {"color": VERMILLION, "size": 14, "symbol": "diamond"}}),
         ("kept", {"mode": "markers", "marker": {"color": GREEN, "size": 11, "symbol": "square"}}),
     ]

@@ -64,7 +64,7 @@ def by_language(result: Comparison, metric: str, language: Mapping[str, str], wh
         for code, values in scores.groupby(of, sort=False).mean().iterrows()
         for name, value in values.items()
     ]
-    means = statistics.estimate(scores.to_numpy(), result.units)
+    means = statistics.level(scores.to_numpy(), result.units)
     for i, name in enumerate(scores.columns):
         target = ">= 0.85" if (what, name) == ("messages", "E5") else ""
         interval = f"[{means.low[i]:.3f}, {means.high[i]:.3f}]"
