@@ -276,7 +276,7 @@ def test_lists_whose_chunks_overlap_are_searched_until_a_context_is_full_too() -
     row = run({"a": system}, questions, same_budget=200).table.loc["a"]
     # Ten chunks of 20 words fill 200 tokens, but hold only 110 different words.
     assert row["coverage@200"] == pytest.approx(550 / 1000)
-    assert row["context_coverage@200"] > 0.9
+    assert row["context_coverage@200"] > 0.85
 
 
 def test_one_of_several_places_is_enough_where_the_question_says_so() -> None:

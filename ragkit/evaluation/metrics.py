@@ -154,7 +154,7 @@ def dcg(taken: Iterable[tuple[int, int]], k: int) -> float:
 def ndcg(ranks: Ranks, grades: Sequence[int], k: int) -> float:
     """DCG over the DCG of the ideal list, which shows one gold span a place, highest grade first.
 
-    At equal tokens a random ranking scores higher with larger chunks.
+    At equal tokens a random ranking scores higher with small and with large chunks than with those between.
 
     >>> ndcg(np.array([1, 2]), [2, 1], 10), round(ndcg(np.array([2, 1]), [2, 1], 10), 4)
     (1.0, 0.8597)
