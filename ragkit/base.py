@@ -184,13 +184,14 @@ class Document:
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its gold spans. No gold means: the corpus does not answer it."""
+    """A question with its gold spans (none: the corpus does not answer it). ``any_of``: one of them is enough."""
 
     id: str
     text: str
     gold: tuple[Span, ...] = ()
     tags: tuple[str, ...] = ()
     answer: str | None = None
+    any_of: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True)

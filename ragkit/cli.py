@@ -118,7 +118,7 @@ def tune(options: argparse.Namespace) -> int:
     corpus = open_corpus(options.corpus)
     questions = open_questions(options.questions or ANSWERED, corpus)
     tuned = tuned_on(corpus, questions, Grid.load(options.grid) if options.grid else None, k=options.k)
-    emit(f"{tuned}\n\nThe best on the {len(tuned.chosen_on)} questions that choose:")
+    emit(f"{tuned}\n\nThe best by {tuned.report.metric} on the {len(tuned.chosen_on)} questions that choose:")
     emit(tuned.table.head(10).to_string(index=False, float_format="{:.3f}".format))
     emit(f"\nOn the other {len(tuned.reported_on)} questions:\n{tuned.report}")
     if options.out:
@@ -285,7 +285,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--grid", metavar="FILE", help="what to try (TOML; default: 288 configurations)")
     added.add_argument("--out", metavar="FILE", help="write the best configuration here")
     added.add_argument("--cheapest", action="store_true", help="write the quickest that is not detectably worse")
-    added.add_argument("--k", type=int, default=10, help="the cut-off of the metrics (default: 10)")
+    added.add_argument("--k", type=int, default=10, help="results of the search that is timed (default: 10)")
 
     added = command("cache", cache)
     added.add_argument("--keep", type=float, metavar="MB", help="remove the oldest until this many megabytes are left")

@@ -188,7 +188,7 @@ def _back(lab: Lab) -> object:
 
 
 def _point(lab: Lab) -> tuple[float, float]:
-    """Size and MRR of the diamond: where the controls stand."""
+    """Size and coverage of the diamond: where the controls stand."""
     trace = next(trace for trace in lab.plots()[0] if trace["name"] == "now")
     return trace["x"][0], trace["y"][0]
 

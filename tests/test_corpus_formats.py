@@ -295,6 +295,12 @@ def test_squad_answers_that_overlap_are_one_gold(tmp_path):
     assert gold(corpus) == [["cat sat on", "mat"]]
 
 
+def test_squad_answers_at_several_places_are_alternatives(tmp_path):
+    path = squad(tmp_path, answers(("cat", 4), ("mat", 19), ("cat", 4)), answers(("cat", 4), ("cat", 4)))
+    assert [question.any_of for question in load_squad(path).questions] == [True, False]
+    assert [question.any_of for question in load_squad(path, gold="document").questions] == [False, False]
+
+
 def test_squad_questions_without_an_answer(tmp_path):
     corpus = load_squad(squad(tmp_path, {"answers": []}, {**answers(("cat", 4)), "is_impossible": True}))
     assert [(q.gold, q.tags) for q in corpus.questions] == [((), ("unanswerable",))] * 2

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from ragkit.base import Chunk, ContractError, Hit, InputError, Question, Reranker, Retriever, Span
+from ragkit.context import build_context
 from ragkit.evaluation import metrics, stages, statistics
 from ragkit.evaluation.compare import Comparison, compare
 from ragkit.reranking import Reranked
@@ -239,6 +240,56 @@ def test_same_budget_gives_every_system_equal_tokens() -> None:
     last = given.rankings["whole"][0][-1].chunk
     assert (last.text, last.end - last.start) == (WORDS[:29], 29)
     assert "the first 170 tokens" in repr(given)
+
+
+def test_at_a_budget_the_verdict_is_about_coverage_of_the_cut_lists() -> None:
+    """Gold of one chunk; half of it in the budget counts half, whatever the rule of relevance says."""
+    systems: dict[str, Retriever] = {"ninth": AtRank(9), "first": AtRank(1)}
+    result = run(systems, same_budget=170, baseline="ninth")
+    assert result.metric == "coverage@170"
+    # The ninth chunk of 20 tokens begins at token 160: 10 of its tokens, 29 of its 59 characters, are inside.
+    assert result.table["coverage@170"].tolist() == pytest.approx([29 / len(WORDS), 1.0])
+    assert result.table["diff"].tolist() == pytest.approx([0, 1 - 29 / len(WORDS)])
+    assert list(result.table)[:13][-2:] == ["coverage@170", "context_coverage@170"]
+    assert repr(result).split()[:3] == ["coverage@170", "context_coverage@170", "mrr@10"]
+    assert run(systems, same_budget=True).metric == "coverage@200"
+    assert run(systems, same_budget=170, metric="hit@10").metric == "hit@10"
+    with pytest.raises(InputError, match=re.escape("iou@10, coverage@170, context_coverage@170")):
+        run(systems, same_budget=170, metric="coverage@200")
+    with pytest.raises(InputError, match="metric 'coverage@200': expected one of hit@1"):
+        run(systems, metric="coverage@200")
+
+
+def test_context_coverage_is_what_a_context_of_the_same_hits_holds() -> None:
+    result = run({"a": Lucky(0.8)}, same_budget=170)
+    for question in QUESTIONS[:20]:
+        context = build_context(Lucky(0.8).search(question.text, 40), 170, FakeTokenizer())
+        expected = metrics.coverage([hit.chunk for hit in context.hits], question.gold)
+        assert result.per_question.loc[("a", question.id), "context_coverage@170"] == expected
+
+
+def test_lists_whose_chunks_overlap_are_searched_until_a_context_is_full_too() -> None:
+    text = "".join(f"w{i:03d} " for i in range(400))
+    half_new = [Chunk("d00", start, start + 100, text[start : start + 100]) for start in range(0, 1900, 50)]
+    system = Always(lambda query, k: [Hit(chunk, 1.0) for chunk in half_new[:k]])
+    questions = tuple(Question(f"q{i}", f"{i}", (Span("d00", 0, 1000),)) for i in range(2))
+    row = run({"a": system}, questions, same_budget=200).table.loc["a"]
+    # Ten chunks of 20 words fill 200 tokens, but hold only 110 different words.
+    assert row["coverage@200"] == pytest.approx(550 / 1000)
+    assert row["context_coverage@200"] > 0.85
+
+
+def test_one_of_several_places_is_enough_where_the_question_says_so() -> None:
+    both = tuple(replace(q, gold=(*q.gold, Span("elsewhere", 0, 50))) for q in QUESTIONS[:9])
+    either = tuple(replace(q, any_of=True) for q in both)
+    system: dict[str, Retriever] = {"a": AtRank(2)}
+    needs_both, needs_one = run(system, both, same_budget=200), run(system, either, same_budget=200)
+    for name, expected in {"recall@10": 0.5, "mrr@10": 0.5, "coverage@200": 0.5, "gold_chars@10": 59 / 109}.items():
+        assert needs_both.table.loc["a", name] == pytest.approx(expected)
+    for name, expected in {"recall@10": 1.0, "mrr@10": 0.5, "coverage@200": 1.0, "gold_chars@10": 1.0}.items():
+        assert needs_one.table.loc["a", name] == pytest.approx(expected)
+    assert set(needs_both.where_lost()["a"]) == {stages.IN_PART}
+    assert set(needs_one.where_lost()["a"]) == {stages.FOUND}
 
 
 def test_a_budget_beyond_all_results_takes_all_there_is() -> None:

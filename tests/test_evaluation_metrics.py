@@ -119,6 +119,30 @@ def test_character_metrics_by_hand() -> None:
     assert values["iou@10"] == 30 / (40 + 60 - 30)
 
 
+def test_coverage_by_hand() -> None:
+    chunks, gold = [chunk("a", 0, 40), chunk("a", 30, 50), chunk("b", 5, 6)], [Span("a", 20, 60), Span("b", 0, 10)]
+    assert m.coverage(chunks, gold) == pytest.approx((30 / 40 + 1 / 10) / 2)
+    assert m.coverage(chunks, gold, any_of=True) == 30 / 40
+    assert m.coverage([], gold) == m.coverage([], gold, any_of=True) == 0
+    for nothing in ([], [Span("a", 3, 3)]):
+        with pytest.raises(InputError, match="expected one span or more, each of one character or more"):
+            m.coverage(chunks, nothing)
+
+
+def test_alternatives_are_one_need() -> None:
+    gold = [Span("a", 0, 50), Span("b", 0, 10), Span("c", 0, 10)]
+    ranking = [chunk("x"), chunk("b"), chunk("a", 0, 50)]
+    either = m.score(ranking, gold, k=3, any_of=True)
+    assert (either["recall@3"], either["mrr@3"], either["map@3"]) == (1.0, 0.5, 0.5)
+    assert either["precision@3"] == pytest.approx(1 / 3)
+    assert either["ndcg@3"] == pytest.approx(1 / np.log2(3))
+    assert either["gold_chars@3"] == 1.0
+    assert m.score(ranking, gold, k=3)["recall@3"] == pytest.approx(2 / 3)
+    assert set(m.score(ranking[:1], gold, k=3, any_of=True).values()) == {0.0}
+    with pytest.raises(InputError, match="no gold span"):
+        m.score(ranking, [], any_of=True)
+
+
 def test_nothing_retrieved_is_zero_everywhere() -> None:
     assert set(m.score([], [Span("a", 0, 10)]).values()) == {0.0}
 
@@ -142,11 +166,22 @@ def test_every_metric_lies_in_zero_to_one_and_k_never_hurts_recall(
     chunks: list[Chunk], gold: list[Span], k: int
 ) -> None:
     values = m.score(chunks, gold, k)
+    either = m.score(chunks, gold, k, any_of=True)
+    assert all(0 <= value <= 1 + 1e-12 for value in either.values())
+    assert all(either[f"{name}@{k}"] >= values[f"{name}@{k}"] - 1e-12 for name in ("hit", "recall", "mrr"))
     assert tuple(values) == m.metric_names(k)
     assert all(0 <= value <= 1 + 1e-12 for value in values.values())
     more = m.score(chunks, gold, k + 1)
     for name in ("hit", "recall", "mrr", "gold_chars"):
         assert more[f"{name}@{k + 1}"] >= values[f"{name}@{k}"] - 1e-12
+
+
+@given(rankings, golds)
+def test_coverage_equals_counting_one_by_one(chunks: list[Chunk], gold: list[Span]) -> None:
+    held = {(c.doc_id, i) for c in chunks for i in range(c.start, c.end)}
+    shares = [sum((g.doc_id, i) in held for i in range(g.start, g.end)) / len(g) for g in gold]
+    assert m.coverage(chunks, gold) == pytest.approx(sum(shares) / len(shares))
+    assert m.coverage(chunks, gold, any_of=True) == pytest.approx(max(shares))
 
 
 @given(rankings, golds)

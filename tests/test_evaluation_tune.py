@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.base import Corpus, Document, InputError, Question, Span
+from ragkit.evaluation.compare import compare
 from ragkit.evaluation.grid import Grid, label
 from ragkit.evaluation.sharing import Ledger, Shared, SharedMaxSim
 from ragkit.evaluation.tune import halves, starting, tune
@@ -58,7 +61,7 @@ def test_tuned_scores_are_those_of_the_pipelines_that_it_names(corpus, store):
 
     Without the reranker, because the made-up vectors give many chunks equal scores but for rounding.
     """
-    tuned = tune(corpus, grid=SMALL, store=store, progress=False)
+    tuned = tune(corpus, grid=SMALL, store=store, metric="mrr@10", progress=False)
     tried = SMALL.configurations()
     assert len(tuned.table) == len(tried) == 48
     for place in map(int, tuned.table.index):
@@ -91,7 +94,7 @@ def test_sharing_changes_no_ranking(corpus, store):
 
 
 def test_the_report_is_on_other_documents_and_the_cheapest_is_not_worse(corpus, store):
-    tuned = tune(corpus, grid=SMALL, store=store, progress=False)
+    tuned = tune(corpus, grid=SMALL, store=store, metric="mrr@10", progress=False)
     assert not {q.gold[0].doc_id for q in tuned.chosen_on} & {q.gold[0].doc_id for q in tuned.reported_on}
     assert len(tuned.chosen_on) + len(tuned.reported_on) == len(corpus.questions)
     assert list(tuned.report.table.index) == ["start", "best", "cheapest"]
@@ -103,6 +106,29 @@ def test_the_report_is_on_other_documents_and_the_cheapest_is_not_worse(corpus, 
     assert row["ms"] == tuned.table.loc[tuned.table["p"] >= 0.05, "ms"].min()
     assert tuned.best.made_with is not None
     assert f"{len(tuned.table)} configurations" in str(tuned)
+
+
+def test_sizes_are_compared_by_coverage_in_the_same_tokens(corpus, ragkit_home):
+    """A configuration has the score that ``compare`` gives it in 2,000 tokens, however many results that takes."""
+    documents = tuple(replace(d, text=" ".join([d.text] * 12)) for d in corpus.documents)
+    long = replace(corpus, documents=documents)
+    store = TokenStore.open(long, FakeEmbedder(), progress=False)
+    grid = Grid(("fixed",), (24, 400), (0,), (False,), ("bm25",), rerank=(False,))
+    tuned = tune(long, grid=grid, store=store, progress=False)
+    assert tuned.report.metric == "coverage@2000"
+    assert tuned.report.budget == 2000
+    assert 0.05 < tuned.table["coverage@2000"].min() < 0.95
+    configurations = dict(enumerate(grid.configurations()))
+    systems = {str(i): RAGPipeline.from_config(c, long, store=store).retriever for i, c in configurations.items()}
+    table = compare(systems, tuned.chosen_on, same_budget=2000, progress=False).table
+    for place in configurations:
+        assert tuned.table.loc[place, "coverage@2000"] == pytest.approx(table.loc[str(place), "coverage@2000"])
+        assert tuned.table.loc[place, "tokens"] == pytest.approx(table.loc[str(place), "tokens"])
+
+
+def test_an_unknown_metric_is_refused(corpus, store):
+    with pytest.raises(InputError, match=r"metric 'f1': expected one or more, and one of coverage@2000, hit@1"):
+        tune(corpus, grid=SMALL, store=store, metric="f1", progress=False)
 
 
 def test_the_winner_can_be_kept_and_run(corpus, store, tmp_path):

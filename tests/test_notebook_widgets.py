@@ -31,18 +31,21 @@ def test_a_move_changes_figure_and_table_in_place(lab):
     lab.size.value = 96
     assert lab.fig is figure
     assert list(lab.fig.data[3].x) == [96]
-    assert lab.fig.data[3].y[0] == lab.result.mrr.mean
+    assert lab.fig.data[3].y[0] == lab.result.coverage.mean
+    assert lab.fig.data[4].y[0] == lab.result.mrr.mean
     assert "fixed 96/48 pooled" in lab.table.value
     assert lab.table.value != before
 
 
 def test_every_control_leads_to_its_setting(lab):
     lab.chunker.value, lab.size.value, lab.overlap.value = "sentence", 64, 16
-    lab.scoring.value, lab.k.value, lab.view.value = "bm25", 2, "equal tokens"
+    lab.scoring.value, lab.k.value = "bm25", 2
     setting = lab.result.setting
     assert (setting.chunker, setting.size, setting.overlap) == ("sentence", 64, 16)
     assert (setting.scoring, setting.k, setting.budget) == ("bm25", 2, 30)
     assert lab.result.tokens <= 30
+    lab.view.value = "equal k"
+    assert lab.result.setting.budget is None
 
 
 def test_the_curve_holds_all_sizes_and_no_bars_that_invite_an_unpaired_comparison(lab):
@@ -67,6 +70,8 @@ def test_kept_settings_are_drawn_and_compared_once(lab):
     assert list(lab.fig.data[6].x) == [512, 32]
     assert lab.table.value.count("<tr>") == 3
     assert re.search("better|worse|no detectable difference", lab.table.value)
+    assert "coverage against the first row" in lab.table.value
+    assert f"{lab.result.coverage.mean:.3f}" in lab.table.value
 
 
 def test_export_shows_three_lines_until_the_next_move(lab):

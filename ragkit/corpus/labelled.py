@@ -97,7 +97,8 @@ def load_squad(path: str | Path, gold: Literal["span", "document"] = "span") -> 
     """A test set in SQuAD's JSON form (Rajpurkar et al. 2016, arXiv 1606.05250): SQuAD, XQuAD, MLQA, your own.
 
     Every paragraph is a document, ``<article title>/<number>``. ``gold="span"``: the characters of the answer;
-    ``gold="document"``: the whole paragraph, for figures that count paragraphs. An offset that does not point
+    ``gold="document"``: the whole paragraph, for figures that count paragraphs. Answers at different places are
+    alternatives: the question is ``any_of`` them. An offset that does not point
     at its answer is repaired if the answer occurs exactly once, else the answer is dropped; answers that overlap
     are merged; a question that loses all its answers is left out. All of that is counted in ``Corpus.notes``
     and warned of. Questions marked impossible keep no gold and the tag ``unanswerable``.
@@ -154,7 +155,7 @@ def _squad_question(entry: Mapping[str, Any], document: Document, gold: str, not
         return []
     spans = merged if gold == "span" else [(0, len(document.text))]
     answer = document.text[slice(*places[0])]
-    return [Question(question_id, text, tuple(Span(document.id, *s) for s in spans), (), answer)]
+    return [Question(question_id, text, tuple(Span(document.id, *s) for s in spans), (), answer, len(spans) > 1)]
 
 
 def _place(answer: str, start: object, text: str, notes: Counter[str]) -> tuple[int, int] | None:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ragkit.base import Chunk, ContractError, Hit, InputError, Question, Retriever, Tokenizer, require
+from ragkit.base import ContractError, Hit, InputError, Question, Retriever, Tokenizer, require
 from ragkit.evaluation import statistics
-from ragkit.evaluation.metrics import metric_names, relevant_gold, score
+from ragkit.evaluation.budget import CountedOnce, cut, fill
+from ragkit.evaluation.metrics import context_coverage, coverage, metric_names, relevant_gold, score
 from ragkit.evaluation.report import Comparison, Failure, clusters
 from ragkit.tokens import minilm_tokenizer
 
@@ -31,11 +32,13 @@ WARM_UP = 3
 
 @dataclass(frozen=True)
 class _Run:
-    """What one system returned for every question, how long each search took, and where it raised."""
+    """What one system returned for every question, how long each search took, and where it raised. Lists that were
+    cut at a budget also stand ``uncut``."""
 
     lists: tuple[tuple[Hit, ...], ...]
     milliseconds: tuple[float, ...]
     failures: tuple[Failure, ...]
+    uncut: tuple[tuple[Hit, ...], ...] = ()
 
 
 def compare(
@@ -62,8 +65,10 @@ def compare(
         k: how many results count.
         same_budget: cut every list at equal context tokens instead of equal ``k``: at the number given, or
             (True) at the smallest of the systems' mean tokens at ``k``. The last chunk is cut where the budget
-            ends, and the columns named ``@k`` then look at all that fits.
-        metric: the one that verdicts are about, a name of ``metrics.metric_names(k)``; ``mrr@k`` unless given.
+            ends, and the columns named ``@k`` then look at all that fits. Two columns are added for a budget of N
+            tokens: ``coverage@N``, and ``context_coverage@N`` of what a pipeline's context holds of the same hits.
+        metric: the one that verdicts are about, a name of ``metrics.metric_names(k, budget)``; unless given
+            ``mrr@k``, and with ``same_budget`` ``coverage@N``.
         unit: what the statistics draw again. Documents: the verdict speaks of questions about other documents too.
             Questions: it speaks of more questions about these documents, which one must want to say.
         tokenizer: counts context tokens; the packaged model's unless given.
@@ -75,16 +80,19 @@ def compare(
     """
     if not isinstance(k, int) or isinstance(k, bool) or k < 1:
         raise InputError(f"k is {k!r}: expected a whole number, 1 or more")
+    if not isinstance(same_budget, bool) and same_budget < 1:
+        raise InputError(f"same_budget is {same_budget!r}: expected True or a number of tokens, 1 or more")
     asked, left_out = _checked_questions(questions)
     first = _checked_systems(systems, baseline)
-    metric = metric or f"mrr@{k}"
-    if metric not in metric_names(k):
-        raise InputError(f"metric {metric!r}: expected one of {', '.join(metric_names(k))}")
-    counter = _TokenCounter(tokenizer or minilm_tokenizer())
+    names = metric_names(k, None if isinstance(same_budget, bool) else same_budget)
+    if metric is not None and metric not in names:
+        raise InputError(f"metric {metric!r}: expected one of {', '.join(names)}")
+    counter = CountedOnce(tokenizer or minilm_tokenizer())
     runs = _run_all(systems, asked, k, progress)
     budget = _budget(same_budget, runs, counter)
     if budget is not None:
         runs = {name: _fit(name, run, systems[name], asked, k, budget, counter) for name, run in runs.items()}
+    metric = metric or (f"mrr@{k}" if budget is None else f"coverage@{budget}")
     per_question = _per_question(runs, asked, k, budget, counter)
     units = clusters(asked, unit)
     table, detectable = _table(per_question, units, list(runs), first, metric, seed)
@@ -183,78 +191,46 @@ def _checked_hits(name: str, question: Question, hits: Sequence[Hit], k: int) ->
     return tuple(hits)
 
 
-class _TokenCounter:
-    """Counts each text once: systems on the same chunks return the same texts again and again."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
-        self.known: dict[str, int] = {}
-
-    def __call__(self, text: str) -> int:
-        if text not in self.known:
-            self.known[text] = self.tokenizer.count(text)
-        return self.known[text]
-
-    def total(self, hits: Sequence[Hit]) -> int:
-        return sum(self(hit.chunk.text) for hit in hits)
-
-    def cut(self, hits: Sequence[Hit], budget: int) -> tuple[Hit, ...]:
-        """The first ``budget`` tokens of a list; the chunk that crosses the line is cut at it."""
-        kept: list[Hit] = []
-        for hit in hits:
-            if budget <= 0:
-                break
-            tokens, chunk = self(hit.chunk.text), hit.chunk
-            if tokens > budget:
-                end = int(self.tokenizer.offsets(chunk.text)[budget - 1][1])
-                chunk = Chunk(
-                    chunk.doc_id, chunk.start, chunk.start + end, chunk.text[:end], chunk.section, chunk.metadata
-                )
-            kept.append(replace(hit, chunk=chunk))
-            budget -= tokens
-        return tuple(kept)
-
-
-def _budget(same_budget: bool | int, runs: Mapping[str, _Run], counter: _TokenCounter) -> int | None:
-    if same_budget is False:
-        return None
+def _budget(same_budget: bool | int, runs: Mapping[str, _Run], tokenizer: CountedOnce) -> int | None:
     if same_budget is not True:
-        if same_budget < 1:
-            raise InputError(f"same_budget is {same_budget!r}: expected True or a number of tokens, 1 or more")
-        return int(same_budget)
-    means = [float(np.mean([counter.total(hits) for hits in run.lists])) for run in runs.values()]
+        return same_budget or None
+    means = [float(np.mean([tokenizer.total(hits) for hits in run.lists])) for run in runs.values()]
     # A system that finds nothing would set a budget of nothing for everybody.
     return max(1, round(min((mean for mean in means if mean > 0), default=1)))
 
 
 def _fit(
-    name: str, run: _Run, system: Retriever, asked: Sequence[Question], k: int, budget: int, counter: _TokenCounter
+    name: str, run: _Run, system: Retriever, asked: Sequence[Question], k: int, budget: int, tokenizer: CountedOnce
 ) -> _Run:
     """The run cut at ``budget`` tokens; a list that does not fill it is searched deeper (untimed) until it does."""
     failed = {failure.question_id for failure in run.failures}
-    lists = []
+    lists, uncut = [], []
     for question, hits in zip(asked, run.lists, strict=True):
-        depth = k
-        while question.id not in failed and len(hits) == depth and counter.total(hits) < budget:
-            depth *= 2
-            found, failure = _search(name, system, question, depth)
-            if failure:
-                break
-            hits = _checked_hits(name, question, found, depth)
-        lists.append(counter.cut(hits, budget))
-    return replace(run, lists=tuple(lists))
+        search = partial(_search_deeper, name, system, question)
+        uncut.append(hits if question.id in failed else tuple(fill(search, hits, k, budget, tokenizer)))
+        lists.append(cut(uncut[-1], budget, tokenizer))
+    return replace(run, lists=tuple(lists), uncut=tuple(uncut))
+
+
+def _search_deeper(name: str, system: Retriever, question: Question, k: int) -> tuple[Hit, ...]:
+    hits, _ = _search(name, system, question, k)
+    return _checked_hits(name, question, hits, k)
 
 
 def _per_question(
-    runs: Mapping[str, _Run], asked: Sequence[Question], k: int, budget: int | None, counter: _TokenCounter
+    runs: Mapping[str, _Run], asked: Sequence[Question], k: int, budget: int | None, tokenizer: CountedOnce
 ) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for name, run in runs.items():
         failed = {failure.question_id: failure.error for failure in run.failures}
-        for question, hits, milliseconds in zip(asked, run.lists, run.milliseconds, strict=True):
-            depth = k if budget is None else len(hits)
-            values = score([hit.chunk for hit in hits], question.gold, k, depth)
-            extra = {"tokens": counter.total(hits), "ms": milliseconds, "error": failed.get(question.id, "")}
+        for i, (question, hits) in enumerate(zip(asked, run.lists, strict=True)):
+            chunks, gold, any_of = [hit.chunk for hit in hits], question.gold, question.any_of
+            values = score(chunks, gold, k, k if budget is None else len(hits), any_of)
+            if budget is not None:
+                values[f"coverage@{budget}"] = coverage(chunks, gold, any_of)
+                in_context = context_coverage(run.uncut[i], gold, budget, tokenizer, any_of)
+                values[f"context_coverage@{budget}"] = in_context
+            extra = {"tokens": tokenizer.total(hits), "ms": run.milliseconds[i], "error": failed.get(question.id, "")}
             rows.append({"system": name, "question": question.id, **values, **extra})
     return require("pandas", "notebook").DataFrame(rows).set_index(["system", "question"])  # type: ignore[no-any-return]
 

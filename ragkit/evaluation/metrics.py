@@ -10,6 +10,12 @@ answers it (``first_ranks``), and from those ranks all ranking metrics:
   the other: the second takes the next free place (``places``). So no metric exceeds 1, whatever the chunks.
 - Gold spans of grade 0 or less are labelled as not relevant: they count like unlabelled text. A span listed
   twice is one span, with its highest grade.
+- Where one of several gold spans is enough (``Question.any_of``), they count as one span, found at the first rank of
+  any of them (``one_need``); of the metrics in characters, the span with the highest coverage counts.
+
+Chunk sizes are compared by ``coverage``, at equal context tokens. By the rule above a small chunk answers with less of
+the answer, and a rank counts chunks, not text; so each metric's docstring says what happens to it when only the
+chunk size changes. ``tests/test_evaluation_null.py`` reads that sentence and measures it.
 
 Document labels (BEIR's qrels) are the special case "gold = the whole document": with documents as chunks
 the figures are those of trec_eval and ranx.
@@ -17,12 +23,13 @@ the figures are those of trec_eval and ranx.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import Chunk, InputError, Span
+from ragkit.base import Chunk, Hit, InputError, Span, Tokenizer
+from ragkit.context import build_context
 
 Ranks = NDArray[np.int64]
 
@@ -57,6 +64,15 @@ def first_ranks(chunks: Sequence[Chunk], gold: Sequence[Span]) -> Ranks:
     return ranks
 
 
+def one_need(ranks: Ranks) -> Ranks:
+    """The ranks of alternatives as those of one gold span, found at the first rank of any: ``(1,)``.
+
+    >>> one_need(np.array([0, 7, 3])).tolist(), one_need(np.array([0, 0])).tolist()
+    ([3], [0])
+    """
+    return np.array([min((int(rank) for rank in ranks if rank > 0), default=0)], dtype=np.int64)
+
+
 def places(ranks: Ranks, grades: Sequence[int]) -> list[tuple[int, int]]:
     """``(place, grade)`` of every gold span that was found, in reading order, no place taken twice.
 
@@ -83,6 +99,8 @@ def _within(ranks: Ranks, k: int) -> NDArray[np.bool_]:
 def hit(ranks: Ranks, k: int) -> float:
     """1 when any gold span is found in the first ``k`` chunks, else 0 (trec_eval's success@k).
 
+    At equal tokens a random ranking scores higher with smaller chunks.
+
     >>> hit(np.array([0, 3]), 1), hit(np.array([0, 3]), 3)
     (0.0, 1.0)
     """
@@ -92,6 +110,8 @@ def hit(ranks: Ranks, k: int) -> float:
 def recall(ranks: Ranks, k: int) -> float:
     """The share of gold spans that the first ``k`` chunks find.
 
+    At equal tokens a random ranking scores higher with smaller chunks.
+
     >>> recall(np.array([0, 3]), 5)
     0.5
     """
@@ -100,6 +120,8 @@ def recall(ranks: Ranks, k: int) -> float:
 
 def precision(ranks: Ranks, k: int) -> float:
     """The share of the first ``k`` places at which a new gold span is read (missing chunks count as misses).
+
+    At equal tokens a random ranking scores higher with larger chunks.
 
     >>> precision(np.array([1, 3, 0]), 4)
     0.5
@@ -111,6 +133,8 @@ def precision(ranks: Ranks, k: int) -> float:
 def reciprocal_rank(ranks: Ranks, k: int) -> float:
     """1 / rank of the first chunk that answers, 0 when none of the first ``k`` does. Its mean over questions is
     MRR@k (Voorhees, TREC-8 1999).
+
+    At equal tokens a random ranking scores higher with larger chunks.
 
     >>> reciprocal_rank(np.array([0, 4]), 10)
     0.25
@@ -130,6 +154,8 @@ def dcg(taken: Iterable[tuple[int, int]], k: int) -> float:
 def ndcg(ranks: Ranks, grades: Sequence[int], k: int) -> float:
     """DCG over the DCG of the ideal list, which shows one gold span a place, highest grade first.
 
+    At equal tokens a random ranking scores higher with small and with large chunks than with those between.
+
     >>> ndcg(np.array([1, 2]), [2, 1], 10), round(ndcg(np.array([2, 1]), [2, 1], 10), 4)
     (1.0, 0.8597)
     """
@@ -141,6 +167,8 @@ def ndcg(ranks: Ranks, grades: Sequence[int], k: int) -> float:
 def average_precision(ranks: Ranks, k: int) -> float:
     """The mean over all gold spans of the precision at the place where each is found (0 beyond ``k``);
     trec_eval's map_cut. Buckley & Voorhees, SIGIR 2000.
+
+    At equal tokens a random ranking scores higher with larger chunks.
 
     >>> average_precision(np.array([1, 4, 0]), 10)
     0.5
@@ -172,32 +200,83 @@ def character_metrics(chunks: Sequence[Chunk], gold: Sequence[Span]) -> tuple[fl
     gold is counted once, while the retrieved text is the plain sum of the chunks, so that overlapping chunks
     pay for what they repeat. Counted in characters, as their code does.
 
+    At equal tokens a random ranking scores the same with every chunk size.
+
     >>> character_metrics([Chunk("a", 0, 4, "abcd"), Chunk("a", 2, 6, "cdef")], [Span("a", 3, 7)])
     (0.75, 0.375, 0.3333333333333333)
     """
-    pairs = ((chunk.span, span) for chunk in chunks for span in gold if chunk.span.overlap(span))
-    both = covered(Span(c.doc_id, max(c.start, g.start), min(c.end, g.end)) for c, g in pairs)
+    both = covered(part for span in gold for part in _parts(chunks, span))
     wanted, retrieved = covered(gold), sum(len(chunk.span) for chunk in chunks)
     if wanted == 0:
         raise InputError("the gold spans are empty: expected at least one character of gold")
     return both / wanted, both / retrieved if retrieved else 0.0, both / (wanted + retrieved - both)
 
 
-def metric_names(k: int) -> tuple[str, ...]:
-    """The names that ``score`` returns, in the order of the table.
+def _parts(chunks: Iterable[Chunk], gold: Span) -> Iterator[Span]:
+    """What each of ``chunks`` holds of one gold span."""
+    for chunk in chunks:
+        if chunk.doc_id == gold.doc_id and chunk.start < gold.end and gold.start < chunk.end:
+            yield Span(gold.doc_id, max(chunk.start, gold.start), min(chunk.end, gold.end))
+
+
+def coverage(chunks: Sequence[Chunk], gold: Sequence[Span], any_of: bool = False) -> float:
+    """The share of a gold span's characters that ``chunks`` hold, each counted once: the mean over the spans, or the
+    best of them where one is enough (``any_of``). ``coverage@N`` is that of the first N tokens of a ranking: its
+    chunks in order, whatever they repeat, the last one cut at a token (``evaluation.budget``).
+
+    At equal tokens a random ranking scores the same with every chunk size.
+
+    >>> coverage([Chunk("a", 0, 4, "abcd"), Chunk("a", 2, 6, "cdef")], [Span("a", 3, 7), Span("b", 0, 5)])
+    0.375
+
+    Raises:
+        InputError: there is no gold span, or an empty one.
+    """
+    if not gold or not all(gold):
+        raise InputError(f"gold {list(gold)}: expected one span or more, each of one character or more")
+    shares = [covered(_parts(chunks, span)) / len(span) for span in gold]
+    return max(shares) if any_of else sum(shares) / len(shares)
+
+
+def context_coverage(
+    hits: Sequence[Hit], gold: Sequence[Span], budget: int, tokenizer: Tokenizer | None = None, any_of: bool = False
+) -> float:
+    """The coverage of what a pipeline's context of ``budget`` tokens holds of ``hits``: overlaps joined, every source
+    under its heading (``build_context``). A heading costs a small source a larger part of its tokens.
+
+    At equal tokens a random ranking scores higher with larger chunks.
+
+    >>> hits = [Hit(Chunk("a", 0, 4, "abcd"), 2.0), Hit(Chunk("a", 2, 6, "cdef"), 1.0)]
+    >>> context_coverage(hits, [Span("a", 0, 8)], budget=50)
+    0.75
+
+    Raises:
+        InputError: there is no gold span, or an empty one, or ``budget`` < 1.
+    """
+    context = build_context(hits, budget, tokenizer)
+    return coverage([hit.chunk for hit in context.hits], gold, any_of)
+
+
+def metric_names(k: int, budget: int | None = None) -> tuple[str, ...]:
+    """The names of all metrics, in the order of the table; with ``budget`` also those of the first ``budget`` tokens.
 
     >>> metric_names(10)[:5]
     ('hit@1', 'hit@5', 'hit@10', 'recall@10', 'precision@10')
+    >>> metric_names(10, 2000)[-2:]
+    ('coverage@2000', 'context_coverage@2000')
     """
     hits = [f"hit@{n}" for n in (1, 5) if n < k]
-    return (*hits, *(f"{name}@{k}" for name in _AT_K))
+    in_budget = [] if budget is None else [f"coverage@{budget}", f"context_coverage@{budget}"]
+    return (*hits, *(f"{name}@{k}" for name in _AT_K), *in_budget)
 
 
-def score(chunks: Sequence[Chunk], gold: Iterable[Span], k: int = 10, depth: int | None = None) -> dict[str, float]:
+def score(
+    chunks: Sequence[Chunk], gold: Iterable[Span], k: int = 10, depth: int | None = None, any_of: bool = False
+) -> dict[str, float]:
     """Every metric of one ranked list, by name (``metric_names(k)``).
 
     ``depth`` is where the list ends for the metrics named ``@k``: ``k`` unless the list was cut by another
-    rule, such as a token budget.
+    rule, such as a token budget. ``any_of``: one of the gold spans is enough.
 
     Raises:
         InputError: ``gold`` has no span of grade 1 or more, or ``k`` < 1.
@@ -206,6 +285,9 @@ def score(chunks: Sequence[Chunk], gold: Iterable[Span], k: int = 10, depth: int
     depth = k if depth is None else max(depth, 1)
     shown = chunks[:depth]
     ranks, grades = first_ranks(shown, spans), [span.grade for span in spans]
+    if any_of and spans:
+        ranks, grades = one_need(ranks), grades[:1]
+        spans = (max(spans, key=lambda span: coverage(shown, [span])),)
     values = [hit(ranks, n) for n in (1, 5) if n < k]
     values += [hit(ranks, depth), recall(ranks, depth), precision(ranks, depth), reciprocal_rank(ranks, depth)]
     values += [ndcg(ranks, grades, depth), average_precision(ranks, depth), *character_metrics(shown, spans)]

@@ -90,7 +90,10 @@ class Comparison:
     def _shown(self) -> pd.DataFrame:
         """The table as people read it: the columns that matter most, rounded, the difference with its interval."""
         table, k = self.table, self.k
-        names = dict.fromkeys((self.metric, "hit@1", f"hit@{k}", f"recall@{k}", f"mrr@{k}", f"ndcg@{k}"))
+        usual = ["hit@1", f"hit@{k}", f"recall@{k}", f"mrr@{k}", f"ndcg@{k}"]
+        if self.budget is not None:
+            usual = [f"coverage@{self.budget}", f"context_coverage@{self.budget}", f"mrr@{k}"]
+        names = dict.fromkeys((self.metric, *usual))
         shown: dict[str, Any] = {name: table[name].map("{:.3f}".format) for name in names}
         shown["tokens"] = table["tokens"].map("{:.0f}".format)
         shown["ms (p50, p95)"] = [f"{a:.1f}, {b:.1f}" for a, b in zip(table["ms_p50"], table["ms_p95"], strict=True)]
@@ -219,11 +222,13 @@ class Comparison:
         files = {name: "".join(c if c.isalnum() or c in "-_." else "_" for c in name) for name in self.systems}
         if len(set(files.values())) < len(files):
             raise InputError(f"systems {list(files)}: their names give the same file names, rename one")
-        gold = {q.id: {trec.gold_id(s): s.grade for s in q.gold} for q in self.questions}
+        needs = {q.id: q.gold[:1] if q.any_of else q.gold for q in self.questions}
+        gold = {name: {trec.gold_id(span): span.grade for span in spans} for name, spans in needs.items()}
         trec.write_qrels(folder / "qrels.txt", gold)
         for name, lists in self.rankings.items():
             pairs = zip(self.questions, lists, strict=True)
-            trec.write_run(folder / f"{files[name]}.run", {q.id: trec.labelled(hits, q.gold) for q, hits in pairs})
+            run = {q.id: trec.labelled(hits, q.gold, q.any_of) for q, hits in pairs}
+            trec.write_run(folder / f"{files[name]}.run", run)
         return folder
 
 

@@ -59,7 +59,7 @@ def where_lost(retriever: Retriever, lookup: ChunkLookup, question: Question, to
     gold = relevant_gold(question.gold)
     ranks = first_ranks(top, gold)
     if ranks.any():
-        return FOUND if ranks.all() else IN_PART
+        return FOUND if question.any_of or ranks.all() else IN_PART
     reachable = [span for span in gold if lookup.holds(span)]
     return _lost_in(retriever, question.text, reachable, k) if reachable else NO_CHUNK
 

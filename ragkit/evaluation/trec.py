@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ragkit.base import Hit, InputError, Span
-from ragkit.evaluation.metrics import first_ranks, places, relevant_gold
+from ragkit.evaluation.metrics import first_ranks, one_need, places, relevant_gold
 from ragkit.storage import atomic_write
 
 Run = Mapping[str, Sequence[tuple[str, float]]]
@@ -26,12 +26,15 @@ def gold_id(span: Span) -> str:
     return _no_space(f"{span.doc_id}#{span.start}-{span.end}")
 
 
-def labelled(hits: Sequence[Hit], gold: Sequence[Span]) -> list[tuple[str, float]]:
+def labelled(hits: Sequence[Hit], gold: Sequence[Span], any_of: bool = False) -> list[tuple[str, float]]:
     """A ranking in which a chunk that finds a gold span carries the name of that span, so that labels of spans
     become labels of documents. A chunk that finds two stands for two places in a row (``metrics.places``); one
-    that answers only what was found before keeps its own id (with a ``+`` where that is a gold span's name)."""
+    that answers only what was found before keeps its own id (with a ``+`` where that is a gold span's name).
+    ``any_of``: the first chunk that finds any of the gold spans carries the name of the first span."""
     spans = relevant_gold(gold)
     ranks = first_ranks([hit.chunk for hit in hits], spans)
+    if any_of:
+        ranks, spans = one_need(ranks), spans[:1]
     found = [j for j in sorted(range(len(spans)), key=lambda j: (ranks[j], -spans[j].grade)) if ranks[j] > 0]
     taken = {place: spans[j] for j, (place, _) in zip(found, places(ranks, [s.grade for s in spans]), strict=True)}
     names, entries = {gold_id(span) for span in spans}, []

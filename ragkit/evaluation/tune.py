@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +21,10 @@ from numpy.typing import NDArray
 
 from ragkit.base import LLM, Corpus, Hit, InputError, Question, Retriever, require
 from ragkit.evaluation import statistics
+from ragkit.evaluation.budget import BUDGET, CountedOnce, cut, fill
 from ragkit.evaluation.compare import Comparison, compare
 from ragkit.evaluation.grid import Grid, label
-from ragkit.evaluation.metrics import metric_names, relevant_gold, score
+from ragkit.evaluation.metrics import coverage, metric_names, relevant_gold, score
 from ragkit.evaluation.report import clusters
 from ragkit.evaluation.sharing import Ledger, Shared, SharedMaxSim
 from ragkit.generation import Extractive
@@ -32,11 +34,14 @@ from ragkit.pipeline.rag import RAGPipeline
 from ragkit.pipeline.settings import LateInteractionSettings
 from ragkit.reranking import LateInteraction
 from ragkit.token_store import TokenStore
+from ragkit.tokens import minilm_tokenizer
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.float64]
+
+COVERAGE = f"coverage@{BUDGET}"
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Tuned:
     """What ``tune`` found.
 
     ``table`` has a row a configuration, the best first: the metric, P(best), the difference to the best with its
-    p-value, milliseconds a query (p50; without encoding the question; told from shared work), tokens of context at k.
+    p-value, milliseconds a query (p50; without encoding the question; told from shared work), tokens of the results.
     ``report`` compares the best and the cheapest with ``start`` on the questions that did not choose them.
     """
 
@@ -89,7 +94,8 @@ def tune(
         questions: labelled (default: the corpus's own).
         grid: what to try (default: ``Grid()``), or the configurations themselves.
         start: what the report compares with (default: ``advanced()``'s settings).
-        metric: a name of ``metric_names(k)``; ``mrr@k`` unless given.
+        metric: ``coverage@2000`` unless given, because the grid varies chunk sizes: every list is then as long as
+            2000 tokens. Or a name of ``metric_names(k)``, at ``k`` results.
 
     Raises:
         InputError: gold in fewer than four documents, no configuration, an unknown metric.
@@ -100,9 +106,11 @@ def tune(
     asked = tuple(q for q in given if relevant_gold(q.gold))
     chosen_on, reported_on = halves(asked, seed)
     tried = list(grid) if isinstance(grid, Sequence) else (grid or Grid()).configurations()
-    metric = metric or f"mrr@{k}"
-    if not tried or metric not in metric_names(k):
-        raise InputError(f"{len(tried)} configurations, metric {metric!r}: expected one or more, a name of {k=}")
+    metric = metric or COVERAGE
+    names = (COVERAGE, *metric_names(k))
+    if not tried or metric not in names:
+        expected = f"expected one or more, and one of {', '.join(names)}"
+        raise InputError(f"{len(tried)} configurations, metric {metric!r}: {expected}")
     fast = store.remembering([q.text for q in asked])
     ledger = Ledger()
     scores, milliseconds, tokens = _measured(tried, corpus, fast, chosen_on, k, metric, ledger, progress)
@@ -111,7 +119,8 @@ def tune(
     start = start or starting()
     named = {"start": start, "best": best, "cheapest": cheapest}
     systems = {name: _pipeline(config, corpus, store).retriever for name, config in named.items()}
-    report = compare(systems, reported_on, "start", k, metric=metric, seed=seed, progress=progress)
+    budget = BUDGET if metric == COVERAGE else False
+    report = compare(systems, reported_on, "start", k, budget, metric=metric, seed=seed, progress=progress)
     made = [config.made_on(corpus, store) for config in (start, best, cheapest)]
     seconds = time.perf_counter() - began
     return Tuned(table, made[0], made[1], made[2], report, ledger, chosen_on, reported_on, seconds)
@@ -157,13 +166,14 @@ def _measured(
     ledger: Ledger,
     progress: bool,
 ) -> tuple[Floats, Floats, Floats]:
-    """The metric ``(questions, configurations)``, and for each the median milliseconds and mean tokens of context."""
+    """The metric ``(questions, configurations)``, and for each the median milliseconds and mean tokens of results."""
     from tqdm.auto import tqdm
 
     depth = max([k, *(config.fetch or 0 for config in tried)])
     shelf: dict[str, Retriever] = {}
     maxsim = SharedMaxSim(store, ledger)
     cuts: dict[Any, Any] = {}
+    tokenizer = CountedOnce(minilm_tokenizer())
     scores = np.zeros((len(questions), len(tried)))
     milliseconds, tokens = np.zeros((2, len(questions), len(tried)))
     for column, config in enumerate(tqdm(tried, unit="configuration", leave=False) if progress else tried):
@@ -171,10 +181,13 @@ def _measured(
         rag = _pipeline(config, corpus, store, site, maxsim)
         for row, question in enumerate(questions):
             began, spared = time.perf_counter(), ledger.spared
-            hits = rag.retriever.search(question.text, k)
+            hits: Sequence[Hit] = rag.retriever.search(question.text, k)
             milliseconds[row, column] = (time.perf_counter() - began) * 1000 + ledger.spared - spared
-            scores[row, column] = score([hit.chunk for hit in hits], question.gold, k)[metric]
-            tokens[row, column] = _tokens(store, hits)
+            if metric == COVERAGE:
+                hits = fill(partial(rag.retriever.search, question.text), hits, k, BUDGET, tokenizer)
+                hits = cut(hits, BUDGET, tokenizer)
+            scores[row, column] = _score(hits, question, k, metric)
+            tokens[row, column] = tokenizer.total(hits)
     return scores, np.median(milliseconds, axis=0), tokens.mean(axis=0)
 
 
@@ -197,9 +210,11 @@ def _pipeline(
 _NOBODY: LLM = Extractive()  # tuning looks at the retrieval side only
 
 
-def _tokens(store: TokenStore, hits: Sequence[Hit]) -> int:
-    rows = store.rows([hit.chunk for hit in hits])
-    return int((rows[:, 1] - rows[:, 0]).sum())
+def _score(hits: Sequence[Hit], question: Question, k: int, metric: str) -> float:
+    chunks, gold = [hit.chunk for hit in hits], relevant_gold(question.gold)
+    if metric == COVERAGE:
+        return coverage(chunks, gold, question.any_of)
+    return score(chunks, gold, k, any_of=question.any_of)[metric]
 
 
 def _table(

@@ -26,7 +26,8 @@ from ragkit.chunking import (
 )
 from ragkit.chunking.layout import layout_of
 from ragkit.evaluation import statistics
-from ragkit.evaluation.metrics import first_ranks, recall, reciprocal_rank, relevant_gold
+from ragkit.evaluation.budget import BUDGET
+from ragkit.evaluation.metrics import coverage, relevant_gold, score
 from ragkit.retrieval.analysis import AnalyzedCorpus
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
@@ -49,11 +50,11 @@ _CLASSES = {
 
 @dataclass(frozen=True)
 class Setting:
-    """One position of the lab's controls. ``budget`` cuts every ranked list at that many context tokens instead of
-    at ``k``.
+    """One position of the lab's controls. ``budget`` cuts every ranked list at that many context tokens (None: at
+    ``k`` results).
 
     >>> Setting("fixed", 512, 64, "maxp").label
-    'fixed 512/64 maxp'
+    'fixed 512/64 maxp in 2000 tokens'
     """
 
     chunker: str = "fixed"
@@ -61,7 +62,7 @@ class Setting:
     overlap: int = 64
     scoring: str = "pooled"
     k: int = 10
-    budget: int | None = None
+    budget: int | None = BUDGET
 
     def __post_init__(self) -> None:
         if self.chunker not in CHUNKERS or self.scoring not in SCORINGS:
@@ -75,6 +76,11 @@ class Setting:
     def label(self) -> str:
         limit = "" if self.budget is None else f" in {self.budget} tokens"
         return f"{self.chunker} {self.size}/{self.overlap} {self.scoring}{limit}"
+
+    @property
+    def metric(self) -> str:
+        """The name of ``Measured.coverage`` in ``compare``."""
+        return f"gold_chars@{self.k}" if self.budget is None else f"coverage@{self.budget}"
 
     def at(self, size: int) -> Setting:
         """This setting with another size; the overlap shrinks to half of a size that it would not fit."""
@@ -91,11 +97,11 @@ class Setting:
             "bm25": "BM25Retriever(chunks)",
             "hybrid": 'Hybrid([BM25Retriever(chunks), DenseRetriever(chunks, store=store, scoring="maxp")])',
         }[self.scoring]
-        budget = "" if self.budget is None else f", same_budget={self.budget}"
+        limit = f", metric={self.metric!r}" if self.budget is None else f", same_budget={self.budget}"
         return (
             f"store = TokenStore.open(corpus); chunks = {chunks}\n"
             f"retriever = {retriever}\n"
-            f'compare({{"{self.label}": retriever}}, corpus.questions, k={self.k}{budget})'
+            f'compare({{"{self.label}": retriever}}, corpus.questions, k={self.k}{limit})'
         )
 
 
@@ -109,12 +115,13 @@ class Band(NamedTuple):
 
 @dataclass(frozen=True)
 class Measured:
-    """What one setting gives. ``scores (questions, 2)`` are recall and reciprocal rank; bands are 95 % intervals."""
+    """What one setting gives. ``scores (questions, 2)`` are the share of the gold's characters that the cut list
+    holds (``coverage``) and the reciprocal rank; bands are 95 % intervals."""
 
     setting: Setting
     chunks: int
     scores: NDArray[np.float64]
-    recall: Band
+    coverage: Band
     mrr: Band
     tokens: float
     hits: tuple[tuple[Hit, ...], ...]
@@ -177,22 +184,23 @@ class Bench:
             started = time.perf_counter()
             chunks = chunk_corpus(self.chunker(setting), self.corpus)
             retriever = self.retriever(setting, chunks)
-            hits = self._within_budget(retriever, setting.budget, len(chunks)) if setting.budget else None
-            if hits is None:
+            if setting.budget is None:
                 hits = [tuple(found) for found in retriever.search_many(self.texts, setting.k)]
-            scores = np.array([_score(found, q) for found, q in zip(hits, self.questions, strict=True)])
+            else:
+                hits = self._within_budget(retriever, setting.budget, setting.size)
+            scores = np.array([_score(found, q, setting) for found, q in zip(hits, self.questions, strict=True)])
             tokens = float(np.mean([self._tokens(found).sum() for found in hits]))
             milliseconds = (time.perf_counter() - started) * 1000
             level = statistics.level(scores, self.units)
-            recalls, mrr = (tuple(map(float, b)) for b in zip(level.mean, level.low, level.high, strict=True))
+            covered, mrr = (tuple(map(float, b)) for b in zip(level.mean, level.low, level.high, strict=True))
             self._known[setting] = Measured(
-                setting, len(chunks), scores, Band(*recalls), Band(*mrr), tokens, tuple(hits), milliseconds
+                setting, len(chunks), scores, Band(*covered), Band(*mrr), tokens, tuple(hits), milliseconds
             )
         return self._known[setting]
 
     def differences(self, rows: Sequence[Measured]) -> list[tuple[float, float, float, float]]:
-        """Each row's paired difference in MRR to the first: ``(mean, low, high, p)``, in one simultaneous test."""
-        values = np.stack([row.scores[:, 1] - rows[0].scores[:, 1] for row in rows[1:]], axis=1)
+        """Each row's paired difference in coverage to the first: ``(mean, low, high, p)``, in one simultaneous test."""
+        values = np.stack([row.scores[:, 0] - rows[0].scores[:, 0] for row in rows[1:]], axis=1)
         found = statistics.estimate(values, self.units)
         return [tuple(map(float, row)) for row in zip(found.mean, found.low, found.high, found.p, strict=True)]  # type: ignore[misc]
 
@@ -200,15 +208,15 @@ class Bench:
         rows = self.store.rows([hit.chunk for hit in hits])
         return np.asarray(rows[:, 1] - rows[:, 0], dtype=np.int64)
 
-    def _within_budget(self, retriever: Retriever, budget: int, most: int) -> list[tuple[Hit, ...]]:
+    def _within_budget(self, retriever: Retriever, budget: int, size: int) -> list[tuple[Hit, ...]]:
         """Each list down to ``budget`` tokens, the chunk that crosses the line cut at it, as ``compare`` does."""
-        depth = 16
-        while True:
-            lists = retriever.search_many(self.texts, depth)
-            short = [found for found in lists if len(found) == depth and self._tokens(found).sum() < budget]
-            if not short or depth >= most:
-                return [self._cut(found, budget) for found in lists]
+        depth = 16 + budget // size
+        lists = retriever.search_many(self.texts, depth)
+        while short := [i for i, hits in enumerate(lists) if len(hits) == depth and self._tokens(hits).sum() < budget]:
             depth *= 2
+            for i, hits in zip(short, retriever.search_many([self.texts[i] for i in short], depth), strict=True):
+                lists[i] = hits
+        return [self._cut(hits, budget) for hits in lists]
 
     def _cut(self, hits: Sequence[Hit], budget: int) -> tuple[Hit, ...]:
         sizes = self._tokens(hits)
@@ -226,7 +234,10 @@ class Bench:
         return replace(hit, chunk=replace(chunk, end=end, text=chunk.text[: end - chunk.start]))
 
 
-def _score(hits: Sequence[Hit], question: Question) -> tuple[float, float]:
-    ranks = first_ranks([hit.chunk for hit in hits], question.gold)
-    depth = max(1, len(hits))
-    return recall(ranks, depth), reciprocal_rank(ranks, depth)
+def _score(hits: Sequence[Hit], question: Question, setting: Setting) -> tuple[float, float]:
+    """``compare``'s ``setting.metric`` and ``mrr@k``."""
+    chunks = [hit.chunk for hit in hits]
+    values = score(chunks, question.gold, setting.k, len(hits), question.any_of)
+    if setting.budget is not None:
+        values[setting.metric] = coverage(chunks, question.gold, question.any_of)
+    return values[setting.metric], values[f"mrr@{setting.k}"]

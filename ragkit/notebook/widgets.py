@@ -16,13 +16,14 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ragkit.base import Corpus, InputError, Question, Retriever
+from ragkit.evaluation.budget import BUDGET
 from ragkit.evaluation.compare import verdict
 from ragkit.evaluation.metrics import first_ranks, relevant_gold
 from ragkit.notebook.chunk_lab import CHUNKERS, SCORINGS, SIZES, Band, Bench, Measured, Setting
 from ragkit.notebook.display import BLUE, GREEN, VERMILLION, show_chunks, show_hits
 from ragkit.token_store import TokenStore
 
-_PANELS = ("MRR@k", "recall@k", "context tokens")
+_PANELS = ("coverage", "MRR@k", "context tokens")
 _HOVER = ("%{text}: %{y:.3f}<extra></extra>", "%{text}: %{y:.3f}<extra></extra>", "%{text}: %{y:.0f}<extra></extra>")
 _GRID = "rgba(128,128,128,0.25)"
 _WIDE = w.Layout(width="auto")  # 100 % and the margins would be more than there is
@@ -36,7 +37,7 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
         corpus: any corpus with labelled questions.
         questions: sets by name to choose from (default: the corpus's own).
         store: its token store (default: opened, and built first where there is none).
-        budget: context tokens of the "equal tokens" view.
+        budget: context tokens of the "equal tokens" view, which is shown first.
 
     Raises:
         InputError: a set has fewer than two questions with gold.
@@ -47,7 +48,7 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
         corpus: Corpus,
         questions: Mapping[str, Sequence[Question]] | None = None,
         store: TokenStore | None = None,
-        budget: int = 2000,
+        budget: int = BUDGET,
     ) -> None:
         store = store or TokenStore.open(corpus)
         sets = questions or {corpus.name: corpus.questions}
@@ -58,7 +59,7 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
         self.overlap = w.IntSlider(64, 0, 128, 8, description="overlap", continuous_update=False)
         self.k = w.IntSlider(10, 1, 20, description="k", continuous_update=False)
         self.scoring = w.ToggleButtons(options=SCORINGS, description="scoring", style={"button_width": "72px"})
-        self.view = w.ToggleButtons(options=["equal k", "equal tokens"], description="compare at")
+        self.view = w.ToggleButtons(options=["equal tokens", "equal k"], description="compare at")
         self.questions = w.Dropdown(options=list(sets), description="questions")
         self.keep = w.Button(description="Keep", icon="thumb-tack")
         self.export = w.Button(description="Show as Python", icon="code")
@@ -128,8 +129,8 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
     def _draw(self, points: Sequence[Measured], first: int) -> None:
         x = [p.setting.size for p in points]
         columns = [
+            [p.coverage for p in points],
             [p.mrr for p in points],
-            [p.recall for p in points],
             [Band(p.tokens, p.tokens, p.tokens) for p in points],
         ]
         with self.fig.batch_update():
@@ -235,19 +236,20 @@ def _figure() -> Any:
 
 def _table(bench: Bench, rows: Sequence[Measured], current: Setting) -> str:
     """The kept settings and the current one; the first row is what the others are compared with."""
-    head = ("setting", "chunks", "MRR@k", "recall@k", "context tokens", "computed in", "MRR against the first row")
+    against = "coverage against the first row"
+    head = ("setting", "chunks", "coverage", "MRR@k", "context tokens", "computed in", against)
     compared = [""] + [_words(*row) for row in bench.differences(rows)] if len(rows) > 1 else [""]
     lines = []
-    for measured, against in zip(rows, compared, strict=True):
+    for measured, difference in zip(rows, compared, strict=True):
         name = escape(measured.setting.label)
         cells = (
             f"<b>{name}</b>" if measured.setting == current else name,
             f"{measured.chunks}",
+            _interval(measured.coverage),
             _interval(measured.mrr),
-            _interval(measured.recall),
             f"{measured.tokens:.0f}",
             f"{measured.milliseconds:.0f} ms",
-            against,
+            difference,
         )
         lines.append("<tr>" + "".join(f"<td style='{_CELL}'>{cell}</td>" for cell in cells) + "</tr>")
     header = "".join(f"<th style='{_CELL};text-align:left'>{cell}</th>" for cell in head)
