@@ -38,7 +38,6 @@ NOT_IMPORTED = {
     "jupyterlab": "`make lab`",
     "kaleido": "pictures of figures in saved notebooks (PLOTLY_RENDERER=plotly_mimetype+png)",
     "mypy": "`make lint`",
-    "nbval": "a pytest plugin",
     "pandas-stubs": "types for mypy",
     "pytest-xdist": "a pytest plugin",
     "ruff": "`make lint`",
