@@ -1,27 +1,24 @@
 """How notebooks are run and compared: loaded by pytest as a plugin (see addopts), imported by the refresh tool.
 
-It is a plugin and not a conftest, because a conftest in tests/ does not rule over notebooks/.
-
-What the prose of a notebook promises is tested by ``tests/claims/NN.py``: each function there runs in the notebook's
-own kernel, after the cell whose metadata names it (``{"claim": "function"}``). Its parameters are variables of the
-notebook.
+It is a plugin and not a conftest, because a conftest in tests/ does not rule over notebooks/. Outputs are compared by
+``notebook_compare``; what the prose of a notebook promises is run after its cells, see ``notebook_claims``.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
-import runpy
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
-from nbval.plugin import IPyNbCell, IPyNbFile
+from nbval.plugin import IPyNbCell, IPyNbFile, transform_streams_for_comparison
+from notebook_claims import claims_path, read_claims
+from notebook_compare import differences
 
-CLAIMS = Path(__file__).parent / "claims"
 SANITIZE = Path(__file__).parent / "nbval_sanitize.cfg"
 PLOTLY = "application/vnd.plotly.v1+json"
 
@@ -55,79 +52,95 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.nbval_sanitize_with = str(SANITIZE)
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """A figure is compared by the values that the notebook asserts on, not by plotly's JSON."""
-    skipped = getattr(item.parent, "skip_compare", None)
-    if skipped is not None and PLOTLY not in skipped:
-        item.parent.skip_compare = (*skipped, PLOTLY)  # type: ignore[union-attr]
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(parent: pytest.Collector) -> Iterator[None]:
+    """Collect a ``Notebook`` wherever nbval collects one of its own."""
+    collectors = yield
+    return [Notebook.from_parent(parent, path=c.path) if isinstance(c, IPyNbFile) else c for c in collectors]
 
 
-def read_claims(notebook: Path) -> dict[str, Callable[..., Any]]:
-    """The public functions of ``claims/NN.py`` by name, for ``notebooks/NN_name.ipynb``."""
-    path = CLAIMS / f"{notebook.name[:2]}.py"
-    if not path.is_file():
-        return {}
-    functions = {name: f for name, f in runpy.run_path(str(path)).items() if inspect.isfunction(f)}
-    return {n: f for n, f in functions.items() if f.__code__.co_filename == str(path) and not n.startswith("_")}
+class Notebook(IPyNbFile):
+    """A notebook: its cells, and each claim after the cell that names it."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        named = set()
+        for cell in super().collect():
+            yield Cell.from_parent(self, name=cell.name, cell_num=cell.cell_num, cell=cell.cell, options=cell.options)
+            if claim := cell.cell.metadata.get("claim"):
+                named.add(claim)
+                yield Claim.after(cell, claim)
+        for claim in read_claims(self.path):
+            if claim not in named:
+                yield ClaimWithoutCell.from_parent(self, name=claim)
 
 
-async def check_claim(notebook: str, name: str, variables: Mapping[str, Any]) -> None:
-    """Call the claim ``name`` of a notebook with the kernel's ``variables``.
+class Cell(IPyNbCell):
+    """A cell, whose outputs are compared by the rules of ``notebook_compare``."""
 
-    Raises:
-        AssertionError: the claim does not hold.
-        KeyError: a parameter is no variable of the notebook.
-    """
-    claim = read_claims(Path(notebook))[name]
-    result = claim(**{parameter: variables[parameter] for parameter in inspect.signature(claim).parameters})
-    if inspect.isawaitable(result):
-        await result
+    comparison_traceback: Sequence[str] = ()
+
+    def compare_outputs(self, test: Sequence[NotebookNode], ref: Sequence[NotebookNode]) -> bool:
+        """Whether the outputs ``test`` are alike those of the committed notebook, ``ref``."""
+        before, after = self._values(ref), self._values(test)
+        faults = []
+        for kind in sorted(before.keys() | after.keys(), reverse=True):
+            if kind == "text/html" and faults:
+                continue  # it shows the same as text/plain, at greater length
+            old, new = before.get(kind, []), after.get(kind, [])
+            if len(old) != len(new):
+                faults.append(f"{kind}, number of outputs: {len(old)} became {len(new)}")
+            for number, (x, y) in enumerate(zip(old, new, strict=False), 1):
+                where = kind if len(old) == 1 else f"{kind} {number} of {len(old)}"
+                if isinstance(x, str) and isinstance(y, str):
+                    faults += [f"{where}, {difference}" for difference in differences(x, y)]
+                elif x != y:
+                    faults.append(f"{where}: {x!r} became {y!r}")
+        self.comparison_traceback = [f"Cell {self.cell_num}: {fault}" for fault in faults]
+        return not faults
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> str:
+        """The differences first, for pytest's summary shows the first line only."""
+        if self.comparison_traceback:
+            return "\n".join([*self.comparison_traceback, "", "Input:", self.cell.source])
+        return super().repr_failure(excinfo)
+
+    def _values(self, outputs: Sequence[NotebookNode]) -> dict[str, list[Any]]:
+        """What ``outputs`` hold, by stream and MIME type: a figure is tested by the values that it draws, not here."""
+        values = defaultdict(list)
+        skipped = {*self.parent.skip_compare, PLOTLY, "data"}
+        for output in transform_streams_for_comparison(outputs):
+            for kind, value in (*output.items(), *output.get("data", {}).items()):
+                if kind not in skipped:
+                    values[kind].append(self.sanitize(value))
+        return values
 
 
-class ClaimItem(IPyNbCell):
-    """A claim, run in the kernel of its notebook after the cell that it belongs to."""
+class Claim(IPyNbCell):
+    """A claim, run in the kernel of its notebook after the cell that names it."""
 
     @classmethod
-    def after(cls, item: IPyNbCell, name: str) -> ClaimItem:
-        source = f"""import notebook_rules as _rules
-await _rules.check_claim({item.path.name!r}, {name!r}, globals())"""
-        cell = new_code_cell(source)
+    def after(cls, cell: IPyNbCell, claim: str) -> Claim:
+        path = str(cell.parent.path)
+        # No import statement: the notebook's variables stay what they are.
+        source = f"await __import__('notebook_claims').check_claim({path!r}, {claim!r}, globals())"
         return cls.from_parent(
-            item.parent, name=f"{item.name} {name}", cell_num=item.cell_num, cell=cell, options=defaultdict(bool)
+            cell.parent,
+            name=f"{cell.name} {claim}",
+            cell_num=cell.cell_num,
+            cell=new_code_cell(source),
+            options=defaultdict(bool),
         )
 
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, 0, self.nodeid
 
-class MissingClaimItem(pytest.Item):
-    """Fails: a cell and its claim must name each other."""
+
+class ClaimWithoutCell(pytest.Item):
+    """Fails."""
 
     def runtest(self) -> None:
-        pytest.fail(self.name, pytrace=False)
+        path = claims_path(self.path).name
+        pytest.fail(f"claims/{path} holds {self.name!r}, which no cell names in its metadata", pytrace=False)
 
-
-def with_claims(cells: list[IPyNbCell], claims: Mapping[str, Any]) -> Iterator[pytest.Item]:
-    """``cells`` with the claims after the cells that name them, and a failing item for a name without its partner."""
-    named = set()
-    for item in cells:
-        yield item
-        if name := item.cell.metadata.get("claim"):
-            named.add(name)
-            if name in claims:
-                yield ClaimItem.after(item, name)
-            else:
-                message = (
-                    f"{item.name} names the claim {name!r}, which tests/claims/{item.path.name[:2]}.py does not define"
-                )
-                yield MissingClaimItem.from_parent(item.parent, name=message)
-    for name in claims.keys() - named:
-        yield MissingClaimItem.from_parent(
-            cells[-1].parent, name=f"the claim {name!r} belongs to no cell of the notebook"
-        )
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
-    """Add the claims of a notebook to its cells."""
-    report = yield
-    if isinstance(collector, IPyNbFile) and report.passed:
-        report.result = list(with_claims(report.result, read_claims(collector.path)))
-    return report
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, 0, self.nodeid

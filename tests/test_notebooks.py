@@ -5,6 +5,7 @@ What the cells compute is compared by nbval, which collects the notebooks themse
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,6 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from refresh_notebooks import tidy
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
-MAX_LINES = 8
 MAX_BYTES = 500_000
 PROGRESS_BAR = re.compile(r"\d+%\|.*\||\bit/s\b")
 
@@ -45,11 +45,10 @@ def faults(notebook: NotebookNode, size: int = 0) -> list[str]:
     if counts != list(range(1, len(code) + 1)):
         found.append(f"execution counts are {counts}, expected 1 to {len(code)}")
     for number, cell in enumerate(code, 1):
-        lines = [line for line in cell.source.splitlines() if line.strip()]
         tags = cell.metadata.get("tags", [])
         raised = any(output.output_type == "error" for output in cell.outputs)
-        if len(lines) > MAX_LINES:
-            found.append(f"code cell {number}: {len(lines)} lines, at most {MAX_LINES}")
+        if any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(cell.source))):
+            found.append(f"code cell {number}: has an assert, which belongs into tests/claims")
         if cell.source.rstrip().endswith(";"):
             found.append(f"code cell {number}: ends with ';', which hides what nbval should compare")
         if "execution" in cell.metadata:
@@ -91,7 +90,7 @@ BREAKS: dict[str, Callable[[NotebookNode], object]] = {
     "widget state": lambda nb: nb.metadata.update(widgets={}),
     "other kernel": lambda nb: nb.metadata.kernelspec.update(name="mine"),
     "semicolon": lambda nb: nb.cells[1].update(source="2 + 2;"),
-    "long cell": lambda nb: nb.cells[1].update(source="x = 1\n" * (MAX_LINES + 1)),
+    "an assert": lambda nb: nb.cells[1].update(source="async def check():\n    await f(); assert 2 + 2 == 4"),
     "random ids": lambda nb: nb.cells[1].update(id="f00d"),
     "timings": lambda nb: nb.cells[1].metadata.update(execution={}),
     "progress bar": lambda nb: nb.cells[1].update(outputs=_stream("stdout", " 10%|#         | 1/10 [00:01, 1.00it/s]")),
@@ -110,3 +109,10 @@ def test_the_guard_finds(what):
 
 def test_the_guard_finds_a_huge_notebook():
     assert len(faults(_good(), size=MAX_BYTES + 1)) == 1
+
+
+def test_every_file_of_claims_belongs_to_a_notebook():
+    numbers = {path.name[:2] for path in NOTEBOOKS}
+    assert [
+        p.name for p in (NOTEBOOKS[0].parent.parent / "tests" / "claims").glob("*.py") if p.stem not in numbers
+    ] == []
