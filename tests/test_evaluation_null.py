@@ -75,8 +75,8 @@ class Ranking:
 
 
 def random_rankings(chunks: Sequence[Chunk], tokenizer: CountedOnce, permutations: int) -> Iterator[Ranking]:
-    """Permutations of ``chunks``, each read from ``PARTS`` places in equal distances: each chunk comes up equally
-    often, so that the mean needs few of them."""
+    """Permutations of ``chunks``, each read from ``PARTS`` places in equal distances: a chunk comes up equally often,
+    so that the mean needs few of them."""
     rng = np.random.default_rng(0)
     tokens = np.array([tokenizer.count(chunk.text) for chunk in chunks])
     budget = int(tokens.sum()) // PARTS

@@ -15,7 +15,7 @@ from ragkit.notebook.exercises import exercise
     "02.1",
     expects=FunctionType,
     hint="len(chunk) and len(gold) are lengths in characters, chunk.overlap(gold) is what they have in common.",
-    praise="At least half of the shorter one. This one line decides every figure of the course.",
+    praise="At least half of the shorter one. This one line decides every rank in the course.",
 )
 def rule(answer: Callable[[Span, Span], Any]) -> str | None:
     gold = Span("guide", 100, 200)
