@@ -28,14 +28,14 @@ class Listed(Retriever):
 
 
 def test_saved_files_give_the_table_in_trec_eval(tmp_path: Path) -> None:
-    """Random overlapping chunks and several gold spans a question, names with spaces, tied scores."""
+    """Overlapping chunks, several gold spans a question (all needed, or one), names with spaces, tied scores."""
     rng = random.Random(2)
     chunks = [Chunk(f"my doc {d}", s, s + 60, "x" * 60) for d in range(2) for s in range(0, 400, 45)]
     questions, hits = [], {}
     for i in range(80):
         starts = rng.sample(range(0, 360, 45), 3)
         gold = tuple(Span(f"my doc {rng.randrange(2)}", s, s + 40, rng.randint(0, 2)) for s in starts)
-        questions.append(Question(f"q{i}", f"q{i}", (*gold, Span("my doc 0", 380, 400))))
+        questions.append(Question(f"q{i}", f"q{i}", (*gold, Span("my doc 0", 380, 400)), any_of=i % 3 == 0))
         hits[f"q{i}"] = [Hit(c, 1.0 - n // 3) for n, c in enumerate(rng.sample(chunks, rng.choice((0, 3, 10))))]
     result = compare({"a/1": Listed(hits)}, questions, tokenizer=FakeTokenizer())
     folder = result.save_trec(tmp_path / "trec")
