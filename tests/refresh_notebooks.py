@@ -24,7 +24,7 @@ from ragkit.storage import atomic_write
 ROOT = Path(__file__).resolve().parent.parent
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-CELL_SECONDS = 900
+CELL_SECONDS = 1800
 
 
 def renderer() -> str:

@@ -76,10 +76,11 @@ def hardly_any_damage(altered, kinds, questions):
 
 
 def only_spelling_is_better(everything):
-    """One rewriter is better, and one is even worse."""
-    verdicts = everything.table["verdict"]
-    assert verdicts.index[verdicts == "better"].tolist() == ["spelling"]
-    assert verdicts.index[verdicts == "worse"].tolist() == ["parts"]
+    """One rewriter is better. The others make no detectable difference, and two of them lose on average."""
+    table = everything.table
+    assert table.index[table["verdict"] == "better"].tolist() == ["spelling"]
+    assert "worse" not in table["verdict"].tolist()
+    assert table.index[table["diff"] < -0.01].tolist() == ["names", "parts"]
 
 
 def added_words_spoil_two_subjects(differences):
