@@ -156,8 +156,8 @@ class CrossEncoder:
         ModelNotFoundError: (when it is first used) not on this machine; names the cross-encoders that are.
     """
 
-    def __init__(self, name: str = "cross-encoder/ms-marco-MiniLM-L6-v2", batch_size: int = 32) -> None:
-        self.name, self.batch_size = str(name), batch_size
+    def __init__(self, name: str = "cross-encoder/ms-marco-MiniLM-L6-v2") -> None:
+        self.name = str(name)
 
     def __repr__(self) -> str:
         return f"CrossEncoder({self.name!r})"
@@ -172,7 +172,7 @@ class CrossEncoder:
             return []
         pieces = [self._pieces(query, hit.chunk.text) for hit in hits]
         pairs = [(query, piece) for own in pieces for piece in own]
-        found = self._model.predict(pairs, batch_size=self.batch_size, show_progress_bar=False)
+        found = self._model.predict(pairs, show_progress_bar=False)
         scores = np.asarray(found, dtype=np.float64)
         if scores.ndim != 1:
             raise InputError(f"{self.name} gives {scores.shape[1]} scores a pair: expected a reranker, which gives one")

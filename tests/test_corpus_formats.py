@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.base import Corpus, CorpusError, InputError, Section
-from ragkit.corpus import formats, labelled, load_beir, load_folder, load_squad
+from ragkit.corpus import formats, load_beir, load_folder, load_squad
 
 XQUAD = Path(__file__).parents[2] / "shared" / "data" / "xquad" / "xquad.en.json"
 
@@ -215,7 +215,6 @@ def test_beir_judgements_of_what_is_unknown_are_counted(tmp_path):
         ({"test": "q1 0 d1 1\n"}, "no judgement above 0|expected query-id"),
         ({"corpus": "{]\n"}, "corpus.jsonl, line 1: not JSON"),
         ({"corpus": "[1]\n"}, "expected a JSON object"),
-        ({"corpus": "[" * 100_000}, "not JSON"),
         ({"corpus": '{"_id": "d1"}\n'}, "field 'text' is None"),
         ({"queries": '{"_id": "q", "text": " "}\n'}, "field 'text'"),
     ],
@@ -232,14 +231,6 @@ def test_beir_without_a_file_or_in_another_encoding(tmp_path):
         load_beir(tmp_path)
     (tmp_path / "queries.jsonl").unlink()
     with pytest.raises(CorpusError, match="cannot be read"):
-        load_beir(tmp_path)
-
-
-def test_a_line_without_end_is_refused(tmp_path):
-    beir(tmp_path)
-    with (tmp_path / "corpus.jsonl").open("ab") as file:
-        file.truncate(file.tell() + 100_000_000)  # 100 MB in one line, sparse on disk
-    with pytest.raises(CorpusError, match="line 3: longer than 32 MB"):
         load_beir(tmp_path)
 
 
@@ -315,7 +306,6 @@ def test_squad_half_characters_do_not_move_offsets(tmp_path):
     ("content", "message"),
     [
         ("", "not JSON"),
-        ("[" * 100_000, "not JSON"),
         ("[]", "not in SQuAD's form"),
         ('{"data": [{"paragraphs": [{"qas": []}]}]}', "KeyError.'context'"),
         ('{"data": [{"paragraphs": [{"context": "a", "qas": [{"id": 1}]}]}]}', "KeyError.'question'"),
@@ -328,12 +318,9 @@ def test_squad_files_that_are_wrong(tmp_path, content, message):
         load_squad(path)
 
 
-def test_squad_ids_must_be_unique_and_files_of_a_size(tmp_path, monkeypatch):
+def test_squad_ids_must_be_unique_and_files_there(tmp_path):
     path = squad(tmp_path, {**answers(("cat", 4)), "id": "x"}, {**answers(("cat", 4)), "id": "x"})
     with pytest.raises(CorpusError, match="question ids must be unique, found twice: \\['x'\\]"):
-        load_squad(path)
-    monkeypatch.setattr(labelled, "MAX_JSON", 10)
-    with pytest.raises(CorpusError, match="larger than"):
         load_squad(path)
     with pytest.raises(CorpusError, match="cannot be read"):
         load_squad(tmp_path / "nowhere.json")

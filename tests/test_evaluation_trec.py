@@ -1,4 +1,4 @@
-"""Run and qrels files: read back what was written, and let trec_eval find our figures in them."""
+"""Run and qrels files, read back by trec_eval's own reader: it finds our figures and our order in them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ from ragkit.base import Chunk, Hit, InputError, Question, Retriever, Span
 from ragkit.evaluation import trec
 from ragkit.evaluation.compare import compare
 from ragkit.testing import FakeTokenizer
+
+
+def read_run(path: Path) -> dict[str, dict[str, float]]:
+    with path.open() as file:
+        return pytrec_eval.parse_run(file)
+
+
+def read_qrels(path: Path) -> dict[str, dict[str, int]]:
+    with path.open() as file:
+        return pytrec_eval.parse_qrel(file)
 
 
 class Listed(Retriever):
@@ -39,8 +49,7 @@ def test_saved_files_give_the_table_in_trec_eval(tmp_path: Path) -> None:
         hits[f"q{i}"] = [Hit(c, 1.0 - n // 3) for n, c in enumerate(rng.sample(chunks, rng.choice((0, 3, 10))))]
     result = compare({"a/1": Listed(hits)}, questions, tokenizer=FakeTokenizer())
     folder = result.save_trec(tmp_path / "trec")
-    qrels = trec.read_qrels(folder / "qrels.txt")
-    run = {q: dict(pairs) for q, pairs in trec.read_run(folder / "a_1.run").items()}
+    qrels, run = read_qrels(folder / "qrels.txt"), read_run(folder / "a_1.run")
     figures = {"P_10": "precision@10", "recip_rank": "mrr@10", "ndcg_cut_10": "ndcg@10", "map_cut_10": "map@10"}
     figures |= {"recall_10": "recall@10", "success_1": "hit@1", "success_5": "hit@5"}
     measures = {"P.10", "recip_rank", "ndcg_cut.10", "map_cut.10", "recall.10", "success.1,5"}
@@ -59,56 +68,22 @@ scores = st.floats(-1e6, 1e6, allow_nan=False)
 def test_a_run_keeps_the_order_that_was_meant_whatever_the_scores(tmp_path_factory, ranking) -> None:
     path = tmp_path_factory.mktemp("run") / "a.run"
     trec.write_run(path, {"q1": list(ranking.items())})
-    back = trec.read_run(path)["q1"]
-    assert [document for document, _ in back] == list(ranking)
-    values = np.array([score for _, score in back], dtype=np.float32)
-    assert (np.diff(values) < 0).all()
+    back = read_run(path)["q1"]
+    assert list(back) == list(ranking)
+    assert (np.diff(np.array(list(back.values()), dtype=np.float32)) < 0).all()
 
 
 def test_scores_that_fall_are_kept(tmp_path: Path) -> None:
     run = {"q": [("a", 3.5), ("b", 3.5), ("c", 1.25)]}
     path = tmp_path / "x.run"
     trec.write_run(path, run)
-    assert [round(score, 5) for _, score in trec.read_run(path)["q"]] == [3.5, 3.5, 1.25]
-
-
-def test_read_run_orders_as_trec_eval_does(tmp_path: Path) -> None:
-    path = tmp_path / "a.run"
-    path.write_text("q 0 a 1 2.0 t\nq 0 b 2 2.0 t\n\nq 0 c 9 7 t\n")
-    assert trec.read_run(path) == {"q": [("c", 7.0), ("b", 2.0), ("a", 2.0)]}
+    assert read_run(path)["q"] == pytest.approx({"a": 3.5, "b": 3.5, "c": 1.25})
 
 
 def test_qrels_come_back(tmp_path: Path) -> None:
     qrels = {"q1": {"a#0-5": 2, "b": 0}, "q2": {"é/ü": 1}}
     trec.write_qrels(tmp_path / "qrels.txt", qrels)
-    assert trec.read_qrels(tmp_path / "qrels.txt") == qrels
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "no labels"),
-        ("q 0 a\n", "line 1: 3 columns, expected 4"),
-        ("q 0 a 1\nq 0 a 2\n", "line 2: 'a' is labelled twice"),
-        ("q 0 a x\n", "'x' is not a finite number"),
-        ("q 0 a 1.5\n", "expected a whole number"),
-        ("q 0 a nan\n", "'nan' is not a finite number"),
-    ],
-)
-def test_broken_qrels_are_refused_with_the_line(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "q").write_text(text)
-    with pytest.raises(InputError, match=message):
-        trec.read_qrels(tmp_path / "q")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("q 0 a 1 nan t\n", "not a finite"), ("q 0 a 1 1 t\nq 0 a 2 0 t\n", "listed twice"), ("q a 1\n", "3 columns")],
-)
-def test_broken_runs_are_refused(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "r").write_text(text)
-    with pytest.raises(InputError, match=message):
-        trec.read_run(tmp_path / "r")
+    assert read_qrels(tmp_path / "qrels.txt") == qrels
 
 
 def test_what_cannot_be_written_is_refused_and_leaves_no_file(tmp_path: Path) -> None:
@@ -122,5 +97,3 @@ def test_what_cannot_be_written_is_refused_and_leaves_no_file(tmp_path: Path) ->
         with pytest.raises(InputError, match=message):
             trec.write_run(path, run)
     assert not path.exists()
-    with pytest.raises(InputError, match="cannot be read"):
-        trec.read_run(path)

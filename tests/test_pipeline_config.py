@@ -53,12 +53,11 @@ EVERYTHING = """
     sections = {kind = "parent", of = "both"}
     ranked = {kind = "reranked", of = "sections", fetch = 9}
     routed = {kind = "router", of = "ranked", classifier = "vocabulary"}
-    parted = {kind = "federated", of = "words", classifier = "none"}
     near = {kind = "neighbours", of = "words"}
     apart = {kind = "mmr", of = "near"}
     some = {kind = "filtered", of = "apart", metadata = {project = ["kettle", "lamp"]}}
     hops = {kind = "multihop", of = "routed"}
-    all = {kind = "hybrid", of = ["hops", "parted", "some"]}
+    all = {kind = "hybrid", of = ["hops", "some"]}
     checked = {kind = "corrective", of = "all", good = 0.001, bad = 0.0, wider = "words"}
 """
 
@@ -178,7 +177,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_pipeline_describes_itself(small_corpus, store):
     rag = RAGPipeline.from_config(PipelineConfig.from_toml(EVERYTHING), small_corpus, store=store)
     text = str(rag.describe())
-    for name in ("Corrective", "Hybrid", "MultiHop", "Router", "kettle: Reranked", "Federated", "MMR", "Neighbours"):
+    for name in ("Corrective", "Hybrid", "MultiHop", "Router", "kettle: Reranked", "MMR", "Neighbours"):
         assert name in text
     assert (
         text.index("rewriter: ") < text.index("vector_store: ") < text.index("build_context: 300") < text.index("llm")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rank_bm25 import BM25L, BM25Okapi, BM25Plus
+from rank_bm25 import BM25Okapi
 
 from ragkit.base import Chunk, Document, InputError
 from ragkit.retrieval.analysis import AnalyzedCorpus, Analyzer
@@ -59,38 +59,12 @@ def test_okapi_equals_rank_bm25():
     assert compared > 150
 
 
-@pytest.mark.parametrize(("variant", "method"), [("lucene", "lucene"), ("atire", "atire")])
-def test_lucene_and_atire_equal_bm25s(variant, method):
+def test_lucene_equals_bm25s():
     for texts, query, k1, b in corpora(100):
-        reference = bm25s.BM25(k1, b, method=method, dtype="float64")
+        reference = bm25s.BM25(k1, b, method="lucene", dtype="float64")
         reference.index([t.split() for t in texts], show_progress=False)
-        ours = BM25Retriever(chunks_of(texts), variant, k1, b, analyzer=PLAIN).scores(" ".join(query))
+        ours = BM25Retriever(chunks_of(texts), "lucene", k1, b, analyzer=PLAIN).scores(" ".join(query))
         np.testing.assert_allclose(ours, reference.get_scores(query), atol=1e-6)
-
-
-@pytest.mark.parametrize(("variant", "method", "delta"), [("bm25l", "bm25l", 0.5), ("bm25+", "bm25+", 1.0)])
-def test_bm25l_and_plus_equal_bm25s_where_the_term_occurs(variant, method, delta):
-    for texts, query, k1, b in corpora(100):
-        reference = bm25s.BM25(k1, b, delta, method=method, dtype="float64")
-        reference.index([t.split() for t in texts], show_progress=False)
-        retriever = BM25Retriever(chunks_of(texts), variant, k1, b, analyzer=PLAIN)
-        for term in set(query) & set(" ".join(texts).split()):
-            has = np.array([term in t.split() for t in texts])
-            ours = retriever.scores(term)
-            np.testing.assert_allclose(ours[has], reference.get_scores([term])[has], atol=1e-6)
-            assert not ours[~has].any()
-
-
-def test_plus_ranks_as_rank_bm25_on_one_term_and_l_does_not_reward_absence():
-    texts = ["a b c", "a a d e f g", "d d d", "e", "f", "g h"]
-    tokens = [t.split() for t in texts]
-    ours = BM25Retriever(chunks_of(texts), "bm25+", analyzer=Analyzer(False, False, False, False)).scores("dd")
-    assert not ours.any()
-    plus = BM25Plus([["ww", "xx"], ["ww", "ww", "yy"], ["zz"]]).get_scores(["ww"])
-    mine = BM25Retriever(chunks_of(["ww xx", "ww ww yy", "zz"]), "bm25+", analyzer=PLAIN).scores("ww")
-    assert mine[:2] == pytest.approx(plus[:2])
-    assert plus[2] > 0 == mine[2]
-    assert BM25L(tokens).get_scores(["missing"]).tolist() == [0] * 6
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

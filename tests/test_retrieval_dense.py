@@ -1,24 +1,21 @@
-"""Dense retrieval: FAISS equals NumPy, and filters, changes, files and every index name keep the contract."""
+"""Dense retrieval: FAISS equals NumPy, and filters and every index name keep the contract."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragkit.base import Chunk, Corpus, Document, InputError, IntegrityError, StoreMismatchError
+from ragkit.base import Chunk, Corpus, Document, InputError, StoreMismatchError
 from ragkit.embedding import unit
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.faiss_index import choose, make_index, search
-from ragkit.retrieval.records import read_chunks, write_chunks
 from ragkit.testing import FakeEmbedder
 from ragkit.token_store import TokenStore
 
@@ -130,24 +127,6 @@ def test_a_chunk_without_context_keeps_its_order():
     assert ids(plain.search("wine")) == ids(contextual.search("wine"))
 
 
-@pytest.mark.parametrize("scoring", ["pooled", "maxp"])
-def test_contexts_are_added_deleted_and_saved(stored, tmp_path, scoring):
-    chunks, store = stored
-
-    def make(some):
-        return DenseRetriever(some, store=store, scoring=scoring, contextual=True)
-
-    grown = make(chunks[:20])
-    grown.add(chunks[20:])
-    grown.delete([chunks[0].id])
-    grown.save(tmp_path / "index")
-    loaded = DenseRetriever.load(tmp_path / "index", store=store)
-    query = sentences(1, seed=5)[0] + " d3"
-    expected = [(h.chunk.id, pytest.approx(h.score, abs=1e-5)) for h in make(chunks[1:]).search(query, 30)]
-    assert [(h.chunk.id, h.score) for h in grown.search(query, 30)] == expected
-    assert [(h.chunk.id, h.score) for h in loaded.search(query, 30)] == expected
-
-
 def test_no_chunks_give_no_hits(stored):
     _, store = stored
     for retriever in (
@@ -200,7 +179,7 @@ def test_auto_chooses_by_size():
     assert [choose("auto", n) for n in (0, 49_999, 50_000, 2_000_000)] == ["flat", "flat", "hnsw", "ivfpq"]
 
 
-# ---- filters and changes
+# ---- filters
 
 
 @pytest.mark.parametrize("index", ["flat", "sq8", "hnsw"])
@@ -221,46 +200,6 @@ def test_a_filter_on_maxp(stored):
     hits = DenseRetriever(chunks, store=store, scoring="maxp").where({"project": "d3"}).search("w5 w6", 100)
     assert {h.chunk.doc_id for h in hits} == {"d3"}
     assert len(hits) == sum(c.doc_id == "d3" for c in chunks)
-
-
-@pytest.mark.parametrize("index", ["flat", "sq8", "hnsw"])
-def test_adding_and_deleting_equal_building_anew(index, tmp_path):
-    chunks = chunks_of(sentences(60))
-    retriever = DenseRetriever(chunks[:40], embedder=FakeEmbedder(), index=index)
-    retriever.add(chunks[30:])  # ten of them are there already
-    assert len(retriever) == 60
-    assert retriever.delete([c.id for c in chunks[:5]] + ["no such chunk"]) == 5
-    fresh = DenseRetriever(chunks[5:], embedder=FakeEmbedder(), index="flat")
-    found, expected = (r.search("w1 w2 w3", 100) for r in (retriever, fresh))
-    assert sorted(ids(found)) == sorted(ids(expected))
-    assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=0.02 if index == "sq8" else 1e-5)
-    retriever.save(tmp_path / "saved")
-    assert chunks[0].text not in (tmp_path / "saved" / "chunks.jsonl").read_text()
-    loaded = DenseRetriever.load(tmp_path / "saved", embedder=FakeEmbedder())
-    assert len(loaded) == 55
-    assert [h.score for h in loaded.search("w1 w2 w3", 100)] == pytest.approx([h.score for h in found], abs=0.02)
-
-
-def test_adding_and_deleting_with_maxp(stored, tmp_path):
-    chunks, store = stored
-    retriever = DenseRetriever(chunks[:20], store=store, scoring="maxp")
-    retriever.add(chunks[15:])
-    retriever.delete([c.id for c in chunks[:3]])
-    retriever.save(tmp_path / "saved")
-    fresh = DenseRetriever(chunks[3:], store=store, scoring="maxp")
-    loaded = DenseRetriever.load(tmp_path / "saved", store=store)
-    for other in (retriever, loaded):
-        assert ids(other.search("w1 w2", 10)) == ids(fresh.search("w1 w2", 10))
-
-
-def test_a_filtered_view_stays_what_it_was():
-    chunks = chunks_of(sentences(30))
-    retriever = DenseRetriever(chunks[:20], embedder=FakeEmbedder())
-    view = retriever.where({"project": "a"})
-    before = ids(view.search("w1", 10))
-    retriever.add(chunks[20:])
-    retriever.delete(before)
-    assert ids(view.search("w1", 10)) == before
 
 
 def test_threads_are_those_that_the_environment_permits():
@@ -286,66 +225,3 @@ print(*watched.threads, faiss.omp_get_max_threads())
         environment = {**os.environ, "OMP_NUM_THREADS": limit}
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
         assert done.stdout.split() == ["1", limit, limit]
-
-
-# ---- on disk
-
-
-def saved(folder: Path, index: str = "flat") -> DenseRetriever:
-    retriever = DenseRetriever(chunks_of(sentences(50)), embedder=FakeEmbedder(), index=index)
-    retriever.save(folder)
-    return retriever
-
-
-@pytest.mark.parametrize("index", ["flat", "sq8", "hnsw"])
-def test_what_is_loaded_gives_the_same_hits(index, tmp_path):
-    retriever = saved(tmp_path / "r", index)
-    loaded = DenseRetriever.load(tmp_path / "r", embedder=FakeEmbedder())
-    assert loaded.search("w1 w2", 7) == retriever.search("w1 w2", 7)
-    assert loaded.index == index
-    loaded.save(tmp_path / "r")  # over itself
-    assert DenseRetriever.load(tmp_path / "r", embedder=FakeEmbedder()).search("w1 w2", 7) == retriever.search(
-        "w1 w2", 7
-    )
-
-
-@pytest.mark.parametrize("name", ["index.faiss", "chunks.jsonl", "manifest.json"])
-def test_every_cut_and_flip_is_refused(name, tmp_path):
-    saved(tmp_path / "r")
-    path = tmp_path / "r" / name
-    content = path.read_bytes()
-    for position in np.random.default_rng(0).integers(0, len(content), 10):
-        flipped = bytearray(content)
-        flipped[position] ^= 1 << int(position % 8)
-        for damaged in (bytes(flipped), content[:position]):
-            path.write_bytes(damaged)
-            if name == "manifest.json" and _same_promises(content, damaged):
-                continue
-            with pytest.raises((IntegrityError, StoreMismatchError)):
-                DenseRetriever.load(tmp_path / "r", embedder=FakeEmbedder())
-    path.unlink()
-    with pytest.raises(IntegrityError):
-        DenseRetriever.load(tmp_path / "r", embedder=FakeEmbedder())
-
-
-def _same_promises(content: bytes, damaged: bytes) -> bool:
-    """A flip in the manifest that only changes white space or a setting that nothing is checked against."""
-    try:
-        before, after = json.loads(content), json.loads(damaged)
-        return before["files"] == after["files"] and before["settings"]["embedder"] == after["settings"]["embedder"]
-    except (ValueError, KeyError, TypeError):
-        return False
-
-
-def test_an_index_of_another_model_is_refused(tmp_path):
-    saved(tmp_path / "r")
-    with pytest.raises(StoreMismatchError, match="embedder"):
-        DenseRetriever.load(tmp_path / "r", embedder=FakeEmbedder(seed=1))
-
-
-@given(st.text(), st.dictionaries(st.text(max_size=5), st.text(max_size=5) | st.integers() | st.none(), max_size=3))
-def test_chunks_come_back_from_disk_as_they_were(tmp_path_factory, text, metadata):
-    path = tmp_path_factory.mktemp("chunks") / "chunks.jsonl"
-    chunk = Chunk("d", 0, len(text), text, ("A", text), metadata)
-    write_chunks(path, [chunk, chunk])
-    assert read_chunks(path) == [chunk, chunk]

@@ -17,16 +17,13 @@ from ragkit.retrieval.modular import (
     MMR,
     Corrective,
     EachNamed,
-    Federated,
     Filtered,
     MultiHop,
     Neighbours,
     Parent,
-    QuestionKind,
     Router,
     Rules,
     Vocabulary,
-    specialists,
 )
 from ragkit.retrieval.modular.shaping import marginal
 from ragkit.rewriting.parts import Parts
@@ -94,25 +91,20 @@ def reranked(chunks, store):
 WRAPPERS = {
     "router": lambda c, ch, s: Router(by_project(ch, BM25Retriever), Vocabulary(ch), BM25Retriever(ch)),
     "router, never sure": lambda c, ch, s: Router(
-        by_project(ch, BM25Retriever), [Rules({"kettle": "kettle"}), Vocabulary(ch)], BM25Retriever(ch), threshold=1.0
+        by_project(ch, BM25Retriever), Vocabulary(ch), BM25Retriever(ch), threshold=1.0
     ),
-    "federated, cori": lambda c, ch, s: Federated(by_project(ch, BM25Retriever), Vocabulary(ch)),
-    "federated, turns": lambda c, ch, s: Federated(by_project(ch, BM25Retriever), merge="turns"),
-    "federated, scores": lambda c, ch, s: Federated(by_project(ch, lambda x: reranked(x, s)), merge="scores"),
     "filtered": lambda c, ch, s: Filtered(DenseRetriever(ch, store=s), {"project": ["kettle", "lamp"]}),
     "parent": lambda c, ch, s: Parent(reranked(ch, s), c),
     "neighbours": lambda c, ch, s: Neighbours(DenseRetriever(ch, store=s), ch, c),
     "mmr": lambda c, ch, s: MMR(DenseRetriever(ch, store=s), s.pool),
     "multihop": lambda c, ch, s: MultiHop(reranked(ch, s), Parts(shortest=3)),
-    "multihop, turns": lambda c, ch, s: MultiHop(
-        Router(by_project(ch, BM25Retriever), Vocabulary(ch), BM25Retriever(ch)),
+    "multihop, each named": lambda c, ch, s: MultiHop(
+        Router(by_project(ch, BM25Retriever), Rules({"kettle": "kettle", "lamp": "lamp"}), BM25Retriever(ch)),
         EachNamed({"kettle": "kettle", "lamp": "lamp"}),
-        join="turns",
     ),
     "corrective": lambda c, ch, s: Corrective(
         DenseRetriever(ch, store=s), 0.9, 0.1, rewriter=Rewrites("bulbs", " "), wider=BM25Retriever(ch)
     ),
-    "specialists": lambda c, ch, s: Router(specialists(c, s), QuestionKind(), BM25Retriever(ch)),
     "nested": lambda c, ch, s: MMR(
         Parent(MultiHop(Router(by_project(ch, BM25Retriever), Vocabulary(ch), BM25Retriever(ch)), Parts()), c), s.pool
     ),
@@ -128,7 +120,7 @@ def test_every_wrapper_keeps_the_contract(name, parts):
     assert hits
     texts = {document.id: document.text for document in parts[0].documents}
     assert all(texts[h.chunk.doc_id][h.chunk.start : h.chunk.end] == h.chunk.text for h in hits)
-    assert all(h.parts for h in hits) or name in ("filtered", "multihop", "multihop, turns")
+    assert all(h.parts for h in hits) or name in ("filtered", "multihop")
 
 
 # ---- shaping
@@ -226,21 +218,14 @@ def test_mmr_equals_its_definition(relevance, balance, k, seed):
 # ---- more than one search
 
 
-def test_multihop_gives_each_part_a_turn():
-    class PerQuery(Retriever):
-        def _search(self, query, k):
-            return [Hit(Chunk(f"{query}{i}", 0, 1, "x"), 9.0 - i, "inner") for i in range(min(k, 3))]
-
-    hop = MultiHop(PerQuery(), Rewrites("both", "a", "b", "a", " "), join="turns")
-    assert hop.queries("both") == ["both", "a", "b"]
-    hits = hop.search("both", 4)
-    assert names(hits) == ["both0", "a0", "b0", "both1"]
-    assert hits[1].parts == {"inner": 9.0, "part:1": 9.0}
-    only = MultiHop(PerQuery(), Rewrites("a", "b"), whole=False, join="turns")
-    assert names(only.search("both", 3)) == ["a0", "b0", "a1"]
-    untouched = MultiHop(PerQuery(), Rewrites("both")).search("both", 2)
-    assert untouched == PerQuery().search("both", 2)
-    assert MultiHop(PerQuery(), Rewrites(*"abcdefg"), most=2).queries("q") == ["q", "a", "b"]
+def test_multihop_searches_the_question_and_each_part_once():
+    inner = Fixed(("a", 3.0), ("b", 2.0))
+    hop = MultiHop(inner, Rewrites("both", "one", "two", "one", " "))
+    assert hop.queries("both") == ["both", "one", "two"]
+    hop.search("both", 4)
+    assert inner.asked == [("both", 15), ("one", 15), ("two", 15)]
+    assert MultiHop(inner, Rewrites("both")).search("both", 2) == inner.search("both", 2)
+    assert MultiHop(inner, Rewrites(*"abcdefg"), most=2).queries("q") == ["q", "a", "b"]
 
 
 def test_multihop_by_ranks_puts_first_what_several_parts_have():
@@ -304,7 +289,6 @@ def test_corrective_grades_every_list_for_the_question_that_was_asked():
         (lambda: Corrective(Fixed(), good=0.1, bad=0.2), "bad <= good"),
         (lambda: MultiHop(Fixed(), Parts(), most=0), "1 or more"),
         (lambda: MultiHop(Fixed(), Parts(), fetch=0), "1 or more"),
-        (lambda: MultiHop(Fixed(), Parts(), join="sum"), "'ranks' or 'turns'"),
         (lambda: EachNamed({}), "no rules"),
         (lambda: MMR(Fixed(), lambda chunks: np.zeros((0, 2)), balance=2), "0 to 1"),
         (lambda: MMR(Fixed(), lambda chunks: np.zeros((0, 2)), fetch=0), "1 or more"),

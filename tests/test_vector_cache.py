@@ -62,7 +62,6 @@ def test_kind_and_model_are_part_of_the_key(tmp_path):
     assert inner.given == [("red", "query"), ("red", "passage")]
     assert other.given == [("red", "passage")]
     assert len(stored(tmp_path)) == 3
-    assert CachedEmbedder(inner, tmp_path).missing(["red", "blue", "blue"]) == ["blue"]
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other"])
@@ -135,7 +134,6 @@ def test_a_model_that_breaks_its_promise_spoils_nothing(tmp_path, shape):
     with pytest.raises(ContractError, match=r"expected \(2, 8\)"):
         cached.encode(["blue", "green"])
     assert len(files(tmp_path)) == 1
-    assert cached.missing(["red", "blue"]) == ["blue"]
 
 
 def test_what_was_paid_before_an_endpoint_failed_is_kept(tmp_path):

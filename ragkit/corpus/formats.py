@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from ragkit.corpus.page import Page, covering, outline
 if TYPE_CHECKING:
     from docx.document import Document as WordDocument
 
-MAX_BYTES = 64 << 20  # of one file, and of what a .docx unpacks to
+MAX_BYTES = 64 << 20  # of one file
 _NAMED = 5  # files that a warning names; the rest is counted
 
 
@@ -157,11 +156,8 @@ def _pdf(file: Path, name: str, root: Path) -> Page:
 def _docx(file: Path, name: str, root: Path) -> Page:
     docx = require("docx", "formats")
     try:
-        with zipfile.ZipFile(file) as archive:
-            if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
-                raise _SkipError(f"Word files that unpack to more than {MAX_BYTES >> 20} MB left out")
         return outline(_docx_blocks(docx.Document(str(file))))
-    except (_SkipError, MissingExtraError):
+    except MissingExtraError:
         raise
     except Exception as error:  # a damaged file fails anywhere in zip, XML or python-docx
         raise _SkipError("Word files that cannot be read left out") from error

@@ -12,9 +12,6 @@ from typing import Any, Literal
 from ragkit.base import Corpus, CorpusError, Document, InputError, Question, Section, Span
 from ragkit.corpus.formats import warn_of
 
-MAX_LINE = 32 << 20  # bytes of one line of a BEIR file
-MAX_JSON = 512 << 20  # bytes of a SQuAD file
-
 
 def load_beir(folder: str | Path, split: str | None = None, title_in_text: bool = False) -> Corpus:
     """A test set in BEIR's form: ``corpus.jsonl``, ``queries.jsonl``, ``qrels/<split>.tsv``.
@@ -26,8 +23,7 @@ def load_beir(folder: str | Path, split: str | None = None, title_in_text: bool 
     warned of.
 
     Raises:
-        CorpusError: a file or a field is missing, a line is not JSON or longer than ``MAX_LINE``, an id is there
-            twice, or no judgement is left.
+        CorpusError: a file or a field is missing, a line is not JSON, an id is there twice, or no judgement is left.
     """
     root = Path(folder).expanduser()
     notes: Counter[str] = Counter()
@@ -104,7 +100,7 @@ def load_squad(path: str | Path, gold: Literal["span", "document"] = "span") -> 
     and warned of. Questions marked impossible keep no gold and the tag ``unanswerable``.
 
     Raises:
-        CorpusError: the file is missing, too large, not JSON, not of this form, or has a question id twice.
+        CorpusError: the file is missing, not JSON, not of this form, or has a question id twice.
         InputError: ``gold`` is neither of the two.
     """
     if gold not in ("span", "document"):
@@ -187,16 +183,10 @@ def _corpus(name: str, documents: Iterable[Document], questions: Iterable[Questi
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """``(number, line)`` for every line of a text file that is not blank, none longer than ``MAX_LINE`` bytes."""
+    """``(number, line)`` for every line of a text file that is not blank."""
     try:
         with path.open("rb") as file:
-            number = 0
-            while line := file.readline(MAX_LINE + 1):
-                number += 1
-                if len(line) > MAX_LINE:
-                    raise CorpusError(
-                        f"{path}, line {number}: longer than {MAX_LINE >> 20} MB; is it one record a line?"
-                    )
+            for number, line in enumerate(file, 1):
                 if text := line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"):
                     yield number, text
     except OSError as error:
@@ -210,7 +200,7 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         where = f"{path.name}, line {number}"
         try:
             entry = json.loads(line)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise CorpusError(f"{where}: not JSON ({error}): {line[:80]!r}") from error
         if not isinstance(entry, dict):
             raise CorpusError(f"{where}: expected a JSON object, found {line[:80]!r}")
@@ -219,12 +209,10 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _json_file(path: Path) -> Any:
     try:
-        if path.stat().st_size > MAX_JSON:
-            raise CorpusError(f"{path}: larger than {MAX_JSON >> 20} MB; split it by article")
         return json.loads(path.read_bytes())
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read ({error})") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CorpusError(f"{path}: not JSON ({error})") from error
 
 

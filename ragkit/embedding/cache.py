@@ -82,13 +82,6 @@ class CachedEmbedder:
     def dimension(self) -> int:
         return max(shelf.dimension for shelf in self._shelves.values()) or self.inner.dimension
 
-    def missing(self, texts: Sequence[str], kind: Kind = "passage") -> list[str]:
-        """The different texts that encoding ``texts`` would have to pay for, shortest first."""
-        shelf = self._shelves[kind]
-        with shelf.turn:
-            shelf.refresh()
-            return _missing(shelf, texts, [self._key(text, kind) for text in texts])
-
     def encode(self, texts: Sequence[str], kind: Kind = "passage") -> Vectors:
         """Unit vectors ``(len(texts), dimension)``, from disk where they are there.
 

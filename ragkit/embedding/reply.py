@@ -29,7 +29,7 @@ def parse_embeddings(body: bytes, count: int) -> tuple[Vectors, int]:
         rows = {int(row["index"]): row["embedding"] for row in reply["data"]}
         given = len(reply["data"])
         tokens = int((reply.get("usage") or {}).get("total_tokens") or 0)
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"no embeddings but {shortened(repr(body[:200]))}") from error
     if given != count or rows.keys() != set(range(count)):
         raise ValueError(f"{given} vectors for {count} texts, at the places {shortened(repr(sorted(rows)), 60)}")

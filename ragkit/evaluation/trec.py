@@ -8,7 +8,6 @@ first. ``write_run`` therefore writes scores that strictly fall in the order tha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +44,7 @@ def labelled(hits: Sequence[Hit], gold: Sequence[Span], any_of: bool = False) ->
     return entries
 
 
-def write_run(path: Path, run: Run, tag: str = "ragkit") -> None:
+def write_run(path: Path, run: Run) -> None:
     """Write rankings: for each question its ``(document, score)`` pairs, best first.
 
     Raises:
@@ -58,25 +57,9 @@ def write_run(path: Path, run: Run, tag: str = "ragkit") -> None:
             if not np.isfinite(score):
                 raise InputError(f"run, question {question!r}: document {document!r} has the score {score}")
             last = min(np.float32(score), np.nextafter(last, np.float32(-np.inf)))
-            lines.append(f"{_id(question)} Q0 {_id(document)} {rank} {float(last)!r} {_id(tag)}\n")
+            lines.append(f"{_id(question)} Q0 {_id(document)} {rank} {float(last)!r} ragkit\n")
         _unique([document for document, _ in ranking], f"run, question {question!r}")
     atomic_write(path, "".join(lines).encode())
-
-
-def read_run(path: Path) -> dict[str, list[tuple[str, float]]]:
-    """Read a run; each question's documents in trec_eval's order: by score, ties by id from the last to the first.
-
-    Raises:
-        InputError: a line has not six columns, a score is not a finite number, a document is listed twice.
-    """
-    run: dict[str, list[tuple[str, float]]] = {}
-    for number, (question, _, document, _, score, _) in _rows(path, 6):
-        value = _number(score, path, number)
-        run.setdefault(question, []).append((document, value))
-    for question, ranking in run.items():
-        _unique([document for document, _ in ranking], f"{path}, question {question!r}")
-        ranking.sort(key=lambda entry: (entry[1], entry[0]), reverse=True)
-    return run
 
 
 def write_qrels(path: Path, qrels: Qrels) -> None:
@@ -87,48 +70,6 @@ def write_qrels(path: Path, qrels: Qrels) -> None:
     """
     lines = [f"{_id(q)} 0 {_id(d)} {grade:d}\n" for q, grades in qrels.items() for d, grade in grades.items()]
     atomic_write(path, "".join(lines).encode())
-
-
-def read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    """Read labels.
-
-    Raises:
-        InputError: the file is empty, a line has not four columns, a grade is not a whole number, or a
-            document is labelled twice for one question.
-    """
-    qrels: dict[str, dict[str, int]] = {}
-    for number, (question, _, document, grade) in _rows(path, 4):
-        value = _number(grade, path, number)
-        if value != int(value):
-            raise InputError(f"{path}, line {number}: the grade is {grade!r}, expected a whole number")
-        if document in qrels.setdefault(question, {}):
-            raise InputError(f"{path}, line {number}: {document!r} is labelled twice for question {question!r}")
-        qrels[question][document] = int(value)
-    if not qrels:
-        raise InputError(f"{path}: no labels, expected lines 'question 0 document grade'")
-    return qrels
-
-
-def _rows(path: Path, columns: int) -> list[tuple[int, list[str]]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-    rows = [(number, line.split()) for number, line in zip(count(1), text.split("\n")) if line.strip()]
-    for number, row in rows:
-        if len(row) != columns:
-            raise InputError(f"{path}, line {number}: {len(row)} columns, expected {columns}")
-    return rows
-
-
-def _number(text: str, path: Path, line: int) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not np.isfinite(value):
-        raise InputError(f"{path}, line {line}: {text!r} is not a finite number")
-    return value
 
 
 def _id(text: str) -> str:

@@ -18,10 +18,8 @@ from ragkit.retrieval.dense import DenseRetriever, Scoring
 from ragkit.retrieval.hybrid import Hybrid
 from ragkit.retrieval.modular import (
     MMR,
-    Centroids,
     Corrective,
     EachNamed,
-    Federated,
     Filtered,
     MultiHop,
     Neighbours,
@@ -38,7 +36,7 @@ from ragkit.retrieval.modular.routing import Classifier
 from ragkit.rewriting import Parts, Spelling
 from ragkit.token_store import TokenStore
 
-CLASSIFIERS = ("together", "votes", "vocabulary", "centroids")
+CLASSIFIERS = ("together", "votes", "vocabulary")
 """What a router may be sure by."""
 
 
@@ -103,15 +101,12 @@ class Fused:
 
     of: tuple[str, ...]
     fusion: str = "rrf"
-    normalise: str = "minmax"
     weights: tuple[float, ...] = ()
     fetch: int = 100
 
     def build(self, site: Site) -> Retriever:
         inputs = [site.module(name) for name in self.of]
-        return Hybrid(
-            inputs, fusion=self.fusion, normalise=self.normalise, weights=self.weights or None, fetch=self.fetch
-        )
+        return Hybrid(inputs, fusion=self.fusion, weights=self.weights or None, fetch=self.fetch)
 
 
 # ---- composing
@@ -186,15 +181,13 @@ class Hops:
     of: tuple[str, ...]
     by: str = "project"
     parts: bool = False
-    whole: bool = True
-    join: str = "ranks"
     most: int = 4
     fetch: int = 15
 
     def build(self, site: Site) -> Retriever:
         names = by_name(site.chunks("main"), self.by)
         decompose = EachNamed(names, otherwise=Parts() if self.parts else None)
-        return MultiHop(_only(self.of, site), decompose, self.whole, self.join, self.most, self.fetch)
+        return MultiHop(_only(self.of, site), decompose, self.most, self.fetch)
 
 
 @dataclass(frozen=True)
@@ -214,25 +207,6 @@ class Routed:
         names, sure = by_name(site.chunks("main"), self.by), classifier(self.classifier, self.by, site)
         one = OneNamed(Rules(names), sure) if names else sure
         return Router(routes, one, _only(self.of, site), self.threshold)
-
-
-@dataclass(frozen=True)
-class Parted:
-    """Collections searched apart and merged (``Federated``): one copy of ``of`` for each value of ``by``."""
-
-    of: tuple[str, ...]
-    by: str = "project"
-    classifier: str = "together"
-    merge: str = "cori"
-    least: float = 0.1
-
-    def __post_init__(self) -> None:
-        one_of(self.classifier, (*CLASSIFIERS, "none"), "classifier")
-
-    def build(self, site: Site) -> Retriever:
-        collections = {label: _only(self.of, part) for label, part in site.collections(self.by).items()}
-        sure = None if self.classifier == "none" else classifier(self.classifier, self.by, site)
-        return Federated(collections, sure, self.merge, self.least)
 
 
 @dataclass(frozen=True)
@@ -260,7 +234,6 @@ MODULES: dict[str, type[Any]] = {
     "mmr": Diverse,
     "multihop": Hops,
     "router": Routed,
-    "federated": Parted,
     "corrective": Corrected,
 }
 """The kinds of modules by their names in a configuration."""
@@ -269,8 +242,6 @@ MODULES: dict[str, type[Any]] = {
 def classifier(kind: str, by: str, site: Site) -> Classifier:
     """A router's classifier over the chunks called "main"; "together" is the mean of "vocabulary" and "votes"."""
     chunks = site.chunks("main")
-    if kind == "centroids":
-        return Centroids(site.store.pool(chunks), [str(c.metadata.get(by, "")) for c in chunks], site.store)
     if kind == "vocabulary":
         return Vocabulary(chunks, by)
     votes = Votes(DenseRetriever(chunks, store=site.store, scoring="maxp"), by)

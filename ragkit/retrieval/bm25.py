@@ -4,7 +4,7 @@ A chunk's score for a query is the sum, over the query's terms that it contains,
 a term in a chunk does not depend on the query, so all weights are computed when the index is built and a
 query only adds up a few rows: the idea of bm25s (Lù 2024, arXiv 2407.03618), whose engine does the adding.
 The weights are computed here, all at once, because bm25s reads every chunk in a Python loop (too slow while
-a slider moves), has no Okapi with rank_bm25's floor, and credits BM25L and BM25+ terms to every chunk.
+a slider moves) and has no Okapi with rank_bm25's floor.
 
 Variants as compared by Kamphuis et al. 2020, "Which BM25 do you mean?" (ECIR).
 """
@@ -41,7 +41,7 @@ class Postings:
     n: int
 
 
-def okapi(p: Postings, k1: float, b: float, delta: float) -> Floats:
+def okapi(p: Postings, k1: float, b: float) -> Floats:
     """Robertson et al. 1994 (TREC-3), as in ``rank_bm25.BM25Okapi``: a negative idf becomes a quarter of the
     mean idf. Where that is negative too it becomes 0, so that a match never counts against a chunk."""
     seen = np.maximum(p.df, 1)
@@ -51,46 +51,19 @@ def okapi(p: Postings, k1: float, b: float, delta: float) -> Floats:
     return np.asarray(idf[p.term] * p.tf * (k1 + 1) / (p.tf + k1 * (1 - b + b * p.length)))
 
 
-def lucene(p: Postings, k1: float, b: float, delta: float) -> Floats:
+def lucene(p: Postings, k1: float, b: float) -> Floats:
     """Apache Lucene's: idf = ln(1 + (N - df + .5) / (df + .5)), never negative, without the factor k1 + 1."""
     idf = np.log1p((p.n - p.df + 0.5) / (p.df + 0.5))
     return np.asarray(idf[p.term] * p.tf / (p.tf + k1 * (1 - b + b * p.length)))
 
 
-def atire(p: Postings, k1: float, b: float, delta: float) -> Floats:
-    """Trotman et al. 2012, "Towards an efficient and effective search engine": idf = ln(N / df)."""
-    idf = np.log(p.n / np.maximum(p.df, 1))
-    return np.asarray(idf[p.term] * p.tf * (k1 + 1) / (p.tf + k1 * (1 - b + b * p.length)))
-
-
-def bm25l(p: Postings, k1: float, b: float, delta: float) -> Floats:
-    """Lv and Zhai 2011, "When documents are very long, BM25 fails!" (SIGIR): lifts the tf of long chunks."""
-    idf = np.log((p.n + 1) / (p.df + 0.5))
-    tf = p.tf / (1 - b + b * p.length) + delta
-    return np.asarray(idf[p.term] * (k1 + 1) * tf / (k1 + tf))
-
-
-def bm25plus(p: Postings, k1: float, b: float, delta: float) -> Floats:
-    """Lv and Zhai 2011, "Lower-bounding term frequency normalization" (CIKM): one occurrence counts ``delta``
-    at least, however long the chunk. (rank_bm25 and bm25s add it for terms that a chunk lacks too, to every
-    chunk alike, which leaves their ranking as it was without it.)"""
-    idf = np.log((p.n + 1) / np.maximum(p.df, 1))
-    return np.asarray(idf[p.term] * (delta + p.tf * (k1 + 1) / (p.tf + k1 * (1 - b + b * p.length))))
-
-
-VARIANTS: dict[str, Callable[[Postings, float, float, float], Floats]] = {
-    "lucene": lucene,
-    "okapi": okapi,
-    "atire": atire,
-    "bm25l": bm25l,
-    "bm25+": bm25plus,
-}
+VARIANTS: dict[str, Callable[[Postings, float, float], Floats]] = {"lucene": lucene, "okapi": okapi}
 
 
 class BM25Retriever(Retriever):
     """Keyword search over ``chunks``.
 
-    ``variant`` is one of ``VARIANTS``; ``delta`` counts only for bm25l (.5 unless given) and bm25+ (1).
+    ``variant`` is one of ``VARIANTS``.
     ``contextual=True`` indexes ``chunk.context`` (project, title, section path) in front of each chunk.
     ``analyzed`` lends the terms of a corpus analyzed before (then ``analyzer`` is its own).
 
@@ -102,7 +75,7 @@ class BM25Retriever(Retriever):
     ['b']
 
     Raises:
-        InputError: an unknown variant, ``k1`` or ``delta`` below 0, ``b`` outside 0 to 1.
+        InputError: an unknown variant, ``k1`` below 0, ``b`` outside 0 to 1.
     """
 
     def __init__(
@@ -111,19 +84,16 @@ class BM25Retriever(Retriever):
         variant: str = "lucene",
         k1: float = 1.5,
         b: float = 0.75,
-        delta: float | None = None,
         analyzer: Analyzer | None = None,
         contextual: bool = False,
         analyzed: AnalyzedCorpus | None = None,
     ) -> None:
         if variant not in VARIANTS:
             raise InputError(f"BM25 variant {variant!r}: expected one of {', '.join(VARIANTS)}")
-        if delta is None:
-            delta = 1.0 if variant == "bm25+" else 0.5
-        if not (0 <= k1 < np.inf and 0 <= b <= 1 and 0 <= delta < np.inf):
-            raise InputError(f"k1={k1}, b={b}, delta={delta}: expected k1 >= 0, 0 <= b <= 1, delta >= 0")
+        if not (0 <= k1 < np.inf and 0 <= b <= 1):
+            raise InputError(f"k1={k1}, b={b}: expected k1 >= 0, 0 <= b <= 1")
         self.chunks = list({(c.doc_id, c.start, c.end): c for c in chunks}.values())
-        self.variant, self.k1, self.b, self.delta, self.contextual = variant, k1, b, delta, contextual
+        self.variant, self.k1, self.b, self.contextual = variant, k1, b, contextual
         self._terms = analyzed or AnalyzedCorpus(analyzer=analyzer)
         self._engine = self._index()
 
@@ -145,7 +115,7 @@ class BM25Retriever(Retriever):
             df.astype(float),
             n,
         )
-        weights = VARIANTS[self.variant](postings, self.k1, self.b, self.delta) if len(term) else np.empty(0)
+        weights = VARIANTS[self.variant](postings, self.k1, self.b) if len(term) else np.empty(0)
         engine = require("bm25s", "search").BM25(method="lucene", dtype="float64", backend="numpy")
         engine.nonoccurrence_array = None
         starts = np.concatenate(([0], np.cumsum(df)))

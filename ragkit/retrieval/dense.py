@@ -16,17 +16,15 @@ the advanced preset's reranking nothing is left of either, so it is off there.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from copy import copy
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import Chunk, Embedder, Hit, InputError, Retriever, Vectors, require
+from ragkit.base import Chunk, Embedder, Hit, InputError, Retriever, Vectors
 from ragkit.embedding import load_embedder, unit
-from ragkit.retrieval.faiss_index import choose, make_index, search, stored_vectors
-from ragkit.retrieval.records import read_chunks, write_chunks
-from ragkit.storage import atomic_folder, read_manifest, write_manifest
+from ragkit.retrieval.faiss_index import choose, make_index, search
 from ragkit.token_store import TokenStore
 from ragkit.token_store.sums import range_max
 
@@ -43,8 +41,7 @@ class DenseRetriever(Retriever):
     windows in tokens. ``index`` names the FAISS index of pooled vectors (see ``ragkit.retrieval.faiss_index``).
     ``contextual=True`` compares ``chunk.context`` (project, title, section path) as well, with a tenth of the weight:
     each different context is encoded once, and its vector added to its chunks' vectors (``pooled``), its cosine to
-    their scores (``maxp``). ``add`` and ``delete`` are all that changes a retriever; only one thread may do so, and
-    none may search meanwhile.
+    their scores (``maxp``).
 
     >>> from ragkit.testing import FakeEmbedder
     >>> chunks = [Chunk("a", 0, 8, "red wine"), Chunk("b", 0, 8, "blue sky")]
@@ -77,7 +74,7 @@ class DenseRetriever(Retriever):
         self.chunks = tuple(chunks)
         self.scoring, self.window, self.contextual = scoring, window, contextual
         self.index = "flat" if scoring == "maxp" else choose(index, len(self.chunks))
-        self._alive = np.ones(len(self.chunks), dtype=bool)
+        self._allowed = np.ones(len(self.chunks), dtype=bool)
         self._faiss: Any = None
         self._windows: tuple[Vectors, NDArray[np.int64]] | None = None
         self._contexts: tuple[Vectors, NDArray[np.int64]] | None = None
@@ -93,7 +90,7 @@ class DenseRetriever(Retriever):
 
     def __len__(self) -> int:
         """The number of chunks that a search can return."""
-        return int(self._alive.sum())
+        return int(self._allowed.sum())
 
     def _encode(self, chunks: Sequence[Chunk]) -> Vectors:
         vectors = self.store.pool(chunks) if self.store else self.embedder.encode([c.text for c in chunks])
@@ -135,22 +132,20 @@ class DenseRetriever(Retriever):
             if self._contexts is not None:
                 contexts, places = self._contexts
                 scores = (1 - _CONTEXT) * scores + _CONTEXT * (vectors @ contexts.T)[:, places]
-            scores = np.where(self._alive, scores, -np.inf)
+            scores = np.where(self._allowed, scores, -np.inf)
             scores, places = _best(scores, k)
         else:
-            scores, places = search(self._faiss, vectors, k, self._alive)
+            scores, places = search(self._faiss, vectors, k, self._allowed)
         name = f"dense:{self.scoring}"
         return [
             [Hit(self.chunks[i], float(s), name) for s, i in zip(*row, strict=True) if i >= 0]
             for row in zip(scores, places, strict=True)
         ]
 
-    # ---- filters and changes
-
     def where(self, metadata: Mapping[str, object]) -> Self:
         """A retriever over the chunks whose metadata has all these values; a collection means any of its members.
 
-        It shares the index and costs nothing. It does not see what is added or deleted later.
+        It shares the index and costs nothing.
 
         >>> from ragkit.testing import FakeEmbedder
         >>> chunks = [Chunk(name, 0, 3, "tea", metadata={"project": name}) for name in ("a", "b")]
@@ -160,111 +155,9 @@ class DenseRetriever(Retriever):
         """
         wanted = {key: _accepted(value) for key, value in metadata.items()}
         fits = [all(c.metadata.get(key) in values for key, values in wanted.items()) for c in self.chunks]
-        view = self._copy()
-        view._alive = self._alive & np.array(fits, dtype=np.bool_)
+        view = copy(self)
+        view._allowed = self._allowed & np.array(fits, dtype=np.bool_)
         return view
-
-    def add(self, chunks: Sequence[Chunk]) -> None:
-        """Add ``chunks``; one whose id is here already takes the place of the old one."""
-        new = list({chunk.id: chunk for chunk in chunks}.values())
-        if self.store and self.scoring == "maxp":
-            windows = self.store.windows((*self.chunks, *new), self.window)
-            contexts = self._encode_contexts((*self.chunks, *new))
-        else:
-            vectors = self._encode(new)
-        self.delete([chunk.id for chunk in new])
-        self.chunks = (*self.chunks, *new)
-        self._alive = np.concatenate([self._alive, np.ones(len(new), dtype=bool)])
-        if self.scoring == "maxp":
-            self._windows, self._contexts = windows, contexts
-        else:
-            self._faiss.add(vectors)
-
-    def delete(self, chunk_ids: Collection[str]) -> int:
-        """Leave out the chunks with these ids from now on, and say how many there were."""
-        before = len(self)
-        gone = set(chunk_ids)
-        self._alive = self._alive & np.array([chunk.id not in gone for chunk in self.chunks], dtype=bool)
-        return before - len(self)
-
-    def _copy(self) -> Self:
-        copy = type(self).__new__(type(self))
-        copy.__dict__.update(self.__dict__)
-        return copy
-
-    def _compact(self) -> Self:
-        """The same retriever without the traces of deleted chunks."""
-        kept = np.flatnonzero(self._alive)
-        compact = self._copy()
-        compact.chunks = tuple(self.chunks[i] for i in kept)
-        compact._alive = np.ones(len(kept), dtype=bool)
-        if self._windows is not None:
-            compact._windows = (self._windows[0], self._windows[1][kept])
-            compact._contexts = self._contexts and (self._contexts[0], self._contexts[1][kept])
-        else:
-            compact.index = choose("auto" if self.index == "ivfpq" else self.index, len(kept))
-            compact._faiss = make_index(compact.index, stored_vectors(self._faiss, kept))
-        return compact
-
-    # ---- on disk
-
-    def save(self, folder: Path) -> None:
-        """Write index and chunks to ``folder`` in one step, with their sha256, and nothing that was deleted.
-
-        Raises:
-            InputError: ``folder`` holds files that ragkit did not make; an index of ragkit's is replaced.
-        """
-        here = self if self._alive.all() else self._compact()
-        settings = {
-            "kind": "dense",
-            "scoring": here.scoring,
-            "window": here.window,
-            "index": here.index,
-            "embedder": here.embedder.identity,
-            "contextual": here.contextual,
-        }
-        with atomic_folder(Path(folder)) as fresh:
-            write_chunks(fresh / "chunks.jsonl", here.chunks)
-            if here._windows is not None:
-                np.save(fresh / "vectors.npy", here._windows[0])
-                np.save(fresh / "ranges.npy", here._windows[1])
-                if here._contexts is not None:
-                    np.save(fresh / "contexts.npy", here._contexts[0])
-                    np.save(fresh / "places.npy", here._contexts[1])
-            else:
-                require("faiss", "search").write_index(here._faiss, str(fresh / "index.faiss"))
-            write_manifest(fresh, settings)
-
-    @classmethod
-    def load(cls, folder: Path, store: TokenStore | None = None, embedder: Embedder | None = None) -> Self:
-        """The retriever that was saved in ``folder``. ``store`` or ``embedder`` encode queries and what is added.
-
-        Raises:
-            IntegrityError: a file is missing, cut or changed.
-            StoreMismatchError: it was made with another model.
-        """
-        folder = Path(folder)
-        self = cls.__new__(cls)
-        self.store = store
-        self.embedder = store.encoder if store else embedder or load_embedder()
-        settings = read_manifest(folder, {"kind": "dense", "embedder": self.embedder.identity})
-        self.chunks = tuple(read_chunks(folder / "chunks.jsonl"))
-        self.scoring, self.window, self.index = settings["scoring"], settings["window"], settings["index"]
-        self._alive = np.ones(len(self.chunks), dtype=bool)
-        self.contextual = settings["contextual"]
-        self._faiss = self._windows = self._contexts = None
-        if self.scoring == "maxp":
-            self._windows = _load_pair(folder, "vectors.npy", "ranges.npy")
-            if self.contextual:
-                self._contexts = _load_pair(folder, "contexts.npy", "places.npy")
-        else:
-            self._faiss = require("faiss", "search").read_index(str(folder / "index.faiss"))
-        return self
-
-
-def _load_pair(folder: Path, *names: str) -> tuple[Vectors, NDArray[np.int64]]:
-    first, second = (np.load(folder / name, allow_pickle=False) for name in names)
-    return first, second
 
 
 def _accepted(value: object) -> Collection[object]:

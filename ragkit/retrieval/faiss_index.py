@@ -54,7 +54,6 @@ def make_index(name: str, vectors: Vectors) -> Any:
         index.hnsw.efConstruction = 100
     elif name == "sq8" and n:
         index = faiss.IndexScalarQuantizer(d, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
-        index.sq.rangestat_arg = 0.25  # room for vectors that are added later and lie outside the range so far
     elif name == "ivfpq":
         cells, codes = int(n**0.5), next(m for m in (d // 8, d // 4, 1) if m and d % m == 0)
         index = faiss.index_factory(d, f"IVF{cells},PQ{codes}x8", faiss.METRIC_INNER_PRODUCT)
@@ -89,12 +88,3 @@ def search(index: Any, queries: Vectors, k: int, allowed: NDArray[np.bool_]) -> 
     finally:
         faiss.omp_set_num_threads(threads)
     return scores, places
-
-
-def stored_vectors(index: Any, places: NDArray[np.int64]) -> Vectors:
-    """The vectors at ``places`` as the index remembers them (rounded, for ``sq8`` and ``ivfpq``)."""
-    faiss = require("faiss", "search")
-    if isinstance(index, faiss.IndexIVF):
-        index.make_direct_map()
-    vectors: Vectors = index.reconstruct_batch(places)
-    return vectors

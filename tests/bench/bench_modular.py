@@ -24,22 +24,17 @@ from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
 from ragkit.retrieval.modular import (
     MMR,
-    Centroids,
     EachNamed,
-    Federated,
     MultiHop,
-    NearestExamples,
     Neighbours,
     OneNamed,
     Parent,
-    QuestionKind,
     Router,
     Rules,
     Together,
     Vocabulary,
     Votes,
     by_name,
-    specialists,
 )
 from ragkit.retrieval.modular.routing import Belief, Classifier
 from ragkit.rewriting.parts import Parts
@@ -91,15 +86,11 @@ def built(corpus: Corpus, store: TokenStore, chunks: Sequence[Chunk]) -> dict[st
     return {
         "advanced": everything,
         "router": router,
-        "router, multihop by ranks": MultiHop(router, hops),
-        "router, multihop in turns": MultiHop(router, hops, join="turns"),
-        "router, parts by ranks": MultiHop(router, EachNamed(rules, otherwise=Parts())),
-        "federated, by scores": Federated(routes, merge="scores"),
-        "federated, cori": Federated(routes, Together([Vocabulary(chunks), Votes(maxp)])),
+        "router, multihop": MultiHop(router, hops),
+        "router, parts": MultiHop(router, EachNamed(rules, otherwise=Parts())),
         "sections of windows": Parent(windows, corpus),
         "with neighbours": Neighbours(everything, chunks, corpus),
         "mmr .9": MMR(everything, store.pool, balance=0.9),
-        "specialists": Router(specialists(corpus, store), QuestionKind(), everything),
     }
 
 
@@ -114,7 +105,7 @@ def table(
     columns = ["mrr@10", "hit@10", "recall@10", "tokens", "ms_p50", "diff", "diff_low", "diff_high", "p", "verdict"]
     sys.stdout.write(f"\n{kind}: {len(questions)} questions, {metric}\n{result.table[columns].round(3).to_string()}\n")
     for name, line in result.table.drop(index="advanced").iterrows():
-        target = ">= -0.0005" if name == "router, multihop by ranks" else ""
+        target = ">= -0.0005" if name == "router, multihop" else ""
         yield f"{kind}: {name} - advanced, {metric}", float(line["diff"]), "", target
 
 
@@ -141,20 +132,18 @@ def cost(systems: Mapping[str, Retriever], questions: Sequence[Question]) -> Ite
 
 def routing(chunks: Sequence[Chunk], store: TokenStore, questions: Sequence[Question]) -> Iterator[Row]:
     """Accuracy of every classifier on questions with one right project, and how often it is wrong when it is sure."""
-    rules, labels = by_name(chunks), [str(chunk.metadata["project"]) for chunk in chunks]
+    rules = by_name(chunks)
     vocabulary, votes = Vocabulary(chunks), Votes(DenseRetriever(chunks, store=store, scoring="maxp"))
     single = [q for q in questions if len(projects(q)) == 1]
     telling = np.array([tells(q, vocabulary, rules) for q in single])
     sys.stdout.write(f"{len(single)} questions about one project, {telling.sum()} of them name or imply it\n")
     classifiers: dict[str, Classifier] = {
         "rules": Rules(rules),
-        "centroids": Centroids(store.pool(chunks), labels, store),
         "vocabulary": vocabulary,
         "votes": votes,
         "vocabulary and votes": Together([vocabulary, votes]),
     }
     beliefs = {name: [classifier.belief(q.text) for q in single] for name, classifier in classifiers.items()}
-    beliefs["nearest examples"] = nearest(single, store)
     for name, found in beliefs.items():
         right = np.array([_best(belief) in projects(q) for belief, q in zip(found, single, strict=True)])
         sure = np.array([max(belief.values(), default=0.0) >= SURE for belief in found])
@@ -163,16 +152,6 @@ def routing(chunks: Sequence[Chunk], store: TokenStore, questions: Sequence[Ques
         yield f"routing by {name}: right on all", float(right.mean()), "", ""
         yield f"routing by {name}: sure", float(sure.mean()), "of all", ""
         yield f"routing by {name}: wrong when sure", float((~right[sure]).mean()), "", ""
-
-
-def nearest(questions: Sequence[Question], store: TokenStore) -> list[Belief]:
-    """What labelled examples say of each question: those about other documents than its own."""
-    folds = {doc: n % 5 for n, doc in enumerate(sorted({q.gold[0].doc_id for q in questions}))}
-    of = [
-        NearestExamples({q.text: min(projects(q)) for q in questions if folds[q.gold[0].doc_id] != fold}, store)
-        for fold in range(5)
-    ]
-    return [of[folds[q.gold[0].doc_id]].belief(q.text) for q in questions]
 
 
 def _best(belief: Belief) -> str:

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import Chunk, Hit, InputError, Retriever, Vectors
+from ragkit.base import Chunk, Hit, InputError, Retriever
 from ragkit.retrieval.analysis import Analyzer
 
 Belief = Mapping[str, float]
@@ -27,12 +27,6 @@ class Classifier(Protocol):
     """Says how likely each label is for a query; an empty answer means: I cannot tell."""
 
     def belief(self, query: str) -> Belief: ...
-
-
-class QueryEncoder(Protocol):
-    """The part of a token store that routing by vectors needs."""
-
-    def encode_query(self, query: str) -> Vectors: ...
 
 
 @dataclass(frozen=True)
@@ -78,53 +72,6 @@ def by_name(chunks: Iterable[Chunk], key: str = "project") -> dict[str, str]:
     """
     labels = sorted({str(chunk.metadata[key]) for chunk in chunks if key in chunk.metadata})
     return {label: rf"\b{re.escape(label)}\w*(?:'s)?" for label in labels}
-
-
-class NearestExamples:
-    """Labels by the ``k`` labelled examples with the highest cosine; belief is their share of the cosines.
-
-    ``examples`` maps texts to labels: past questions of which one knows where they were answered.
-
-    Raises:
-        InputError: no examples, or ``k`` < 1.
-    """
-
-    def __init__(self, examples: Mapping[str, str], encoder: QueryEncoder, k: int = 5) -> None:
-        if not examples or k < 1:
-            raise InputError(f"{len(examples)} examples, k = {k}: expected at least one of each")
-        self.encoder, self.k, self.labels = encoder, k, list(examples.values())
-        self.vectors = np.stack([encoder.encode_query(text) for text in examples])
-
-    def belief(self, query: str) -> Belief:
-        """The nearest examples' votes, each as heavy as its cosine."""
-        cosines = self.vectors @ self.encoder.encode_query(query)
-        votes: dict[str, float] = defaultdict(float)
-        for i in np.argsort(-cosines, kind="stable")[: self.k].tolist():
-            votes[self.labels[i]] += max(float(cosines[i]), 0.0)
-        return _shares(votes)
-
-
-class Centroids:
-    """Labels by the mean vector of each collection; belief is the softmax of ``sharpness`` times the cosines.
-
-    ``vectors (n, d)`` are those of the passages, ``labels`` the collections that they belong to.
-
-    Raises:
-        InputError: no vectors, or not one label each.
-    """
-
-    def __init__(self, vectors: Vectors, labels: Sequence[str], encoder: QueryEncoder, sharpness: float = 20.0) -> None:
-        if not len(labels) or len(vectors) != len(labels):
-            raise InputError(f"{len(vectors)} vectors and {len(labels)} labels: expected one label each, at least one")
-        self.encoder, self.sharpness, self.labels = encoder, sharpness, sorted(set(labels))
-        of = np.array(labels)
-        means = np.stack([vectors[of == label].mean(axis=0) for label in self.labels])
-        self.means = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-9)
-
-    def belief(self, query: str) -> Belief:
-        """How near the query is to each collection's mean, as shares."""
-        cosines = (self.means @ self.encoder.encode_query(query)).astype(np.float64)
-        return dict(zip(self.labels, softmax(self.sharpness * cosines).tolist(), strict=True))
 
 
 class Vocabulary:
@@ -246,38 +193,35 @@ def softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
 class Router(Retriever):
     """Asks the one retriever that ``classifier`` is sure of, else ``everything``.
 
-    ``classifier`` may be a sequence: the first one whose best label has at least ``threshold`` decides. The hits'
-    ``parts`` hold ``route:<label>`` (or ``route:everything``) with the confidence.
+    Sure is a classifier that gives its best label at least ``threshold``. The hits' ``parts`` hold ``route:<label>``
+    (or ``route:everything``) with the confidence.
 
     Raises:
-        InputError: no routes, no classifier, or a ``threshold`` outside 0 to 1.
+        InputError: no routes, or a ``threshold`` outside 0 to 1.
     """
 
     def __init__(
         self,
         routes: Mapping[str, Retriever],
-        classifier: Classifier | Sequence[Classifier],
+        classifier: Classifier,
         everything: Retriever,
         threshold: float = 0.5,
     ) -> None:
-        self.classifiers = tuple(classifier) if isinstance(classifier, Sequence) else (classifier,)
-        if not routes or not self.classifiers or not 0 <= threshold <= 1:
+        if not routes or not 0 <= threshold <= 1:
             raise InputError(
-                f"{len(routes)} routes, {len(self.classifiers)} classifiers, threshold {threshold}: expected one or "
-                "more of each, and a threshold from 0 to 1"
+                f"{len(routes)} routes, threshold {threshold}: expected one route or more, and a threshold from 0 to 1"
             )
-        self.routes, self.everything, self.threshold = dict(routes), everything, threshold
+        self.routes, self.classifier = dict(routes), classifier
+        self.everything, self.threshold = everything, threshold
         self.inputs = (*self.routes.values(), everything)
 
     def decide(self, query: str) -> Decision:
         """The route for ``query``. A label without a retriever is never chosen."""
-        belief: Belief = {}
-        for classifier in self.classifiers:
-            belief = classifier.belief(query)
-            known = {label: share for label, share in belief.items() if label in self.routes}
-            best = max(known, key=lambda label: (known[label], label), default=None)
-            if best is not None and known[best] >= self.threshold:
-                return Decision(best, known[best], belief)
+        belief = self.classifier.belief(query)
+        known = {label: share for label, share in belief.items() if label in self.routes}
+        best = max(known, key=lambda label: (known[label], label), default=None)
+        if best is not None and known[best] >= self.threshold:
+            return Decision(best, known[best], belief)
         return Decision(None, max(belief.values(), default=0.0), belief)
 
     def _search(self, query: str, k: int) -> list[Hit]:

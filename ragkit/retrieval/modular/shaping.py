@@ -169,7 +169,7 @@ class MMR(Retriever):
         hits = self.retriever.search(query, max(self.fetch, k))
         if not hits:
             return []
-        relevance = minmax(np.array([hit.score for hit in hits], dtype=np.float64), 0.0)
+        relevance = minmax(np.array([hit.score for hit in hits], dtype=np.float64))
         vectors = np.asarray(self.vectors([hit.chunk for hit in hits]), dtype=np.float64)
         order, values = marginal(relevance, vectors @ vectors.T, self.balance, k)
         return [

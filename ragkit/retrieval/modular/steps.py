@@ -10,25 +10,6 @@ from ragkit.retrieval.hybrid import reciprocal_rank
 from ragkit.retrieval.modular.routing import Rules
 
 
-def interleave(lists: Sequence[Sequence[Hit]], k: int, source: str) -> list[Hit]:
-    """The first of every list, then the second of every list ...: each chunk once, scores ``1 / place``.
-
-    >>> from ragkit.base import Chunk
-    >>> a, b, c = (Hit(Chunk(name, 0, 1, "x"), 9.0, "s") for name in "abc")
-    >>> [(hit.chunk.doc_id, hit.score) for hit in interleave([[a, b], [c]], 3, "both")]
-    [('a', 1.0), ('c', 0.5), ('b', 0.3333333333333333)]
-    """
-    found: dict[str, Hit] = {}
-    for row in range(max(map(len, lists), default=0)):
-        for hits in lists:
-            if row < len(hits):
-                found.setdefault(hits[row].chunk.id, hits[row])
-    return [
-        Hit(hit.chunk, 1 / place, source, {**hit.parts, hit.source: hit.score})
-        for place, hit in enumerate(list(found.values())[:k], 1)
-    ]
-
-
 def by_rank(lists: Sequence[Sequence[Hit]], k: int, source: str) -> list[Hit]:
     """The ``k`` best by the sum of their reciprocal ranks (``hybrid.reciprocal_rank``), with the parts of all lists.
 
@@ -77,51 +58,41 @@ class EachNamed:
 
 
 class MultiHop(Retriever):
-    """A question is taken apart, each part is searched, and the lists are joined.
+    """A question is taken apart, it and each part are searched, and the lists are fused by rank (``by_rank``).
 
     ``decompose`` is any rewriter (``EachNamed``; ``ragkit.rewriting.Parts``, which needs no model either). A question
-    that it leaves alone is searched as it is. With ``whole`` the question itself is searched first, whether the
-    rewriter keeps it or not; without, only its parts are. ``join`` is "ranks" (reciprocal rank fusion: what several
-    lists have comes first) or "turns" (the best of each list, then the second of each). On the 46 two-part questions
-    over ``core`` "ranks" found .826 of the answers among ten hits, "turns" .783, the whole question alone .804.
+    that it leaves alone is searched as it is; of another, at most ``most`` parts are searched.
 
     Each list has ``max(fetch, k)`` hits. ``parts["part:2"]`` is the score that a hit had in the second part's list,
     ``parts["part:0"]`` in the whole question's.
 
     Raises:
-        InputError: another ``join``, ``most`` or ``fetch`` < 1.
+        InputError: ``most`` or ``fetch`` < 1.
     """
 
     def __init__(
         self,
         retriever: Retriever,
         decompose: Rewriter,
-        whole: bool = True,
-        join: str = "ranks",
         most: int = 4,
         fetch: int = 15,
     ) -> None:
-        if join not in ("ranks", "turns") or most < 1 or fetch < 1:
-            raise InputError(f"join {join!r}, most {most}, fetch {fetch}: expected 'ranks' or 'turns', 1 or more")
-        self.retriever, self.decompose, self.whole = retriever, decompose, whole
-        self.join, self.most, self.fetch = join, most, fetch
+        if most < 1 or fetch < 1:
+            raise InputError(f"most {most}, fetch {fetch}: expected 1 or more")
+        self.retriever, self.decompose, self.most, self.fetch = retriever, decompose, most, fetch
 
     def queries(self, question: str) -> list[str]:
-        """What is searched, in order: one query where there are no parts."""
+        """What is searched, in order: the question, then its parts."""
         found = self.decompose.rewrite(question)
         parts = list(dict.fromkeys(part for part in found if part.strip() and part != question))[: self.most]
-        if not parts:
-            return [question]
-        return [question, *parts] if self.whole else parts
+        return [question, *parts]
 
     def _search(self, query: str, k: int) -> list[Hit]:
         queries = self.queries(query)
         if queries == [query]:
             return self.retriever.search(query, k)
         lists = self.retriever.search_many(queries, max(self.fetch, k))
-        first = 0 if queries[0] == query else 1
-        named = [_named(hits, f"part:{n}") for n, hits in enumerate(lists, first)]
-        return (by_rank if self.join == "ranks" else interleave)(named, k, "multihop")
+        return by_rank([_named(hits, f"part:{n}") for n, hits in enumerate(lists)], k, "multihop")
 
 
 def _named(hits: Sequence[Hit], name: str) -> list[Hit]:
