@@ -64,16 +64,6 @@ def build_context(
         kept = kept[:-1]  # the sum was too low: the tokenizer joins words across lines
 
 
-def origins(chunk: Chunk, hits: Sequence[Hit]) -> tuple[Hit, ...]:
-    """The retrieved hits that a source, or a quote, is made of: those with characters in common with ``chunk``.
-
-    >>> first, second = Hit(Chunk("a", 0, 8, "one two "), 1.0), Hit(Chunk("a", 4, 13, "two three"), 0.5)
-    >>> [hit.score for hit in origins(Chunk("a", 0, 3, "one"), [first, second])]
-    [1.0]
-    """
-    return tuple(hit for hit in hits if hit.chunk.span.overlap(chunk.span))
-
-
 class _Meter:
     """The tokens of sources, each counted once however often the list around it changes."""
 
