@@ -4,40 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
-from ragkit.base import Chunk, Context, Corpus, Hit, InputError, Tokenizer
+from ragkit.base import Chunk, Context, Hit, InputError, Tokenizer
 from ragkit.prompts import render
 from ragkit.tokens import minilm_tokenizer
 
-Order = Literal["best_first", "best_outside"]
 
-
-def build_context(
-    hits: Sequence[Hit],
-    budget: int = 2000,
-    tokenizer: Tokenizer | None = None,
-    order: Order = "best_first",
-    corpus: Corpus | None = None,
-) -> Context:
+def build_context(hits: Sequence[Hit], budget: int = 2000, tokenizer: Tokenizer | None = None) -> Context:
     """Numbered sources within ``budget`` tokens, best hits first, no character shown twice.
 
     Chunks of one document that overlap or touch become one source, at the rank of the best of them; a text that a
     source already holds is left out. The first chunk that no longer fits is cut at a line (or a token), and the rest
     is dropped: a worse source must not stand where a better one had no room.
 
-    ``order="best_outside"`` puts the best sources at both ends, since models read the middle of a long context least
-    (Liu et al. 2023, Lost in the Middle, arXiv 2307.03172). It is not the default: within 2000 tokens there are three
-    to five sources, their numbers then tell their rank, and that paper saw the effect from ten documents on.
-
     Args:
         hits: best first.
         budget: tokens of ``Context.text``, at most, counted by ``tokenizer`` (None: the packaged model's).
-        order: where the best sources stand.
-        corpus: where the hits are from. With it, neighbours that only white space parts become one source too.
 
     Raises:
-        InputError: ``budget`` < 1, an unknown ``order``, or a hit from a document that ``corpus`` lacks.
+        InputError: ``budget`` < 1.
 
     >>> def hit(start, text):
     ...     return Hit(Chunk("a", start, start + len(text), text), 1.0)
@@ -46,32 +31,19 @@ def build_context(
     """
     if budget < 1:
         raise InputError(f"budget is {budget!r}: expected 1 token or more")
-    if order not in ("best_first", "best_outside"):
-        raise InputError(f"order is {order!r}: expected 'best_first' or 'best_outside'")
     tokenizer = tokenizer or minilm_tokenizer()
     meter, kept = _Meter(tokenizer), list[Hit]()
     for hit in hits:
-        grown = _with(kept, hit, corpus)
+        grown = _with(kept, hit)
         if meter(grown) > budget:
-            kept = _with_part(kept, hit, budget, meter, corpus)
+            kept = _with_part(kept, hit, budget, meter)
             break
         kept = grown
     while True:
-        shown = kept[::2] + kept[1::2][::-1] if order == "best_outside" else kept
-        text = render([h.chunk for h in shown])
+        text = render([h.chunk for h in kept])
         if (tokens := tokenizer.count(text)) <= budget:
-            return Context(text, tuple(shown), tokens)
+            return Context(text, tuple(kept), tokens)
         kept = kept[:-1]  # the sum was too low: the tokenizer joins words across lines
-
-
-def origins(chunk: Chunk, hits: Sequence[Hit]) -> tuple[Hit, ...]:
-    """The retrieved hits that a source, or a quote, is made of: those with characters in common with ``chunk``.
-
-    >>> first, second = Hit(Chunk("a", 0, 8, "one two "), 1.0), Hit(Chunk("a", 4, 13, "two three"), 0.5)
-    >>> [hit.score for hit in origins(Chunk("a", 0, 3, "one"), [first, second])]
-    [1.0]
-    """
-    return tuple(hit for hit in hits if hit.chunk.span.overlap(chunk.span))
 
 
 class _Meter:
@@ -88,13 +60,13 @@ class _Meter:
         return sum(self._counted[hit.chunk.id] for hit in hits)
 
 
-def _with(kept: list[Hit], hit: Hit, corpus: Corpus | None) -> list[Hit]:
+def _with(kept: list[Hit], hit: Hit) -> list[Hit]:
     """``kept`` and ``hit``, joined with every source of its document that it overlaps or touches."""
     if any(hit.chunk.text in h.chunk.text for h in kept):
         return kept
     chunk, rank, rest = hit.chunk, len(kept), []
     for i, other in enumerate(kept):
-        if (joined := _union(other.chunk, chunk, corpus)) is not None:
+        if (joined := _union(other.chunk, chunk)) is not None:
             chunk, rank = joined, min(rank, i)
         else:
             rest.append(other)
@@ -102,25 +74,22 @@ def _with(kept: list[Hit], hit: Hit, corpus: Corpus | None) -> list[Hit]:
     return [*rest[:rank], replace(best, chunk=chunk), *rest[rank:]]
 
 
-def _union(a: Chunk, b: Chunk, corpus: Corpus | None) -> Chunk | None:
+def _union(a: Chunk, b: Chunk) -> Chunk | None:
     """The characters of both as one chunk; None if text that neither holds stands between them."""
     if a.doc_id != b.doc_id:
         return None
     first, second = (a, b) if (a.start, -a.end) <= (b.start, -b.end) else (b, a)
     if second.end <= first.end:
         return first
-    gap = ""
     if second.start > first.end:
-        gap = corpus.document(a.doc_id).text[first.end : second.start] if corpus else ""
-        if not gap.isspace():
-            return None
-    return replace(first, end=second.end, text=first.text + gap + second.text[max(0, first.end - second.start) :])
+        return None
+    return replace(first, end=second.end, text=first.text + second.text[first.end - second.start :])
 
 
-def _with_part(kept: list[Hit], hit: Hit, budget: int, meter: _Meter, corpus: Corpus | None) -> list[Hit]:
+def _with_part(kept: list[Hit], hit: Hit, budget: int, meter: _Meter) -> list[Hit]:
     """``kept`` and as much of ``hit``'s beginning as the budget allows."""
     ends = [int(end) for end in meter.tokenizer.offsets(hit.chunk.text)[:, 1]]
-    grown, n = _with(kept, hit, corpus), len(ends)
+    grown, n = _with(kept, hit), len(ends)
     while (excess := meter(grown) - budget) > 0:
         n -= excess  # what a source takes is its own tokens and a constant: this ends after two or three rounds
         if n < 1:
@@ -129,7 +98,7 @@ def _with_part(kept: list[Hit], hit: Hit, budget: int, meter: _Meter, corpus: Co
         if not text.strip():
             return kept
         cut = replace(hit, chunk=replace(hit.chunk, end=hit.chunk.start + len(text), text=text))
-        grown = _with(kept, cut, corpus)
+        grown = _with(kept, cut)
     return grown
 
 

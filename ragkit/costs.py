@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -57,14 +57,3 @@ def cost(usage: Usage) -> float | None:
     if price is None or not (usage.input_tokens or usage.output_tokens):
         return None
     return round((usage.input_tokens * price.input + usage.output_tokens * price.output) / PER, 9)
-
-
-def total(usages: Iterable[Usage]) -> tuple[float, int]:
-    """The dollars of many calls, and of how many of them the price is not known.
-
-    >>> total([Usage("gpt-4o-mini", 1_000_000, 0), Usage("llama3.2", 5, 5), Usage()])
-    (0.15, 1)
-    """
-    calls = [usage for usage in usages if usage.model]
-    known = [dollars for usage in calls if (dollars := cost(usage)) is not None]
-    return sum(known), len(calls) - len(known)

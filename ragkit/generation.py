@@ -28,7 +28,6 @@ __all__ = [
     "WithFallback",
     "build_context",
     "by_embedder",
-    "default_llm",
     "endpoint_configured",
     "in_pieces",
     "parse_citations",
@@ -77,11 +76,6 @@ def _cited(text: str) -> Iterator[tuple[int, bool]]:
             first, *last = (int(n) for n in re.split(r"\s*[–-]\s*", part))
             for number in range(first, max([first, *last]) + 1):
                 yield number, glued
-
-
-def default_llm() -> LLM:
-    """``OpenAIChat()`` where an endpoint is configured, else ``Extractive()``."""
-    return OpenAIChat() if endpoint_configured() else Extractive()
 
 
 async def in_pieces(llm: LLM, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:

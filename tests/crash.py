@@ -24,6 +24,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -387,7 +388,7 @@ class Traced:
             found = self.monitor.trace(expected.id)
         except InputError:
             return None
-        spans = [(span.stage, span.parent != "") for span in self.monitor.spans(expected.id)]
+        spans = [(stage, parent != "") for stage, parent in spans_of(self.monitor.path, expected.id)]
         kept = (found.question, found.answer, found.hits, found.citations, found.session, spans)
         assert expected.answer is not None
         hits = tuple((hit.chunk.id, hit.score) for hit in expected.answer.hits)
@@ -397,6 +398,13 @@ class Traced:
 
     def close(self) -> None:
         self.monitor.close()
+
+
+def spans_of(path: Path, trace_id: str) -> list[tuple[str, str]]:
+    """Stage and parent of a query's spans in the file, in order."""
+    select = "SELECT stage, parent FROM spans WHERE trace = ? ORDER BY position"
+    with closing(sqlite3.connect(path)) as reader:
+        return reader.execute(select, (trace_id,)).fetchall()
 
 
 class Pruned(Traced):
@@ -464,7 +472,7 @@ class Asked:
             return None
         kept = self.monitor.trace(trace_id)
         stored = self.cache.entries.database.read("SELECT 1 FROM entries WHERE digest = ?", (kept.cache_key,))
-        spans = {span.stage for span in self.monitor.spans(trace_id)}
+        spans = {stage for stage, _ in spans_of(self.monitor.path, trace_id)}
         return bool(stored) and "E27" in kept.answer and {"cache", "retrieve", "build", "generate"} <= spans
 
     def close(self) -> None:

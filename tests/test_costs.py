@@ -8,7 +8,7 @@ import pytest
 
 from ragkit import costs
 from ragkit.base import RagkitError, Usage
-from ragkit.costs import chat_prices, cost, total
+from ragkit.costs import chat_prices, cost
 from ragkit.embedding.prices import prices
 
 
@@ -22,11 +22,6 @@ def test_a_call_costs_what_it_reads_and_what_it_writes():
 @pytest.mark.parametrize("usage", [Usage(), Usage("llama3.2", 9, 9), Usage("gpt-4o-mini"), Usage("gpt-4o-minimal", 9)])
 def test_what_is_not_known_is_not_free(usage):
     assert cost(usage) is None
-
-
-def test_a_total_says_what_it_leaves_out():
-    assert total([]) == (0, 0)
-    assert total([Usage("gpt-4.1", 500_000, 0), Usage("mine", 1, 1), Usage("gpt-4.1")]) == (1.0, 2)
 
 
 def test_every_price_has_its_day_and_models_that_write_are_no_embedders():

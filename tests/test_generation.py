@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ragkit.base import LLM, Chunk, Context, Generation, Hit, InputError, StreamingLLM, Usage
 from ragkit.context import build_context
 from ragkit.extractive import Extractive
-from ragkit.generation import OpenAIChat, WithFallback, default_llm, in_pieces, parse_citations, unknown_citations
+from ragkit.generation import OpenAIChat, WithFallback, in_pieces, parse_citations, unknown_citations
 from ragkit.prompts import ANSWER, NOT_FOUND
 
 
@@ -139,20 +139,6 @@ def test_a_stream_falls_back_before_its_first_piece_and_after():
         assert said.text.startswith("Use purge. [1]")
         assert "broke off" in said.reason
         assert pieces(llm)[-1] == answer(llm, "How do I purge?", CONTEXT)
-
-
-def test_default_llm_follows_the_environment(monkeypatch):
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"):
-        monkeypatch.delenv(name, raising=False)
-    assert isinstance(default_llm(), Extractive)
-    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
-    monkeypatch.setenv("OPENAI_MODEL", "tiny")
-    llm = default_llm()
-    assert isinstance(llm, OpenAIChat)
-    assert (llm.base_url, llm.model) == ("http://127.0.0.1:1/v1", "tiny")
-    monkeypatch.delenv("OPENAI_BASE_URL")
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
-    assert isinstance(default_llm(), OpenAIChat)
 
 
 def test_fallback_answers_and_says_why():

@@ -81,7 +81,7 @@ RETRIEVERS = {
     "rm3 from dense": lambda c, s: RM3(BM25Retriever(c), 3, 5, source=DenseRetriever(c, s), common=1),
     "rm3 empty": lambda c, s: RM3(BM25Retriever([])),
     "rocchio": lambda c, s: Rocchio(DenseRetriever(c, s)),
-    "rocchio maxp from bm25": lambda c, s: Rocchio(DenseRetriever(c, s, scoring="maxp"), source=BM25Retriever(c)),
+    "rocchio maxp": lambda c, s: Rocchio(DenseRetriever(c, s, scoring="maxp")),
     "rocchio empty": lambda c, s: Rocchio(DenseRetriever([], s)),
     "nested": lambda c, s: Rewritten(
         Reranked(
@@ -273,7 +273,6 @@ def test_identifiers_are_found_by_their_words_in_order():
     assert names.rewrite("worker_concurrency: what is worker concurrency") == [
         "worker_concurrency: what is worker concurrency"
     ]
-    assert Identifiers.of(DOCUMENTS, most=1).rewrite("max requests")[0].split()[2:] == ["--max-requests"]
 
 
 # ---- parts
@@ -299,7 +298,7 @@ def test_parts(question, parts):
 
 @given(st.text(alphabet="ab .,?;and", max_size=80))
 def test_parts_hold_the_words_of_the_question(question):
-    whole, *found = Parts(most=100).rewrite(question)
+    whole, *found = Parts().rewrite(question)
     assert whole == question
     assert len(found) != 1
     assert set(" ".join(found).replace(",", " ").split()) <= set(question.replace(",", " ").split())
@@ -428,8 +427,6 @@ def test_misspelt_questions_keep_everything_else():
         lambda: RM3(BM25Retriever([]), common=-0.1),
         lambda: Rocchio(DenseRetriever([], embedder=FakeEmbedder())),
         lambda: Spelling({}, at_least=0),
-        lambda: Spelling({}, most=0),
-        lambda: Identifiers({}, most=0),
         lambda: Parts(shortest=0),
         lambda: misspelt([], share=0),
     ],

@@ -11,13 +11,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ragkit.base import InputError, require
+from ragkit.base import InputError
 from ragkit.storage import atomic_write
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _FORMAT = 1
 
@@ -99,13 +96,6 @@ class JudgeRun:
             return None
         means: list[float] = [sum(column) / len(complete) for column in zip(*complete, strict=True)]
         return max(means) - min(means)
-
-    def failures(self) -> pd.DataFrame:
-        """How often each reason kept the judge from giving a value, by metric."""
-        pandas = require("pandas", "notebook")
-        rows = [(v.metric, v.reason) for v in self.verdicts if v.value is None]
-        table = pandas.DataFrame(rows, columns=["metric", "reason"])
-        return table.value_counts(["metric", "reason"]).rename("verdicts").reset_index()  # type: ignore[no-any-return]
 
     def save(self, path: Path | str) -> Path:
         """Write the run to a JSON file, whole or not at all."""

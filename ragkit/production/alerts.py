@@ -18,13 +18,12 @@ import math
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ragkit.base import InputError, require
 from ragkit.pipeline.config import read_record
-from ragkit.production.drift import Column, valued
+from ragkit.production.drift import valued
 from ragkit.production.readings import checked, latency, rate, spent
 from ragkit.production.watch import watch
 from ragkit.storage import data_file
@@ -36,8 +35,6 @@ Metric = Literal["latency", "abstentions", "errors", "cache hits", "cost a day",
 Timed = Literal["total", "cache", "rewrite", "retrieve", "rerank", "build", "generate"]
 SHOWN = 5
 """Traces that an alert names."""
-
-_DAY = 24.0  # hours
 
 _RATES = ("abstentions", "errors", "cache hits")
 
@@ -52,14 +49,10 @@ class Rule:
             a rate from 0 to 1.
         above: fire above this limit ...
         below: ... or below this one. A drift rule has neither.
-        stage: for latency: which stage; ``total`` is the whole query.
-        quantile: for latency: which quantile.
-        column: for drift: ``top_score`` or ``abstained``.
-        queries: the window: so many of the last queries.
-        hours: only those of the last so many hours; for ``cost a day`` this alone is the window (24 by default).
+        stage: for latency, of which the 95th percentile is measured: which stage; ``total`` is the whole query.
+        queries: the window: so many of the last queries. For ``cost a day`` it is the last 24 hours instead.
         least: say nothing about fewer queries.
         reference: for drift: the first so many queries of the log are what is usual.
-        false_alarms: for drift: the share of quiet logs in which it may ever fire.
         silent_hours: the cool-down after an alert.
         message: what the reader should do.
 
@@ -72,13 +65,9 @@ class Rule:
     above: float | None = None
     below: float | None = None
     stage: Timed = "total"
-    quantile: float = 0.95
-    column: Column = "top_score"
     queries: int = 200
-    hours: float | None = None
     least: int = 30
     reference: int = 1000
-    false_alarms: float = 0.05
     silent_hours: float = 24.0
     message: str = ""
 
@@ -86,7 +75,7 @@ class Rule:
         self._expect("metric", self.metric in get_args(Metric), f"one of {', '.join(get_args(Metric))}")
         limits = [limit for limit in (self.above, self.below) if limit is not None]
         if self.metric == "drift":
-            self._expect("above", not limits, "no limit: false_alarms says how rarely a drift rule is wrong")
+            self._expect("above", not limits, "no limit: a drift rule is wrong in one of twenty quiet logs at most")
         else:
             self._expect("above", len(limits) == 1, "exactly one limit, above or below")
             highest = 1.0 if self.metric in _RATES else math.inf
@@ -94,10 +83,6 @@ class Rule:
             words = "a rate from 0 to 1, such as 0.05 for 5 %" if self.metric in _RATES else "0 or more"
             self._expect(key, 0 <= limits[0] <= highest, words)
         self._expect("stage", self.stage in get_args(Timed), f"one of {', '.join(get_args(Timed))}")
-        self._expect("column", self.column in get_args(Column), f"one of {', '.join(get_args(Column))}")
-        self._expect("quantile", 0 < self.quantile < 1, "more than 0 and less than 1")
-        self._expect("false_alarms", 0 < self.false_alarms < 1, "more than 0 and less than 1")
-        self._expect("hours", self.hours is None or self.hours > 0, "more than 0")
         self._expect("silent_hours", self.silent_hours >= 0, "0 or more")
         self._expect("least", self.least >= 1, "1 or more")
         self._expect("reference", self.reference >= 1, "1 or more")
@@ -129,8 +114,8 @@ class Alert:
     def __repr__(self) -> str:
         rule, way = self.rule, "below" if self.rule.below is not None else "above"
         what = {
-            "latency": f"{rule.stage} p{100 * rule.quantile:.0f} in milliseconds",
-            "drift": f"evidence of a drift of {rule.column}",
+            "latency": f"{rule.stage} p95 in milliseconds",
+            "drift": "evidence of a drift of top_score",
         }
         interval = "" if self.low == self.high else f" [{self.low:.3g}, {self.high:.3g}]"
         return (
@@ -169,32 +154,25 @@ def _rule(name: str, table: object) -> Rule:
     return read_record(Rule, {**table, "name": name}, name)
 
 
-def check(
-    rules: Sequence[Rule],
-    frame: pd.DataFrame,
-    now: datetime | float | None = None,
-    previous: Sequence[Alert] = (),
-) -> list[Alert]:
-    """The rules that fire on the queries (rows of ``TraceMonitor.dataframe()``) up to ``now``.
+def check(rules: Sequence[Rule], frame: pd.DataFrame, previous: Sequence[Alert] = ()) -> list[Alert]:
+    """The rules that fire on the queries (rows of ``TraceMonitor.dataframe()``), at the moment of the last one.
 
-    Without ``now`` (seconds since 1970, or a time with its zone) it is the moment of the last query. A rule that fired
-    among ``previous`` less than its ``silent_hours`` ago is silent. A drift rule judges the whole frame: hand over the
-    part that begins where things were as they should be.
+    A rule that fired among ``previous`` less than its ``silent_hours`` before is silent. A drift rule judges the whole
+    frame: hand over the part that begins where things were as they should be.
 
     Raises:
-        InputError: the frame has no column of that kind, or ``now`` no time zone.
+        InputError: the frame has no column of that kind.
     """
     pd = require("pandas", "notebook")
     if checked(frame).empty:
         return []
-    at = _moment(now) if now is not None else frame["began"].max()
-    seen = frame[frame["began"] <= at]
+    at = frame["began"].max()
     found = []
     for rule in rules:
         silent = pd.Timedelta(hours=rule.silent_hours)
         if any(alert.rule.name == rule.name and at - silent < alert.at <= at for alert in previous):
             continue
-        if (alert := _judged(rule, seen, at)) is not None:
+        if (alert := _judged(rule, frame, at)) is not None:
             found.append(alert)
     return found
 
@@ -220,9 +198,9 @@ def _judged(rule: Rule, seen: pd.DataFrame, at: pd.Timestamp) -> Alert | None:
         return _drifted(rule, seen, at)
     rows = _windowed(rule, seen, at)
     if rule.metric == "latency":
-        reading = latency(rows, rule.stage, rule.quantile)
+        reading = latency(rows, rule.stage)
     elif rule.metric == "cost a day":
-        reading = spent(rows, rule.hours or _DAY)
+        reading = spent(rows)
     else:
         reading = rate(rows, rule.metric)
     if reading is None or reading.queries < rule.least:
@@ -250,31 +228,22 @@ def _beyond(rule: Rule, rows: pd.DataFrame, guilty: Sequence[str]) -> Sequence[s
 
 
 def _windowed(rule: Rule, seen: pd.DataFrame, at: pd.Timestamp) -> pd.DataFrame:
-    pd = require("pandas", "notebook")
-    hours = rule.hours if rule.hours is not None else _DAY if rule.metric == "cost a day" else None
-    rows = seen if hours is None else seen[seen["began"] > at - pd.Timedelta(hours=hours)]
-    return rows if rule.metric == "cost a day" else rows.tail(rule.queries)
+    if rule.metric == "cost a day":
+        rows: pd.DataFrame = seen[seen["began"] > at - require("pandas", "notebook").Timedelta(days=1)]
+        return rows
+    return seen.tail(rule.queries)
 
 
 def _drifted(rule: Rule, seen: pd.DataFrame, at: pd.Timestamp) -> Alert | None:
     reference, rest = seen.iloc[: rule.reference], seen.iloc[rule.reference :]
     if len(rest) < rule.least:
         return None
-    watched = watch(reference, rest, rule.column, false_alarms=rule.false_alarms)
+    watched = watch(reference, rest)
     if watched.fired is None or watched.began is None:
         return None
-    rows = valued(rest, rule.column).iloc[watched.began : watched.fired]
-    worst = rows.sort_values(rule.column, ascending=watched.lower, kind="stable")["trace_id"]
+    rows = valued(rest, "top_score").iloc[watched.began : watched.fired]
+    worst = rows.sort_values("top_score", ascending=watched.lower, kind="stable")["trace_id"]
     evidence = max(watched.evidence)
     limit = watched.limit
     ids = tuple(worst.drop_duplicates()[:SHOWN])
     return Alert(rule, at, evidence, evidence, evidence, limit, len(watched.evidence), rows["began"].iloc[0], ids)
-
-
-def _moment(now: datetime | float) -> pd.Timestamp:
-    pd = require("pandas", "notebook")
-    if isinstance(now, datetime):
-        if now.tzinfo is None:
-            raise InputError(f"now is {now!r}, which has no time zone: expected one, such as datetime.now(UTC)")
-        return pd.Timestamp(now)  # type: ignore[no-any-return]
-    return pd.Timestamp(now, unit="s", tz="UTC")  # type: ignore[no-any-return]

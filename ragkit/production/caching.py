@@ -9,28 +9,20 @@ answer, so nothing has to be cleared when an index, a model or a prompt changes:
 What the key can't know is what lies outside: a model that its provider changes behind an unchanged name. For that there
 is ``ttl``.
 
-The other things that are worth keeping have places of their own: vectors in ``ragkit.embedding.cache`` (texts) and
-``TokenStore`` (a corpus), hits in ``ragkit.production.retrieval_cache``. The vectors of single questions are not kept:
-a question that comes again is answered from here; on the simulated stream 11 % come again only from another tenant,
-and would save one short run of the model each (``tests/run_bench.py caching``).
+Vectors are kept elsewhere: in ``ragkit.embedding.cache`` (texts) and ``TokenStore`` (a corpus).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ragkit.base import Answer, CacheKey, InputError, Remembered, require
+from ragkit.base import Answer, CacheKey, Remembered
 from ragkit.production.database import DatabaseTrouble
 from ragkit.production.entries import MAX_BYTES, CacheStats, Entries
 from ragkit.production.records import answer_json, answer_of
 from ragkit.storage import home
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["CacheStats", "SQLiteCache"]
 
@@ -104,41 +96,12 @@ class SQLiteCache:
         """
         return self.entries.forget(digest)
 
-    def forget_tenant(self, tenant: str) -> int:
-        """Drop all answers that were given to ``tenant``; how many.
-
-        Raises:
-            DatabaseTrouble: as ``forget``.
-        """
-        return self.entries.forget_tenant(tenant)
-
-    def keep_only(self, *settings: str) -> int:
-        """Drop the answers of all other settings (``CacheKey.settings``), after an index has changed; how many.
-
-        They could not be served any more. This frees their room before their time.
-
-        Raises:
-            InputError: no settings are given; that would drop everything.
-            DatabaseTrouble: as ``forget``.
-        """
-        if not settings:
-            raise InputError("keep_only() without settings would drop every answer: give those to keep")
-        return self.entries.keep_only(settings)
-
     def stats(self, tenant: str | None = None) -> CacheStats:
         """What was asked here and what is kept, for ``tenant`` or for all together."""
         by_tenant = self.entries.stats()
         if tenant is not None:
             return by_tenant.get(tenant, CacheStats())
         return sum(by_tenant.values(), CacheStats())
-
-    def dataframe(self) -> pd.DataFrame:
-        """``stats`` and the hit rate as a table, a row for each tenant."""
-        frame = require("pandas", "notebook").DataFrame
-        rows = {tenant: {**asdict(s), "hit_rate": s.hit_rate} for tenant, s in self.entries.stats().items()}
-        columns = [*asdict(CacheStats()), "hit_rate"]
-        table: pd.DataFrame = frame.from_dict(rows, orient="index", columns=columns)
-        return table.rename_axis("tenant")
 
     def close(self) -> None:
         """Close the file; more than once does no harm."""

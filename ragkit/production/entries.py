@@ -203,24 +203,6 @@ class Entries:
         """
         return self.database.write("DELETE FROM entries WHERE digest = ?", (digest,)) > 0
 
-    def forget_tenant(self, tenant: str) -> int:
-        """Drop all entries of ``tenant``; how many.
-
-        Raises:
-            DatabaseTrouble: as ``forget``.
-        """
-        return self.database.write("DELETE FROM entries WHERE tenant = ?", (_blob(tenant),))
-
-    def keep_only(self, settings: tuple[str, ...]) -> int:
-        """Drop all entries of other settings; how many.
-
-        Raises:
-            DatabaseTrouble: as ``forget``.
-        """
-        marks = ", ".join("?" * len(settings))
-        delete = f"DELETE FROM entries WHERE settings NOT IN ({marks})"
-        return self.database.write(delete, [_blob(each) for each in settings])
-
     def close(self) -> None:
         """Note what was read, and close the file."""
         self.try_to(self._note_read)

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ragkit.base import InputError, require
+from ragkit.base import InputError
 from ragkit.production.database import Database
 from ragkit.production.opinions import LONGEST, REASONS, Feedback, Flag, Thumb, flags
 from ragkit.production.privacy import encodable
@@ -158,18 +158,6 @@ class FeedbackStore:
             DatabaseTrouble: the file can't be read.
         """
         return tuple(_record(row) for row in self._database.read(_LAST))
-
-    def dataframe(self) -> pd.DataFrame:
-        """One row an opinion that counts, oldest first: the fields of ``Feedback``, ``at`` as a time in UTC.
-
-        Raises:
-            DatabaseTrouble: the file can't be read.
-        """
-        pandas = require("pandas", "notebook")
-        names = [name for name in Feedback.__dataclass_fields__ if name != "forgotten"]
-        table = pandas.DataFrame([{name: getattr(f, name) for name in names} for f in self.all()], columns=names)
-        table["at"] = pandas.to_datetime(table["at"].astype(float), unit="s", utc=True).dt.round("us")
-        return table  # type: ignore[no-any-return]
 
     def queue(self, done: Collection[str] = ()) -> tuple[Flag, ...]:
         """The questions whose answers somebody disliked, the worst first (``Flag.weight``), each once.

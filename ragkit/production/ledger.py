@@ -142,15 +142,6 @@ class Ledger:
             Row(*row) for row in self.database.read(f"SELECT {_COLUMNS} FROM traces {where} ORDER BY n", parameters)
         ]
 
-    def spans(self, trace_id: str) -> str:
-        """The spans of one trace's stages, in order, as JSON.
-
-        Raises:
-            DatabaseTrouble: the file can't be read.
-        """
-        found = self.database.read("SELECT spans FROM traces WHERE id = ?", (trace_id,))
-        return str(found[0][0]) if found else "[]"
-
     def _write(self, newest: Row | None) -> None:
         try:
             with self.database.transaction() as connection:

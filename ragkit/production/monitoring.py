@@ -31,13 +31,13 @@ from ragkit.production.database import DatabaseTrouble
 from ragkit.production.ledger import Ledger
 from ragkit.production.privacy import Privacy, Text
 from ragkit.production.spans import spans
-from ragkit.production.stored import StoredSpan, StoredTrace, stored, stored_spans, table
+from ragkit.production.stored import StoredTrace, stored, table
 from ragkit.storage import home
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Losses", "StoredSpan", "StoredTrace", "TraceMonitor"]
+__all__ = ["Losses", "StoredTrace", "TraceMonitor"]
 
 _log = logging.getLogger(__name__)
 _DISABLED = "OTEL_SDK_DISABLED is set, so no query is traced; unset it and make a new monitor"
@@ -163,16 +163,6 @@ class TraceMonitor:
         for row in waiting or self._ledger.rows("WHERE id = ?", (key,)):
             return stored(row)
         raise InputError(f"no trace {trace_id!r} in {self.path}: expected an answer's trace_id; the oldest traces go")
-
-    def spans(self, trace_id: str) -> tuple[StoredSpan, ...]:
-        """The spans of the stages of one query, in order, as they were given to OpenTelemetry.
-
-        Raises:
-            DatabaseTrouble: the file can't be read.
-        """
-        key = f"{_number(trace_id):032x}"
-        waiting = [row.spans for row in self._ledger.waiting if row.id == key]
-        return stored_spans(waiting[0] if waiting else self._ledger.spans(key))
 
     def dataframe(self, since: datetime | float | None = None, until: datetime | float | None = None) -> pd.DataFrame:
         """One row a query that began in ``[since, until)``, in the order in which they were recorded.

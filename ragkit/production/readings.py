@@ -84,12 +84,12 @@ def latency(frame: pd.DataFrame, stage: str = "total", quantile: float = 0.95) -
     return Reading(value, low, high, len(timed), tuple(slowest["trace_id"]))
 
 
-def spent(frame: pd.DataFrame, hours: float) -> Reading | None:
-    """What the queries of ``hours`` hours cost, as a day's cost; None: no cost is known. The dearest come first."""
+def spent(frame: pd.DataFrame) -> Reading | None:
+    """What the queries cost together; None: no cost is known. The dearest come first."""
     known = frame[frame["cost"].notna()]
     if known.empty:
         return None
-    value = float(known["cost"].sum()) * 24 / hours
+    value = float(known["cost"].sum())
     dearest = known.sort_values("cost", ascending=False, kind="stable")
     return Reading(value, value, value, len(known), tuple(dearest["trace_id"]))
 

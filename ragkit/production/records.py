@@ -1,4 +1,4 @@
-"""Answers and hits as JSON text, so that a cache can keep them without pickle and give them back as they were.
+"""Answers as JSON text, so that a cache can keep them without pickle and give them back as they were.
 
 A chunk that several hits and citations share is written once. JSON knows no tuples, dates or classes: what it can't
 give back equal is refused when it is written, not discovered when it is read.
@@ -57,26 +57,6 @@ def answer_of(text: str) -> Answer:
         reason=told["reason"],
         trace_id=told["trace_id"],
     )
-
-
-def hits_json(hits: Sequence[Hit]) -> str:
-    """``hits`` as ASCII JSON; ``hits_of`` gives back equal ones.
-
-    Raises:
-        InputError: as ``answer_json``.
-    """
-    shelf = _Shelf()
-    text = _text({"hits": [shelf.hit(hit) for hit in hits], "chunks": shelf.told})
-    if hits_of(text) != list(hits):
-        raise InputError(_REFUSED)
-    return text
-
-
-def hits_of(text: str) -> list[Hit]:
-    """The hits that ``hits_json`` wrote."""
-    told = json.loads(text)
-    chunks = [_chunk(each) for each in told["chunks"]]
-    return [_hit(each, chunks) for each in told["hits"]]
 
 
 _REFUSED = (

@@ -55,30 +55,6 @@ class StoredTrace:
     parts: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
-@dataclass(frozen=True)
-class StoredSpan:
-    """The span of one stage, as OpenTelemetry was given it. Times are nanoseconds since 1970; ``parent`` is the query's
-    span; an event is (name, time, attributes)."""
-
-    id: str
-    parent: str
-    name: str
-    stage: str
-    began: int
-    ended: int
-    status: str
-    attributes: Mapping[str, Any] = field(hash=False)
-    events: tuple[tuple[str, int, Mapping[str, Any]], ...] = field(hash=False)
-
-
-def stored_spans(row_spans: str) -> tuple[StoredSpan, ...]:
-    """The records of the spans of a row."""
-    return tuple(
-        StoredSpan(**{**said, "events": tuple(tuple(event) for event in said["events"])})
-        for said in json.loads(row_spans)
-    )
-
-
 def stored(row: Row) -> StoredTrace:
     """The record of a row."""
     about: Mapping[str, Any] = json.loads(row.attributes)

@@ -28,12 +28,10 @@ import random
 from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from ragkit.base import Answer, Corpus, InputError, Question, RagkitError
-from ragkit.pipeline.flight import at_most
 from ragkit.production.wordings import Need, Popular, needs, rephrased, typed, unanswerable
 
 if TYPE_CHECKING:
@@ -85,39 +83,28 @@ class Asked:
 class Drifting:
     """People begin to ask about ``project``, of which nobody spoke before.
 
-    From ``after`` weeks on, ``share`` of the sessions are about it; with ``ramp``, the share grows from 0 over so many
-    days. Its documents come into the index ``arrives`` weeks after the beginning, or never: until then an index
-    ``without`` them should be asked, and those questions are rephrased as often as unanswerable ones. A drift that
-    never sets in (``after=math.inf``) leaves the stream as it was before it.
+    From ``after`` weeks on, ``share`` of the sessions are about it. An index ``without`` its documents should be asked:
+    those questions are rephrased as often as unanswerable ones. A drift that never sets in (``after=math.inf``) leaves
+    the stream as it was before it.
 
     Raises:
-        InputError: a time is negative, or ``share`` is not above 0 and at most 1.
+        InputError: ``after`` is negative, or ``share`` is not above 0 and at most 1.
     """
 
     project: str
     after: float = 2.0
     share: float = 0.5
-    ramp: float = 0.0
-    arrives: float = math.inf
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise InputError(f"share is {self.share}: expected more than 0, at most 1")
-        if min(self.after, self.ramp, self.arrives) < 0:
-            raise InputError(f"after, ramp, arrives are {self.after, self.ramp, self.arrives}: expected 0 or more")
+        if self.after < 0:
+            raise InputError(f"after is {self.after}: expected 0 or more weeks")
 
-    def begins(self, start: float = START) -> float:
+    @property
+    def begins(self) -> float:
         """When it sets in, in seconds since 1970."""
-        return start + self.after * WEEK
-
-    def arrival(self, start: float = START) -> float:
-        """When the documents come into the index, in seconds since 1970."""
-        return start + self.arrives * WEEK
-
-    def share_at(self, at: float, start: float = START) -> float:
-        """The share of the sessions that begin at ``at`` that are about the new project."""
-        days = (at - self.begins(start)) / 86_400
-        return 0.0 if days < 0 else self.share * (min(1.0, days / self.ramp) if self.ramp else 1.0)
+        return START + self.after * WEEK
 
 
 def without(corpus: Corpus, project: str) -> Corpus:
@@ -144,18 +131,17 @@ def simulate(
     seed: int = 0,
     drift: Drifting | None = None,
     *,
-    start: float = START,
     exponent: float = 0.8,
     unanswered: float = 0.05,
     tenants: Sequence[str] = TENANTS,
 ) -> tuple[Asked, ...]:
-    """``n`` simulated questions in ``weeks`` weeks from ``start`` on (UTC), in the order in which they come.
+    """``n`` simulated questions in ``weeks`` weeks from ``START`` on, in the order in which they come.
 
     This module's docstring says how they are drawn. ``unanswered`` is the share of sessions that begin with a question
     that the corpus does not answer. The first of three tenants has three shares of the sessions, the last one has one.
     With ``drift``, ``corpus`` is the one that has the new project's documents, too; nothing is asked about it before.
-    The same arguments give the same stream on every machine, and two streams that differ in ``drift.after``,
-    ``.share`` or ``.ramp`` are the same up to the earlier drift.
+    The same arguments give the same stream on every machine, and two streams that differ in ``drift.after``
+    or ``.share`` are the same up to the earlier drift.
 
     >>> from ragkit import load_pydocs
     >>> simulate(load_pydocs("tiny"), n=3, weeks=1)[0].question.text        # doctest: +SKIP
@@ -169,7 +155,7 @@ def simulate(
             f"n is {n}, weeks {weeks}, unanswered {unanswered}, tenants {list(tenants)}: expected n >= 1, weeks > 0, "
             "unanswered from 0 to 1, at least one tenant"
         )
-    return _Simulation(corpus, n, weeks, seed, drift, start, exponent, unanswered, tenants).stream()
+    return _Simulation(corpus, n, weeks, seed, drift, exponent, unanswered, tenants).stream()
 
 
 class _Simulation:
@@ -180,12 +166,11 @@ class _Simulation:
         weeks: float,
         seed: int,
         drift: Drifting | None,
-        start: float,
         exponent: float,
         unanswered: float,
         tenants: Sequence[str],
     ) -> None:
-        self.n, self.weeks, self.seed, self.drift, self.start = n, weeks, seed, drift, start
+        self.n, self.weeks, self.seed, self.drift = n, weeks, seed, drift
         self.unanswered, self.tenants = unanswered, tenants
         new = drift.project if drift else None
         known = [need for need in needs(corpus) if new not in need.topics]
@@ -214,7 +199,7 @@ class _Simulation:
         """A moment of the whole time: given their number, the arrivals of a Poisson process are independent draws
         in proportion to its rate (Ross, Introduction to Probability Models, section 5.3)."""
         hour = min(bisect(self.hours, rng.random() * self.hours[-1]), len(self.hours) - 1)
-        return self.start + (hour + rng.random() * min(1.0, self.weeks * 168 - hour)) * 3600
+        return START + (hour + rng.random() * min(1.0, self.weeks * 168 - hour)) * 3600
 
     def _session(self, number: int) -> Iterator[Asked]:
         # Drift has dice of its own, so that a stream with drift is the one without until it sets in.
@@ -226,7 +211,7 @@ class _Simulation:
             length += 1
         shares = range(len(self.tenants), 0, -1)
         session, tenant = f"s{self.seed}-{number}", dice.choices(self.tenants, shares)[0]
-        drifted = self.drift is not None and drifts.random() < self.drift.share_at(at, self.start)
+        drifted = self.drift is not None and at >= self.drift.begins and drifts.random() < self.drift.share
         popular, dice = (self.fresh, drifts) if drifted else (self.popular, dice)
         hopeless = not drifted and bool(self.hopeless) and dice.random() < self.unanswered
         need = dice.choice(self.hopeless) if hopeless else burst[1] if burst and not drifted else popular.draw(dice)
@@ -234,7 +219,7 @@ class _Simulation:
         for position in range(length):
             if position:
                 at += _GAP[0] + dice.expovariate(1 / _GAP[1])
-                again = dice.random() < (_REPHRASED_AFTER_NOTHING if self._in_vain(need, at) else _REPHRASED)
+                again = dice.random() < (_REPHRASED_AFTER_NOTHING if self._in_vain(need) else _REPHRASED)
                 if again:
                     wording = rephrased(need, wording, dice)
                 else:
@@ -247,10 +232,9 @@ class _Simulation:
         """The first wording is the most usual: half of the people choose it."""
         return need.wordings[0] if dice.random() < 0.5 else dice.choice(need.wordings)
 
-    def _in_vain(self, need: Need, at: float) -> bool:
-        """Whether an index of that time could answer nothing but "I don't know"."""
-        late = self.drift is not None and self.drift.project in need.topics and at < self.drift.arrival(self.start)
-        return late or not need.answerable
+    def _in_vain(self, need: Need) -> bool:
+        """Whether an index without the new project could answer nothing but "I don't know"."""
+        return not need.answerable or (self.drift is not None and self.drift.project in need.topics)
 
 
 @dataclass
@@ -269,28 +253,18 @@ class SimulatedClock:
         return self.now
 
 
-async def replay(
-    rag: RAGPipeline, stream: Sequence[Asked], clock: SimulatedClock, concurrency: int = 1, k: int = 10
-) -> list[Answer]:
-    """Ask ``rag`` the questions of ``stream``, in order; the answers, in order.
+async def replay(rag: RAGPipeline, stream: Sequence[Asked], clock: SimulatedClock) -> list[Answer]:
+    """Ask ``rag`` the questions of ``stream``, one after the other; the answers, in order.
 
     Before each, ``clock`` is set to the moment at which it was asked: give the same clock to the pipeline, its monitor
-    and its cache. At most ``concurrency`` questions are under way at a time; more than one makes the order of their
-    traces, and what a cache knows, depend on the machine. A question that fails (RagkitError) gets an empty answer
-    whose ``reason`` begins with ``failed: ``: a stream goes on, as users do.
-
-    Raises:
-        InputError: ``concurrency`` < 1.
+    and its cache. A question that fails (RagkitError) gets an empty answer whose ``reason`` begins with ``failed: ``: a
+    stream goes on, as users do.
     """
-    if concurrency < 1:
-        raise InputError(f"concurrency is {concurrency!r}: expected 1 or more")
-
-    async def one(asked: Asked) -> Answer:
-        clock.now = asked.at
-        text = asked.question.text
+    answers = []
+    for asked in stream:
+        clock.now, text = asked.at, asked.question.text
         try:
-            return await rag.query(text, k, tenant=asked.tenant, session=asked.session)
+            answers.append(await rag.query(text, tenant=asked.tenant, session=asked.session))
         except RagkitError as error:
-            return Answer(text, "", reason=f"failed: {type(error).__name__}: {error}")
-
-    return await at_most(concurrency, [partial(one, asked) for asked in stream])
+            answers.append(Answer(text, "", reason=f"failed: {type(error).__name__}: {error}"))
+    return answers

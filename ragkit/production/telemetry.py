@@ -155,7 +155,7 @@ def row_of(spans: Sequence[ReadableSpan]) -> Row:
 
 
 def _stage(span: ReadableSpan) -> dict[str, object]:
-    """The fields of ``StoredSpan``."""
+    """A row of the view ``spans``, in which an event is ``[name, time, attributes]``."""
     said = {name: value for name, value in _said(span).items() if not name.startswith(_UNFOLDED)}
     return {
         "id": _id(span),

@@ -10,12 +10,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from ragkit.base import Document, InputError
+from ragkit.base import Document
 from ragkit.retrieval.analysis import Analyzer
 
 _WORDS = re.compile(r"\w+(?:[-']\w+)*")
 _IN_BRACKETS = re.compile(r"\(([A-Za-z][\w-]{1,9})\)")
 _BEFORE = re.compile(r"(?:[\w'-]+[ \t\n])+$")
+_MOST = 3  # names in code that are added to a question
 _REACH = 120  # characters before the bracket in which a long form is looked for
 _NAME = re.compile(r"(?<!\w)--[a-z]\w*(?:-\w+)+|\b[A-Za-z]\w*_\w+|\b[A-Z][a-z0-9]+(?:[A-Z][a-z0-9]+)+\b")
 _SPLIT = re.compile(r"[_-]+|(?<=[a-z0-9])(?=[A-Z])")
@@ -92,21 +93,16 @@ class Acronyms:
 class Identifiers:
     """Adds the names in code that are made of words of the question: "worker concurrency" finds ``worker_concurrency``.
 
-    Two words or more, next to each other but for stop words, in the order of the name; stems count. At most ``most``
+    Two words or more, next to each other but for stop words, in the order of the name; stems count. At most three
     names are added, those of the most words first, then the most frequent.
 
     >>> documents = [Document("d", "Set worker_concurrency or --max-requests.")]
     >>> Identifiers.of(documents).rewrite("What is the concurrency of workers, the maximum of worker concurrency?")
     ['What is the concurrency of workers, the maximum of worker concurrency? worker_concurrency']
-
-    Raises:
-        InputError: ``most`` < 1.
     """
 
-    def __init__(self, counts: Mapping[str, int], most: int = 3) -> None:
-        if most < 1:
-            raise InputError(f"most is {most}: expected 1 or more names")
-        self.most, self._analyzer = most, Analyzer(whole=False, parts=False)
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self._analyzer = Analyzer(whole=False, parts=False)
         self._names: dict[tuple[str, ...], list[str]] = defaultdict(list)
         for name in sorted(counts, key=lambda n: (-counts[n], n)):
             parts = tuple(self._analyzer.terms(" ".join(_SPLIT.split(name.lstrip("-")))))
@@ -115,12 +111,12 @@ class Identifiers:
         self._longest = max(map(len, self._names), default=0)
 
     @classmethod
-    def of(cls, documents: Iterable[Document], most: int = 3) -> Identifiers:
+    def of(cls, documents: Iterable[Document]) -> Identifiers:
         """For the names with ``_``, ``--option-names`` and CamelCase names in ``documents``."""
         counts: Counter[str] = Counter()
         for document in documents:
             counts.update(_NAME.findall(document.text))
-        return cls(counts, most)
+        return cls(counts)
 
     def __repr__(self) -> str:
         return f"Identifiers({sum(map(len, self._names.values()))} names)"
@@ -132,5 +128,5 @@ class Identifiers:
             tuple(terms[i : i + n]) for n in range(min(self._longest, len(terms)), 1, -1) for i in range(len(terms))
         )
         names = dict.fromkeys(name for run in runs if run in self._names for name in self._names[run])
-        added = [name for name in names if name not in question][: self.most]
+        added = [name for name in names if name not in question][:_MOST]
         return [" ".join([question, *added])]

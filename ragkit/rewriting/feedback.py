@@ -114,21 +114,18 @@ class Rocchio(Retriever):
     """Dense retrieval with a query vector that moved towards its first hits.
 
     ``(1 - weight) * question + weight * mean of the first hits`` (Rocchio 1971, without negative examples; on
-    dense vectors: Li et al. 2021, arXiv 2108.11044). ``weight=0`` is ``dense`` itself. ``source`` may find the hits
-    that are learnt from.
+    dense vectors: Li et al. 2021, arXiv 2108.11044). ``weight=0`` is ``dense`` itself.
 
     Raises:
         InputError: ``dense`` has no token store, ``documents`` < 1, ``weight`` outside 0 to 1.
     """
 
-    def __init__(
-        self, dense: DenseRetriever, documents: int = 3, weight: float = 0.3, source: Retriever | None = None
-    ) -> None:
+    def __init__(self, dense: DenseRetriever, documents: int = 3, weight: float = 0.3) -> None:
         if dense.store is None:
             raise InputError("Rocchio needs the vectors of chunks: give the DenseRetriever a store")
         if documents < 1 or not 0 <= weight <= 1:
             raise InputError(f"documents={documents}, weight={weight}: expected 1 or more, and 0 to 1")
-        self.dense, self.store, self.source, self.chunks = dense, dense.store, source or dense, dense.chunks
+        self.dense, self.store, self.chunks = dense, dense.store, dense.chunks
         self.documents, self.weight = documents, weight
 
     def __repr__(self) -> str:
@@ -136,10 +133,7 @@ class Rocchio(Retriever):
 
     def _search(self, query: str, k: int) -> list[Hit]:
         vector = self.store.encode_query(query)
-        if self.source is self.dense:
-            learnt = [hit.chunk for hit in self.dense.nearest(vector[None], self.documents)[0]]
-        else:
-            learnt = [hit.chunk for hit in self.source.search(query, self.documents)]
+        learnt = [hit.chunk for hit in self.dense.nearest(vector[None], self.documents)[0]]
         return self.dense.nearest(self._moved(vector, learnt)[None], k)[0]
 
     def _moved(self, vector: Vectors, chunks: Sequence[Chunk]) -> Vectors:

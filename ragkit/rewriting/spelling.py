@@ -16,6 +16,7 @@ from ragkit.tokens import minilm_tokenizer
 
 _LETTERS = re.compile(r"[^\W\d_]+")
 _SURFACE = re.compile(r"\S+")
+_UNKNOWN = 10  # unknown words above which a question is in another language
 _FOREIGN = 0.3  # the share of unknown words above which a question is in another language
 _EDGES = "\"'`.,;:?!()[]{}<>*…“”‘’«»"
 
@@ -36,7 +37,7 @@ class Spelling:
     A word stays as it is where the corpus has it, or a word of the same stem, or where it is among ``known`` words
     (``Spelling.of`` takes those of the packaged model: good English that this corpus happens not to use). Everything
     that may be a name stays too: whatever holds a digit, ``_``, ``-``, another sign, or capitals inside. And a question
-    with more than ``most`` unknown words, or more than 30 % of them, is in another language: it is left alone.
+    with more than ten unknown words, or more than 30 % of them, is in another language: it is left alone.
 
     Args:
         vocabulary: the words of the corpus, in lower case, and how often each occurs.
@@ -48,26 +49,24 @@ class Spelling:
     ['Stop the worker quickly']
 
     Raises:
-        InputError: ``at_least`` or ``most`` < 1.
+        InputError: ``at_least`` < 1.
     """
 
-    def __init__(
-        self, vocabulary: Mapping[str, int], known: Iterable[str] = (), at_least: int = 2, most: int = 10
-    ) -> None:
-        if at_least < 1 or most < 1:
-            raise InputError(f"at_least is {at_least}, most {most}: expected 1 or more")
-        self.vocabulary, self.at_least, self.most = dict(vocabulary), at_least, most
+    def __init__(self, vocabulary: Mapping[str, int], known: Iterable[str] = (), at_least: int = 2) -> None:
+        if at_least < 1:
+            raise InputError(f"at_least is {at_least}: expected 1 or more")
+        self.vocabulary, self.at_least = dict(vocabulary), at_least
         self._known = frozenset(known) | self.vocabulary.keys()
 
     @classmethod
-    def of(cls, documents: Iterable[Document], at_least: int = 2, most: int = 10) -> Spelling:
+    def of(cls, documents: Iterable[Document], at_least: int = 2) -> Spelling:
         """For the words of ``documents``, with the packaged model's vocabulary as more known words."""
         counts: Counter[str] = Counter()
         for document in documents:
             counts.update(map(str.lower, _LETTERS.findall(document.text)))
         # Its shorter pieces are often no words: "taks", read as a form of "tak", could never be repaired.
         pieces = minilm_tokenizer().fast.get_vocab()
-        return cls(counts, (piece for piece in pieces if len(piece) > 3 and piece.isalpha()), at_least, most)
+        return cls(counts, (piece for piece in pieces if len(piece) > 3 and piece.isalpha()), at_least)
 
     def __repr__(self) -> str:
         return f"Spelling({len(self.vocabulary)} words)"
@@ -81,7 +80,7 @@ class Spelling:
         """The words that are replaced, as they stand in ``question``, and what replaces them."""
         words = dict.fromkeys(word for surface in _SURFACE.findall(question) if _plain(word := surface.strip(_EDGES)))
         unknown = [word for word in words if not self.knows(word)]
-        if len(unknown) > min(self.most, max(1, _FOREIGN * len(words))):
+        if len(unknown) > min(_UNKNOWN, max(1, _FOREIGN * len(words))):
             return {}
         found = {word: self._nearest(word.lower()) for word in unknown}
         return {word: _cased(better, word) for word, better in found.items() if better}

@@ -22,7 +22,6 @@ from ragkit.embedding.cache import CachedEmbedder
 from ragkit.pipeline import RAGPipeline
 from ragkit.production.caching import SQLiteCache
 from ragkit.production.false_hits import THRESHOLDS, cache_pairs, choose_threshold, false_hit_rate
-from ragkit.production.retrieval_cache import CachedRetriever
 from ragkit.production.semantic import SemanticCache, reads_alike
 from ragkit.production.stream import Asked, SimulatedClock, simulate
 
@@ -163,17 +162,6 @@ def questions_as_vectors(corpus: Corpus, embedder: Embedder, folder: Path) -> li
     ]
 
 
-def searches(corpus: Corpus, store: TokenStore, folder: Path) -> list[Row]:
-    inner = advanced(corpus, store=store).retriever
-    texts = [q.text for q in corpus.questions[:ONE_AT_A_TIME]]
-    rows = percentiles("the advanced retriever", each(inner.search, texts))
-    for name, path in (("in memory", None), ("in a file", folder / "hits.db")):
-        cached = CachedRetriever(inner, "bench", path)
-        cached.search_many(texts)
-        rows += percentiles(f"CachedRetriever {name}, a known query", each(cached.search, texts))
-    return rows
-
-
 def lies(corpus: Corpus, embedder: Embedder, folder: Path) -> list[Row]:
     pairs = cache_pairs()
     cache = SQLiteCache(folder / "pairs.db")
@@ -226,7 +214,6 @@ def main() -> list[Row]:
         return [
             *the_file(corpus, store, folder),
             *questions_as_vectors(corpus, embedder, folder),
-            *searches(corpus, store, folder),
             *near(corpus, embedder, remembered, folder),
             *lies(corpus, remembered, folder),
             *one_flight(corpus, store, folder),
