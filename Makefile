@@ -40,7 +40,7 @@ lab: setup ## JupyterLab on 127.0.0.1, open on notebooks/00_start_here.ipynb (5 
 	  --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.news_url=None $(LAB_ARGS)
 
-test: setup lint unit notebooks browser ## Every check below, after the set-up (about 25 minutes the first time, then about 15)
+test: setup lint unit notebooks browser ## Every check below, after the set-up (about 30 minutes the first time, then about 20)
 
 lint: env ## ruff and mypy --strict (20 s)
 	@echo "== lint: ruff check, ruff format --check, mypy --strict"
@@ -48,7 +48,7 @@ lint: env ## ruff and mypy --strict (20 s)
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
-unit: setup ## Unit, property, oracle and contract tests, network blocked (about 5 minutes)
+unit: setup ## Unit, property, oracle and contract tests, network blocked (about 6 minutes)
 	@echo "== unit tests"
 	@$(OFFLINE) -m pytest tests -m "not browser" -q -n $(WORKERS) --dist loadfile --durations=10
 
