@@ -37,7 +37,7 @@ from ragkit.tokens import MINILM, MINILM_SHA256, minilm_folder, verified
 from ragkit.training.pairs import Pair, split_by_document
 
 _WEIGHTS = "model.safetensors"
-_FORMAT = 1
+_FORMAT = 2  # 1: trained in bfloat16 where the processor has it
 
 
 @dataclass(frozen=True)
