@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from ragkit.embedding import load_embedder
     from ragkit.evaluation.compare import compare
     from ragkit.pipeline import RAGPipeline, advanced, modular, naive
-    from ragkit.reranking import CrossEncoder, LateInteraction, Reranked
     from ragkit.retrieval.bm25 import BM25Retriever
     from ragkit.retrieval.dense import DenseRetriever
     from ragkit.retrieval.hybrid import Hybrid
+    from ragkit.retrieval.rerank import CrossEncoder, LateInteraction, Reranked
     from ragkit.token_store import TokenStore
 
 _HOME = {
@@ -56,7 +56,7 @@ _HOME = {
     "ragkit.retrieval.bm25": ("BM25Retriever",),
     "ragkit.retrieval.dense": ("DenseRetriever",),
     "ragkit.retrieval.hybrid": ("Hybrid",),
-    "ragkit.reranking": ("CrossEncoder", "LateInteraction", "Reranked"),
+    "ragkit.retrieval.rerank": ("CrossEncoder", "LateInteraction", "Reranked"),
     "ragkit.pipeline": ("RAGPipeline", "advanced", "modular", "naive"),
     "ragkit.evaluation.compare": ("compare",),
 }

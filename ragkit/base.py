@@ -28,10 +28,12 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
 from types import ModuleType
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -535,6 +537,15 @@ class Monitor(Protocol):
     def record(self, trace: Trace) -> None: ...
 
 
+def is_whole(value: object) -> bool:
+    """Whether ``value`` is an integer of Python's or of NumPy's; a bool is none.
+
+    >>> is_whole(3), is_whole(True), is_whole(3.0)
+    (True, False, False)
+    """
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def check_query(query: str, k: int) -> None:
     """Refuse a blank query and ``k`` < 1.
 
@@ -543,8 +554,23 @@ def check_query(query: str, k: int) -> None:
     """
     if not isinstance(query, str) or not query.strip():
         raise InputError(f"query is {query!r}: expected a question with at least one visible character")
-    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+    if not is_whole(k) or k < 1:
         raise InputError(f"k is {k!r}: expected a whole number, 1 or more")
+
+
+def question_key(question: str) -> str:
+    """Equal for two writings of the same question: this is the package's one rule for that.
+
+    White space, Unicode's forms of a letter, the punctuation around the question, and upper case in words of letters
+    do not count. Words with a digit or a mark in them (``-W``, ``MAX_SIZE``) stay as they are: there, case can matter.
+
+    >>> question_key(" How  do I stop it? ") == question_key("how do I stop it")
+    True
+    >>> question_key("What does -W do?") == question_key("What does -w do?")
+    False
+    """
+    words = unicodedata.normalize("NFC", question).strip(" \t\r\n?!.,;:").split()
+    return " ".join(word.casefold() if word.isalpha() else word for word in words)
 
 
 def best_first(hits: Iterable[Hit], k: int) -> list[Hit]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragkit.base import Answer, Citation, Corpus, CorpusError, InputError, Question, RagkitError, check_query
-from ragkit.storage import home
+from ragkit.files import home
 
 if TYPE_CHECKING:
     from ragkit.pipeline import RAGPipeline

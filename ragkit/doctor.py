@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 from ragkit.base import Corpus, RagkitError
 from ragkit.corpus import load_pydocs
 from ragkit.corpus.pydocs import read_projects
-from ragkit.endpoint import DEFAULT_URL, endpoint_configured
-from ragkit.storage import MANIFEST, data_file, home, read_manifest, read_settings
+from ragkit.files import MANIFEST, data_file, home, read_manifest, read_settings
+from ragkit.llm.chat import DEFAULT_URL, endpoint_configured
 from ragkit.token_store.build import unused_folders
 from ragkit.tokens import MINILM, MINILM_SHA256, minilm_folder, verified
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.base import IntegrityError, ModelNotFoundError
-from ragkit.storage import sha256_file
+from ragkit.files import sha256_file
 
 if TYPE_CHECKING:
     from tokenizers import Encoding

@@ -22,7 +22,7 @@ from urllib.request import urlopen
 import pytest
 from notebook_rules import SET
 
-from ragkit.storage import home
+from ragkit.files import home
 
 TOKEN = "only-this-test"
 FLAGS = (

@@ -19,12 +19,12 @@ from endpoint import Endpoint
 
 from ragkit import advanced, load_pydocs, naive
 from ragkit.base import Answer, Question
-from ragkit.context import build_context
-from ragkit.endpoint import ChatModel, endpoint_configured
 from ragkit.evaluation.judged import JudgeRun
 from ragkit.evaluation.judges import RagasJudge
-from ragkit.extractive import Extractive
-from ragkit.storage import data_file
+from ragkit.files import data_file
+from ragkit.generation.context import build_context
+from ragkit.generation.extractive import Extractive
+from ragkit.llm.chat import ChatModel, endpoint_configured
 from ragkit.token_store import TokenStore
 
 METRICS = ("ragas_faithfulness", "ragas_answer_relevancy")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from ragkit.storage import atomic_write, home
+from ragkit.files import atomic_write, home
 
 Row = tuple[str, float, str, str]
 BENCHES = Path(__file__).parent / "bench"

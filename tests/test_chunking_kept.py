@@ -10,7 +10,7 @@ from ragkit.base import Chunk, Corpus, Document
 from ragkit.chunking import FixedChunker, HeadingChunker, chunk_corpus
 from ragkit.chunking import kept as module
 from ragkit.chunking.kept import kept_chunks
-from ragkit.storage import home
+from ragkit.files import home
 from ragkit.testing import FakeTokenizer
 
 

@@ -18,7 +18,7 @@ from ragkit.base import ArchiveError, Corpus, CorpusError, InputError, Integrity
 from ragkit.corpus.catalogues import GAP, LANGUAGES, MIN_WORDS, Entry, clean, load_catalogues, read_po
 from ragkit.corpus.fetch import fetch, read_archive
 from ragkit.corpus.pydocs import read_projects
-from ragkit.storage import data_file
+from ragkit.files import data_file
 
 HEADER = 'msgid ""\nmsgstr ""\n"Content-Type: text/plain; charset=UTF-8\\n"\n\n'
 MESSAGES = (

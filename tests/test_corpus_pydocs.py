@@ -14,7 +14,7 @@ from ragkit.base import Corpus, CorpusError, FetchError, IntegrityError
 from ragkit.corpus import load_pydocs, load_questions, pydocs
 from ragkit.corpus.page import fold
 from ragkit.corpus.questions import kinds, section_span
-from ragkit.storage import data_file
+from ragkit.files import data_file
 
 FILES: dict[str, str | bytes] = {
     "docs/index.rst": "Demo |version|\n==============\n\nSee :ref:`stopping`, :doc:`sub/page`.\n\n- How do I stop?\n",

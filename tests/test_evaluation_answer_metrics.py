@@ -136,7 +136,7 @@ def test_an_extractive_answer_is_cited_throughout():
     import asyncio
 
     from ragkit.base import Context, Hit
-    from ragkit.extractive import Extractive
+    from ragkit.generation.extractive import Extractive
 
     said = asyncio.run(Extractive().generate("How do I purge tasks?", Context("", (Hit(SOURCE, 1.0),), 9)))
     given = metrics.statements(Answer("How do I purge tasks?", said.text, citations=said.citations))

@@ -240,7 +240,7 @@ def test_a_system_that_the_judge_has_not_seen_is_missing(store):
 
 def test_extractive_answers_of_the_pipeline_are_all_quotes(core, store):
     from ragkit.corpus import load_questions
-    from ragkit.extractive import Extractive
+    from ragkit.generation.extractive import Extractive
     from ragkit.pipeline import advanced
 
     questions = [replace(q, answer=None) for q in load_questions("en", core)[:5]]

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from ragkit.base import Chunk, ContractError, Hit, InputError, Question, Reranker, Retriever, Span
-from ragkit.context import build_context
 from ragkit.evaluation import metrics, stages, statistics
 from ragkit.evaluation.compare import Comparison, compare
-from ragkit.reranking import Reranked
+from ragkit.generation.context import build_context
 from ragkit.retrieval.hybrid import Hybrid
+from ragkit.retrieval.rerank import Reranked
 from ragkit.testing import FakeTokenizer
 
 WORDS = ("ab " * 20).strip()  # 20 tokens

@@ -14,13 +14,13 @@ import pytest
 from endpoint import Endpoint
 
 from ragkit.base import Answer, Chunk, Context, Generation, InputError
-from ragkit.defences import ALL, DEFENCES, MARK, MARKED, NONE, REMINDED, SEPARATED, VISIBLE, marked, visible
 from ragkit.evaluation.injection import Injection, defended, load_injections, measure_injections, wilson
-from ragkit.extractive import Extractive
 from ragkit.generation import OpenAIChat
+from ragkit.generation.defences import ALL, DEFENCES, MARK, MARKED, NONE, REMINDED, SEPARATED, VISIBLE, marked, visible
+from ragkit.generation.extractive import Extractive
+from ragkit.generation.prompts import ANSWER, NOT_FOUND
 from ragkit.notebook.display import show_answer
 from ragkit.pipeline import RAGPipeline
-from ragkit.prompts import ANSWER, NOT_FOUND
 from ragkit.retrieval.bm25 import BM25Retriever
 
 FIXTURES = load_injections()

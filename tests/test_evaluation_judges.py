@@ -13,9 +13,9 @@ import pytest
 from endpoint import Endpoint
 
 from ragkit.base import Answer, Chunk, EndpointError, Hit, InputError, Question, Span
-from ragkit.endpoint import ChatModel
 from ragkit.evaluation.judged import JudgeRun, Verdict
 from ragkit.evaluation.judges import METRICS, RagasJudge, UnreadableError, json_in
+from ragkit.llm.chat import ChatModel
 
 pytest.importorskip("ragas")
 

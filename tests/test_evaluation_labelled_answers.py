@@ -16,7 +16,7 @@ from ragkit.evaluation import labelled_answers as labelled
 from ragkit.evaluation.faithfulness import Faithfulness
 from ragkit.evaluation.features import NAMES, Features
 from ragkit.evaluation.labelled_answers import PERTURBED, SUPPORTED, agreement, auroc, auroc_interval, fit_weights
-from ragkit.storage import data_file
+from ragkit.files import data_file
 from ragkit.token_store import TokenStore
 
 ROWS = [json.loads(line) for line in data_file("answers.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -17,8 +17,8 @@ from ragkit.generation import Extractive
 from ragkit.pipeline import RAGPipeline, advanced
 from ragkit.pipeline.building import Building
 from ragkit.pipeline.config import PipelineConfig
-from ragkit.reranking import LateInteraction
 from ragkit.retrieval.bm25 import BM25Retriever
+from ragkit.retrieval.rerank import LateInteraction
 from ragkit.testing import FakeEmbedder, check_retriever
 from ragkit.token_store import TokenStore
 

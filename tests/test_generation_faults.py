@@ -12,10 +12,10 @@ from endpoint import FAULTS, Endpoint
 from test_endpoint import SLACK, leftover, settled, sockets
 
 from ragkit.base import Answer, Chunk, EndpointError, Hit, Retriever
-from ragkit.extractive import Extractive
 from ragkit.generation import OpenAIChat, WithFallback
+from ragkit.generation.extractive import Extractive
+from ragkit.generation.prompts import NOT_FOUND
 from ragkit.pipeline import RAGPipeline
-from ragkit.prompts import NOT_FOUND
 
 pytest.importorskip("openai")
 HITS = [Hit(Chunk(f"d{i}", 0, len(text), text), 1.0) for i, text in enumerate(("Purge with purge.", "Wait for it."))]

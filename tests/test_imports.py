@@ -18,36 +18,9 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # A module imports only what stands before it. The last four may import everything; nothing imports them.
 ORDER = (
-    *(
-        "base",
-        "storage",
-        "tokens",
-        "costs",
-        "wire",
-        "endpoint",
-        "corpus",
-        "passages",
-        "chunking",
-        "bert",
-        "embedding",
-        "token_store",
-        "retrieval",
-    ),
-    *(
-        "reranking",
-        "compression",
-        "training",
-        "prompts",
-        "rewriting",
-        "defences",
-        "context",
-        "extractive",
-        "generation",
-        "abstaining",
-        "pipeline",
-        "evaluation",
-        "production",
-    ),
+    *("base", "files", "concurrency", "tokens", "llm", "corpus", "passages", "markdown", "chunking", "bert"),
+    *("embedding", "token_store", "retrieval", "training", "generation", "rewriting"),
+    *("pipeline", "evaluation", "production"),
 )
 TOP = ("testing", "notebook", "doctor", "cli")
 

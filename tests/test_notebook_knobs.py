@@ -22,7 +22,7 @@ FEW = {SETS: '{"en": load_questions("en", corpus)[::2]}'}  # which is quick
 def run(replacements: dict[str, str], folder: Path) -> dict[str, Any]:
     """The variables of the notebook after its cells ran with ``replacements`` in their sources; it writes its labelled
     set into ``folder``."""
-    replacements = {"from ragkit.storage import home": "home = lambda: folder"} | replacements
+    replacements = {"from ragkit.files import home": "home = lambda: folder"} | replacements
     cells = json.loads(NOTEBOOK.read_text())["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     for old in replacements:

@@ -15,7 +15,6 @@ from itertools import pairwise
 import pytest
 from endpoint import Endpoint
 
-from ragkit.abstaining import Abstaining
 from ragkit.base import (
     Answer,
     CacheKey,
@@ -33,9 +32,10 @@ from ragkit.base import (
 )
 from ragkit.chunking import FixedChunker
 from ragkit.generation import Extractive, OpenAIChat, WithFallback
+from ragkit.generation.abstain import Abstaining
 from ragkit.pipeline import RAGPipeline, advanced, modular, naive
-from ragkit.reranking import LateInteraction
 from ragkit.retrieval.dense import DenseRetriever
+from ragkit.retrieval.rerank import LateInteraction
 from ragkit.testing import FakeEmbedder
 from ragkit.token_store import TokenStore
 

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.base import Chunk
-from ragkit.endpoint import ChatModel
+from ragkit.llm.chat import ChatModel
 from ragkit.pipeline.signature import signature
-from ragkit.reranking import LateInteraction, LLMReranker, Reranked
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
 from ragkit.retrieval.modular import Filtered, Router
+from ragkit.retrieval.rerank import LateInteraction, LLMReranker, Reranked
 from ragkit.rewriting import Acronyms, Spelling
 from ragkit.testing import FakeEmbedder
 from ragkit.token_store import TokenStore

@@ -40,7 +40,7 @@ from ragkit.production import entries as entries_module
 from ragkit.production.caching import CacheStats, SQLiteCache
 from ragkit.production.database import DatabaseTrouble
 from ragkit.production.records import answer_json, answer_of
-from ragkit.reranking import LateInteraction
+from ragkit.retrieval.rerank import LateInteraction
 from ragkit.testing import FakeEmbedder
 from ragkit.token_store import TokenStore
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ragkit.base import InputError
 from ragkit.chunking import FixedChunker
-from ragkit.extractive import Extractive
+from ragkit.generation.extractive import Extractive
 from ragkit.pipeline import RAGPipeline
 from ragkit.production.caching import SQLiteCache
 from ragkit.production.database import DatabaseTrouble

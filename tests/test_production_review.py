@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from ragkit.base import Corpus, Document, InputError, Section, Span
 from ragkit.chunking import FixedChunker
-from ragkit.extractive import Extractive
+from ragkit.generation.extractive import Extractive
 from ragkit.pipeline import RAGPipeline
 from ragkit.production.opinions import Flag
 from ragkit.production.regression import RegressionSet
 from ragkit.production.review import LONGEST, confirm, f_measure, runs, span_of, suggest, windows
-from ragkit.reranking import rescored
 from ragkit.retrieval.bm25 import BM25Retriever
+from ragkit.retrieval.rerank import rescored
 
 FLAG = Flag("Which bulbs fit?", 1.0, 1, 0, 1, 0.5, ("t1",), ("wrong",))
 

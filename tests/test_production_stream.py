@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
 from ragkit.base import Answer, Corpus, EndpointError, InputError, Question
+from ragkit.files import data_file
 from ragkit.production.stream import (
     HOURS,
     START,
@@ -32,7 +33,6 @@ from ragkit.production.stream import (
     without,
 )
 from ragkit.production.wordings import FORMS, Need, needs, rephrased, typed, unanswerable
-from ragkit.storage import data_file
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ragkit.base import Corpus
-from ragkit.storage import data_file
+from ragkit.files import data_file
 
 LANGUAGES = ("es", "de", "fr", "zh", "ru")
 KINDS = ("keyword", "paraphrase", "multihop", "unanswerable", "en", *LANGUAGES)

@@ -6,7 +6,7 @@ import pytest
 from record_judge import METRICS, QUESTIONS, dice
 
 from ragkit.evaluation.judged import JudgeRun
-from ragkit.storage import data_file
+from ragkit.files import data_file
 
 
 def test_the_recorded_run_says_what_it_is():

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from ragkit.base import Corpus, CorpusError, Embedder
+from ragkit.files import MANIFEST, data_file, home
 from ragkit.pipeline import advanced, naive
 from ragkit.production.regression import RegressionSet
-from ragkit.storage import MANIFEST, data_file, home
 
 OURS = data_file("regression.jsonl")
 OWN = home() / "production" / "regression.jsonl"

@@ -7,10 +7,10 @@ import pytest
 
 from ragkit.base import Chunk, ContractError, Hit, Retriever
 from ragkit.chunking import RecursiveChunker, chunk_corpus
-from ragkit.reranking import LateInteraction, Reranked
 from ragkit.retrieval.bm25 import VARIANTS, BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
+from ragkit.retrieval.rerank import LateInteraction, Reranked
 from ragkit.testing import FakeEmbedder, check_retriever
 from ragkit.token_store import TokenStore
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from ragkit.base import Chunk, Hit, InputError, Retriever
 from ragkit.chunking import FixedChunker, RecursiveChunker, chunk_corpus
-from ragkit.reranking import LateInteraction, Reranked
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
@@ -26,6 +25,7 @@ from ragkit.retrieval.modular import (
     Vocabulary,
 )
 from ragkit.retrieval.modular.shaping import marginal
+from ragkit.retrieval.rerank import LateInteraction, Reranked
 from ragkit.rewriting.parts import Parts
 from ragkit.testing import FakeEmbedder, FakeTokenizer, check_retriever
 from ragkit.token_store import TokenStore

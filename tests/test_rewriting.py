@@ -13,11 +13,11 @@ from ragkit.base import Chunk, ContractError, Document, InputError, Question
 from ragkit.chunking import RecursiveChunker, chunk_corpus
 from ragkit.evaluation.compare import compare
 from ragkit.pipeline import RAGPipeline
-from ragkit.reranking import LateInteraction, Reranked
 from ragkit.retrieval.analysis import Analyzer
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
+from ragkit.retrieval.rerank import LateInteraction, Reranked
 from ragkit.rewriting import RM3, Acronyms, Identifiers, Parts, Rewritten, Rocchio, Spelling, misspelt
 from ragkit.rewriting.expansion import long_form
 from ragkit.rewriting.feedback import relevance_model

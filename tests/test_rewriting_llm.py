@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.base import Chunk, InputError
-from ragkit.endpoint import ChatModel
+from ragkit.llm.chat import ChatModel
 from ragkit.pipeline import RAGPipeline
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.rewriting import Decompose, HyDE, LLMRewriter, MultiQuery, Rewritten, StepBack

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ragkit.base import Chunk, InputError, IntegrityError, StoreMismatchError
 from ragkit.embedding import TokenEncoder, unit
+from ragkit.files import MANIFEST
 from ragkit.retrieval.dense import DenseRetriever
-from ragkit.storage import MANIFEST
 from ragkit.testing import FakeEmbedder
 from ragkit.token_store import TokenStore
 from ragkit.training.adapter import (

@@ -12,7 +12,7 @@ import pytest
 
 from ragkit.base import Chunk, InputError, IntegrityError, ModelNotFoundError, StoreMismatchError
 from ragkit.embedding import TokenEncoder, load_embedder
-from ragkit.storage import sha256_file
+from ragkit.files import sha256_file
 from ragkit.token_store import TokenStore
 from ragkit.tokens import minilm_folder
 from ragkit.training import finetune

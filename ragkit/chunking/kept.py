@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ragkit.base import Chunk, Chunker, Corpus, IntegrityError
 from ragkit.chunking.contract import chunk_corpus
-from ragkit.storage import atomic_folder, home, read_manifest, write_manifest
+from ragkit.files import atomic_folder, home, read_manifest, write_manifest
 
 _FILE = "chunks.json"
 

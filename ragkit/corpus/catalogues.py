@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from ragkit.base import Corpus, CorpusError, Document, InputError, Question, Section, Span
 from ragkit.corpus.fetch import fetch, read_archive
 from ragkit.corpus.pydocs import Project, read_projects
-from ragkit.storage import data_file
+from ragkit.files import data_file
 
 LANGUAGES = ("es", "fr", "de", "tr", "ru", "uk", "el", "ar", "he", "zh_Hans", "ja", "ko")
 """The languages unless others are asked for: eight scripts, and catalogues that are nearly complete."""

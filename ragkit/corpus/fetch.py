@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from ragkit.base import ArchiveError, CorpusError, FetchError, IntegrityError
-from ragkit.storage import home, lock, sha256_file
+from ragkit.files import home, lock, sha256_file
 
 if TYPE_CHECKING:
     from pypi_simple import DistributionPackage, PyPISimple

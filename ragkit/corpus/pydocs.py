@@ -25,7 +25,7 @@ from ragkit.base import Corpus, CorpusError, Document, IntegrityError, Question,
 from ragkit.corpus.fetch import fetch, read_archive
 from ragkit.corpus.markup import parse, titles
 from ragkit.corpus.page import fold
-from ragkit.storage import atomic_folder, data_file, home, lock, read_manifest, write_manifest
+from ragkit.files import atomic_folder, data_file, home, lock, read_manifest, write_manifest
 
 _MARKUP = {".rst": "rst", ".md": "md", ".txt": "rst"}
 _INCLUDED = (*_MARKUP, ".py", ".html", ".conf", ".cfg", ".ini", ".toml", ".yaml", ".yml", ".sh", "")

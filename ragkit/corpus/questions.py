@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ragkit.base import Corpus, CorpusError, Document, InputError, Question, Span
-from ragkit.storage import data_file
+from ragkit.files import data_file
 
 
 def kinds() -> tuple[str, ...]:

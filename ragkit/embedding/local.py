@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ragkit.base import InputError, IntegrityError, Kind, Precision, Vectors, require
 from ragkit.bert import Bert
 from ragkit.embedding.texts import Ids, WindowVectors, encode_texts, unit
-from ragkit.storage import sha256_file
+from ragkit.files import sha256_file
 from ragkit.tokens import WordTokenizer
 
 _BATCH_TOKENS = 4096  # 16 windows of 256: twice as many gained nothing, half as many were slower

@@ -9,7 +9,7 @@ from datetime import date
 from typing import Any
 
 from ragkit.base import RagkitError
-from ragkit.storage import data_file
+from ragkit.files import data_file
 from ragkit.tokens import minilm_tokenizer
 
 PER = 1_000_000
@@ -43,7 +43,7 @@ class Spend:
 
 
 def prices() -> Mapping[str, Price]:
-    """Every hosted embedding model whose price is known, by name (``ragkit.costs`` has those that write).
+    """Every hosted embedding model whose price is known, by name (``ragkit.llm.costs`` has those that write).
 
     Raises:
         RagkitError: ``data/prices.toml`` is missing or cannot be read.

@@ -22,7 +22,7 @@ from ragkit.embedding.prefixes import known_prefixes
 from ragkit.embedding.prices import PER, Spend, estimate, prices
 from ragkit.embedding.reply import byte_windows, n_bytes, parse_embeddings
 from ragkit.embedding.texts import unit
-from ragkit.endpoint import DEFAULT_URL, backoff, certificates, failure, retry_after
+from ragkit.llm.chat import DEFAULT_URL, backoff, certificates, failure, retry_after
 
 _REQUEST_TOKENS = 300_000
 _REQUEST_TEXTS = 256  # OpenAI takes 2,048; fewer keep a reply below 20 MB

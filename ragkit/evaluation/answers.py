@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ragkit.base import Answer, Chunk, InputError, Question, require
-from ragkit.context import build_context
 from ragkit.evaluation import answer_metrics as metrics
 from ragkit.evaluation import statistics
 from ragkit.evaluation.alignment import relevance
 from ragkit.evaluation.faithfulness import Faithfulness, Support
 from ragkit.evaluation.judged import JudgeRun
+from ragkit.generation.context import build_context
 from ragkit.token_store import TokenStore
 
 if TYPE_CHECKING:

@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from tqdm.auto import tqdm
 
 from ragkit.base import LLM, Chunk, Context, EndpointError, Hit, InputError, require
-from ragkit.context import build_context
-from ragkit.defences import DEFENCES, MARK
+from ragkit.files import data_file
 from ragkit.generation import OpenAIChat
-from ragkit.storage import data_file
+from ragkit.generation.context import build_context
+from ragkit.generation.defences import DEFENCES, MARK
 
 if TYPE_CHECKING:
     import pandas as pd

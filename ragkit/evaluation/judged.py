@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ragkit.base import InputError
-from ragkit.storage import atomic_write
+from ragkit.files import atomic_write
 
 _FORMAT = 1
 

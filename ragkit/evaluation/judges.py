@@ -20,10 +20,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ragkit.base import Answer, Embedder, EndpointError, InputError, Question, RagkitError, require
-from ragkit.context import build_context
 from ragkit.embedding import load_embedder
-from ragkit.endpoint import ChatModel, endpoint_configured
 from ragkit.evaluation.judged import JudgeRun, Verdict
+from ragkit.generation.context import build_context
+from ragkit.llm.chat import ChatModel, endpoint_configured
 
 METRICS = ("ragas_faithfulness", "ragas_answer_relevancy", "ragas_context_precision", "ragas_context_recall")
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)

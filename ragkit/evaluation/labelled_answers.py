@@ -24,7 +24,7 @@ from ragkit.base import Chunk, Corpus, CorpusError, InputError, require
 from ragkit.corpus.questions import section_span
 from ragkit.evaluation.features import NAMES, Features
 from ragkit.evaluation.statistics import RESAMPLES
-from ragkit.storage import data_file
+from ragkit.files import data_file
 
 if TYPE_CHECKING:
     import pandas as pd

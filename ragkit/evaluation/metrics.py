@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.base import Chunk, Hit, InputError, Span, Tokenizer
-from ragkit.context import build_context
+from ragkit.generation.context import build_context
 
 Ranks = NDArray[np.int64]
 

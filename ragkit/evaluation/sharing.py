@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.base import Chunk, Hit, Mean, Retriever, Vectors
-from ragkit.reranking import MaxSim
+from ragkit.retrieval.rerank import MaxSim
 
 
 @dataclass

@@ -14,7 +14,7 @@ import numpy as np
 
 from ragkit.base import Hit, InputError, Span
 from ragkit.evaluation.metrics import first_ranks, one_need, places, relevant_gold
-from ragkit.storage import atomic_write
+from ragkit.files import atomic_write
 
 Run = Mapping[str, Sequence[tuple[str, float]]]
 Qrels = Mapping[str, Mapping[str, int]]

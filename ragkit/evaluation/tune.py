@@ -32,7 +32,7 @@ from ragkit.pipeline.building import Building
 from ragkit.pipeline.config import PipelineConfig
 from ragkit.pipeline.rag import RAGPipeline
 from ragkit.pipeline.settings import LateInteractionSettings
-from ragkit.reranking import LateInteraction
+from ragkit.retrieval.rerank import LateInteraction
 from ragkit.token_store import TokenStore
 from ragkit.tokens import minilm_tokenizer
 

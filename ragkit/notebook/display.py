@@ -22,7 +22,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ragkit.base import Answer, Chunk, Citation, Document, Hit, Question, Span
-from ragkit.extractive import stems
+from ragkit.generation.extractive import stems
 
 if TYPE_CHECKING:
     import pandas as pd

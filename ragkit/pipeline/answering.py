@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ragkit.abstaining import Abstaining
 from ragkit.base import LLM
 from ragkit.generation import Extractive, OpenAIChat, WithFallback, endpoint_configured
+from ragkit.generation.abstain import Abstaining
 from ragkit.token_store import TokenStore
 from ragkit.tokens import MINILM
 

@@ -40,9 +40,9 @@ from types import UnionType
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from ragkit.base import Corpus, InputError, StoreMismatchError, require
+from ragkit.files import atomic_write
 from ragkit.pipeline.modules import MODULES
 from ragkit.pipeline.settings import RERANKERS, REWRITERS, Chunking, one_of
-from ragkit.storage import atomic_write
 from ragkit.token_store import TokenStore
 
 T = TypeVar("T")

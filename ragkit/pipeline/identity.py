@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from ragkit.base import LLM, InputError, Reranker, Retriever, Rewriter
+from ragkit.generation.prompts import ANSWER
 from ragkit.pipeline.signature import signature
-from ragkit.prompts import ANSWER
 
 
 def settings_of(

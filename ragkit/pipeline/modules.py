@@ -12,7 +12,6 @@ from typing import Any, Protocol, get_args
 
 from ragkit.base import Chunk, Corpus, InputError, Mean, Retriever, Rewriter
 from ragkit.pipeline.settings import one_of
-from ragkit.reranking import LateInteraction, Reranked
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever, Scoring
 from ragkit.retrieval.hybrid import Hybrid
@@ -33,6 +32,7 @@ from ragkit.retrieval.modular import (
     by_name,
 )
 from ragkit.retrieval.modular.routing import Classifier
+from ragkit.retrieval.rerank import LateInteraction, Reranked
 from ragkit.rewriting import Parts, Spelling
 from ragkit.token_store import TokenStore
 

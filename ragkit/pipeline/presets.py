@@ -9,7 +9,6 @@ from ragkit.chunking import FixedChunker
 from ragkit.chunking.kept import kept_chunks
 from ragkit.pipeline.answering import answering
 from ragkit.pipeline.rag import RAGPipeline
-from ragkit.reranking import LateInteraction, Reranked
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
@@ -24,6 +23,7 @@ from ragkit.retrieval.modular import (
     Votes,
     by_name,
 )
+from ragkit.retrieval.rerank import LateInteraction, Reranked
 from ragkit.token_store import TokenStore
 
 

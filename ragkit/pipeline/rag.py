@@ -34,10 +34,10 @@ from ragkit.base import (
     Rewriter,
     check_query,
 )
+from ragkit.concurrency import SingleFlight, gather_limited
 from ragkit.generation import build_context, in_pieces
 from ragkit.pipeline.answering import answering
 from ragkit.pipeline.diagram import Diagram, drawn
-from ragkit.pipeline.flight import SingleFlight, at_most
 from ragkit.pipeline.identity import parts, settings_of
 from ragkit.pipeline.run import Run, without_fail
 from ragkit.pipeline.side import RetrievalSide
@@ -219,7 +219,7 @@ class RAGPipeline:
         for question in questions:
             check_query(question, k)
         asked = [partial(self.query, question, k, tenant=tenant, session=session) for question in questions]
-        return await at_most(concurrency, asked)
+        return await gather_limited(concurrency, asked)
 
     def _begun(self, question: str, k: int, tenant: str, session: str) -> Run:
         check_query(question, k)

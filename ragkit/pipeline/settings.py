@@ -8,7 +8,7 @@ from typing import Any
 
 from ragkit.base import Chunker, Document, InputError, Mean, Reranker, Rewriter
 from ragkit.chunking import FixedChunker, HeadingChunker, RecursiveChunker, SemanticChunker, SentenceChunker
-from ragkit.reranking import CrossEncoder, LateInteraction
+from ragkit.retrieval.rerank import CrossEncoder, LateInteraction
 from ragkit.rewriting import Acronyms, Identifiers, Spelling
 from ragkit.token_store import TokenStore
 

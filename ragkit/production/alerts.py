@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ragkit.base import InputError, require
+from ragkit.files import data_file
 from ragkit.pipeline.config import read_record
 from ragkit.production.drift import valued
 from ragkit.production.readings import checked, latency, rate, spent
 from ragkit.production.watch import watch
-from ragkit.storage import data_file
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,10 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ragkit.base import Answer, CacheKey, Remembered
+from ragkit.files import home
 from ragkit.production.database import DatabaseTrouble
 from ragkit.production.entries import MAX_BYTES, CacheStats, Entries
 from ragkit.production.records import answer_json, answer_of
-from ragkit.storage import home
 
 __all__ = ["CacheStats", "SQLiteCache"]
 
@@ -45,7 +45,7 @@ class SQLiteCache:
     ('So.', None)
 
     Args:
-        path: None is ``production/cache.db`` below ``ragkit.storage.home()``.
+        path: None is ``production/cache.db`` below ``ragkit.files.home()``.
         ttl: seconds that an answer lives; None for ever.
         max_bytes: past this, the answers that were not used for longest go.
         clock: seconds since 1970; it may be set back: an answer from the future is not used.

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from ragkit.base import Embedder, InputError, Question, Span, require
-from ragkit.storage import data_file
+from ragkit.files import data_file
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ragkit.base import InputError
+from ragkit.files import home
 from ragkit.production.database import Database
 from ragkit.production.opinions import LONGEST, REASONS, Feedback, Flag, Thumb, flags
 from ragkit.production.privacy import encodable
 from ragkit.production.redaction import redact
-from ragkit.storage import home
 
 if TYPE_CHECKING:
     import pandas as pd

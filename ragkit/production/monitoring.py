@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragkit.base import InputError, Trace, require
+from ragkit.files import home
 from ragkit.production.database import DatabaseTrouble
 from ragkit.production.ledger import Ledger
 from ragkit.production.privacy import Privacy, Text
 from ragkit.production.spans import spans
 from ragkit.production.stored import StoredTrace, stored, table
-from ragkit.storage import home
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +78,7 @@ class TraceMonitor:
     as viewers want them.
 
     Args:
-        path: the file; None is ``production/traces.db`` below ``ragkit.storage.home()``.
+        path: the file; None is ``production/traces.db`` below ``ragkit.files.home()``.
         text: "redacted" keeps texts without what looks like a secret, "all" keeps them as they are, "none" keeps no
             text of question, answer, passage or error: a keyed digest stands for the question. Who has the file can
             try guessed questions against it, and against ``cache_key``. A cache has a file of its own, with all texts.

@@ -20,8 +20,8 @@ from typing import Any
 
 from ragkit.base import Corpus, CorpusError, Document, InputError, Question, Retriever, Span
 from ragkit.corpus.questions import section_span
+from ragkit.files import atomic_write, lock
 from ragkit.production.opinions import same
-from ragkit.storage import atomic_write, lock
 
 TAG = "regression"
 

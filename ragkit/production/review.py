@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from ragkit.base import Chunk, Corpus, Document, Hit, InputError, Question, Section, Span
-from ragkit.extractive import idf, stems
+from ragkit.generation.extractive import idf, stems
 from ragkit.passages import blocks, passages
 from ragkit.pipeline import RAGPipeline
 from ragkit.production.opinions import Flag

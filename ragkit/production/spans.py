@@ -22,7 +22,7 @@ from types import SimpleNamespace
 from typing import TypeAlias
 
 from ragkit.base import Answer, Hit, Stage, Trace, Usage, require
-from ragkit.costs import cost
+from ragkit.llm.costs import cost
 from ragkit.production.privacy import Privacy, encodable
 
 Attribute: TypeAlias = str | bool | int | float | tuple[str, ...] | tuple[float, ...]

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 from ragkit.base import Corpus, Question
 from ragkit.corpus import load_questions
+from ragkit.files import data_file
 from ragkit.rewriting.typos import misspelt
-from ragkit.storage import data_file
 
 KINDS = ("keyword", "paraphrase", "multihop")
 """The kinds of our own questions that are asked beside those of the corpus."""

@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from ragkit.base import EndpointError, InputError, Usage
-from ragkit.endpoint import ChatModel
-from ragkit.prompts import Prompt
+from ragkit.generation.prompts import Prompt
+from ragkit.llm.chat import ChatModel
 from ragkit.rewriting.fused import Rewriting
 
 _log = logging.getLogger(__name__)

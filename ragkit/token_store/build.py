@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ragkit.base import Corpus, Document, IntegrityError, StoreMismatchError, Vectors
 from ragkit.embedding import Ids, TokenEncoder
-from ragkit.storage import MANIFEST, check_replaceable, read_manifest, read_settings, replace_folder, write_manifest
+from ragkit.files import MANIFEST, check_replaceable, read_manifest, read_settings, replace_folder, write_manifest
 from ragkit.token_store.files import Entry, Rows, Writer, begin, own_files, read_entries
 
 _FORMAT = 2

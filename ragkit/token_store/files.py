@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.embedding import Ids
-from ragkit.storage import atomic_folder, check_replaceable
+from ragkit.files import atomic_folder, check_replaceable
 from ragkit.token_store.sums import BLOCK
 
 LINES = "documents.jsonl"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ragkit.base import Chunk, Corpus, Embedder, InputError, Mean, StoreMismatchError, Vectors
 from ragkit.embedding import Ids, TokenEncoder, load_embedder, split_evenly, unit
-from ragkit.storage import MANIFEST, home, lock
+from ragkit.files import MANIFEST, home, lock
 from ragkit.token_store.build import build_store, check_store, store_settings
 from ragkit.token_store.files import Rows
 from ragkit.token_store.sums import BLOCK, BlockSums, products, range_max
@@ -67,7 +67,7 @@ class TokenStore:
 
         ``embedder`` is a ``TokenEncoder`` (default: ``load_embedder()``), ``window`` the tokens it reads at a
         time (default: as many as it can); neighbouring windows share a quarter. Without ``folder`` each
-        corpus, model and window has its own place below ``ragkit.storage.home()``. What any store beside it
+        corpus, model and window has its own place below ``ragkit.files.home()``. What any store beside it
         already holds is copied, so only new and changed documents are encoded. Stores of older versions of a
         corpus stay; ``ragkit doctor`` names those that nothing reads any more. A build that was killed goes on
         where it stopped; a second process waits for the first. ``verify=False`` checks sizes but not the sha256

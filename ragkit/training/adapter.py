@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ragkit.base import Embedder, InputError, IntegrityError, Kind, StoreMismatchError, Tokenizer, Vectors
 from ragkit.embedding import Ids, TokenEncoder, WindowVectors, unit
-from ragkit.storage import atomic_folder, read_manifest, write_manifest
+from ragkit.files import atomic_folder, read_manifest, write_manifest
 from ragkit.token_store import TokenStore
 from ragkit.training.pairs import Pair, split_by_document
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from ragkit.base import Embedder, InputError, ModelNotFoundError, require
 from ragkit.embedding import load_embedder
-from ragkit.storage import (
+from ragkit.files import (
     MANIFEST,
     atomic_folder,
     check_replaceable,

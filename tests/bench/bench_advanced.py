@@ -23,10 +23,10 @@ from ragkit.corpus import load_pydocs, load_questions
 from ragkit.embedding import CachedEmbedder, load_embedder
 from ragkit.evaluation.compare import compare
 from ragkit.pipeline import advanced, naive
-from ragkit.reranking import LateInteraction, Reranked
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
+from ragkit.retrieval.rerank import LateInteraction, Reranked
 from ragkit.token_store import TokenStore
 
 Row = tuple[str, float, str, str]

@@ -1,6 +1,6 @@
 """Offline answers: whether quotes are exact and where they lie, and whether silence falls on the right questions.
 
-``python tests/run_bench.py answers`` prints the figures and the weights that belong in ``ragkit/abstaining.py``.
+``python tests/run_bench.py answers`` prints the figures, and the weights for ``ragkit/generation/abstain.py``.
 ``RAGKIT_BENCH_EXTENDED=1`` adds another corpus and its questions, on which nothing was fitted.
 
 A question's document, or its whole project, is taken out of the corpus to get questions that have no answer and are
@@ -17,13 +17,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ragkit.abstaining import MODEL, THRESHOLD, Floats, Model, Signals, coverage_and_accuracy, signals
 from ragkit.base import Context, Corpus, Generation, Hit, Question, Retriever, Span
-from ragkit.context import build_context
 from ragkit.corpus import load_pydocs, load_questions
 from ragkit.evaluation.answer_metrics import citation_precision, citation_recall, token_f1
 from ragkit.evaluation.labelled_answers import auroc, auroc_interval
-from ragkit.extractive import Extractive
+from ragkit.generation.abstain import MODEL, THRESHOLD, Floats, Model, Signals, coverage_and_accuracy, signals
+from ragkit.generation.context import build_context
+from ragkit.generation.extractive import Extractive
 from ragkit.pipeline import RAGPipeline, advanced, naive
 from ragkit.token_store import TokenStore
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from ragkit import DenseRetriever, FixedChunker, TokenStore, compare, load_embedder, load_pydocs
 from ragkit.base import Chunk, Corpus
 from ragkit.corpus import load_questions
+from ragkit.files import home
 from ragkit.notebook.chunk_lab import Bench, Setting
-from ragkit.storage import home
 
 Row = tuple[str, float, str, str]
 SIZES = (128, 256, 512, 1024)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 
 from ragkit.base import LLM
-from ragkit.endpoint import endpoint_configured
 from ragkit.evaluation.injection import defended, measure_injections
-from ragkit.extractive import Extractive
 from ragkit.generation import OpenAIChat
+from ragkit.generation.extractive import Extractive
+from ragkit.llm.chat import endpoint_configured
 
 Row = tuple[str, float, str, str]
 

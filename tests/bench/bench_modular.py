@@ -18,7 +18,6 @@ from ragkit.chunking.kept import kept_chunks
 from ragkit.corpus import load_pydocs, load_questions
 from ragkit.evaluation.compare import compare
 from ragkit.pipeline import advanced
-from ragkit.reranking import LateInteraction, Reranked
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
@@ -37,6 +36,7 @@ from ragkit.retrieval.modular import (
     by_name,
 )
 from ragkit.retrieval.modular.routing import Belief, Classifier
+from ragkit.retrieval.rerank import LateInteraction, Reranked
 from ragkit.rewriting.parts import Parts
 from ragkit.token_store import TokenStore
 

@@ -23,10 +23,10 @@ from ragkit.evaluation import statistics
 from ragkit.evaluation.compare import compare
 from ragkit.evaluation.metrics import score
 from ragkit.pipeline import advanced
-from ragkit.reranking import Reranked
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
+from ragkit.retrieval.rerank import Reranked
 from ragkit.retrieval.tuning import _held_out
 from ragkit.rewriting import RM3, Acronyms, Identifiers, Parts, Rewritten, Rocchio, Spelling, misspelt
 from ragkit.token_store import TokenStore

@@ -23,16 +23,16 @@ from typing import Any
 from ragkit.base import Corpus, Embedder, Question, Retriever
 from ragkit.chunking import FixedChunker
 from ragkit.chunking.kept import kept_chunks
-from ragkit.compression import Binary, Codec, Int8, Truncated, neighbours_kept
 from ragkit.corpus import load_pydocs, load_questions, load_squad
 from ragkit.embedding import load_embedder
 from ragkit.evaluation.compare import compare
+from ragkit.files import atomic_write
 from ragkit.retrieval.dense import DenseRetriever
-from ragkit.storage import atomic_write
 from ragkit.token_store import TokenStore
 from ragkit.training.adapter import adapted, train_adapter
 from ragkit.training.finetune import Settings, fine_tune
 from ragkit.training.pairs import make_pairs
+from ragkit.training.quantization import Binary, Codec, Int8, Truncated, neighbours_kept
 
 Row = tuple[str, float, str, str]
 HALVES = {"celery, scrapy": ("celery", "scrapy"), "aiohttp, black, gunicorn": ("aiohttp", "black", "gunicorn")}

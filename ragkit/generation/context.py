@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ragkit.base import Chunk, Context, Hit, InputError, Tokenizer
-from ragkit.prompts import render
+from ragkit.generation.prompts import render
 from ragkit.tokens import minilm_tokenizer
 
 

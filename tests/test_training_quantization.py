@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.base import Chunk, InputError
-from ragkit.compression import Binary, Compressed, Int8, Truncated, neighbours_kept, principal_axes, truncate
 from ragkit.embedding import unit
 from ragkit.testing import check_retriever
+from ragkit.training.quantization import Binary, Compressed, Int8, Truncated, neighbours_kept, principal_axes, truncate
 
 
 def vectors_of(seed: int, n: int = 40, d: int = 16):

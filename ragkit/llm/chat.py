@@ -22,7 +22,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ragkit.base import EndpointError, InputError, Usage, require
-from ragkit.wire import Completion, Event, parse_completion, parse_events, shortened
+from ragkit.llm.wire import Completion, Event, parse_completion, parse_events, shortened
 
 __all__ = ["DEFAULT_MODEL", "DEFAULT_URL", "ChatModel", "Completion", "Messages", "endpoint_configured"]
 

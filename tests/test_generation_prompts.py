@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from ragkit.prompts import ANSWER, NOT_FOUND
+from ragkit.generation.prompts import ANSWER, NOT_FOUND
 
 PINNED = {"answer 1": "6d54014744de683d"}
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.base import Usage
-from ragkit.wire import Completion, Event, parse_completion, parse_events, shortened
+from ragkit.llm.wire import Completion, Event, parse_completion, parse_events, shortened
 
 
 def stream(*events: object) -> bytes:

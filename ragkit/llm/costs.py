@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from ragkit.base import RagkitError, Usage
-from ragkit.storage import data_file
+from ragkit.files import data_file
 
 PER = 1_000_000
 _SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")

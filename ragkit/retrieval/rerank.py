@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.base import Chunk, Hit, InputError, Mean, ModelNotFoundError, Reranker, Retriever, best_first, require
-from ragkit.endpoint import ChatModel
+from ragkit.llm.chat import ChatModel
 
 Floats = NDArray[np.floating[Any]]
 Scores = Sequence[float] | Floats

@@ -6,10 +6,10 @@ from datetime import date
 
 import pytest
 
-from ragkit import costs
 from ragkit.base import RagkitError, Usage
-from ragkit.costs import chat_prices, cost
 from ragkit.embedding.prices import prices
+from ragkit.llm import costs
+from ragkit.llm.costs import chat_prices, cost
 
 
 def test_a_call_costs_what_it_reads_and_what_it_writes():

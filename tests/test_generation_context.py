@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.base import Chunk, Context, Hit, InputError
-from ragkit.context import build_context
+from ragkit.generation.context import build_context
 from ragkit.tokens import minilm_tokenizer
 
 

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.base import Chunk, EndpointError, Hit, InputError, ModelNotFoundError, Reranker
-from ragkit.endpoint import ChatModel
-from ragkit.reranking import (
+from ragkit.llm.chat import ChatModel
+from ragkit.retrieval.bm25 import BM25Retriever
+from ragkit.retrieval.rerank import (
     CrossEncoder,
     LateInteraction,
     LLMReranker,
@@ -23,7 +24,6 @@ from ragkit.reranking import (
     parse_order,
     rescored,
 )
-from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.tokens import minilm_folder
 
 

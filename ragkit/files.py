@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import shutil
+import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -225,3 +226,60 @@ def lock(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path):
         yield
+
+
+def connect(path: str | Path, kind: str, version: int, schema: str) -> sqlite3.Connection:
+    """The SQLite database at ``path``, made where there is none: several threads and processes may write it.
+
+    It is in WAL mode: readers never wait for a writer, and what was committed survives a kill of the process. A
+    statement that writes begins a transaction, which ``with connection:`` commits, or rolls back where an error
+    escapes; a writer waits ten seconds for another one. Threads that share a connection take turns by a lock of theirs.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     database = connect(Path(folder) / "notes.db", "notes", 1, "CREATE TABLE note (text TEXT);")
+    ...     with database:
+    ...         _ = database.execute("INSERT INTO note VALUES ('first')")
+    ...     print(database.execute("SELECT text FROM note").fetchone()["text"])
+    ...     database.close()
+    first
+
+    Args:
+        path: the file; its folder is made.
+        kind: what the file holds, in a word. A file of another kind is refused.
+        version: of the schema, 1 or more. A file of another version is refused.
+        schema: the ``CREATE`` statements.
+
+    Raises:
+        InputError: the file is no database, or of another kind or version. It is left as it is.
+    """
+    path = Path(path).expanduser().absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=10, isolation_level="IMMEDIATE", check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    try:
+        if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            about = (
+                f"CREATE TABLE ragkit (kind TEXT, version INTEGER); INSERT INTO ragkit VALUES ('{kind}', {version});"
+            )
+            with suppress(sqlite3.OperationalError):  # another process has just made the tables
+                connection.executescript(f"BEGIN IMMEDIATE; {about} {schema} COMMIT;")
+            connection.rollback()
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'ragkit'").fetchone():
+            raise InputError(f"{path} is a database that ragkit did not make: choose another name")
+        made = tuple(connection.execute("SELECT kind, version FROM ragkit").fetchone())
+        if made != (kind, version):
+            raise InputError(
+                f"{path} holds {made[0]}, version {made[1]}; expected {kind}, version {version}: choose another name"
+            )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        raise InputError(f"{path} is no SQLite database ({error}): choose another name, or move it away") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -14,25 +14,9 @@ from copy import copy
 from dataclasses import replace
 
 from ragkit.base import LLM, Citation, Context, EndpointError, Generation, StreamingLLM, check_query
-from ragkit.context import build_context
-from ragkit.defences import SEPARATED, Defence
-from ragkit.endpoint import ChatModel, Completion, endpoint_configured
-from ragkit.extractive import Extractive, by_embedder
-from ragkit.prompts import ANSWER, NOT_FOUND
-
-__all__ = [
-    "ANSWER",
-    "NOT_FOUND",
-    "Extractive",
-    "OpenAIChat",
-    "WithFallback",
-    "build_context",
-    "by_embedder",
-    "endpoint_configured",
-    "in_pieces",
-    "parse_citations",
-    "unknown_citations",
-]
+from ragkit.generation.defences import SEPARATED, Defence
+from ragkit.generation.prompts import NOT_FOUND
+from ragkit.llm.chat import ChatModel, Completion
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 _CITED = re.compile(

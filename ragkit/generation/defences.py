@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ragkit.base import Chunk, Context
-from ragkit.prompts import ANSWER, Prompt, render
+from ragkit.generation.prompts import ANSWER, Prompt, render
 
 _RULE = next(line for line in ANSWER.system.splitlines() if line.startswith("4."))
 _INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\U000e0000-\U000e007f]")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.pipeline.flight import SingleFlight, at_most
+from ragkit.concurrency import SingleFlight, gather_limited, run_sync
 
 
 class Work:
@@ -125,7 +125,7 @@ def test_at_most_keeps_order_and_limit():
         now -= 1
         return i
 
-    assert asyncio.run(at_most(3, [partial(one, i) for i in range(20)])) == list(range(20))
+    assert asyncio.run(gather_limited(3, [partial(one, i) for i in range(20)])) == list(range(20))
     assert most == 3
 
 
@@ -137,4 +137,17 @@ def test_at_most_stops_at_the_first_failure():
         return i
 
     with pytest.raises(OSError, match="gone"):
-        asyncio.run(at_most(4, [partial(one, i) for i in range(10)]))
+        asyncio.run(gather_limited(4, [partial(one, i) for i in range(10)]))
+
+
+def test_run_sync_works_where_an_event_loop_is_running():
+    async def within() -> int:
+        return run_sync(asyncio.sleep(0, 7))
+
+    assert asyncio.run(within()) == run_sync(asyncio.sleep(0, 7)) == 7
+    with pytest.raises(ZeroDivisionError):
+        run_sync(_fails())
+
+
+async def _fails() -> None:
+    raise ZeroDivisionError

@@ -18,7 +18,7 @@ import pytest
 from endpoint import FAULTS, Endpoint
 
 from ragkit.base import EndpointError, InputError, Usage
-from ragkit.endpoint import LONGEST_BACKOFF, ChatModel, Completion, backoff, retry_after
+from ragkit.llm.chat import LONGEST_BACKOFF, ChatModel, Completion, backoff, retry_after
 
 pytest.importorskip("openai")  # imported now: short limits below are not about the seconds that this takes
 ASK = [{"role": "user", "content": "How?"}]

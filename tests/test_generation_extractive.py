@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from ragkit.base import Chunk, Context, Generation, Hit, InputError
 from ragkit.chunking import FixedChunker
 from ragkit.chunking.kept import kept_chunks
-from ragkit.context import build_context
 from ragkit.corpus import load_questions
-from ragkit.extractive import Extractive, idf, stems
-from ragkit.prompts import NOT_FOUND
+from ragkit.generation.context import build_context
+from ragkit.generation.extractive import Extractive, idf, stems
+from ragkit.generation.prompts import NOT_FOUND
 from ragkit.retrieval.bm25 import BM25Retriever
 
 GUIDE = """\

@@ -30,8 +30,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ragkit.base import LLM, Context, Generation, InputError, check_query
 from ragkit.generation import in_pieces
-from ragkit.prompts import NOT_FOUND
-from ragkit.reranking import MaxSim
+from ragkit.generation.prompts import NOT_FOUND
+from ragkit.retrieval.rerank import MaxSim
 
 Floats = NDArray[np.float64]
 

@@ -11,11 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from ragkit.abstaining import MODEL, THRESHOLD, Abstaining, Model, Signals, coverage_and_accuracy, names, signals
 from ragkit.base import Chunk, Context, Generation, Hit, InputError, Mean
-from ragkit.context import build_context
+from ragkit.generation.abstain import (
+    MODEL,
+    THRESHOLD,
+    Abstaining,
+    Model,
+    Signals,
+    coverage_and_accuracy,
+    names,
+    signals,
+)
+from ragkit.generation.context import build_context
+from ragkit.generation.prompts import NOT_FOUND
 from ragkit.pipeline import advanced, naive
-from ragkit.prompts import NOT_FOUND
 from ragkit.token_store import TokenStore
 
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.base import LLM, Chunk, Context, Generation, Hit, InputError, StreamingLLM, Usage
-from ragkit.context import build_context
-from ragkit.extractive import Extractive
 from ragkit.generation import OpenAIChat, WithFallback, in_pieces, parse_citations, unknown_citations
-from ragkit.prompts import ANSWER, NOT_FOUND
+from ragkit.generation.context import build_context
+from ragkit.generation.extractive import Extractive
+from ragkit.generation.prompts import ANSWER, NOT_FOUND
 
 
 def hit(text: str, doc_id: str = "a", start: int = 0, score: float = 1.0) -> Hit:

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.base import Chunk, Citation, Context, Embedder, Generation, InputError, check_query, require
+from ragkit.generation.prompts import NOT_FOUND
 from ragkit.passages import Passage, passages, sentences
-from ragkit.prompts import NOT_FOUND
 
 Floats = NDArray[np.float64]
 Similarity = Callable[[str, Sequence[Chunk]], NDArray[np.float32]]

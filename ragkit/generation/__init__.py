@@ -1,0 +1,21 @@
+"""From hits to a cited answer: the context, the prompt, the writer, and when to stay silent."""
+
+from ragkit.generation.answer import OpenAIChat, WithFallback, in_pieces, parse_citations, unknown_citations
+from ragkit.generation.context import build_context
+from ragkit.generation.extractive import Extractive, by_embedder
+from ragkit.generation.prompts import ANSWER, NOT_FOUND
+from ragkit.llm.chat import endpoint_configured
+
+__all__ = [
+    "ANSWER",
+    "NOT_FOUND",
+    "Extractive",
+    "OpenAIChat",
+    "WithFallback",
+    "build_context",
+    "by_embedder",
+    "endpoint_configured",
+    "in_pieces",
+    "parse_citations",
+    "unknown_citations",
+]
