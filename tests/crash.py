@@ -29,18 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from ragkit.base import (
-    Answer,
-    CacheKey,
-    Chunk,
-    Citation,
-    Hit,
-    InputError,
-    RagkitError,
-    Stage,
-    Trace,
-    Usage,
-)
+from ragkit.base import Answer, Chunk, Citation, Hit, InputError, RagkitError, Usage
+from ragkit.pipeline.trace import CacheKey, Stage, Trace
 
 ROUND = 100_000
 """Records have unique numbers: round r writes from ``r * ROUND`` on."""

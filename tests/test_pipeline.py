@@ -17,7 +17,6 @@ from endpoint import Endpoint
 
 from ragkit.base import (
     Answer,
-    CacheKey,
     Chunk,
     Context,
     ContractError,
@@ -25,15 +24,14 @@ from ragkit.base import (
     Generation,
     Hit,
     InputError,
-    Remembered,
     Retriever,
-    Trace,
     best_first,
 )
 from ragkit.chunking import FixedChunker
 from ragkit.generation import Extractive, OpenAIChat, WithFallback
 from ragkit.generation.abstain import Abstaining
 from ragkit.pipeline import RAGPipeline, advanced, modular, naive
+from ragkit.pipeline.trace import CachedAnswer, CacheKey, Trace
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.rerank import LateInteraction
 from ragkit.testing import FakeEmbedder
@@ -91,9 +89,9 @@ class Memory:
     def __init__(self) -> None:
         self.kept: dict[str, Answer] = {}
 
-    def get(self, key: CacheKey) -> Remembered | None:
+    def get(self, key: CacheKey) -> CachedAnswer | None:
         answer = self.kept.get(key.digest)
-        return None if answer is None else Remembered(answer, key.digest)
+        return None if answer is None else CachedAnswer(answer, key.digest)
 
     def put(self, key: CacheKey, answer: Answer) -> None:
         self.kept[key.digest] = answer
@@ -362,7 +360,7 @@ def test_a_thousand_equal_questions_at_once_cost_as_many_answers_as_there_are_di
 def test_a_similar_question_is_told_as_near():
     class Similar(Memory):
         def get(self, key):
-            return Remembered(Answer("Why?", "Because."), "other", 0.97)
+            return CachedAnswer(Answer("Why?", "Because."), "other", 0.97)
 
     notes = Notes()
     answer = run(RAGPipeline(Fixed(), None, Echo(), cache=Similar(), monitor=notes, identity="a"))

@@ -21,21 +21,10 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from ragkit.base import (
-    Answer,
-    AnswerCache,
-    CacheKey,
-    Chunk,
-    Citation,
-    Context,
-    Corpus,
-    Generation,
-    Hit,
-    InputError,
-    Usage,
-)
+from ragkit.base import Answer, Chunk, Citation, Context, Corpus, Generation, Hit, InputError, Usage
 from ragkit.generation import Extractive
 from ragkit.pipeline import advanced, modular, naive
+from ragkit.pipeline.trace import AnswerCache, CacheKey
 from ragkit.production import entries as entries_module
 from ragkit.production.caching import CacheStats, SQLiteCache
 from ragkit.production.database import DatabaseTrouble

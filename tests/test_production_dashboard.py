@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from frames import START, queries
 
-from ragkit.base import Answer, Chunk, Hit, InputError, Stage, Trace
+from ragkit.base import Answer, Chunk, Hit, InputError
+from ragkit.pipeline.trace import Stage, Trace
 from ragkit.production.alerts import check, load_alerts
 from ragkit.production.dashboard import dashboard, most_asked, shown, slowest, summary, unanswered
 from ragkit.production.monitoring import TraceMonitor

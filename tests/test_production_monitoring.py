@@ -32,10 +32,11 @@ from opentelemetry import trace as global_api
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as gen_ai
 from receiver import Receiver
 
-from ragkit.base import Answer, Chunk, Citation, EndpointError, Hit, InputError, Monitor, Stage, Trace, Usage
+from ragkit.base import Answer, Chunk, Citation, EndpointError, Hit, InputError, Usage
 from ragkit.chunking import FixedChunker
 from ragkit.generation import Extractive, OpenAIChat
 from ragkit.pipeline import RAGPipeline
+from ragkit.pipeline.trace import Monitor, Stage, Trace
 from ragkit.production import ledger as ledger_module
 from ragkit.production import spans as span_module
 from ragkit.production.database import DatabaseTrouble

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from ragkit.base import Answer, AnswerCache, CacheKey, InputError, Question, Span
+from ragkit.base import Answer, InputError, Question, Span
 from ragkit.pipeline import advanced
 from ragkit.pipeline import presets as presets_module
+from ragkit.pipeline.trace import AnswerCache, CacheKey
 from ragkit.production import false_hits
 from ragkit.production.caching import SQLiteCache
 from ragkit.production.false_hits import (

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ragkit.base import LLM, AnswerCache, Chunk, Corpus, Monitor, Retriever
+from ragkit.base import LLM, Chunk, Corpus, Retriever
 from ragkit.chunking import FixedChunker
 from ragkit.chunking.kept import kept_chunks
 from ragkit.pipeline.answering import answering
 from ragkit.pipeline.rag import RAGPipeline
+from ragkit.pipeline.trace import AnswerCache, Monitor
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid

@@ -19,16 +19,12 @@ from typing import TYPE_CHECKING
 from ragkit.base import (
     LLM,
     Answer,
-    AnswerCache,
-    CacheKey,
     Context,
     ContractError,
     Corpus,
     Generation,
     Hit,
     InputError,
-    Monitor,
-    Remembered,
     Reranker,
     Retriever,
     Rewriter,
@@ -41,6 +37,7 @@ from ragkit.pipeline.diagram import Diagram, drawn
 from ragkit.pipeline.identity import parts, settings_of
 from ragkit.pipeline.run import Run, without_fail
 from ragkit.pipeline.side import RetrievalSide
+from ragkit.pipeline.trace import AnswerCache, CachedAnswer, CacheKey, Monitor
 from ragkit.token_store import TokenStore
 
 if TYPE_CHECKING:
@@ -90,7 +87,7 @@ class RAGPipeline:
         self.vector_store, self.reranker, self.llm, self.rewriter = vector_store, reranker, llm, rewriter
         self.cache, self.monitor, self.budget, self.fetch, self.identity = cache, monitor, budget, fetch, identity
         self.clock = clock
-        self._once: SingleFlight[Remembered] = SingleFlight()
+        self._once: SingleFlight[CachedAnswer] = SingleFlight()
         if cache is not None:
             self.settings(1)  # says now what a query would say
 
@@ -230,12 +227,12 @@ class RAGPipeline:
     async def _remembered(self, run: Run) -> Answer:
         """The answer out of the cache, of an equal question under way, or a new one."""
 
-        async def work() -> Remembered:
+        async def work() -> CachedAnswer:
             if found := await self._looked_up(run):
                 return found
             answer = await self._answered(run)
             await self._kept(run, answer)
-            return Remembered(answer, run.cache_key)
+            return CachedAnswer(answer, run.cache_key)
 
         if not self._once.under_way(run.key):
             return (await self._once(run.key, work)).answer
@@ -244,7 +241,7 @@ class RAGPipeline:
         run.served("shared", found)
         return found.answer
 
-    async def _looked_up(self, run: Run) -> Remembered | None:
+    async def _looked_up(self, run: Run) -> CachedAnswer | None:
         if self.cache is None or run.key is None:
             return None
         run.cache = "miss"

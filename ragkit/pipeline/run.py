@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
-from ragkit.base import Answer, CacheKey, CacheState, Generation, Hit, Remembered, Stage, Trace
+from ragkit.base import Answer, Generation, Hit
+from ragkit.pipeline.trace import CachedAnswer, CacheKey, CacheState, Stage, Trace
 
 _log = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -55,7 +56,7 @@ class Run:
         finally:
             self._stages.append(Stage(stage, start, self._ms() - start))
 
-    def served(self, state: CacheState, found: Remembered) -> None:
+    def served(self, state: CacheState, found: CachedAnswer) -> None:
         """Note that the answer is not new."""
         self.cache, self.cache_key, self.similarity = state, found.digest, found.similarity
 

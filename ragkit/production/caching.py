@@ -18,8 +18,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ragkit.base import Answer, CacheKey, Remembered
+from ragkit.base import Answer
 from ragkit.files import home
+from ragkit.pipeline.trace import CachedAnswer, CacheKey
 from ragkit.production.database import DatabaseTrouble
 from ragkit.production.entries import MAX_BYTES, CacheStats, Entries
 from ragkit.production.records import answer_json, answer_of
@@ -73,10 +74,10 @@ class SQLiteCache:
         """What is wrong with the file; None while nothing is."""
         return self.entries.trouble
 
-    def get(self, key: CacheKey) -> Remembered | None:
+    def get(self, key: CacheKey) -> CachedAnswer | None:
         """The answer under exactly this key."""
         text = self.entries.get(key)
-        return None if text is None else Remembered(answer_of(text), key.digest)
+        return None if text is None else CachedAnswer(answer_of(text), key.digest)
 
     def put(self, key: CacheKey, answer: Answer) -> None:
         """Keep ``answer``. When this returns, it survives a kill of the process.

@@ -23,7 +23,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
-from ragkit.base import CacheKey, InputError
+from ragkit.base import InputError
+from ragkit.pipeline.trace import CacheKey
 from ragkit.production.database import Database, DatabaseTrouble
 
 _log = logging.getLogger(__name__)

@@ -26,8 +26,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragkit.base import InputError, Trace, require
+from ragkit.base import InputError, require
 from ragkit.files import home
+from ragkit.pipeline.trace import Trace
 from ragkit.production.database import DatabaseTrouble
 from ragkit.production.ledger import Ledger
 from ragkit.production.privacy import Privacy, Text

@@ -147,7 +147,7 @@ PATTERNS = (
 
 @lru_cache(maxsize=4096)
 def redact(text: str) -> str:
-    """``text`` with each secret replaced by its kind. Remembered: an index returns the same passages again and again.
+    """``text`` with each secret replaced by its kind. CachedAnswer: an index returns the same passages again and again.
 
     >>> redact("Why does postgres://app:Tr0ub4dor@db/x refuse me? Mail me at jo@uni.edu")
     'Why does postgres://app:[redacted: password]@db/x refuse me? Mail me at [redacted: e-mail]'

@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ragkit.base import Answer, CacheKey, Embedder, InputError, Remembered, Vectors
+from ragkit.base import Answer, Embedder, InputError, Vectors
 from ragkit.evaluation.wording import Word, is_cue, numbers, opposites, quantifiers, words
+from ragkit.pipeline.trace import CachedAnswer, CacheKey
 from ragkit.production.caching import SQLiteCache
 from ragkit.production.entries import told
 from ragkit.production.records import answer_of
@@ -88,8 +89,8 @@ class _Shelf:
 class SemanticCache:
     """An ``AnswerCache``: first the exact one, then the nearest question of the same settings and tenant.
 
-    Vectors stand in the exact cache's file and go with their answers. ``Remembered.similarity`` is the cosine, and
-    ``Remembered.digest`` the entry that was served, so that a thumbs-down forgets the right one. With n answers of a
+    Vectors stand in the exact cache's file and go with their answers. ``CachedAnswer.similarity`` is the cosine, and
+    ``CachedAnswer.digest`` the entry that was served, so that a thumbs-down forgets the right one. With n answers of a
     pipeline and a tenant, a miss costs one encoding of the question and n products of vectors.
 
     >>> import tempfile
@@ -129,7 +130,7 @@ class SemanticCache:
         guard = ", no guard" if self.guard is None else ""
         return f"SemanticCache({self.exact!r}, {self.embedder.name}, {self.threshold}{guard}, {self.near} near hits)"
 
-    def get(self, key: CacheKey) -> Remembered | None:
+    def get(self, key: CacheKey) -> CachedAnswer | None:
         """The answer to this question, else to the nearest that is near enough and still has one."""
         return self.exact.get(key) or self._near(key)
 
@@ -149,7 +150,7 @@ class SemanticCache:
         """As ``SQLiteCache.forget``."""
         return self.exact.forget(digest)
 
-    def _near(self, key: CacheKey) -> Remembered | None:
+    def _near(self, key: CacheKey) -> CachedAnswer | None:
         with self._turn:
             self._read_on()
             shelf = self._shelves.get((key.settings, key.tenant))
@@ -168,7 +169,7 @@ class SemanticCache:
             if text is not None:
                 with self._turn:
                     self.near += 1
-                return Remembered(answer_of(text), other.digest, min(cosine, 1.0))
+                return CachedAnswer(answer_of(text), other.digest, min(cosine, 1.0))
         return None
 
     def _read_on(self) -> None:

@@ -21,8 +21,9 @@ from json.encoder import encode_basestring_ascii as _quoted
 from types import SimpleNamespace
 from typing import TypeAlias
 
-from ragkit.base import Answer, Hit, Stage, Trace, Usage, require
+from ragkit.base import Answer, Hit, Usage, require
 from ragkit.llm.costs import cost
+from ragkit.pipeline.trace import Stage, Trace
 from ragkit.production.privacy import Privacy, encodable
 
 Attribute: TypeAlias = str | bool | int | float | tuple[str, ...] | tuple[float, ...]

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ragkit.base import Stage, require
+from ragkit.base import require
+from ragkit.pipeline.trace import Stage
 from ragkit.production.ledger import Row
 
 if TYPE_CHECKING:

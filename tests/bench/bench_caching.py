@@ -17,9 +17,10 @@ from typing import TypeVar
 import numpy as np
 
 from ragkit import TokenStore, advanced, load_embedder, load_pydocs
-from ragkit.base import Answer, CacheKey, Context, Corpus, Embedder, Generation
+from ragkit.base import Answer, Context, Corpus, Embedder, Generation
 from ragkit.embedding.cache import CachedEmbedder
 from ragkit.pipeline import RAGPipeline
+from ragkit.pipeline.trace import CacheKey
 from ragkit.production.caching import SQLiteCache
 from ragkit.production.false_hits import THRESHOLDS, cache_pairs, choose_threshold, false_hit_rate
 from ragkit.production.semantic import SemanticCache, reads_alike

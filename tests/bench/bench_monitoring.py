@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ragkit import advanced, load_pydocs
-from ragkit.base import Monitor, Trace
+from ragkit.pipeline.trace import Monitor, Trace
 from ragkit.production.monitoring import TraceMonitor
 
 Row = tuple[str, float, str, str]

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from ragkit.base import CacheKey
+from ragkit.pipeline.trace import CacheKey
 from ragkit.production.false_hits import choose_threshold
 
 
