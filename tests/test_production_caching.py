@@ -415,7 +415,8 @@ def test_a_full_disk_costs_no_answer(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from ragkit.base import Answer, CacheKey
+from ragkit.base import Answer
+from ragkit.pipeline.trace import CacheKey
 from ragkit.production.caching import SQLiteCache
 cache = SQLiteCache(Path(sys.argv[1]))
 for number in range(int(sys.argv[3])):
