@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ragkit.notebook.exercises import exercise
+from exercises.check import exercise
 
 
 @exercise(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.notebook.exercises import exercise
+from exercises.check import check_number, exercise
 
 Floats = NDArray[np.float64]
 
@@ -56,19 +56,20 @@ def maxsim(answer: Callable[[Floats, Floats], Any]) -> str | None:
     praise="Everything that was fetched comes to the top, and nothing else can. Recall of the search is the ceiling.",
 )
 def ceiling(answer: float) -> str | None:
-    if answer in (80, 60, 100):
-        return "metrics are given as a share between 0 and 1."
-    if answer == 0.6:
-        return "0.6 is what you had without it. The reranker brings up the answers that stood at ranks 11 to 50."
-    if answer == 1:
-        return "1 would need every answer among the candidates. For 20 % of the questions it is not there."
-    if abs(answer - 0.2) < 1e-9:
-        return "0.2 is what it gains. To what does hit@10 rise?"
-    if abs(answer - 0.48) < 1e-9:
-        return "0.8 * 0.6 multiplies two shares of the same questions. The 60 % are among the 80 %."
-    if abs(answer - 0.8) > 1e-9:
-        return f"not {answer}. A perfect reranker puts each answer that it sees into first place. How many does it see?"
-    return None
+    return check_number(
+        answer,
+        0.8,
+        [
+            (80, "metrics are given as a share between 0 and 1."),
+            (60, "metrics are given as a share between 0 and 1."),
+            (100, "metrics are given as a share between 0 and 1."),
+            (0.6, "0.6 is what you had without it. The reranker brings up the answers that stood at ranks 11 to 50."),
+            (1, "1 would need every answer among the candidates. For 20 % of the questions it is not there."),
+            (0.2, "0.2 is what it gains. To what does hit@10 rise?"),
+            (0.48, "0.8 * 0.6 multiplies two shares of the same questions. The 60 % are among the 80 %."),
+        ],
+        f"not {answer}. A perfect reranker puts each answer that it sees into first place. How many does it see?",
+    )
 
 
 @exercise(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
-from ragkit.notebook.exercises import exercise
+from exercises.check import exercise
 
 
 @exercise(

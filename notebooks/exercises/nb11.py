@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from exercises.check import check_number, exercise
 from ragkit.base import Chunk, ContractError, Hit, Retriever
-from ragkit.notebook.exercises import exercise
 from ragkit.testing import check_retriever
 
 
@@ -53,20 +53,20 @@ def one_per_document(answer: Callable[[Retriever], Retriever]) -> str | None:
     praise="95 % right, and still a loss. What a router may cost depends on what an error costs.",
 )
 def worth_routing(answer: float) -> str | None:
-    for wrong, problem in (
-        (0.011, "the losses are larger than the gains: 95 * 0.02 against 5 * 0.60. Mind the sign."),
-        (0.049, "you have added the losses. They are lost: subtract them."),
-        (-1.1, "this is the sum over 100 questions. Divide it by 100."),
-        (0.019, "these are the gains alone. Five questions lose something."),
-        (-0.03, "these are the losses alone. 95 questions gain something."),
-        (-0.58, "0.02 - 0.60 counts a gain and a loss alike. There are 95 of the one and 5 of the other."),
-        (-0.29, "the mean of 0.02 and -0.60 counts both alike. There are 95 of the one and 5 of the other."),
-    ):
-        if abs(answer - wrong) < 1e-9:
-            return problem
-    if abs(answer + 0.011) > 1e-9:
-        return f"not {answer}. Weigh each change by how many questions it happens to."
-    return None
+    return check_number(
+        answer,
+        -0.011,
+        [
+            (0.011, "the losses are larger than the gains: 95 * 0.02 against 5 * 0.60. Mind the sign."),
+            (0.049, "you have added the losses. They are lost: subtract them."),
+            (-1.1, "this is the sum over 100 questions. Divide it by 100."),
+            (0.019, "these are the gains alone. Five questions lose something."),
+            (-0.03, "these are the losses alone. 95 questions gain something."),
+            (-0.58, "0.02 - 0.60 counts a gain and a loss alike. There are 95 of the one and 5 of the other."),
+            (-0.29, "the mean of 0.02 and -0.60 counts both alike. There are 95 of the one and 5 of the other."),
+        ],
+        f"not {answer}. Weigh each change by how many questions it happens to.",
+    )
 
 
 @exercise(

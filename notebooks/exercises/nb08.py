@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from exercises.check import check_number, exercise
 from ragkit.base import Chunk, Span
-from ragkit.notebook.exercises import exercise
 
 
 def _chunk(doc_id: str, start: int, end: int) -> Chunk:
@@ -73,19 +73,19 @@ def coverage_and_accuracy(answer: Callable[[NDArray[np.float64], NDArray[np.bool
     if not isinstance(found, tuple | list) or len(found) != 2:
         return "return two numbers: (coverage, accuracy)."
     pair = (round(float(found[0]), 6), round(float(found[1]), 6))
-    for wrong, problem in (
-        ((0.5, 0.8), "the two numbers have changed places: coverage comes first."),
-        ((0.4, 0.5), "you leave out the answers whose score is the threshold itself: use >=."),
-        ((0.8, 0.4), "your accuracy is a share of all questions. Of those that are answered, how many are right?"),
-        ((4, 2), "these are counts. Divide the first by all questions, the second by those that are answered."),
-        ((4, 0.5), "coverage is a share: divide by the number of questions."),
-        ((0.2, 0.0), "you keep the answers below the threshold, which are the ones to withhold."),
-    ):
-        if np.allclose(pair, wrong):
-            return problem
-    if not np.allclose(pair, (0.8, 0.5)):
-        return f"four of five are answered, two of these are right: expected (0.8, 0.5), you return {pair}."
-    return None
+    return check_number(
+        pair,
+        (0.8, 0.5),
+        [
+            ((0.5, 0.8), "the two numbers have changed places: coverage comes first."),
+            ((0.4, 0.5), "you leave out the answers whose score is the threshold itself: use >=."),
+            ((0.8, 0.4), "your accuracy is a share of all questions. Of those that are answered, how many are right?"),
+            ((4, 2), "these are counts. Divide the first by all questions, the second by those that are answered."),
+            ((4, 0.5), "coverage is a share: divide by the number of questions."),
+            ((0.2, 0.0), "you keep the answers below the threshold, which are the ones to withhold."),
+        ],
+        f"four of five are answered, two of these are right: expected (0.8, 0.5), you return {pair}.",
+    )
 
 
 @exercise(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.notebook.exercises import exercise
+from exercises.check import check_number, exercise
 
 
 @exercise(
@@ -44,15 +44,25 @@ def truncated(answer: Callable[[NDArray[np.float64], int], Any]) -> str | None:
         return "four numbers come out, two of them zeros: nothing is saved. Keep only the first two: vector[:d]."
     if value.shape != (2,):
         return f"for a vector of 4 numbers and d = 2 you return the shape {value.shape}, expected 2 numbers."
-    if np.allclose(value, vector[:2]):
-        return f"its length is {np.linalg.norm(vector[:2]):.1f}, not 1. Divide by np.linalg.norm of what is left."
-    if np.allclose(value, vector[-2:] / np.linalg.norm(vector[-2:])):
-        return "these are the last two numbers. The important ones come first: vector[:d]."
-    if np.allclose(value, vector[:2] / vector[:2].sum()):
-        return "divided by the sum, the numbers add up to 1, but a length is np.linalg.norm, the root of the squares."
-    if not np.allclose(value, [0.8, 0.6]):
-        return f"for (0.48, 0.36, 0, 0.8) and d = 2 you get {value.round(3).tolist()}, expected [0.8, 0.6]."
-    return None
+    return check_number(
+        value,
+        [0.8, 0.6],
+        [
+            (
+                vector[:2],
+                f"its length is {np.linalg.norm(vector[:2]):.1f}, not 1. Divide by np.linalg.norm of what is left.",
+            ),
+            (
+                vector[-2:] / np.linalg.norm(vector[-2:]),
+                "these are the last two numbers. The important ones come first: vector[:d].",
+            ),
+            (
+                vector[:2] / vector[:2].sum(),
+                "divided by the sum, the numbers add up to 1, but a length is np.linalg.norm, the root of the squares.",
+            ),
+        ],
+        f"for (0.48, 0.36, 0, 0.8) and d = 2 you get {value.round(3).tolist()}, expected [0.8, 0.6].",
+    )
 
 
 @exercise(

@@ -2,26 +2,72 @@
 
 An answer that is still ``...`` gets a hint and never an exception, so a notebook runs from top to bottom
 before anybody has solved anything.
+
+An exercise is a function that takes the learner's answer and returns what is wrong with it, in words, or
+``None`` when it is right. Its module ``nbNN.py`` belongs to notebook NN. Write one line for each likely mistake::
+
+    @exercise("01.1", expects=int, hint="Draw the chunks on paper.", praise="The last one is short.")
+    def chunk_count(answer: int) -> str | None:
+        return check_number(answer, 6, [(5, "500 / 100 forgets that chunks overlap.")], f"not {answer}.")
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
 from importlib import import_module
 from importlib.util import find_spec
+from numbers import Integral
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from ragkit.base import InputError
 from ragkit.notebook.display import GREEN, ORANGE, SKY
-from ragkit.notebook.exercises import Exercise
 
+Judge = Callable[[Any], str | None]
 State = Literal["right", "not yet", "your turn"]
 _LOOK: dict[State, tuple[str, str]] = {
     "right": ("✓ Right.", GREEN),
     "not yet": ("✗ Not yet:", ORANGE),
     "your turn": ("… Your turn.", SKY),
 }
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """``hint`` is shown before the first answer, ``praise`` after the right one; ``expects`` is the answer's type."""
+
+    id: str
+    expects: type | tuple[type, ...]
+    hint: str
+    praise: str
+    judge: Judge
+
+
+def exercise(id: str, *, expects: type | tuple[type, ...], hint: str, praise: str) -> Callable[[Judge], Exercise]:
+    """Turn a judging function into an ``Exercise``."""
+    return lambda judge: Exercise(id, expects, hint, praise, judge)
+
+
+def check_number(
+    answer: ArrayLike,
+    right: ArrayLike,
+    mistakes: Iterable[tuple[ArrayLike, str]],
+    otherwise: str,
+    tolerance: float = 1e-9,
+) -> str | None:
+    """None if ``answer`` is ``right`` up to ``tolerance``; else the words of the mistake that leads to ``answer``, else
+    ``otherwise``. Numbers or arrays of one shape.
+
+    >>> check_number(5, 6, [(5, "5 forgets the overlap.")], "not 5.")
+    '5 forgets the overlap.'
+    """
+    if np.allclose(answer, right, rtol=0, atol=tolerance):
+        return None
+    return next((words for value, words in mistakes if np.allclose(answer, value, rtol=0, atol=tolerance)), otherwise)
 
 
 @dataclass(frozen=True)
@@ -77,15 +123,15 @@ def find_exercise(exercise_id: str) -> Exercise:
         InputError: there is none; the message lists the notebook's exercises.
     """
     number = exercise_id.partition(".")[0]
-    known = exercises(number)
+    known = exercises_of(number)
     if exercise_id not in known:
         raise InputError(f"no exercise {exercise_id!r}; notebook {number!r} has: {', '.join(known) or 'none'}")
     return known[exercise_id]
 
 
-def exercises(notebook: str) -> dict[str, Exercise]:
+def exercises_of(notebook: str) -> dict[str, Exercise]:
     """The exercises of the notebook with this number (``"01"``), by id."""
-    name = f"ragkit.notebook.exercises.nb{notebook}"
+    name = f"exercises.nb{notebook}"
     if not notebook.isdigit() or find_spec(name) is None:
         return {}
     found = [e for e in vars(import_module(name)).values() if isinstance(e, Exercise)]
@@ -94,7 +140,8 @@ def exercises(notebook: str) -> dict[str, Exercise]:
 
 def _mistyped(exercise: Exercise, answer: Any) -> str | None:
     types = exercise.expects if isinstance(exercise.expects, tuple) else (exercise.expects,)
-    if isinstance(answer, types) and not (isinstance(answer, bool) and bool not in types):
+    of_numpy = int in types and isinstance(answer, Integral)
+    if (isinstance(answer, types) or of_numpy) and not (isinstance(answer, bool) and bool not in types):
         return None
     wanted = " or ".join(t.__name__ for t in types)
     return f"this is a {type(answer).__name__}, and the answer is expected to be: {wanted}."

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.notebook.exercises import exercise
+from exercises.check import check_number, exercise
 
 Floats = NDArray[np.float64]
 
@@ -30,24 +30,28 @@ def loss(answer: Callable[[Floats, int, float], Any]) -> str | None:
         return f"you returned {value.size} numbers of shape {value.shape}. The loss of one query is one number."
     expected = one_loss(cosines, right, temperature)
     weights = np.exp(cosines / temperature)
-    for wrong, problem in (
-        (-expected, "the sign is turned: a share below 1 has a negative logarithm, and a loss is to become smaller."),
-        (weights[right] / weights.sum(), "this is the share itself. The loss is minus its logarithm."),
-        (one_loss(cosines, right, 1.0), "the temperature has no effect: divide the cosines by it before np.exp."),
-        (one_loss(cosines, right, 1 / temperature), "you multiply by the temperature. Divide by it."),
-        (one_loss(cosines, 0, temperature), "you ask for the nearest passage. `right` says which one it should be."),
-        (
-            -cosines[right] / temperature,
-            "you only look at the right passage. The others have to lose: divide by the sum.",
-        ),
-    ):
-        if np.isclose(value, wrong):
-            return problem
-    if not np.isclose(value, expected):
-        return (
-            f"for cosines .5, .4, .1, the second being right, and t = .1 you get {value:.3f}, expected {expected:.3f}."
-        )
-    return None
+    return check_number(
+        value,
+        expected,
+        [
+            (
+                -expected,
+                "the sign is turned: a share below 1 has a negative logarithm, and a loss is to become smaller.",
+            ),
+            (weights[right] / weights.sum(), "this is the share itself. The loss is minus its logarithm."),
+            (one_loss(cosines, right, 1.0), "the temperature has no effect: divide the cosines by it before np.exp."),
+            (one_loss(cosines, right, 1 / temperature), "you multiply by the temperature. Divide by it."),
+            (
+                one_loss(cosines, 0, temperature),
+                "you ask for the nearest passage. `right` says which one it should be.",
+            ),
+            (
+                -cosines[right] / temperature,
+                "you only look at the right passage. The others have to lose: divide by the sum.",
+            ),
+        ],
+        f"for cosines .5, .4, .1, the second being right, and t = .1 you get {value:.3f}, expected {expected:.3f}.",
+    )
 
 
 def one_loss(cosines: Floats, right: int, temperature: float) -> float:
@@ -63,17 +67,19 @@ def one_loss(cosines: Floats, right: int, temperature: float) -> float:
     praise="Training loss says how well it knows its lesson, held-out loss what the lesson was good for.",
 )
 def best_step(answer: int) -> str | None:
-    if answer == 300:
-        return (
-            "after 300 steps the training loss is the lowest, because these pairs are known by heart. And the others?"
-        )
-    if answer == 200:
-        return "at 200 steps the two losses are 1.1 apart already. Their difference is not what counts."
-    if answer == 0:
-        return "0 is the untrained model. The held-out loss does fall at first."
-    if answer != 100:
-        return f"{answer} is not a step at which the losses were measured, or not the best one: 0, 100, 200 or 300?"
-    return None
+    return check_number(
+        answer,
+        100,
+        [
+            (
+                300,
+                "after 300 steps the training loss is the lowest, for these pairs are known by heart. And the others?",
+            ),
+            (200, "at 200 steps the two losses are 1.1 apart already. Their difference is not what counts."),
+            (0, "0 is the untrained model. The held-out loss does fall at first."),
+        ],
+        f"{answer} is not a step at which the losses were measured, or not the best one: 0, 100, 200 or 300?",
+    )
 
 
 @exercise(

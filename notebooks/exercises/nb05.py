@@ -7,7 +7,7 @@ from math import isclose
 from types import FunctionType
 from typing import Any
 
-from ragkit.notebook.exercises import exercise
+from exercises.check import check_number, exercise
 
 
 @exercise(
@@ -62,14 +62,17 @@ def term_weight(answer: Callable[[float, float, float, float], Any]) -> str | No
     praise="Two votes for rank 61 beat one vote for rank 1. RRF asks who is mentioned, more than who is sure.",
 )
 def two_poor_votes(answer: int) -> str | None:
-    if answer == 62:
-        return "at rank 62 both get the same: 2 / 122 = 1 / 61. What is the last rank that gets *more*?"
-    if answer in (1, 2, 3):
-        return "that would hold without the 60. With it, rank 1 gets 1 / 61 and rank 10 still gets 1 / 70."
-    if answer == 60:
-        return "rank 60 in both gets 2 / 120, which is more than 1 / 61. And one rank further down?"
-    if answer in (121, 122):
-        return "60 + rank may be almost 122. You have not taken away the 60."
-    if answer != 61:
-        return f"not {answer}. Solve 2 / (60 + rank) > 1 / 61 for the rank."
-    return None
+    return check_number(
+        answer,
+        61,
+        [
+            (62, "at rank 62 both get the same: 2 / 122 = 1 / 61. What is the last rank that gets *more*?"),
+            (1, "that would hold without the 60. With it, rank 1 gets 1 / 61 and rank 10 still gets 1 / 70."),
+            (2, "that would hold without the 60. With it, rank 1 gets 1 / 61 and rank 10 still gets 1 / 70."),
+            (3, "that would hold without the 60. With it, rank 1 gets 1 / 61 and rank 10 still gets 1 / 70."),
+            (60, "rank 60 in both gets 2 / 120, which is more than 1 / 61. And one rank further down?"),
+            (121, "60 + rank may be almost 122. You have not taken away the 60."),
+            (122, "60 + rank may be almost 122. You have not taken away the 60."),
+        ],
+        f"not {answer}. Solve 2 / (60 + rank) > 1 / 61 for the rank.",
+    )

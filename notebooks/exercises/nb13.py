@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ragkit.notebook.exercises import exercise
+from exercises.check import check_number, exercise
 
 
 @exercise(
@@ -72,18 +72,17 @@ def heard(answer: float) -> str | None:
     right = 80 * 0.05 / (80 * 0.05 + 20 * 0.5)
     if 1 < answer <= 100:
         return "shares are given as a number between 0 and 1."
-    for wrong, problem in (
-        (0.8, "0.8 of all are content. But not all of them speak."),
-        (1 - right, "this is the share of thumbs down."),
-        (0.05 / 0.55, "you compare the two shares that speak. How many people are behind each?"),
-        (14 / 100, "14 of 100 speak. Which share of these 14 is content?"),
-        (4 / 100, "4 of 100 speak and are content. But you do not hear from all 100."),
-        (4 / 10, "4 against 10 is a ratio. The share is 4 of all that speak."),
-    ):
-        if abs(answer - wrong) < 0.005:
-            return problem
-    if abs(answer - right) > 0.006:
-        return (
-            f"not {answer}. Count people: 80 who are content, of whom 5 % speak, and 20 who are not, of whom half do."
-        )
-    return None
+    return check_number(
+        answer,
+        right,
+        [
+            (0.8, "0.8 of all are content. But not all of them speak."),
+            (1 - right, "this is the share of thumbs down."),
+            (0.05 / 0.55, "you compare the two shares that speak. How many people are behind each?"),
+            (14 / 100, "14 of 100 speak. Which share of these 14 is content?"),
+            (4 / 100, "4 of 100 speak and are content. But you do not hear from all 100."),
+            (4 / 10, "4 against 10 is a ratio. The share is 4 of all that speak."),
+        ],
+        f"not {answer}. Count people: 80 who are content, of whom 5 % speak, and 20 who are not, of whom half do.",
+        tolerance=0.006,
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ragkit.notebook.exercises import exercise
+from exercises.check import exercise
 
 
 @exercise(

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
+from exercises.check import check_number, exercise
 from ragkit.base import Chunk, Hit, Span
-from ragkit.notebook.exercises import exercise
 
 
 @exercise(
@@ -17,20 +17,20 @@ from ragkit.notebook.exercises import exercise
     praise="They begin at 0, 80, 160, 240, 320 and 400, and the last one reaches the end exactly.",
 )
 def chunk_count(answer: int) -> str | None:
-    if answer == 5:
-        return "500 / 100 = 5 forgets the overlap: each chunk begins 20 tokens before the last one ended."
-    if answer == 7:
-        return (
-            "you counted a chunk that begins at token 480. The one before it runs from 400 to 500, which is the "
-            "end: a seventh would only repeat its last 20 tokens."
-        )
-    if answer == 25:
-        return "500 / 20 = 25 takes the overlap for the step. The overlap is repeated, the step is 100 - 20 = 80."
-    if answer != 6:
-        return (
-            f"not {answer}. The first chunk begins at token 0, each next one 80 further, until one reaches token 500."
-        )
-    return None
+    return check_number(
+        answer,
+        6,
+        [
+            (5, "500 / 100 = 5 forgets the overlap: each chunk begins 20 tokens before the last one ended."),
+            (
+                7,
+                "you counted a chunk that begins at token 480. The one before it runs from 400 to 500, which is the "
+                "end: a seventh would only repeat its last 20 tokens.",
+            ),
+            (25, "500 / 20 = 25 takes the overlap for the step. The overlap is repeated, the step is 100 - 20 = 80."),
+        ],
+        f"not {answer}. The first chunk begins at token 0, each next one 80 further, until one reaches token 500.",
+    )
 
 
 @exercise(
@@ -40,19 +40,20 @@ def chunk_count(answer: int) -> str | None:
     praise="256 places, two of them taken by [CLS] and [SEP]. Whatever is longer must be split, or it is lost.",
 )
 def longest_chunk(answer: int) -> str | None:
-    if answer == 256:
-        return "256 places, yes, but [CLS] and [SEP] need two of them. How many are left for your text?"
-    if answer == 512:
-        return (
-            "512 is what the architecture could address. This model was trained and shipped with max_seq_length = 256."
-        )
-    if answer == 384:
-        return "384 is how many numbers the vector has, whatever the length of the text."
-    if answer == 128:
-        return "128 tokens is what the model saw most in training. It reads further than that."
-    if answer != 254:
-        return f"not {answer}. Start from max_seq_length = 256 and subtract what the model adds to every text."
-    return None
+    return check_number(
+        answer,
+        254,
+        [
+            (256, "256 places, yes, but [CLS] and [SEP] need two of them. How many are left for your text?"),
+            (
+                512,
+                "512 is what the architecture could address. This model came with max_seq_length = 256.",
+            ),
+            (384, "384 is how many numbers the vector has, whatever the length of the text."),
+            (128, "128 tokens is what the model saw most in training. It reads further than that."),
+        ],
+        f"not {answer}. Start from max_seq_length = 256 and subtract what the model adds to every text.",
+    )
 
 
 @exercise(

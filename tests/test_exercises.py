@@ -6,18 +6,18 @@ import json
 import re
 from pathlib import Path
 
+import exercises as package
 import nbformat
 import numpy as np
 import pytest
+from exercises.check import check, check_number, exercises_of
 from nbformat import NotebookNode
 
 from ragkit.base import InputError, Retriever
-from ragkit.notebook import exercises as package
-from ragkit.notebook.checks import check, exercises
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
 NUMBERS = sorted(p.stem.removeprefix("nb") for p in Path(package.__path__[0]).glob("nb*.py"))
-EXERCISES = {e.id: e for number in NUMBERS for e in exercises(number).values()}
+EXERCISES = {e.id: e for number in NUMBERS for e in exercises_of(number).values()}
 
 
 def overlaps(hits, gold):
@@ -458,3 +458,17 @@ def test_solutions_are_folded_away():
     for notebook, cell in cells("solution"):
         assert cell.metadata.get("jupyter") == {"outputs_hidden": True, "source_hidden": True}, notebook
         assert cell.source.startswith("# Solution"), notebook
+
+
+def test_a_whole_number_of_numpy_is_a_whole_number():
+    assert check("05.2", np.int64(61)).passed
+    assert "expected to be: int" in check("05.2", 61.0).message
+    assert "expected to be: int" in check("05.2", True).message
+
+
+def test_numbers_are_compared_with_a_tolerance_and_arrays_by_all_their_numbers():
+    mistakes = [(5, "forgets"), (np.array([1.0, 2.0]), "turned")]
+    assert check_number(6.004, 6, mistakes, "no", tolerance=0.005) is None
+    assert check_number(5, 6, mistakes, "no") == "forgets"
+    assert check_number(np.array([1.0, 2.0]), np.array([2.0, 1.0]), mistakes, "no") == "turned"
+    assert check_number(np.array([1.0, 2.5]), np.array([2.0, 1.0]), mistakes, "no") == "no"

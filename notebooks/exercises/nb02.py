@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isclose
 from types import FunctionType
 from typing import Any
 
+from exercises.check import check_number, exercise
 from ragkit.base import Span
-from ragkit.notebook.exercises import exercise
 
 
 @exercise(
@@ -57,20 +56,27 @@ def rule(answer: Callable[[Span, Span], Any]) -> str | None:
     praise="Two of the four gold spans are found, and the repeated one counts once.",
 )
 def recall(answer: float) -> str | None:
-    for wrong, problem in (
-        (2 / 5, "2 / 5 is the precision: the share of the *results* that answer. Recall is the share of the gold."),
-        (3 / 5, "3 / 5 counts a repeated answer again, and divides by the results. Recall is the share of the gold."),
-        (3 / 4, "3 / 4 counts the repeated answer. The gold span of rank 3 was found already, rank 4 adds nothing."),
-        (1 / 3, "1 / 3 is the reciprocal rank: it only looks at the first result that answers."),
-        (1, "1 is the hit: any gold span found. Recall asks how many of the four were found."),
-        (2, "2 is how many were found. Divide by how many there are to find."),
-        (50, "50 per cent is right, and metrics are given as a share between 0 and 1."),
-    ):
-        if isclose(answer, wrong, abs_tol=0.005):
-            return problem
-    if not isclose(answer, 0.5):
-        return f"not {answer}. Recall is the number of gold spans found, divided by the number of gold spans."
-    return None
+    return check_number(
+        answer,
+        0.5,
+        [
+            (2 / 5, "2 / 5 is the precision: the share of the *results* that answer. Recall is the share of the gold."),
+            (
+                3 / 5,
+                "3 / 5 counts a repeated answer again, and divides by the results. Recall is the share of the gold.",
+            ),
+            (
+                3 / 4,
+                "3 / 4 counts the repeated answer. The gold span of rank 3 was found already, rank 4 adds nothing.",
+            ),
+            (1 / 3, "1 / 3 is the reciprocal rank: it only looks at the first result that answers."),
+            (1, "1 is the hit: any gold span found. Recall asks how many of the four were found."),
+            (2, "2 is how many were found. Divide by how many there are to find."),
+            (50, "50 per cent is right, and metrics are given as a share between 0 and 1."),
+        ],
+        f"not {answer}. Recall is the number of gold spans found, divided by the number of gold spans.",
+        tolerance=0.005,
+    )
 
 
 @exercise(

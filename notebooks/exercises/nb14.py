@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from ragkit.notebook.exercises import exercise
+from exercises.check import check_number, exercise
 
 _ASKED = ("settings", "acme", "How do I stop it?")
 _SIGNS = ("|", " ", ":", "::", "/", ",", ", ", "-", "_", ";", "#", ".", "+", "\n", "\t", "\0", "||")
@@ -56,19 +56,20 @@ def key(answer: Callable[[str, str, str], Any]) -> str | None:
     praise="The one in the middle is a miss. Below a hit rate of 50 %, the p50 is the time of a miss.",
 )
 def median(answer: float) -> str | None:
-    if abs(answer - 30.4) < 0.01:
-        return "30.4 is the mean. The p50 is the time that half of the questions stay below."
-    if answer == 1:
-        return "the fastest 40 % take 1 ms. The one in the middle is not among them."
-    if answer == 25.5:
-        return "25.5 lies in the middle between the two times. No question takes that long."
-    if answer in (20, 30):
-        return f"{answer} is a share of 50. The p50 is the time of one question: the one in the middle."
-    if answer == 0.05:
-        return "that is in seconds. How many milliseconds?"
-    if answer != 50:
-        return f"not {answer}. Each question takes 1 ms or 50 ms. Which of them is the one in the middle?"
-    return None
+    return check_number(
+        answer,
+        50,
+        [
+            (30.4, "30.4 is the mean. The p50 is the time that half of the questions stay below."),
+            (1, "the fastest 40 % take 1 ms. The one in the middle is not among them."),
+            (25.5, "25.5 lies in the middle between the two times. No question takes that long."),
+            (20, f"{answer} is a share of 50. The p50 is the time of one question: the one in the middle."),
+            (30, f"{answer} is a share of 50. The p50 is the time of one question: the one in the middle."),
+            (0.05, "that is in seconds. How many milliseconds?"),
+        ],
+        f"not {answer}. Each question takes 1 ms or 50 ms. Which of them is the one in the middle?",
+        tolerance=0.01,
+    )
 
 
 @exercise(
@@ -78,10 +79,15 @@ def median(answer: float) -> str | None:
     praise="3 / 320 is just below 1 %. What was seen is not what is promised: the interval counts.",
 )
 def promise(answer: float) -> str | None:
-    if answer == 0.9:
-        return "3 of 400 are 0.75 % in this log. But by chance it could have been so few: up to 1.9 % are possible."
-    if answer == 0.98:
-        return "nothing wrong in 200 still allows about 3 / 200 = 1.5 %. So few hits can't prove 1 %."
-    if answer != 0.95:
-        return f"{answer} is none of the three: 0.90, 0.95 or 0.98."
-    return None
+    return check_number(
+        answer,
+        0.95,
+        [
+            (
+                0.9,
+                "3 of 400 are 0.75 % in this log. But by chance it could have been so few: up to 1.9 % are possible.",
+            ),
+            (0.98, "nothing wrong in 200 still allows about 3 / 200 = 1.5 %. So few hits can't prove 1 %."),
+        ],
+        f"{answer} is none of the three: 0.90, 0.95 or 0.98.",
+    )
