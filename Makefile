@@ -19,7 +19,7 @@ OFFLINE := tests/offline.sh $(RUN)
 
 export RAGAS_DO_NOT_TRACK := true
 
-.PHONY: help setup env data lab test lint unit notebooks browser refresh bench lock clean
+.PHONY: help setup env data lab test lint unit notebooks browser refresh bench results lock clean
 
 help: ## List the targets (at once)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -65,8 +65,11 @@ browser: setup ## JupyterLab and the widgets in a real chromium, network blocked
 refresh: setup ## Run the notebooks again and save their outputs (up to 2 minutes each; NB=notebooks/03*.ipynb for some)
 	@$(RUN) tests/refresh_notebooks.py $(NB)
 
-bench: setup ## Measure speed and quality against the targets; writes .ragkit/bench.json (minutes)
-	@$(RUN) tests/run_bench.py
+bench: setup ## Measure speed and quality against the targets; writes results/*.json (BENCH="start drift" for some)
+	@$(RUN) tests/run_bench.py $(BENCH)
+
+results: ## Render results/*.json as RESULTS.md (1 s)
+	@$(RUN) tests/render_results.py
 
 lock: ## Write requirements.lock anew from what is installed (1 s)
 	@$(RUN) tests/make_lock.py

@@ -1,7 +1,8 @@
-"""Measure what the project promises and print it beside the targets: ``make bench``.
+"""Measure what the project promises and print it beside the targets: ``make bench``, for some ``BENCH="start drift"``.
 
 Each ``tests/bench/bench_*.py`` has ``main()``, which returns rows ``(name, value, unit, target)``. A target is
-``"<= 5"`` or ``">= 0.4"``, or ``""`` where a figure is only kept. All rows go to ``bench.json`` in ragkit's home.
+``"<= 5"`` or ``">= 0.4"``, or ``""`` where a figure is only noted. Its rows go to ``results/NAME.json`` with the date,
+the machine and the command; ``make results`` renders all of them as ``RESULTS.md``.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
+from datetime import date
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from ragkit.files import atomic_write, home
+from ragkit.files import atomic_write
 
 Row = tuple[str, float, str, str]
-BENCHES = Path(__file__).parent / "bench"
+ROOT = Path(__file__).resolve().parent.parent
+BENCHES, RESULTS = ROOT / "tests" / "bench", ROOT / "results"
 COMPARE = {"<=": operator.le, ">=": operator.ge}
 
 
@@ -44,23 +47,43 @@ def rows_of(path: Path) -> list[Row]:
     return list(module.main())
 
 
+def machine() -> str:
+    """The processor, its cores, system and Python, in a line."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    processor = names[0] if names else platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{processor}, {cores} cores, {platform.system()}, Python {platform.python_version()}"
+
+
 def main(names: Sequence[str]) -> int:
-    """Run the benches whose file name contains one of ``names`` (all without names); 1 if a target was missed."""
-    paths = [p for p in sorted(BENCHES.glob("bench_*.py")) if not names or any(n in p.stem for n in names)]
-    results, missed = [], 0
-    for path in paths:
+    """Run the benches called ``names`` (all without names) and write their results; 1 if a target was missed."""
+    paths = {path.stem.removeprefix("bench_"): path for path in sorted(BENCHES.glob("bench_*.py"))}
+    if unknown := set(names) - set(paths):
+        sys.stdout.write(f"no bench called {', '.join(sorted(unknown))}; there are: {', '.join(paths)}\n")
+        return 2
+    missed = 0
+    for name in names or paths:
         begin = time.perf_counter()
-        rows = rows_of(path)
-        sys.stdout.write(f"{path.stem} ({time.perf_counter() - begin:.0f} s)\n")
-        for name, value, unit, target in rows:
+        rows = rows_of(paths[name])
+        sys.stdout.write(f"{name} ({time.perf_counter() - begin:.0f} s)\n")
+        for what, value, unit, target in rows:
             fine = met(value, target)
             missed += not fine
             promise = f"target {target}: {'met' if fine else 'MISSED'}" if target else ""
-            sys.stdout.write(f"  {name:<52} {value:>12,.4g} {unit:<12} {promise}\n")
-            results.append({"bench": path.stem, "name": name, "value": value, "unit": unit, "target": target})
-    machine = {"python": platform.python_version(), "cpus": os.cpu_count(), "machine": platform.machine()}
-    atomic_write(home() / "bench.json", json.dumps({"machine": machine, "rows": results}, indent=1).encode())
-    sys.stdout.write(f"{len(results)} figures, {missed} missed their target; kept in {home() / 'bench.json'}\n")
+            sys.stdout.write(f"  {what:<52} {value:>12,.4g} {unit:<12} {promise}\n")
+        fields = ("name", "value", "unit", "target")
+        about = (paths[name].read_text().split('"""')[1]).strip().partition("\n")[0]
+        result = {
+            "about": about,
+            "date": date.today().isoformat(),
+            "machine": machine(),
+            "command": f"make bench BENCH={name}",
+            "rows": [dict(zip(fields, row, strict=True)) for row in rows],
+        }
+        atomic_write(RESULTS / f"{name}.json", (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
+    sys.stdout.write(f"{missed} figures missed their target; results are in {RESULTS.name}/\n")
     return 1 if missed else 0
 
 

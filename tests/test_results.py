@@ -1,0 +1,26 @@
+"""``RESULTS.md`` says what ``results/*.json`` says, and each result belongs to a bench that is there."""
+
+from __future__ import annotations
+
+import doctest
+import json
+
+import render_results
+import run_bench
+
+
+def test_the_page_is_rendered_from_the_results():
+    assert (run_bench.ROOT / "RESULTS.md").read_text() == render_results.page()
+
+
+def test_each_result_names_its_command_and_its_bench_is_there():
+    for path in run_bench.RESULTS.glob("*.json"):
+        result = json.loads(path.read_text())
+        assert result["command"] == f"make bench BENCH={path.stem}"
+        assert (run_bench.BENCHES / f"bench_{path.stem}.py").is_file()
+        assert result.keys() == {"about", "date", "machine", "command", "rows"}
+
+
+def test_the_examples_are_true():
+    for module in (run_bench, render_results):
+        assert doctest.testmod(module).failed == 0
