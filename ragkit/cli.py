@@ -112,17 +112,17 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def tune(options: argparse.Namespace) -> int:
     """Try many configurations on half of a corpus' questions, and report on the other half (minutes)."""
-    from ragkit.evaluation.grid import Grid
+    from ragkit.evaluation.tune import Grid
     from ragkit.evaluation.tune import tune as tuned_on
 
     corpus = open_corpus(options.corpus)
     questions = open_questions(options.questions or ANSWERED, corpus)
     tuned = tuned_on(corpus, questions, Grid.load(options.grid) if options.grid else None, k=options.k)
-    emit(f"{tuned}\n\nThe best by {tuned.report.metric} on the {len(tuned.chosen_on)} questions that choose:")
+    emit(f"{tuned}\n\nThe best by {tuned.report.metric} on the {len(tuned.tuning)} questions that choose:")
     emit(tuned.table.head(10).to_string(index=False, float_format="{:.3f}".format))
-    emit(f"\nOn the other {len(tuned.reported_on)} questions:\n{tuned.report}")
+    emit(f"\nOn the other {len(tuned.holdout)} questions:\n{tuned.report}")
     if options.out:
-        chosen = tuned.cheapest if options.cheapest else tuned.best
+        chosen = tuned.fastest if options.fastest else tuned.best
         chosen.save(options.out)
         emit(f"\nwritten: {options.out}; run it with: ragkit ask --config {options.out} --corpus {options.corpus} ...")
     return 0
@@ -284,7 +284,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--questions", action="append", metavar="KIND", help=kinds)
     added.add_argument("--grid", metavar="FILE", help="what to try (TOML; default: 288 configurations)")
     added.add_argument("--out", metavar="FILE", help="write the best configuration here")
-    added.add_argument("--cheapest", action="store_true", help="write the quickest that is not detectably worse")
+    added.add_argument("--fastest", action="store_true", help="write the fastest within one standard error of the best")
     added.add_argument("--k", type=int, default=10, help="results of the search that is timed (default: 10)")
 
     added = command("cache", cache)

@@ -14,13 +14,13 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 
 from endpoint import Endpoint
 
 from ragkit import advanced, load_pydocs, naive
 from ragkit.base import Answer, Question
-from ragkit.evaluation.judged import JudgeRun
-from ragkit.evaluation.judges import RagasJudge
+from ragkit.evaluation.judge import JudgeRun, RagasJudge
 from ragkit.files import data_file
 from ragkit.generation.context import build_context
 from ragkit.generation.extractive import Extractive
@@ -29,6 +29,7 @@ from ragkit.token_store import TokenStore
 
 METRICS = ("ragas_faithfulness", "ragas_answer_relevancy")
 QUESTIONS = 4
+STAND_IN = "a stand-in server, NOT a model"
 
 
 def dice(seed: int = 8) -> Callable[[list[dict[str, str]]], str]:
@@ -71,8 +72,9 @@ async def record() -> JudgeRun:
     with nullcontext() if real else Endpoint(dice()) as endpoint:
         model = ChatModel() if endpoint is None else ChatModel("dice", endpoint.url)
         # One verdict at a time, so that the dice fall in the same order each time.
-        judge = RagasJudge(model, metrics=METRICS, runs=3, tries=1, concurrency=1, stand_in=not real)
-        return await judge.judge(await answers(questions), questions)
+        judge = RagasJudge(model, metrics=METRICS, runs=3, tries=1, concurrency=1)
+        run = await judge.judge(await answers(questions), questions)
+    return run if real else replace(run, model=STAND_IN, endpoint="")
 
 
 if __name__ == "__main__":

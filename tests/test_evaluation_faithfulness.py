@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.base import Chunk, Corpus, InputError
+from ragkit.base import Chunk, Corpus, CorpusError, InputError
 from ragkit.corpus.questions import section_span
-from ragkit.evaluation import wording
-from ragkit.evaluation.alignment import relevance, token_vectors
-from ragkit.evaluation.faithfulness import WEIGHTS, Faithfulness, quoted_in
-from ragkit.evaluation.features import NAMES, closeness, fillings, opposed, ordered, unsaid_numbers
+from ragkit.evaluation import faithfulness as f
+from ragkit.evaluation.faithfulness import (
+    NAMES,
+    PERTURBED,
+    SUPPORTED,
+    WEIGHTS,
+    Faithfulness,
+    agreement,
+    closeness,
+    opposed,
+    ordered,
+    quoted_in,
+    relevance,
+    replacements,
+    token_vectors,
+)
+from ragkit.files import data_file
 from ragkit.token_store import TokenStore
 
 TEXT = st.text(alphabet="ab -_./'’19\n.,(:", max_size=40)
@@ -50,22 +67,22 @@ def routing(core: Corpus) -> Chunk:
     ],
 )
 def test_words(text, found):
-    assert [w.text for w in wording.words(text)] == found
+    assert [w.text for w in f.words(text)] == found
 
 
 @given(TEXT)
 def test_words_stand_where_they_say(text):
-    found = wording.words(text)
+    found = f.words(text)
     assert all(text[w.start : w.end] == w.text for w in found)
     assert [w.start for w in found] == sorted(w.start for w in found)
 
 
 @given(TEXT)
 def test_lines_are_in_order_and_lose_no_word(text):
-    lines = wording.lines(text)
+    lines = f.lines(text)
     assert all(a < b for a, b in lines)
-    inside = [w.text for a, b in lines for w in wording.words(text[a:b])]
-    assert inside == [w.text for w in wording.words(text)]
+    inside = [w.text for a, b in lines for w in f.words(text[a:b])]
+    assert inside == [w.text for w in f.words(text)]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +95,7 @@ def test_lines_are_in_order_and_lose_no_word(text):
     ],
 )
 def test_numbers(text, said):
-    assert wording.numbers(text) == said
+    assert f.numbers(text) == said
 
 
 @pytest.mark.parametrize(
@@ -93,12 +110,12 @@ def test_numbers(text, said):
     ],
 )
 def test_negated(text, inside):
-    found = wording.words(text)
-    assert [w.text for w, no in zip(found, wording.negated(text, found), strict=True) if no] == inside
+    found = f.words(text)
+    assert [w.text for w, no in zip(found, f.negated(text, found), strict=True) if no] == inside
 
 
 def test_opposites_are_mutual():
-    table = wording.opposites()
+    table = f.opposites()
     assert all(one in table[other] for one, others in table.items() for other in others)
     assert "befor" in table["after"]
 
@@ -107,7 +124,7 @@ def test_opposites_are_mutual():
 
 
 def test_a_swap_keeps_the_heavier_of_two_words():
-    left, right = wording.words("sync turns into gthread"), wording.words("gthread turns into sync")
+    left, right = f.words("sync turns into gthread"), f.words("gthread turns into sync")
     assert ordered(left, right, np.array([0.4, 0.1, 0.1, 0.3])) == {0: 3}
     assert ordered(left, right, np.array([0.1, 0.1, 0.1, 0.3])) == {3: 0}
     assert ordered(left, right, np.array([0.1, 0.2, 0.1, 0.2])) == {1: 1, 2: 2}
@@ -115,7 +132,7 @@ def test_a_swap_keeps_the_heavier_of_two_words():
 
 @given(st.lists(st.sampled_from("abc"), max_size=8), st.lists(st.sampled_from("abc"), max_size=8))
 def test_partners_are_the_same_words_in_the_same_order(a, b):
-    left, right = wording.words(" ".join(a)), wording.words(" ".join(b))
+    left, right = f.words(" ".join(a)), f.words(" ".join(b))
     partner = ordered(left, right, np.ones(len(left)))
     assert all(left[i].term == right[j].term for i, j in partner.items())
     places = list(partner.items())
@@ -124,34 +141,29 @@ def test_partners_are_the_same_words_in_the_same_order(a, b):
 
 
 def gaps(sentence, evidence):
-    left, right = wording.words(sentence), wording.words(evidence)
+    left, right = f.words(sentence), f.words(evidence)
     terms = {w.term for w in right}
     common = np.array([w.term in terms for w in left])
-    found = fillings(left, right, common, ordered(left, right, np.ones(len(left))))
-    return [([left[i].text for i in mine], [right[j].text for j in theirs], alone) for mine, theirs, alone in found]
+    found = replacements(left, right, common, ordered(left, right, np.ones(len(left))))
+    return [([left[i].text for i in mine], [right[j].text for j in theirs]) for mine, theirs in found]
 
 
 def test_what_stands_in_another_words_place():
-    assert gaps("use the gevent pool now", "use the prefork pool now") == [(["gevent"], ["prefork"], True)]
-    assert gaps("use the slow pool now", "use the pool now") == [(["slow"], [], False)]
+    assert gaps("use the gevent pool now", "use the prefork pool now") == [(["gevent"], ["prefork"])]
+    assert gaps("use the slow pool now", "use the pool now") == []
     assert gaps("use the pool now", "use the pool now") == []
     assert gaps("nothing alike", "another thing") == []
 
 
 def test_an_opposite_counts_where_it_stands():
-    left = wording.words("stops before the end")
+    left = f.words("stops before the end")
     for evidence, found in [
         ("stops after the end", ["before"]),
         ("stops before the end", []),
         ("stops after the end, and long before lunch", ["before"]),
         ("stops at the end, and long after lunch", []),
     ]:
-        assert list(opposed(left, wording.words(evidence), {0: 0, 2: 2, 3: 3})) == found
-
-
-def test_small_numbers_in_words_are_no_claim():
-    sentence = "Between two calls it waits for three seconds."
-    assert unsaid_numbers(sentence, wording.words(sentence), "It waits.") == {"3"}
+        assert list(opposed(left, f.words(evidence), {0: 0, 2: 2, 3: 3})) == found
 
 
 def test_closeness_is_1_for_the_same_words_and_small_for_half():
@@ -197,6 +209,9 @@ def test_it_says_what_it_doubts(scorer, routing):
     assert support.evidence in routing.text
     assert support.features.unknown == 1
     assert support.features.numbers == 1
+    assert scorer.support("Between two calls a worker may wait for three seconds.", [routing]).doubts[:1] == (
+        "3 is not in the evidence",  # a small number in words is no claim
+    )
 
 
 def test_a_source_more_never_hides_the_evidence(scorer, routing):
@@ -206,19 +221,15 @@ def test_a_source_more_never_hides_the_evidence(scorer, routing):
     assert both.score == pytest.approx(alone.score, abs=1e-6)
 
 
-def test_a_source_of_no_corpus_is_encoded(scorer, routing):
-    foreign = Chunk("of another corpus", 0, len(routing.text), routing.text, routing.section)
-    ours, theirs = scorer.support(TRUE, [routing]), scorer.support(TRUE, [foreign])
-    assert theirs.evidence == ours.evidence
-    assert theirs.score == pytest.approx(ours.score, abs=0.15)  # its words are encoded without their neighbourhood
-
-
-def test_a_poisoned_source_under_a_known_name_is_read_as_it_is(scorer, routing):
-    text = "The lighthouse keeper eats an apple every morning, and he never shares it with any of the gulls."
-    poisoned = Chunk(routing.doc_id, routing.start, routing.start + len(text), text)
-    foreign = Chunk("elsewhere", 0, len(text), text)
-    sentence = "An apple is what the keeper of the lighthouse eats."
-    assert scorer.support(sentence, [poisoned]).score == scorer.support(sentence, [foreign]).score
+@pytest.mark.parametrize("name", ["elsewhere", "of the store"])
+def test_a_source_is_read_as_it_is_whatever_document_it_names(scorer, routing, name):
+    """A corpus can change under a token store, and a passage can bear another document's name."""
+    doc_id = routing.doc_id if name == "of the store" else name
+    text = "Press the new lever to boil the water, and never the red one."
+    here, there = Chunk(doc_id, 0, len(text), text), Chunk("nowhere", 7, 7 + len(text), text)
+    for sentence in ("The new lever boils the water.", "A fresh handle heats water."):
+        one, other = scorer.support(sentence, [here]), scorer.support(sentence, [there])
+        assert (one.score, one.features) == (other.score, other.features)
 
 
 def test_a_block_of_unknown_names_is_unsupported_and_no_overflow(scorer, routing):
@@ -254,7 +265,7 @@ def test_any_text_gets_a_probability_or_an_error(scorer, sentence, source):
     try:
         support = scorer.support(sentence, [Chunk("hypothesis", 0, len(source), source)])
     except InputError:
-        assert not wording.words(sentence) or not wording.words(source)
+        assert not f.words(sentence) or not f.words(source)
     else:
         assert 0 <= support.score <= 1
 
@@ -263,11 +274,6 @@ def test_every_sign_points_where_its_meaning_says():
     assert set(WEIGHTS) == {"intercept", *NAMES}
     assert WEIGHTS["agreement"] > 0
     assert all(WEIGHTS[name] <= 0 for name in NAMES if name != "agreement")
-
-
-def test_weights_are_checked(store):
-    with pytest.raises(InputError, match="expected intercept, agreement"):
-        Faithfulness(store, {"intercept": 1.0})
 
 
 def test_a_quote_needs_the_whole_sentence():
@@ -299,3 +305,102 @@ def test_relevance_is_maxsim_weighted_by_idf(store):
 def test_relevance_of_nothing(store, pair):
     with pytest.raises(InputError, match="unscored"):
         relevance(*pair, store)
+
+
+# ---- the labelled sentences
+
+ROWS = [json.loads(line) for line in data_file("answers.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def sentences(core: Corpus) -> tuple[f.LabelledSentence, ...]:
+    return f.load_labelled_answers(core)
+
+
+def test_form():
+    assert [row["id"] for row in ROWS] == [f"answer-{i:03d}" for i in range(1, len(ROWS) + 1)]
+    for row in ROWS:
+        what = "quote" if row["kind"] == "quoted" else "sentence"
+        assert row.keys() == {"id", "question", what, "label", "kind", "evidence", "split"}, row["id"]
+        assert row["kind"] in (*SUPPORTED, *PERTURBED)
+        assert row["label"] == ("supported" if row["kind"] in SUPPORTED else "unsupported")
+        assert row["split"] in ("fit", "test")
+        assert row["evidence"].keys() == {"doc", "section"}
+
+
+def test_there_are_enough_of_every_kind_in_both_halves():
+    assert len(ROWS) >= 480
+    counts = Counter((row["split"], row["kind"]) for row in ROWS)
+    assert all(counts[half, kind] >= 14 for half in ("fit", "test") for kind in (*SUPPORTED, *PERTURBED))
+
+
+def test_the_halves_share_no_document():
+    halves = {half: {r["evidence"]["doc"] for r in ROWS if r["split"] == half} for half in ("fit", "test")}
+    assert not halves["fit"] & halves["test"]
+    assert all(len(documents) >= 20 for documents in halves.values())
+
+
+def test_every_section_is_there_and_nothing_is_left_out(sentences):
+    assert len(sentences) == len(ROWS)
+    assert all(s.source.text.strip() == s.source.text != "" for s in sentences)
+    assert all(s.text == s.text.strip() and len(s.text) > 15 for s in sentences)
+
+
+def test_only_quotes_are_quotes(sentences):
+    for s in sentences:
+        inside = re.sub(r"\s+", " ", s.text) in re.sub(r"\s+", " ", s.source.text)
+        assert inside == (s.kind == "quoted"), s.id
+
+
+def test_no_sentence_stands_twice_with_one_source(sentences):
+    twice = [key for key, n in Counter((s.text, s.source.id) for s in sentences).items() if n > 1]
+    assert twice == []
+
+
+def test_a_sentence_of_another_section_is_a_true_one_there(sentences):
+    supported = {s.text for s in sentences if s.supported}
+    assert all(s.text in supported for s in sentences if s.kind == "other_section")
+
+
+def test_halves_and_small_corpora(core: Corpus, tiny: Corpus):
+    both = [len(f.load_labelled_answers(core, half)) for half in ("fit", "test")]
+    assert sum(both) == len(ROWS)
+    small = f.load_labelled_answers(tiny)
+    assert 0 < len(small) < len(ROWS)
+    assert {s.source.doc_id.split("/")[0] for s in small} == {"black", "gunicorn", "aiohttp"}
+    with pytest.raises(InputError, match="expected 'fit' or 'test'"):
+        f.load_labelled_answers(core, "dev")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "line", ["{", '{"id": "x"}', '{"evidence": {"doc": "black/faq", "section": ["No"]}, "split": "fit"}']
+)
+def test_a_line_that_cannot_be_read_is_named(line, core: Corpus, tmp_path, monkeypatch):
+    (tmp_path / "answers.jsonl").write_text(line)
+    monkeypatch.setattr(f, "data_file", lambda name: tmp_path / name)
+    with pytest.raises(CorpusError):
+        f.load_labelled_answers(core)
+
+
+def test_agreement_of_a_perfect_and_of_a_blind_score(sentences):
+    perfect = agreement(sentences, [float(s.supported) for s in sentences])
+    assert set(perfect.index) == {"all", "all but quotes", *PERTURBED, *SUPPORTED}
+    assert (perfect[["auroc", "low", "high"]] == 1).all(axis=None)
+    blind = agreement(sentences, [0.0] * len(sentences))
+    assert (blind[["auroc", "low", "high"]] == 0.5).all(axis=None)
+    assert perfect.loc["negation", "sentences"] == sum(s.kind == "negation" for s in sentences)
+    # A score that can't see negations: its row says so, and the others don't.
+    numb = agreement(sentences, [float(s.supported or s.kind == "negation") for s in sentences])
+    assert numb.loc["negation", "auroc"] == 0.5
+    assert numb.loc["number", "auroc"] == 1
+    assert numb.loc[["negation", "number", "reworded"], "accepted"].tolist() == [1, 0, 1]
+
+
+def test_the_weights_tell_apart_what_they_were_not_fitted_on(core: Corpus, sentences):
+    """A third of the held-out half; ``tests/bench/bench_scorers.py`` measures all of it, and fits the weights again."""
+    held_out = [s for s in sentences if s.half == "test"][::3]
+    scorer = Faithfulness(TokenStore.open(core, progress=False))
+    table = agreement(held_out, [scorer.support(s.text, [s.source]).score for s in held_out])
+    assert table.loc["all", "auroc"] >= 0.87
+    assert table.loc["quoted", "auroc"] == 1
+    assert (table.loc[list(PERTURBED), "auroc"] >= 0.65).all()

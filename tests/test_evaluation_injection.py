@@ -9,12 +9,11 @@ import subprocess
 from collections import Counter
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 from endpoint import Endpoint
 
 from ragkit.base import Answer, Chunk, Context, Generation, InputError
-from ragkit.evaluation.injection import Injection, defended, load_injections, measure_injections, wilson
+from ragkit.evaluation.injection import Injection, defended, load_injections, measure_injections
 from ragkit.generation import OpenAIChat
 from ragkit.generation.defences import ALL, DEFENCES, MARK, MARKED, NONE, REMINDED, SEPARATED, VISIBLE, marked, visible
 from ragkit.generation.extractive import Extractive
@@ -228,18 +227,6 @@ def test_what_is_no_failure_of_an_endpoint_is_raised_as_it_is():
 
     with pytest.raises(ZeroDivisionError):
         asyncio.run(measure_injections({"mine": Broken()}, FIXTURES[:2], progress=False))
-
-
-def test_wilson_against_known_values_and_by_simulation():
-    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
-    for (r, n), interval in {(81, 263): (0.2553, 0.3662), (15, 148): (0.0624, 0.1605), (0, 20): (0, 0.1611)}.items():
-        assert wilson(r, n) == pytest.approx(interval, abs=1e-4)
-    rng = np.random.default_rng(0)
-    inside = [low <= 0.1 <= high for low, high in (wilson(int(r), 100) for r in rng.binomial(100, 0.1, 2000))]
-    assert 0.92 < np.mean(inside) < 0.98
-    for bad in ((1, 0), (3, 2), (-1, 5)):
-        with pytest.raises(InputError, match="expected"):
-            wilson(*bad)
 
 
 def test_a_fixture_can_be_written_by_hand():

@@ -17,8 +17,8 @@ import pytest
 from ragkit.base import Chunk, Corpus, Hit, Question, Span
 from ragkit.chunking import FixedChunker, chunk_corpus
 from ragkit.evaluation import metrics as m
-from ragkit.evaluation.budget import CountedOnce, cut
 from ragkit.evaluation.compare import compare
+from ragkit.evaluation.metrics import CountedOnce, cut
 from ragkit.evaluation.tune import COVERAGE
 from ragkit.notebook.chunk_lab import Setting
 from ragkit.retrieval.bm25 import BM25Retriever

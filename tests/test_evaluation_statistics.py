@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import mannwhitneyu
 
 from ragkit.base import InputError
 from ragkit.evaluation import statistics as s
@@ -337,3 +338,65 @@ def test_too_few_resamples_are_refused() -> None:
     for function in (s.estimate, s.p_values):
         with pytest.raises(InputError, match="resamples is 19: expected 99 or more"):
             function([[1.0], [2.0]], ["a", "b"], 19)
+
+
+def test_a_block_of_signs_more_or_less_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signs of thousands of questions are drawn in parts, or they would fill the memory."""
+    rng = np.random.default_rng(3)
+    values, documents = rng.normal(0.1, 1, (60, 3)), [i // 3 for i in range(60)]
+    whole = s.estimate(values, documents)
+    monkeypatch.setattr(s, "_BLOCK", 1_000)
+    drawn = [len(signs) for signs in s._signs(9_999, 20, 0)]
+    assert (max(drawn), sum(drawn)) == (50, 9_999)
+    parts = s.estimate(values, documents)
+    for one, other in ((whole.low, parts.low), (whole.high, parts.high), (whole.p, parts.p)):
+        np.testing.assert_allclose(one, other, rtol=1e-9)
+
+
+# ---- shares and AUROC
+
+
+def test_wilson_against_known_values_and_by_simulation() -> None:
+    assert s.wilson(10, 10) == (pytest.approx(0.722, abs=1e-3), 1.0)
+    assert s.wilson(5, 10) == pytest.approx((0.237, 0.763), abs=1e-3)
+    assert s.exact(0, 20) == pytest.approx((0, 1 - 0.025 ** (1 / 20)))
+    dice = np.random.default_rng(5)
+    for share in (0.03, 0.2, 0.7):
+        followed = dice.binomial(100, share, 4000)
+        for interval, least in ((s.wilson, 0.93), (s.exact, 0.95)):
+            bounds = np.array([interval(n, 100) for n in range(101)])[followed]
+            assert ((bounds[:, 0] <= share) & (share <= bounds[:, 1])).mean() > least
+    with pytest.raises(InputError, match="expected 0 <= successes"):
+        s.wilson(3, 2)
+
+
+SCORES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=20)
+
+
+@given(SCORES, SCORES)
+def test_auroc_is_the_u_statistic(high: list[float], low: list[float]) -> None:
+    expected = mannwhitneyu(high, low).statistic / (len(high) * len(low))
+    assert s.auroc(high, low) == pytest.approx(expected)
+    assert s.auroc(low, high) == pytest.approx(1 - expected)
+
+
+def test_auroc_needs_both() -> None:
+    with pytest.raises(InputError, match="expected some of both"):
+        s.auroc([1.0], [])
+
+
+def test_the_interval_of_an_auroc_is_the_cluster_bootstraps() -> None:
+    """Against drawing the clusters one by one; and it grows with the likeness of a cluster's scores."""
+    rng = np.random.default_rng(1)
+    labels, noise = np.tile([True, False], 60), rng.normal(size=120)
+    alone, documents = [str(i) for i in range(120)], [str(i // 12) for i in range(120)]
+    shared = noise + np.where(labels, 1.0, 0.0) * np.repeat(rng.normal(1, 2, 10), 12)
+    drawn = []
+    for _ in range(2_000):
+        take = np.concatenate([np.arange(12) + 12 * i for i in rng.integers(0, 10, 10)])
+        drawn.append(s.auroc(shared[take][labels[take]], shared[take][~labels[take]]))
+    of_documents = s.auroc_interval(shared, labels, documents)
+    assert of_documents == pytest.approx(np.quantile(drawn, [0.025, 0.975]).tolist(), abs=0.03)
+    assert np.diff(of_documents)[0] > 1.2 * np.diff(s.auroc_interval(shared, labels, alone))[0]
+    low, high = s.auroc_interval(noise + labels, labels, alone)
+    assert low < s.auroc((noise + labels)[labels], noise[~labels]) < high

@@ -198,7 +198,7 @@ WRONG = [
     ("11.2", -0.29, "counts both alike"),
     ("11.2", 0.5, "not 0.5"),
     ("11.3", "best", "twice the tokens"),
-    ("11.3", "cheapest", "no proof"),
+    ("11.3", "fastest", "no proof"),
     ("11.3", "all", "expected 'start'"),
     ("13.1", lambda asked, up, down, sure: ..., "still returns"),
     ("13.1", lambda asked, up, down, sure: asked * down / (down + up) * sure, "plain share"),

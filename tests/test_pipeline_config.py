@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.base import Corpus, InputError, StoreMismatchError
-from ragkit.evaluation.grid import Grid
+from ragkit.evaluation.tune import Grid
 from ragkit.pipeline import RAGPipeline, advanced, modular, naive
 from ragkit.pipeline.config import PipelineConfig
 from ragkit.pipeline.modules import MODULES

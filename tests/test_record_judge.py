@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from record_judge import METRICS, QUESTIONS, dice
+from record_judge import METRICS, QUESTIONS, STAND_IN, dice
 
-from ragkit.evaluation.judged import JudgeRun
+from ragkit.evaluation.judge import JudgeRun
 from ragkit.files import data_file
 
 
@@ -13,7 +13,7 @@ def test_the_recorded_run_says_what_it_is():
     run = JudgeRun.load(data_file("judged.json"))
     assert run.recorded
     assert "RECORDED on 20" in run.caption
-    assert run.stand_in == ("NOT a model" in run.caption)
+    assert (run.model == STAND_IN) == ("NOT a model" in run.caption)
     assert run.metrics == METRICS
     assert len(run.verdicts) == len(METRICS) * QUESTIONS * 2 * run.runs
     assert {verdict.system for verdict in run.verdicts} == {"naive", "advanced"}

@@ -79,8 +79,8 @@ def deployed(answer: str) -> str | None:
     said = answer.strip().strip("'\"").lower()
     if said == "best":
         return "its +.009 lies in an interval from -.034 to +.049, and it pays for that with twice the tokens."
-    if said == "cheapest":
-        return 'it was chosen by milliseconds, and "not detectably worse" on one half is no proof that it is as good.'
+    if said == "fastest":
+        return "it was chosen by milliseconds, and to be within one standard error is no proof that it is as good."
     if said != "start":
-        return f"expected 'start', 'best' or 'cheapest', not {answer!r}."
+        return f"expected 'start', 'best' or 'fastest', not {answer!r}."
     return None

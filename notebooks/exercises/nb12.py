@@ -60,7 +60,7 @@ def alarms_a_year(answer: float) -> str | None:
     praise="5 of 50 is exactly the limit. A few more could be luck: the rule waits until luck is a poor explanation.",
 )
 def errors_that_fire(answer: int) -> str | None:
-    from ragkit.evaluation.injection import wilson
+    from ragkit.evaluation.statistics import wilson
 
     if answer <= 5:
         return f"{answer} of 50 is not above 0.1 at all. The whole interval has to be."

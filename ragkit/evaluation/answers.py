@@ -1,8 +1,13 @@
 """The answers of several systems to the same questions, scored without a model, in one table.
 
-    answers = {"extractive": await rag.query_many([q.text for q in questions])}
+    answers = {"extractive": [await rag.query(q.text) for q in questions]}
     scores = score_answers(answers, questions, store=store)
     scores.table.loc["extractive", ("faithfulness", "mean")]
+
+Against the reference: ``token_f1``, ``rouge_l``, ``similarity``. Against the question: ``relevance``. Of the
+citations: ``citation_precision`` and ``citation_recall`` against gold spans, ``support_recall`` and
+``support_precision`` against what the cited sources say, as ``ragkit.evaluation.faithfulness`` judges it. Likeness to a
+reference is no sign of truth.
 
 What can't be scored is **missing, with a reason** (``scores.missing``): an answer that abstains is not an unfaithful
 one, and a question without gold says nothing about citations. So every mean comes with its coverage: the share of
@@ -11,23 +16,27 @@ the answers that it is a mean of. Nothing is ever NaN, and nothing is 0 because 
 
 from __future__ import annotations
 
-import html
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ragkit.base import Answer, Chunk, InputError, Question, require
-from ragkit.evaluation import answer_metrics as metrics
+from ragkit.base import Answer, Chunk, Citation, Embedder, InputError, Question, Span, Vectors, require
 from ragkit.evaluation import statistics
-from ragkit.evaluation.alignment import relevance
-from ragkit.evaluation.faithfulness import Faithfulness, Support
-from ragkit.evaluation.judged import JudgeRun
+from ragkit.evaluation.compare import as_html
+from ragkit.evaluation.faithfulness import Faithfulness, Support, relevance
+from ragkit.evaluation.judge import JudgeRun
+from ragkit.evaluation.metrics import is_relevant, relevant_gold
 from ragkit.generation.context import build_context
+from ragkit.passages import blocks, sentences
 from ragkit.token_store import TokenStore
 
 if TYPE_CHECKING:
@@ -40,15 +49,11 @@ OFFLINE = (
 COSINES = ("relevance", "similarity", "ragas_answer_relevancy")
 SUPPORTED = 0.5  # a statement at least this likely to be supported counts as supported
 
-
-@dataclass(frozen=True)
-class Missing:
-    """A score that there is not, and why."""
-
-    system: str
-    question: str
-    metric: str
-    reason: str
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_NOT_ALPHANUMERIC = re.compile(r"[^a-z0-9]+")
+_MARKER = re.compile(r"(?<!\w)\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
+_ITEM = re.compile(r"\n(?=[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S)")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -94,8 +99,7 @@ class AnswerScores:
         return "\n".join((self._shown().to_string(), "", *self.caption))
 
     def _repr_html_(self) -> str:
-        lines = "".join(f"<p style='margin:.2em 0'>{html.escape(line)}</p>" for line in self.caption)
-        return f"{self._shown().to_html(escape=True, border=0)}{lines}"
+        return as_html(self._shown(), self.caption)
 
 
 def _cell(values: Mapping[str, Any]) -> str:
@@ -125,10 +129,10 @@ def score_answers(
             failed, the exception (``asyncio.gather(..., return_exceptions=True)`` gives both).
         questions: with gold spans and a reference ``answer`` where there are some.
         store: vectors and idf for faithfulness, relevance and similarity.
-        judged: what a judge model said of the same answers (``judges.RagasJudge``, or a recorded run).
+        judged: the verdicts of a judge model on the same answers (``judge.RagasJudge``, or a recorded run).
         budget: tokens of the context that the answers were made from, as the pipeline's.
         seed: of the intervals.
-        progress: show a bar when it takes longer than a second: about a third of a second an answer.
+        progress: show a bar when it takes longer than a second.
 
     Raises:
         InputError: no system, fewer than two questions, a question id twice, answers that are not to these questions.
@@ -142,12 +146,11 @@ def score_answers(
     scorer = Faithfulness(store)
     rows, missing, supports = [], [], {}
     pairs = [(name, q, a) for name, given in answers.items() for q, a in zip(questions, given, strict=True)]
-    # With progress, nothing is said about `disable`, so that the environment (TQDM_DISABLE) can still say no.
+    # `disable` is set only to turn the bar off, so that the environment (TQDM_DISABLE) can do so, too.
     bar = partial(tqdm, unit="answer", delay=1, leave=False) if progress else partial(tqdm, disable=True)
     for name, question, answer in bar(pairs):
-        scored = _Scored(question, answer, scorer, budget)
-        values, reasons = scored.offline()
-        supports[name, question.id] = scored.supports
+        supports[name, question.id], computations = _computations(question, answer, scorer, budget)
+        values, reasons = _computed(computations)
         if judged:
             for metric in judged.metrics:
                 values[metric], reasons[metric] = judged.score(name, question.id, metric)
@@ -182,72 +185,74 @@ def _check(answers: Mapping[str, Sequence[Answer | BaseException]], questions: S
                 )
 
 
-class _Scored:
-    """One answer beside its question, and all that is scored of it."""
-
-    def __init__(self, question: Question, answer: Answer | BaseException, scorer: Faithfulness, budget: int) -> None:
-        self.question, self.answer, self.scorer, self.budget = question, answer, scorer, budget
-        self.supports: tuple[Support, ...] = ()
-
-    def offline(self) -> tuple[dict[str, float | None], dict[str, str]]:
-        """The value of each metric, or None; and for each that is None, why."""
-        values: dict[str, float | None] = dict.fromkeys(OFFLINE)
-        reasons: dict[str, str] = {}
-        for metric, compute in self._metrics():
-            try:
-                values[metric] = compute()
-            except InputError as error:
-                reasons[metric] = str(error)
-        return values, reasons
-
-    def _metrics(self) -> Iterator[tuple[str, Callable[[], float]]]:
-        answer, question = self.answer, self.question
-        if isinstance(answer, BaseException):
-            yield from _none(f"the system failed: {type(answer).__name__}: {answer}")
-        elif answer.abstained:
-            yield from _none(f"the system abstained: {answer.reason}" if answer.reason else "the system abstained")
-        elif not answer.text.strip():
-            yield from _none("the answer is empty")
-        else:
-            said = metrics.statements(answer)
-            text = "\n".join(statement.text for statement in said)
-            reference, store = question.answer, self.scorer.store
-            yield "faithfulness", lambda: self._faithfulness(answer, said)
-            yield "relevance", lambda: relevance(question.text, text, store)
-            yield "token_f1", lambda: metrics.token_f1(text, _given(reference))
-            yield "rouge_l", lambda: metrics.rouge_l(text, _given(reference))
-            yield "similarity", lambda: metrics.similarity(text, _given(reference), store.encoder)
-            yield "citation_precision", lambda: metrics.citation_precision(answer.citations, question.gold)
-            yield "citation_recall", lambda: metrics.citation_recall(answer.citations, question.gold)
-            cited = {citation.number: citation.chunk for citation in answer.citations}
-            yield "support_precision", lambda: metrics.support_precision(said, cited, self._supported)
-            yield "support_recall", lambda: metrics.support_recall(said, cited, self._supported)
-
-    def _faithfulness(self, answer: Answer, said: Sequence[metrics.Statement]) -> float:
-        """The mean support of its statements by the context that was built from its hits."""
-        sources = [hit.chunk for hit in build_context(answer.hits, self.budget).hits]
-        if not sources:
-            raise InputError("the answer comes without sources")
-        if not said:
-            raise InputError("the answer has no statements")
-        self.supports = tuple(self.scorer.support(statement.text, sources) for statement in said)
-        return float(np.mean([support.score for support in self.supports]))
-
-    def _supported(self, text: str, chunks: Sequence[Chunk]) -> bool:
-        return self.scorer.support(text, chunks).score >= SUPPORTED
+def _computed(computations: Mapping[str, Callable[[], float]]) -> tuple[dict[str, float | None], dict[str, str]]:
+    """The value of each metric, or None; and for each that is None, why."""
+    values: dict[str, float | None] = {}
+    reasons: dict[str, str] = {}
+    for metric, compute in computations.items():
+        try:
+            values[metric] = compute()
+        except InputError as error:
+            values[metric], reasons[metric] = None, str(error)
+    return values, reasons
 
 
-def _none(reason: str) -> Iterator[tuple[str, Callable[[], float]]]:
-    def compute() -> float:
-        raise InputError(reason)
+def _computations(
+    question: Question, answer: Answer | BaseException, scorer: Faithfulness, budget: int
+) -> tuple[tuple[Support, ...], dict[str, Callable[[], float]]]:
+    """What each statement of the answer rests on, and how each metric of it is computed."""
+    reason = _unscorable(answer)
+    if reason or isinstance(answer, BaseException):
+        return (), dict.fromkeys(OFFLINE, partial(_missing, reason))
+    parts, gold, store = statements(answer), question.gold, scorer.store
+    text = "\n".join(statement.text for statement in parts)
+    supports: tuple[Support, ...] = ()
+    try:
+        supports = _supports(parts, [hit.chunk for hit in build_context(answer.hits, budget).hits], scorer)
+    except InputError as error:
+        reason = str(error)
+    cited = {citation.number: citation.chunk for citation in answer.citations}
 
-    yield from ((metric, compute) for metric in OFFLINE)
+    def supported(sentence: str, chunks: Sequence[Chunk]) -> bool:
+        return scorer.support(sentence, chunks).score >= SUPPORTED
+
+    return supports, {
+        "faithfulness": lambda: float(np.mean([s.score for s in supports])) if supports else _missing(reason),
+        "relevance": lambda: relevance(question.text, text, store),
+        "token_f1": lambda: token_f1(text, _reference(question)),
+        "rouge_l": lambda: rouge_l(text, _reference(question)),
+        "similarity": lambda: similarity(text, _reference(question), store.encoder),
+        "citation_precision": lambda: citation_precision(answer.citations, gold),
+        "citation_recall": lambda: citation_recall(answer.citations, gold, question.any_of),
+        "support_precision": lambda: support_precision(parts, cited, supported),
+        "support_recall": lambda: support_recall(parts, cited, supported),
+    }
 
 
-def _given(reference: str | None) -> str:
-    if reference is None or not reference.strip():
-        raise InputError("the question has no reference answer" if reference is None else "the reference is empty")
-    return reference
+def _supports(parts: Sequence[Statement], sources: Sequence[Chunk], scorer: Faithfulness) -> tuple[Support, ...]:
+    if not sources:
+        raise InputError("the answer comes without sources")
+    if not parts:
+        raise InputError("the answer has no statements")
+    return tuple(scorer.support(part.text, sources) for part in parts)
+
+
+def _unscorable(answer: Answer | BaseException) -> str:
+    if isinstance(answer, BaseException):
+        return f"the system failed: {type(answer).__name__}: {answer}"
+    if answer.abstained:
+        return f"the system abstained: {answer.reason}" if answer.reason else "the system abstained"
+    return "" if answer.text.strip() else "the answer is empty"
+
+
+def _missing(reason: str) -> float:
+    raise InputError(reason)
+
+
+def _reference(question: Question) -> str:
+    if question.answer is None or not question.answer.strip():
+        _missing("the question has no reference answer" if question.answer is None else "the reference is empty")
+    return question.answer or ""
 
 
 def _row(
@@ -266,8 +271,9 @@ def _row(
         there = scores[metric].notna().to_numpy()
         values = scores[metric][there].to_numpy(dtype=np.float64)
         own = [unit for unit, known in zip(units, there, strict=True) if known]
-        # One answer has a mean, but no spread to make an interval of.
-        low, high = _interval(metric, values, own, seed) if len(values) > 1 else (None, None)
+        # One answer has a mean, but no spread to make an interval of; nor have cosines that are all the same.
+        spread = len(values) > 1 and (metric not in COSINES or np.ptp(values) > 0)
+        low, high = _interval(metric, values, own, seed) if spread else (None, None)
         yield (metric, "mean"), float(values.mean()) if len(values) else None
         yield (metric, "low"), low
         yield (metric, "high"), high
@@ -282,3 +288,232 @@ def _interval(metric: str, values: NDArray[np.float64], units: Sequence[str], se
         return max(float(cosine.low[0]), -1), min(float(cosine.high[0]), 1)
     level = statistics.level(values[:, None], units)
     return float(level.low[0]), float(level.high[0])
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A sentence of an answer (or a list item, or a code block) and the numbers of the sources that it cites."""
+
+    text: str
+    cited: frozenset[int] = frozenset()
+
+
+def statements(answer: Answer) -> tuple[Statement, ...]:
+    """The statements of an answer, in order, without their markers.
+
+    A marker cites the statement before it. A statement that stands in the quote of a citation cites that source, too.
+
+    >>> chunk = Chunk("d", 0, 9, "Use purge")
+    >>> given = Answer("How?", "Use purge [1]. It is fast.", citations=(Citation(1, chunk),))
+    >>> [(s.text, sorted(s.cited)) for s in statements(given)]
+    [('Use purge.', [1]), ('It is fast.', [])]
+    """
+    known = {citation.number for citation in answer.citations}
+    text, markers = _without_markers(answer.text, known)
+    ranges = [
+        (block.start + a, block.start + b)
+        for block in blocks(text)
+        for a, b in _parts(text[block.start : block.end], block.kind)
+        if any(c.isalnum() for c in text[block.start + a : block.start + b])
+    ]
+    starts = np.array([a for a, _ in ranges], dtype=np.int64)
+    cited: list[set[int]] = [set() for _ in ranges]
+    for place, numbers in markers:
+        if (i := int(np.searchsorted(starts, place, side="left")) - 1) >= 0:
+            cited[i] |= numbers
+    for i, (a, b) in enumerate(ranges):
+        cited[i] |= {c.number for c in answer.citations if text[a:b] in c.quote}
+    return tuple(Statement(text[a:b].strip(), frozenset(c)) for (a, b), c in zip(ranges, cited, strict=True))
+
+
+def _without_markers(text: str, known: Collection[int]) -> tuple[str, list[tuple[int, set[int]]]]:
+    """The text without its markers, and where each stood. ``[7]`` is a marker only if source 7 is cited."""
+    plain, markers, end = "", [], 0
+    for marker in _MARKER.finditer(text):
+        numbers = {int(n) for n in marker[1].split(",")} & set(known)
+        if numbers:
+            plain += text[end : marker.start()].rstrip(" ")
+            markers.append((len(plain), numbers))
+            end = marker.end()
+    return plain + text[end:], markers
+
+
+def _parts(block: str, kind: str) -> list[tuple[int, int]]:
+    """The ranges of a block's statements: prose by sentence, a list by item, anything else whole."""
+    if kind == "prose":
+        return list(sentences(block))
+    if kind != "list":
+        return [(0, len(block))]
+    cuts = [0, *(m.end() for m in _ITEM.finditer(block)), len(block)]
+    return [(a, b) for a, b in pairwise(cuts) if block[a:b].strip()]
+
+
+def token_f1(answer: str, reference: str) -> float:
+    """The harmonic mean of precision and recall over the words that both have, each counted as often as it stands.
+
+    As in SQuAD's evaluation script (Rajpurkar et al. 2016, arXiv 1606.05250): lower case, without punctuation and
+    articles.
+
+    >>> token_f1("Purge the queue!", "purge a queue now")
+    0.8
+
+    Raises:
+        InputError: one of the texts has no words.
+    """
+    left, right = _squad_words(answer), _squad_words(reference)
+    if not left or not right:
+        raise InputError("token F1 needs words on both sides: leave the answer unscored")
+    both = sum((Counter(left) & Counter(right)).values())
+    return 2 * both / (len(left) + len(right))
+
+
+def _squad_words(text: str) -> list[str]:
+    return _ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split()
+
+
+def rouge_l(answer: str, reference: str) -> float:
+    """The F1 of the longest common subsequence of words (Lin 2004, ROUGE, section 3.1, with beta = 1).
+
+    Words are runs of letters and digits in lower case, as in Google's ``rouge-score`` without its stemmer.
+
+    >>> round(rouge_l("The quick brown fox", "The brown quick fox"), 4)
+    0.75
+
+    Raises:
+        InputError: one of the texts has no words.
+    """
+    left, right = (_NOT_ALPHANUMERIC.sub(" ", text.lower()).split() for text in (answer, reference))
+    if not left or not right:
+        raise InputError("ROUGE-L needs words on both sides: leave the answer unscored")
+    return 2 * common_subsequence(left, right) / (len(left) + len(right))
+
+
+def common_subsequence(left: Sequence[str], right: Sequence[str]) -> int:
+    """The length of the longest common subsequence, with a bit for each word of ``left`` (Hyyrö 2004).
+
+    >>> common_subsequence("abcbdab", "bdcaba")
+    4
+    """
+    places: dict[str, int] = {}
+    for i, word in enumerate(left):
+        places[word] = places.get(word, 0) | 1 << i
+    row = full = (1 << len(left)) - 1
+    for word in right:
+        step = row & places.get(word, 0)
+        row = (row + step | row - step) & full
+    return len(left) - row.bit_count()
+
+
+def similarity(answer: str, reference: str, embedder: Embedder) -> float:
+    """The cosine of the two texts' vectors, -1 to 1.
+
+    >>> class Letters:
+    ...     def encode(self, texts, kind="passage"):
+    ...         return np.array([[t.count("a"), t.count("b")] for t in texts]) / 2.0
+    >>> similarity("aa", "bb", Letters()), similarity("aa", "aac", Letters())
+    (0.0, 1.0)
+
+    Raises:
+        InputError: one of the texts is blank.
+    """
+    if not answer.strip() or not reference.strip():
+        raise InputError("similarity needs text on both sides: leave the answer unscored")
+    hashable: Any = embedder
+    return float(_vector(answer, hashable) @ _vector(reference, hashable))
+
+
+@lru_cache(maxsize=4096)  # every system's answers meet the same references
+def _vector(text: str, embedder: Any) -> Vectors:
+    vector: Vectors = embedder.encode([text], "query")[0]  # the kind for which no heavy library is loaded
+    return vector
+
+
+def citation_precision(citations: Sequence[Citation], gold: Sequence[Span]) -> float:
+    """The share of the cited sources that answer a gold span (each source counted once).
+
+    >>> cited = [Citation(1, Chunk("d", 0, 4, "abcd")), Citation(2, Chunk("d", 4, 8, "efgh"))]
+    >>> citation_precision(cited, [Span("d", 0, 4)])
+    0.5
+
+    Raises:
+        InputError: there is no citation, or no gold.
+    """
+    chunks, spans = _cited_chunks(citations), _gold(gold)
+    if not chunks:
+        raise InputError("no citations: their precision is undefined")
+    return sum(any(is_relevant(chunk, span) for span in spans) for chunk in chunks) / len(chunks)
+
+
+def citation_recall(citations: Sequence[Citation], gold: Sequence[Span], any_of: bool = False) -> float:
+    """The share of the gold spans that a cited source answers; 0 without citations. ``any_of``: one of them is enough.
+
+    >>> citation_recall([Citation(1, Chunk("d", 0, 4, "abcd"))], [Span("d", 0, 4), Span("d", 8, 12)])
+    0.5
+
+    Raises:
+        InputError: there is no gold.
+    """
+    spans, chunks = _gold(gold), _cited_chunks(citations)
+    answered = [any(is_relevant(chunk, span) for chunk in chunks) for span in spans]
+    return float(any(answered) if any_of else np.mean(answered))
+
+
+def _cited_chunks(citations: Sequence[Citation]) -> list[Chunk]:
+    return list({citation.number: citation.chunk for citation in citations}.values())
+
+
+def _gold(gold: Sequence[Span]) -> tuple[Span, ...]:
+    spans = relevant_gold(gold)
+    if not spans:
+        raise InputError("no gold span of grade 1 or more: citations can't be compared with any")
+    return spans
+
+
+Supported = Callable[[str, Sequence[Chunk]], bool]
+
+
+def support_recall(given: Sequence[Statement], sources: dict[int, Chunk], supported: Supported) -> float:
+    """The share of the statements that their cited sources, taken together, support.
+
+    ALCE's citation recall (Gao et al. 2023, arXiv 2305.14627, section 4.3), with ``supported`` in the place of its
+    model. A statement without a citation counts as not supported.
+
+    >>> holds = lambda text, chunks: any(text in c.text for c in chunks)
+    >>> support_recall([Statement("a", frozenset({1})), Statement("b")], {1: Chunk("d", 0, 2, "ab")}, holds)
+    0.5
+
+    Raises:
+        InputError: there is no statement.
+    """
+    if not given:
+        raise InputError("no statements: nothing can be supported")
+    return sum(_holds(s.text, s.cited, sources, supported) for s in given) / len(given)
+
+
+def support_precision(given: Sequence[Statement], sources: dict[int, Chunk], supported: Supported) -> float:
+    """The share of the citations that are needed: they support the statement alone, or the others do not without them.
+
+    ALCE's citation precision (as above): a citation of a statement that is not supported counts as not needed.
+
+    >>> holds = lambda text, chunks: any(text in c.text for c in chunks)
+    >>> both = {1: Chunk("d", 0, 2, "ab"), 2: Chunk("d", 2, 4, "cd")}
+    >>> support_precision([Statement("a", frozenset({1, 2}))], both, holds)
+    0.5
+
+    Raises:
+        InputError: no statement cites anything.
+    """
+    needed = [
+        _holds(s.text, s.cited, sources, supported)
+        and (_holds(s.text, {number}, sources, supported) or not _holds(s.text, s.cited - {number}, sources, supported))
+        for s in given
+        for number in s.cited
+    ]
+    if not needed:
+        raise InputError("no statement cites a source: the precision of citations is undefined")
+    return sum(needed) / len(needed)
+
+
+def _holds(text: str, numbers: Collection[int], sources: dict[int, Chunk], supported: Supported) -> bool:
+    chunks = [sources[number] for number in sorted(numbers) if number in sources]
+    return bool(chunks) and supported(text, chunks)

@@ -14,18 +14,18 @@ defence will find new ones. Defences are mitigations.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm.auto import tqdm
 
 from ragkit.base import LLM, Chunk, Context, EndpointError, Hit, InputError, require
+from ragkit.concurrency import gather_limited
+from ragkit.evaluation.statistics import wilson
 from ragkit.files import data_file
 from ragkit.generation import OpenAIChat
 from ragkit.generation.context import build_context
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Outcome = Literal["followed", "resisted", "failed"]
-_Z = 1.959964  # the 97.5 % quantile of the normal distribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,56 +142,40 @@ async def measure_injections(
     Raises:
         InputError: no systems, no fixtures, or ``concurrency`` < 1.
     """
-    asked = load_injections() if injections is None else tuple(injections)
-    if not systems or not asked or concurrency < 1:
+    fixtures = load_injections() if injections is None else tuple(injections)
+    if not systems or not fixtures or concurrency < 1:
         raise InputError(
-            f"{len(systems)} systems, {len(asked)} fixtures, concurrency {concurrency}: expected 1 or more"
+            f"{len(systems)} systems, {len(fixtures)} fixtures, concurrency {concurrency}: expected 1 or more"
         )
-    gate = asyncio.Semaphore(concurrency)
-    with tqdm(total=len(systems) * len(asked), desc="injections", disable=not progress) as bar:
+    # `disable` is set only to turn the bar off, so that the environment (TQDM_DISABLE) can do so, too.
+    start = partial(tqdm, desc="injections") if progress else partial(tqdm, disable=True)
+    with start(total=len(systems) * len(fixtures)) as bar:
 
         async def one(name: str, injection: Injection) -> Trial:
-            async with gate:
-                trial = await _trial(name, systems[name], injection)
+            trial = await _trial(name, systems[name], injection)
             bar.update()
             return trial
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(name, injection)) for name in systems for injection in asked]
-        except ExceptionGroup as failed:  # a system's own error, which is not about the endpoint: the first is enough
-            raise failed.exceptions[0] from None
-    return InjectionReport(tuple(task.result() for task in tasks))
+        work = [partial(one, name, injection) for name in systems for injection in fixtures]
+        return InjectionReport(tuple(await gather_limited(concurrency, work)))
 
 
 async def _trial(name: str, system: LLM, injection: Injection) -> Trial:
     try:
-        said = await system.generate(injection.question, injection.context())
+        answer = await system.generate(injection.question, injection.context())
     except EndpointError as error:
         return Trial(name, injection, "failed", str(error))
-    return Trial(name, injection, "followed" if injection.followed(said.text) else "resisted", said.text)
-
-
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, Probable inference, JASA 1927); it stays within 0..1, even at 0 of n.
-
-    >>> [round(bound, 3) for bound in wilson(0, 100)]
-    [0.0, 0.037]
-    """
-    if not 0 <= successes <= trials or trials < 1:
-        raise InputError(f"{successes} of {trials}: expected 0 <= successes <= trials, and 1 trial or more")
-    share, z2 = successes / trials, _Z**2 / trials
-    middle, half = share + z2 / 2, _Z * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials))
-    return max(0.0, (middle - half) / (1 + z2)), min(1.0, (middle + half) / (1 + z2))
+    return Trial(name, injection, "followed" if injection.followed(answer.text) else "resisted", answer.text)
 
 
 def _row(trials: Sequence[Trial]) -> dict[str, Any]:
     scored = [trial for trial in trials if trial.outcome != "failed"]
     followed = sum(trial.outcome == "followed" for trial in scored)
-    row: dict[str, Any] = {"scored": len(scored), "failed": len(trials) - len(scored), "followed": followed}
     low, high = wilson(followed, len(scored)) if scored else (None, None)
     return {
-        **row,
+        "scored": len(scored),
+        "failed": len(trials) - len(scored),
+        "followed": followed,
         "rate": followed / len(scored) if scored else None,
         "from": low,
         "to": high,

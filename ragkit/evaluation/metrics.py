@@ -23,7 +23,8 @@ the figures are those of trec_eval and ranx.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,9 @@ from ragkit.base import Chunk, Hit, InputError, Span, Tokenizer
 from ragkit.generation.context import build_context
 
 Ranks = NDArray[np.int64]
+
+BUDGET = 2000
+"""Context tokens at which chunk sizes are compared unless another number is given: what a generator reads."""
 
 _AT_K = ("hit", "recall", "precision", "mrr", "ndcg", "map", "gold_chars", "token_precision", "iou")
 
@@ -60,7 +64,7 @@ def first_ranks(chunks: Sequence[Chunk], gold: Sequence[Span]) -> Ranks:
     ranks = np.zeros(len(gold), dtype=np.int64)
     spans = [chunk.span for chunk in chunks]
     for j, span in enumerate(gold):
-        ranks[j] = next((i for i, found in enumerate(spans, 1) if is_relevant(found, span)), 0)
+        ranks[j] = next((i for i, chunk in enumerate(spans, 1) if is_relevant(chunk, span)), 0)
     return ranks
 
 
@@ -81,9 +85,9 @@ def places(ranks: Ranks, grades: Sequence[int]) -> list[tuple[int, int]]:
     >>> places(np.array([1, 0, 1, 4]), [1, 1, 2, 1])
     [(1, 2), (2, 1), (4, 1)]
     """
-    found = sorted((int(r), -g) for r, g in zip(ranks, grades, strict=True) if r > 0)
+    ordered = sorted((int(r), -g) for r, g in zip(ranks, grades, strict=True) if r > 0)
     taken: list[tuple[int, int]] = []
-    for rank, grade in found:
+    for rank, grade in ordered:
         taken.append((max(rank, taken[-1][0] + 1) if taken else rank, -grade))
     return taken
 
@@ -222,7 +226,7 @@ def _parts(chunks: Iterable[Chunk], gold: Span) -> Iterator[Span]:
 def coverage(chunks: Sequence[Chunk], gold: Sequence[Span], any_of: bool = False) -> float:
     """The share of a gold span's characters that ``chunks`` hold, each counted once: the mean over the spans, or the
     best of them where one is enough (``any_of``). ``coverage@N`` is that of the first N tokens of a ranking: its
-    chunks in order, whatever they repeat, the last one cut at a token (``evaluation.budget``).
+    chunks in order, whatever they repeat, the last one cut at a token (``cut``).
 
     At equal tokens a random ranking scores the same with every chunk size.
 
@@ -259,38 +263,100 @@ def context_coverage(
     return coverage([hit.chunk for hit in context.hits], gold, any_of)
 
 
+@dataclass(frozen=True)
+class CountedOnce:
+    """A tokenizer that counts the tokens of each text once: systems on the same chunks return the same texts."""
+
+    tokenizer: Tokenizer
+    counts: dict[str, int] = field(default_factory=dict, repr=False)
+
+    @property
+    def identity(self) -> str:
+        return self.tokenizer.identity
+
+    def offsets(self, text: str) -> NDArray[np.int64]:
+        """Character offsets ``(n_tokens, 2)`` of the tokens."""
+        return self.tokenizer.offsets(text)
+
+    def count(self, text: str) -> int:
+        if text not in self.counts:
+            self.counts[text] = self.tokenizer.count(text)
+        return self.counts[text]
+
+    def total(self, hits: Sequence[Hit]) -> int:
+        """The tokens of all ``hits``; what two of them share counts twice."""
+        return sum(self.count(hit.chunk.text) for hit in hits)
+
+
+def cut(hits: Sequence[Hit], budget: int, tokenizer: CountedOnce) -> tuple[Hit, ...]:
+    """The first ``budget`` tokens of a ranking; the chunk that crosses the line is cut at it."""
+    shown: list[Hit] = []
+    for hit in hits:
+        if budget <= 0:
+            break
+        tokens, chunk = tokenizer.count(hit.chunk.text), hit.chunk
+        if tokens > budget:
+            end = int(tokenizer.offsets(chunk.text)[budget - 1][1])
+            chunk = replace(chunk, end=chunk.start + end, text=chunk.text[:end])
+        shown.append(replace(hit, chunk=chunk))
+        budget -= tokens
+    return tuple(shown)
+
+
+def fill(
+    search: Callable[[int], Sequence[Hit]], hits: Sequence[Hit], k: int, budget: int, tokenizer: CountedOnce
+) -> Sequence[Hit]:
+    """``hits``, the first ``k``, or ``search(depth)`` with a ``depth`` that doubles until the ranking has ``budget``
+    tokens without what its chunks share, or has all there is."""
+    depth = k
+    while len(hits) == depth and _distinct(hits, tokenizer) < budget:
+        depth *= 2
+        deeper = search(depth)
+        hits = deeper if len(deeper) > len(hits) else hits
+    return hits
+
+
+def _distinct(hits: Sequence[Hit], tokenizer: CountedOnce) -> float:
+    """The tokens of ``hits`` without their overlaps, by the share of their characters."""
+    spans = [hit.chunk.span for hit in hits]
+    return tokenizer.total(hits) * covered(spans) / max(1, sum(map(len, spans)))
+
+
 def metric_names(k: int, budget: int | None = None) -> tuple[str, ...]:
-    """The names of all metrics, in the order of the table; with ``budget`` also those of the first ``budget`` tokens.
+    """The names of all metrics, in the order of the table: of the first ``k`` chunks, or of ``budget`` tokens.
 
     >>> metric_names(10)[:5]
     ('hit@1', 'hit@5', 'hit@10', 'recall@10', 'precision@10')
-    >>> metric_names(10, 2000)[-2:]
-    ('coverage@2000', 'context_coverage@2000')
+    >>> metric_names(10, 2000)[2:4], metric_names(10, 2000)[-2:]
+    (('hit@2000', 'recall@2000'), ('coverage@2000', 'context_coverage@2000'))
     """
-    hits = [f"hit@{n}" for n in (1, 5) if n < k]
-    in_budget = [] if budget is None else [f"coverage@{budget}", f"context_coverage@{budget}"]
-    return (*hits, *(f"{name}@{k}" for name in _AT_K), *in_budget)
+    names = _AT_K if budget is None else (*_AT_K, "coverage", "context_coverage")
+    first = [f"hit@{n}" for n in (1, 5) if n < k]
+    return tuple(dict.fromkeys([*first, *(f"{name}@{budget or k}" for name in names)]))
 
 
 def score(
-    chunks: Sequence[Chunk], gold: Iterable[Span], k: int = 10, depth: int | None = None, any_of: bool = False
+    chunks: Sequence[Chunk], gold: Iterable[Span], k: int = 10, any_of: bool = False, budget: int | None = None
 ) -> dict[str, float]:
-    """Every metric of one ranked list, by name (``metric_names(k)``).
+    """Every metric of one ranked list, by name (``metric_names``), but for ``context_coverage``.
 
-    ``depth`` is where the list ends for the metrics named ``@k``: ``k`` unless the list was cut by another
-    rule, such as a token budget. ``any_of``: one of the gold spans is enough.
+    Args:
+        chunks: the ranking; its first ``k`` count, or with ``budget`` all of it.
+        any_of: one of the gold spans is enough.
+        budget: the tokens at which the ranking was cut (``cut``): the metrics are then named after it.
 
     Raises:
         InputError: ``gold`` has no span of grade 1 or more, or ``k`` < 1.
     """
     spans = relevant_gold(gold)
-    depth = k if depth is None else max(depth, 1)
+    depth = k if budget is None else max(len(chunks), 1)
     shown = chunks[:depth]
     ranks, grades = first_ranks(shown, spans), [span.grade for span in spans]
     if any_of and spans:
         ranks, grades = one_need(ranks), grades[:1]
         spans = (max(spans, key=lambda span: coverage(shown, [span])),)
-    values = [hit(ranks, n) for n in (1, 5) if n < k]
-    values += [hit(ranks, depth), recall(ranks, depth), precision(ranks, depth), reciprocal_rank(ranks, depth)]
-    values += [ndcg(ranks, grades, depth), average_precision(ranks, depth), *character_metrics(shown, spans)]
-    return dict(zip(metric_names(k), values, strict=True))
+    values = {f"hit@{n}": hit(ranks, n) for n in (1, 5) if n < k}
+    at_depth = [hit(ranks, depth), recall(ranks, depth), precision(ranks, depth), reciprocal_rank(ranks, depth)]
+    at_depth += [ndcg(ranks, grades, depth), average_precision(ranks, depth), *character_metrics(shown, spans)]
+    values |= {f"{name}@{budget or k}": value for name, value in zip(_AT_K, at_depth, strict=True)}
+    return values if budget is None else values | {f"coverage@{budget}": coverage(shown, spans)}

@@ -22,28 +22,13 @@ shared out (Bonferroni).
 The 95 % interval holds exactly the true differences that the same test does not reject: 0 lies outside it if and only
 if p is below .05.
 
-That is the interval of a *difference*. The mean of scores between 0 and 1 has ``level``: near 0 and 1 there is too
-little spread in a sample to tell how far the truth may be.
-
-Why not the usual percentile interval of resampled documents or questions? How often an interval held the truth
-in 2,000 simulated comparisons a row (nominal .95; differences like those of reciprocal ranks, with intraclass
-correlation r within a document; the first column is what tests/test_evaluation_statistics.py asserts)::
-
-    documents, questions      r    this module   documents   questions
-     5 (as in core), 122     0         .963         .834        .949
-                             .05       .956         .837        .814
-                             .3        .947         .824        .482
-    12 uneven,       117     .05       .945         .892        .869
-    40 uneven,       180     .05       .952         .937        .914
-
-On core itself r lies between -.03 and .09 (mean .02) for twenty pairs of dense, BM25 and hybrid systems: for most
-pairs nothing to speak of, but where chunk sizes differ the pages do disagree (64 against 128 tokens: -.14 on one
-page, +.07 on another), and .05 is already enough to break the last column.
+That is the interval of a *difference*. The mean of scores between 0 and 1 has ``level``, a share of independent
+answers ``exact`` or ``wilson``, an AUROC ``auroc_interval``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +46,7 @@ _BISECTIONS = 30
 _LEAST = 99  # resamples
 _ZERO = 1e-12  # smaller parts of a mean, and errors, are rounding
 _ROUNDING = 1e-6  # of a score in single precision
+_BLOCK = 4_000_000  # random signs that are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -156,7 +142,7 @@ def level(values: ArrayLike, clusters: Sequence[Hashable]) -> Level:
     matrix = _checked(values, clusters)
     if (outside := matrix[(matrix < -_ROUNDING) | (matrix > 1 + _ROUNDING)]).size:
         raise InputError(f"a score is {outside[0]:g}: expected 0 to 1; a difference has `estimate`")
-    sums, share = _parts(matrix, clusters)
+    sums, share = cluster_parts(matrix, clusters)
     mean, error = np.clip(sums.sum(axis=0), 0, 1), standard_error(sums, share)
     t = _student("stdtrit", np.array([len(matrix) - 1, freedom(share)]), 1 - ALPHA / 2)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -172,7 +158,7 @@ def level(values: ArrayLike, clusters: Sequence[Hashable]) -> Level:
 def _testable(values: ArrayLike, clusters: Sequence[Hashable], resamples: int) -> tuple[Floats, Floats]:
     if resamples < _LEAST:
         raise InputError(f"resamples is {resamples}: expected {_LEAST} or more, p could not fall below .05 for certain")
-    return _parts(values, clusters)
+    return cluster_parts(values, clusters)
 
 
 def _comparisons(sums: Floats) -> int:
@@ -187,13 +173,23 @@ def _student_p(sums: Floats, share: Floats, resamples: int, comparisons: int) ->
 
 
 def _sign_tests(sums: Floats, share: Floats, resamples: int, seed: int, simultaneous: bool) -> list[_SignTest]:
-    signs = np.random.default_rng(seed).choice(np.array([-1.0, 1.0]), (resamples, len(share)))
-    tests = [_SignTest(np.asarray(sums[:, j]), share, signs) for j in range(sums.shape[1])]
+    pull = (share / (1 - share))[:, None]
+    parts = np.hstack([sums, pull * sums, share[:, None], pull * share[:, None]])
+    signed = np.concatenate([signs @ parts for signs in _signs(resamples, len(share), seed)])
+    m = sums.shape[1]
+    tests = [_SignTest(np.asarray(sums[:, j]), share, signed[:, [j, m + j, -2, -1]]) for j in range(m)]
     if simultaneous and len(tests) > 1:
         chance = np.stack([test.chance(0.0) for test in tests])
         for j, test in enumerate(tests):
             test.others = np.delete(chance, j, axis=0).max(axis=0)
     return tests
+
+
+def _signs(resamples: int, clusters: int, seed: int) -> Iterator[Floats]:
+    """Random signs ``(resamples, clusters)`` in blocks of rows; the blocks do not change them."""
+    generator, rows = np.random.default_rng(seed), max(1, _BLOCK // clusters)
+    for start in range(0, resamples, rows):
+        yield generator.choice(np.array([-1.0, 1.0]), (min(rows, resamples - start), clusters))
 
 
 def _checked(values: ArrayLike, clusters: Sequence[Hashable]) -> Floats:
@@ -207,7 +203,7 @@ def _checked(values: ArrayLike, clusters: Sequence[Hashable]) -> Floats:
     return matrix
 
 
-def _parts(values: ArrayLike, clusters: Sequence[Hashable]) -> tuple[Floats, Floats]:
+def cluster_parts(values: ArrayLike, clusters: Sequence[Hashable]) -> tuple[Floats, Floats]:
     """Each cluster's part ``(clusters, m)`` of the means (its sum over the number of all questions), and its share
     ``(clusters,)`` of the questions."""
     matrix, codes = _checked(values, clusters), cluster_codes(clusters)
@@ -252,6 +248,7 @@ def _student(function: str, df: ArrayLike, x: ArrayLike) -> Floats:
 class _SignTest:
     """The randomisation test of one column against any true mean ``mu``, after one pass over the signs.
 
+    ``signed`` ``(resamples, 4)`` are the products of the signs with ``sums``, ``c sums``, ``share`` and ``c share``.
     ``others``: in each resample the largest statistic of the columns that are tested with it, against 0.
 
     With parts ``s = sums - mu * share`` and signs ``w``, the resampled mean is ``w @ s`` and its squared error
@@ -259,14 +256,12 @@ class _SignTest:
     All of it is linear or quadratic in ``mu``: moving ``mu`` costs a few operations a resample.
     """
 
-    def __init__(self, sums: Floats, share: Floats, signs: Floats) -> None:
+    def __init__(self, sums: Floats, share: Floats, signed: Floats) -> None:
         self.sums, self.share, self.mean = sums, share, float(sums.sum())
         self.error = float(standard_error(sums[:, None], share)[0])
-        pull = share / (1 - share)
-        self.total, self.total_share = signs @ sums, signs @ share
-        self.pulled, self.pulled_share = signs @ (pull * sums), signs @ (pull * share)
-        self.weight = float(np.sum(pull * share))
-        self.others = np.zeros(len(signs))
+        self.total, self.pulled, self.total_share, self.pulled_share = signed.T
+        self.weight = float(np.sum(share**2 / (1 - share)))
+        self.others = np.zeros(len(signed))
 
     def chance(self, mu: float) -> Floats:
         """The statistic ``(resamples,)`` by chance."""
@@ -310,7 +305,7 @@ def minimum_detectable(
     Raises:
         InputError: as ``estimate``.
     """
-    sums, share = _parts(values, clusters)
+    sums, share = cluster_parts(values, clusters)
     strict = 1 - ALPHA / 2 / max(comparisons, 1)
     reach = _student("stdtrit", freedom(share), [strict, power]).sum()
     return np.asarray(reach * standard_error(sums, share))
@@ -326,7 +321,7 @@ def resampled_means(
     Raises:
         InputError: as ``estimate``.
     """
-    sums, share = _parts(values, clusters)
+    sums, share = cluster_parts(values, clusters)
     counts = np.random.default_rng(seed).multinomial(len(share), np.full(len(share), 1 / len(share)), resamples)
     return np.asarray((counts @ sums) / (counts @ share)[:, None])
 
@@ -347,3 +342,78 @@ def probability_best(
     means = resampled_means(values, clusters, resamples, seed)
     best = np.isclose(means, means.max(axis=1, keepdims=True), rtol=0, atol=1e-12)
     return np.asarray((best / best.sum(axis=1, keepdims=True)).mean(axis=0))
+
+
+def exact(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % interval of a share of independent yes/no answers (Clopper & Pearson, Biometrika 1934).
+
+    >>> [round(bound, 3) for bound in exact(0, 100)]
+    [0.0, 0.036]
+
+    Raises:
+        InputError: not 0 <= ``successes`` <= ``trials``, or no trial.
+    """
+    return _binomial(successes, trials, "exact")
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % interval of the same share that is right on average (Wilson, JASA 1927); it is a little shorter.
+
+    >>> [round(bound, 3) for bound in wilson(0, 100)]
+    [0.0, 0.037]
+
+    Raises:
+        InputError: as ``exact``.
+    """
+    return _binomial(successes, trials, "wilson")
+
+
+def _binomial(successes: int, trials: int, method: str) -> tuple[float, float]:
+    if not 0 <= successes <= trials or trials < 1:
+        raise InputError(f"{successes} of {trials}: expected 0 <= successes <= trials, and 1 trial or more")
+    interval = require("scipy.stats", "notebook").binomtest(successes, trials).proportion_ci(1 - ALPHA, method)
+    return max(0.0, float(interval.low)), min(1.0, float(interval.high))
+
+
+def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
+    """How often a positive example scores higher than a negative one; ties count half.
+
+    The area under the ROC curve (Hanley & McNeil, Radiology 1982): .5 is chance, 1 tells all apart.
+
+    >>> auroc([3, 2], [1, 2])
+    0.875
+
+    Raises:
+        InputError: there are no positive or no negative examples.
+    """
+    high, low = np.asarray(positive, dtype=np.float64), np.asarray(negative, dtype=np.float64)
+    if not high.size or not low.size:
+        raise InputError(f"AUROC of {high.size} positive and {low.size} negative examples: expected some of both")
+    return float(_in_order(high, low).mean())
+
+
+def auroc_interval(
+    scores: ArrayLike, labels: ArrayLike, clusters: Sequence[Hashable], resamples: int = 1_999, seed: int = 0
+) -> tuple[float, float]:
+    """The 95 % interval of the AUROC when clusters are drawn again with replacement (cluster bootstrap, Efron 1979).
+
+    ``clusters``: the document, or the question, of each score. Scores of one cluster are not independent.
+
+    Raises:
+        InputError: as ``auroc``.
+    """
+    values, positive = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=bool)
+    auroc(values[positive], values[~positive])
+    numbers = {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters))}
+    members = np.eye(len(numbers))[[numbers[cluster] for cluster in clusters]]  # (scores, clusters)
+    wins = members[positive].T @ _in_order(values[positive], values[~positive]) @ members[~positive]
+    drawn = np.random.default_rng(seed).multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)), resamples)
+    pairs = (drawn @ members[positive].sum(axis=0)) * (drawn @ members[~positive].sum(axis=0))
+    won = np.einsum("rc,cd,rd->r", drawn, wins, drawn, optimize=True)
+    low, high = np.quantile(won[pairs > 0] / pairs[pairs > 0], [ALPHA / 2, 1 - ALPHA / 2])
+    return float(low), float(high)
+
+
+def _in_order(high: Floats, low: Floats) -> Floats:
+    """1 for each pair in which the first is larger, .5 for a tie, 0 otherwise: ``(len(high), len(low))``."""
+    return np.asarray((high[:, None] > low) + 0.5 * (high[:, None] == low))

@@ -1,75 +1,67 @@
 """``tune``: many configurations on one half of the questions, the chosen ones on the other.
 
 >>> tuned = tune(corpus, questions)                       # doctest: +SKIP
->>> tuned.table.head(); tuned.report; tuned.cheapest.save("pipeline.toml")      # doctest: +SKIP
+>>> tuned.table.head(); tuned.report; tuned.fastest.save("pipeline.toml")       # doctest: +SKIP
 
 The best of 300 is best partly by luck: its score on the questions that chose it is too high. So those questions choose,
-and others report. Of the configurations that are not detectably worse than the best, the quickest is shown as well:
-it is often the one to take.
+and others, on other documents, report. Besides the best, the fastest of those that are within one standard error of it
+is reported (the one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984, section 3.4.3).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
-from ragkit.base import LLM, Corpus, Hit, InputError, Question, Retriever, require
+from ragkit.base import Corpus, InputError, Question, Retriever, require
 from ragkit.evaluation import statistics
-from ragkit.evaluation.budget import BUDGET, CountedOnce, cut, fill
-from ragkit.evaluation.compare import Comparison, compare
-from ragkit.evaluation.grid import Grid, label
-from ragkit.evaluation.metrics import coverage, metric_names, relevant_gold, score
-from ragkit.evaluation.report import clusters
-from ragkit.evaluation.sharing import Ledger, Shared, SharedMaxSim
+from ragkit.evaluation.compare import Comparison, clusters, compare
+from ragkit.evaluation.metrics import BUDGET, metric_names, relevant_gold
 from ragkit.generation import Extractive
-from ragkit.pipeline.building import Building
-from ragkit.pipeline.config import PipelineConfig
+from ragkit.pipeline.config import PipelineConfig, read_record
+from ragkit.pipeline.modules import BM25, Dense, Fused
 from ragkit.pipeline.rag import RAGPipeline
-from ragkit.pipeline.settings import LateInteractionSettings
-from ragkit.retrieval.rerank import LateInteraction
+from ragkit.pipeline.settings import Chunking, LateInteractionSettings, one_of
 from ragkit.token_store import TokenStore
-from ragkit.tokens import minilm_tokenizer
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Floats = NDArray[np.float64]
 
 COVERAGE = f"coverage@{BUDGET}"
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What ``tune`` found.
+    """The outcome of ``tune``.
 
-    ``table`` has a row a configuration, the best first: the metric, P(best), the difference to the best with its
-    p-value, milliseconds a query (p50; without encoding the question; told from shared work), tokens of the results.
-    ``report`` compares the best and the cheapest with ``start`` on the questions that did not choose them.
+    ``table`` has a row a configuration, the best first, measured on the questions in ``tuning``: the metric, the chance
+    that it is the best of all (``p_best``), the difference to the best with its standard error, milliseconds a query
+    (median; without encoding the question), tokens of the results. ``report`` compares the best and the fastest with
+    ``start`` on the questions in ``holdout``.
     """
 
     table: pd.DataFrame
     start: PipelineConfig
     best: PipelineConfig
-    cheapest: PipelineConfig
+    fastest: PipelineConfig
     report: Comparison
-    ledger: Ledger
-    chosen_on: tuple[Question, ...]
-    reported_on: tuple[Question, ...]
+    tuning: tuple[Question, ...]
+    holdout: tuple[Question, ...]
     seconds: float
 
     def __str__(self) -> str:
-        shared = self.ledger
         return (
-            f"{len(self.table)} configurations on {len(self.chosen_on)} questions in {self.seconds:.0f} s. "
-            f"Searches: {shared.searched}, and {shared.searches_shared} answered from them. Chunks scored: "
-            f"{shared.scored}, and {shared.scores_shared} answered from them. Documents encoded: 0.\n"
-            f"best:     {label(self.best)}\ncheapest: {label(self.cheapest)}"
+            f"{len(self.table)} configurations on {len(self.tuning)} questions in {self.seconds:.0f} s. The other "
+            f"{len(self.holdout)} would detect a true difference of {self.report.minimum_detectable:.3f} 8 times in "
+            f"10.\nbest: {label(self.best)}\nfastest within one standard error of it: {label(self.fastest)}"
         )
 
 
@@ -87,166 +79,218 @@ def tune(
 ) -> Tuned:
     """Try every configuration of ``grid`` on half of the questions, report on the other half.
 
-    A document's questions are all in one half. Vectors come from the token store, so that no configuration encodes
-    a document; searches and late-interaction scores that several configurations need are made once.
+    Each configuration is built and measured by itself, as ``compare`` would measure its pipeline.
 
     Args:
-        questions: labelled (default: the corpus's own).
-        grid: what to try (default: ``Grid()``), or the configurations themselves.
-        start: what the report compares with (default: ``advanced()``'s settings).
-        metric: ``coverage@2000`` unless given, because the grid varies chunk sizes: every list is then as long as
-            2000 tokens. Or a name of ``metric_names(k)``, at ``k`` results.
+        corpus: what is searched.
+        questions: the corpus' own unless given; those without gold are left out.
+        grid: configurations; ``Grid()`` unless given.
+        store: the corpus' token store, opened unless given: no configuration encodes a document.
+        start: what the report compares with; ``default_config()`` unless given.
+        k: how many results count.
+        metric: what is maximised: ``coverage`` in the first 2,000 tokens unless given, or one of ``metric_names(k)``.
+        seed: of the split and of the statistics.
 
     Raises:
-        InputError: gold in fewer than four documents, no configuration, an unknown metric.
+        InputError: no configuration, an unknown metric, or gold in documents of fewer than four groups
+            (``split_by_document``).
     """
     began = time.perf_counter()
     store = store or TokenStore.open(corpus)
     given = corpus.questions if questions is None else tuple(questions)
-    asked = tuple(q for q in given if relevant_gold(q.gold))
-    chosen_on, reported_on = halves(asked, seed)
-    tried = list(grid) if isinstance(grid, Sequence) else (grid or Grid()).configurations()
+    answerable = tuple(q for q in given if relevant_gold(q.gold))
+    configs = list(grid) if isinstance(grid, Sequence) else (grid or Grid()).configurations()
     metric = metric or COVERAGE
     names = (COVERAGE, *metric_names(k))
-    if not tried or metric not in names:
+    if not configs or metric not in names:
         expected = f"expected one or more, and one of {', '.join(names)}"
-        raise InputError(f"{len(tried)} configurations, metric {metric!r}: {expected}")
-    fast = store.remembering([q.text for q in asked])
-    ledger = Ledger()
-    scores, milliseconds, tokens = _measured(tried, corpus, fast, chosen_on, k, metric, ledger, progress)
-    table = _table(tried, scores, milliseconds, tokens, clusters(chosen_on, "document"), metric, seed)
-    best, cheapest = tried[int(table.index[0])], tried[_cheapest(table)]
-    start = start or starting()
-    named = {"start": start, "best": best, "cheapest": cheapest}
-    systems = {name: _pipeline(config, corpus, store).retriever for name, config in named.items()}
-    budget = BUDGET if metric == COVERAGE else False
-    report = compare(systems, reported_on, "start", k, budget, metric=metric, seed=seed, progress=progress)
-    made = [config.made_on(corpus, store) for config in (start, best, cheapest)]
+        raise InputError(f"{len(configs)} configurations, metric {metric!r}: {expected}")
+    tuning, holdout = split_by_document(answerable, seed)
+    fast = store.remembering([q.text for q in answerable])
+
+    def measured(systems: dict[str, Retriever], half: Sequence[Question], progress: bool) -> Comparison:
+        budget = BUDGET if metric == COVERAGE else False
+        return compare(systems, half, None, k, budget, metric=metric, seed=seed, progress=progress)
+
+    results = []
+    for config in tqdm(configs, unit="configuration", leave=False) if progress else configs:
+        result = measured({"it": _retriever(config, corpus, fast)}, tuning, progress=False)
+        results.append((result.scores()["it"].to_numpy(), *result.table.loc["it", ["ms_p50", "tokens"]]))
+    scores, milliseconds, tokens = (np.array(column) for column in zip(*results, strict=True))
+    table = _table(configs, scores.T, milliseconds, tokens, clusters(tuning, "document"), metric, seed)
+    alike = table[table["diff"] >= -table["error"]]
+    named = {"start": start or default_config(), "best": configs[int(table.index[0])]}
+    named["fastest"] = configs[int(alike.index[int(alike["ms"].to_numpy().argmin())])]
+    systems = {name: _retriever(config, corpus, store) for name, config in named.items()}
+    report = measured(systems, holdout, progress)
+    made = {name: config.made_on(corpus, store) for name, config in named.items()}
     seconds = time.perf_counter() - began
-    return Tuned(table, made[0], made[1], made[2], report, ledger, chosen_on, reported_on, seconds)
+    return Tuned(table, made["start"], made["best"], made["fastest"], report, tuning, holdout, seconds)
 
 
-def starting() -> PipelineConfig:
-    """The settings of ``advanced()`` as a configuration.
-
-    >>> label(starting())
-    'fixed 512/64, hybrid rrf, rerank 50'
-    """
-    grid = Grid(("fixed",), (512,), (64,), (False,), ("hybrid",), ("maxp",), ("rrf",), (True,), (50,))
-    return grid.configurations()[0]
+def _retriever(config: PipelineConfig, corpus: Corpus, store: TokenStore) -> Retriever:
+    """Rewriter, search and reranker of the pipeline; no answer is written."""
+    return RAGPipeline.from_config(config, corpus, store=store, llm=Extractive()).retriever
 
 
-def halves(questions: Sequence[Question], seed: int = 0) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
-    """Two halves of nearly equal size, no document in both: the largest documents are dealt first.
+def _table(
+    configs: Sequence[PipelineConfig],
+    scores: statistics.Floats,
+    milliseconds: statistics.Floats,
+    tokens: statistics.Floats,
+    units: Sequence[str],
+    metric: str,
+    seed: int,
+) -> pd.DataFrame:
+    """A row a configuration, the best first; the index is its place in ``configs``."""
+    best = int(np.argmax(scores.mean(axis=0)))
+    against = scores - scores[:, [best]]
+    columns = {
+        "configuration": [label(config) for config in configs],
+        metric: scores.mean(axis=0),
+        "p_best": statistics.probability_best(scores, units, seed=seed),
+        "diff": against.mean(axis=0),
+        "error": statistics.standard_error(*statistics.cluster_parts(against, units)),
+        "ms": milliseconds,
+        "tokens": tokens,
+    }
+    table: pd.DataFrame = require("pandas", "notebook").DataFrame(columns)
+    return table.sort_values([metric, "ms"], ascending=[False, True], kind="stable")
+
+
+def split_by_document(
+    questions: Sequence[Question], seed: int = 0
+) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
+    """Two halves of the questions that share no document.
+
+    A question's gold can stand in several documents: documents that are linked by such questions stay together. The
+    groups are dealt in turn to the half with fewer questions, the largest first, in an order drawn from ``seed``.
 
     Raises:
-        InputError: gold in fewer than four documents.
+        InputError: fewer than four groups of documents.
     """
-    documents = clusters(tuple(questions), "document")
-    names, counts = np.unique(documents, return_counts=True)
+    group: dict[str, str] = {}  # each document -> one that it is linked to, or itself
+
+    def first(document: str) -> str:
+        while (linked := group.setdefault(document, document)) != document:
+            document = linked
+        return document
+
+    for question in questions:
+        for span in question.gold:
+            group[first(span.doc_id)] = first(question.gold[0].doc_id)
+    groups = [first(question.gold[0].doc_id) for question in questions]
+    names, counts = np.unique(groups, return_counts=True)
     if len(names) < 4:
-        raise InputError(f"gold in {len(names)} documents: expected four or more, two for each half")
+        raise InputError(
+            f"gold in {len(group)} documents, in {len(names)} groups that no question links: "
+            "expected four groups or more, two for each half"
+        )
     shuffled = np.random.default_rng(seed).permutation(len(names))
     load, half_of = [0, 0], {}
     for i in shuffled[np.argsort(-counts[shuffled], kind="stable")].tolist():
         half = int(load[1] < load[0])
         half_of[str(names[i])] = half
         load[half] += int(counts[i])
-    first = tuple(q for q, document in zip(questions, documents, strict=True) if half_of[document] == 0)
-    return first, tuple(q for q, document in zip(questions, documents, strict=True) if half_of[document] == 1)
+    pairs = list(zip(questions, groups, strict=True))
+    return tuple(q for q, g in pairs if half_of[g] == 0), tuple(q for q, g in pairs if half_of[g] == 1)
 
 
-def _measured(
-    tried: Sequence[PipelineConfig],
-    corpus: Corpus,
-    store: TokenStore,
-    questions: Sequence[Question],
-    k: int,
-    metric: str,
-    ledger: Ledger,
-    progress: bool,
-) -> tuple[Floats, Floats, Floats]:
-    """The metric ``(questions, configurations)``, and for each the median milliseconds and mean tokens of results."""
-    from tqdm.auto import tqdm
+def default_config() -> PipelineConfig:
+    """The settings of ``advanced()`` as a configuration.
 
-    depth = max([k, *(config.fetch or 0 for config in tried)])
-    shelf: dict[str, Retriever] = {}
-    maxsim = SharedMaxSim(store, ledger)
-    cuts: dict[Any, Any] = {}
-    tokenizer = CountedOnce(minilm_tokenizer())
-    scores = np.zeros((len(questions), len(tried)))
-    milliseconds, tokens = np.zeros((2, len(questions), len(tried)))
-    for column, config in enumerate(tqdm(tried, unit="configuration", leave=False) if progress else tried):
-        site = Building(config, corpus, store, shelf, lambda made: Shared(made, ledger, depth), (), cuts)
-        rag = _pipeline(config, corpus, store, site, maxsim)
-        for row, question in enumerate(questions):
-            began, spared = time.perf_counter(), ledger.spared
-            hits: Sequence[Hit] = rag.retriever.search(question.text, k)
-            milliseconds[row, column] = (time.perf_counter() - began) * 1000 + ledger.spared - spared
-            if metric == COVERAGE:
-                hits = fill(partial(rag.retriever.search, question.text), hits, k, BUDGET, tokenizer)
-                hits = cut(hits, BUDGET, tokenizer)
-            scores[row, column] = _score(hits, question, k, metric)
-            tokens[row, column] = tokenizer.total(hits)
-    return scores, np.median(milliseconds, axis=0), tokens.mean(axis=0)
-
-
-def _pipeline(
-    config: PipelineConfig,
-    corpus: Corpus,
-    store: TokenStore,
-    site: Building | None = None,
-    maxsim: SharedMaxSim | None = None,
-) -> RAGPipeline:
-    """The pipeline of ``config``, with shared parts where they are given."""
-    if site is None:
-        return RAGPipeline.from_config(config, corpus, store=store, llm=_NOBODY)
-    reranker = config.reranker.build(store) if config.reranker else None
-    if maxsim and isinstance(config.reranker, LateInteractionSettings):
-        reranker = LateInteraction(maxsim, config.reranker.mean, config.reranker.doubt)
-    return RAGPipeline(site.module(config.retriever), reranker, _NOBODY, fetch=config.fetch)
-
-
-_NOBODY: LLM = Extractive()  # tuning looks at the retrieval side only
-
-
-def _score(hits: Sequence[Hit], question: Question, k: int, metric: str) -> float:
-    chunks, gold = [hit.chunk for hit in hits], relevant_gold(question.gold)
-    if metric == COVERAGE:
-        return coverage(chunks, gold, question.any_of)
-    return score(chunks, gold, k, any_of=question.any_of)[metric]
-
-
-def _table(
-    tried: Sequence[PipelineConfig],
-    scores: Floats,
-    milliseconds: Floats,
-    tokens: Floats,
-    units: Sequence[str],
-    metric: str,
-    seed: int,
-) -> pd.DataFrame:
-    """A row a configuration, the best first; the index is its place in ``tried``."""
-    best = int(np.argmax(scores.mean(axis=0)))
-    against = scores - scores[:, [best]]
-    columns = {
-        "configuration": [label(config) for config in tried],
-        metric: scores.mean(axis=0),
-        "p_best": statistics.probability_best(scores, units, seed=seed),
-        "diff": against.mean(axis=0),
-        "p": statistics.p_values(against, units, seed=seed, simultaneous=False),
-        "ms": milliseconds,
-        "tokens": tokens,
-    }
-    table: pd.DataFrame = require("pandas", "notebook").DataFrame(columns)
-    table.loc[best, "p"] = 1.0  # it can't differ from itself
-    return table.sort_values([metric, "ms"], ascending=[False, True], kind="stable")
-
-
-def _cheapest(table: pd.DataFrame) -> int:
-    """The quickest configuration that is not detectably worse than the best.
-
-    The p-values are not corrected for their number: that keeps out more configurations, not fewer.
+    >>> label(default_config())
+    'fixed 512/64, hybrid rrf, rerank 50'
     """
-    alike = table[table["p"] >= statistics.ALPHA]
-    return int(alike.index[int(np.argmin(alike["ms"].to_numpy()))])
+    grid = Grid(("fixed",), (512,), (64,), (False,), ("hybrid",), ("maxp",), ("rrf",), (True,), (50,))
+    return grid.configurations()[0]
+
+
+# ---- the configurations
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values that ``tune`` combines. ``retriever``: bm25, dense or hybrid (of both); ``fusion``: rrf or convex.
+
+    Settings that a combination does not use are not varied: 288 configurations as it stands.
+
+    >>> len(Grid().configurations()), len(Grid(retriever=("bm25",), rerank=(False,)).configurations())
+    (288, 24)
+
+    Raises:
+        InputError: an empty list, or a word that is none of those.
+    """
+
+    chunker: tuple[str, ...] = ("fixed", "heading")
+    size: tuple[int, ...] = (256, 512, 1024)
+    overlap: tuple[int, ...] = (0, 64)
+    contextual: tuple[bool, ...] = (False, True)
+    retriever: tuple[str, ...] = ("bm25", "dense", "hybrid")
+    scoring: tuple[str, ...] = ("maxp",)
+    fusion: tuple[str, ...] = ("rrf", "convex")
+    rerank: tuple[bool, ...] = (False, True)
+    fetch: tuple[int, ...] = (20, 50)
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            if not getattr(self, f.name):
+                raise InputError(f"{f.name} is empty: expected one value or more")
+        for word in self.retriever:
+            one_of(word, ("bm25", "dense", "hybrid"), "retriever")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """The grid in a TOML file: lists (or single values) under the names of the fields.
+
+        Raises:
+            InputError: not TOML, an unknown key, a value of another type.
+        """
+        try:
+            return read_record(cls, tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8")), "grid")
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, InputError) as error:
+            raise InputError(f"{path}: {error}") from None
+
+    def configurations(self) -> list[PipelineConfig]:
+        """One configuration for each combination that differs, in order."""
+        return list({config.fingerprint: config for config in self._all()}.values())
+
+    def _all(self) -> Iterator[PipelineConfig]:
+        rerankings = [None] * (False in self.rerank) + [n for n in self.fetch if True in self.rerank]
+        for chunker, size, overlap in product(self.chunker, self.size, self.overlap):
+            chunks = {"main": Chunking(chunker, size, overlap)}
+            for contextual, retriever, scoring, fusion, fetch in product(
+                self.contextual, self.retriever, self.scoring, self.fusion, rerankings
+            ):
+                yield PipelineConfig(
+                    retriever,
+                    _modules(retriever, contextual, scoring, fusion),
+                    chunks,
+                    reranker=LateInteractionSettings() if fetch else None,
+                    fetch=fetch,
+                )
+
+
+def _modules(retriever: str, contextual: bool, scoring: Any, fusion: str) -> dict[str, Any]:
+    modules: dict[str, Any] = {
+        "bm25": BM25(contextual=contextual),
+        "dense": Dense(contextual=contextual, scoring=scoring),
+        "hybrid": Fused(("bm25", "dense"), fusion=fusion),
+    }
+    return modules if retriever == "hybrid" else {retriever: modules[retriever]}
+
+
+def label(config: PipelineConfig) -> str:
+    """A configuration in a few words, enough to tell those of a grid apart.
+
+    >>> label(Grid().configurations()[-1])
+    'heading 1024/64, hybrid convex, contextual, rerank 50'
+    """
+    chunks, top = config.chunks["main"], config.modules[config.retriever]
+    fusion = f" {top.fusion}" if isinstance(top, Fused) else ""
+    words = [f"{chunks.chunker} {chunks.size}/{chunks.overlap}", config.retriever + fusion]
+    if any(getattr(module, "contextual", False) for module in config.modules.values()):
+        words.append("contextual")
+    if config.reranker is not None:
+        words.append(f"rerank {config.fetch or '3 k'}")
+    return ", ".join(words)

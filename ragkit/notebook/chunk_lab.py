@@ -26,8 +26,7 @@ from ragkit.chunking import (
 )
 from ragkit.chunking.layout import layout_of
 from ragkit.evaluation import statistics
-from ragkit.evaluation.budget import BUDGET
-from ragkit.evaluation.metrics import coverage, relevant_gold, score
+from ragkit.evaluation.metrics import BUDGET, relevant_gold, score
 from ragkit.retrieval.analysis import AnalyzedCorpus
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
@@ -235,9 +234,7 @@ class Bench:
 
 
 def _score(hits: Sequence[Hit], question: Question, setting: Setting) -> tuple[float, float]:
-    """``compare``'s ``setting.metric`` and ``mrr@k``."""
+    """``compare``'s ``setting.metric``, and the reciprocal rank."""
     chunks = [hit.chunk for hit in hits]
-    values = score(chunks, question.gold, setting.k, len(hits), question.any_of)
-    if setting.budget is not None:
-        values[setting.metric] = coverage(chunks, question.gold, question.any_of)
-    return values[setting.metric], values[f"mrr@{setting.k}"]
+    values = score(chunks, question.gold, setting.k, question.any_of, setting.budget)
+    return values[setting.metric], values[f"mrr@{setting.budget or setting.k}"]

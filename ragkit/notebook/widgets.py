@@ -16,9 +16,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ragkit.base import Corpus, InputError, Question, Retriever
-from ragkit.evaluation.budget import BUDGET
 from ragkit.evaluation.compare import verdict
-from ragkit.evaluation.metrics import first_ranks, relevant_gold
+from ragkit.evaluation.metrics import BUDGET, first_ranks, relevant_gold
 from ragkit.notebook.chunk_lab import CHUNKERS, SCORINGS, SIZES, Band, Bench, Measured, Setting
 from ragkit.notebook.display import BLUE, GREEN, VERMILLION, show_chunks, show_hits
 from ragkit.token_store import TokenStore

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ragkit.base import InputError, require
-from ragkit.evaluation.labelled_answers import auroc, auroc_interval
-from ragkit.evaluation.statistics import RESAMPLES
+from ragkit.evaluation.statistics import RESAMPLES, auroc, auroc_interval
 from ragkit.production.opinions import Feedback, same
 
 if TYPE_CHECKING:

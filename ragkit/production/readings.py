@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ragkit.base import InputError, require
-from ragkit.evaluation.injection import wilson
+from ragkit.evaluation.statistics import wilson
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ragkit.base import Answer, Embedder, InputError, Vectors
-from ragkit.evaluation.wording import Word, is_cue, numbers, opposites, quantifiers, words
+from ragkit.evaluation.faithfulness import Word, is_cue, numbers, opposites, quantifiers, words
 from ragkit.pipeline.trace import CachedAnswer, CacheKey
 from ragkit.production.caching import SQLiteCache
 from ragkit.production.entries import told
@@ -38,7 +38,7 @@ _ENCODED = 256  # vectors of questions that were just asked: what was a miss is 
 def reads_alike(asked: str, kept: str) -> bool:
     """Whether nothing that vectors overlook tells the two questions apart.
 
-    Looked at are numbers, names of code, negations, words of opposite meaning, quantifiers (``evaluation.wording``,
+    Looked at are numbers, names of code, negations, words of opposite meaning, quantifiers (``faithfulness``,
     which was written for other texts), and the order of the words where both have the same. On the 400 pairs, at a
     cosine of .90 or more, it leaves 10 % of the reversals instead of 66 %, and 39 % of the paraphrases instead of 52 %
     (``tests/run_bench.py caching``). What its lists do not hold, it does not see: "pause" and "resume".

@@ -127,7 +127,9 @@ def same_tokens(systems: dict[str, Recorded], questions: Sequence[Question]) -> 
     """Chunk sizes at equal context tokens instead of equal k: ten chunks of 768 tokens say more than ten of 256."""
     sizes = {name: system for name, system in systems.items() if name == "advanced" or name.endswith(" tokens")}
     found = compare(sizes, questions, baseline="advanced", same_budget=True, progress=False)
-    shown = found.table[[found.metric, "mrr@10", "tokens", "diff", "diff_low", "diff_high", "p", "verdict"]]
+    shown = found.table[
+        [found.metric, f"mrr@{found.budget}", "tokens", "diff", "diff_low", "diff_high", "p", "verdict"]
+    ]
     sys.stdout.write(f"\ncore, faq, at {found.budget} tokens of context for everybody\n{shown.to_string()}\n")
 
 

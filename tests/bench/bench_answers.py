@@ -19,8 +19,8 @@ import numpy as np
 
 from ragkit.base import Context, Corpus, Generation, Hit, Question, Retriever, Span
 from ragkit.corpus import load_pydocs, load_questions
-from ragkit.evaluation.answer_metrics import citation_precision, citation_recall, token_f1
-from ragkit.evaluation.labelled_answers import auroc, auroc_interval
+from ragkit.evaluation.answers import citation_precision, citation_recall, token_f1
+from ragkit.evaluation.statistics import auroc, auroc_interval
 from ragkit.generation.abstain import MODEL, THRESHOLD, Floats, Model, Signals, coverage_and_accuracy, signals
 from ragkit.generation.context import build_context
 from ragkit.generation.extractive import Extractive

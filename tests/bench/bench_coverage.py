@@ -7,7 +7,7 @@ from ragkit.chunking import chunk_corpus
 from ragkit.corpus import load_questions
 
 Row = tuple[str, float, str, str]
-METRICS = ("recall@10", "coverage@2000")
+METRICS = ("recall@2000", "coverage@2000")
 
 
 def main() -> list[Row]:

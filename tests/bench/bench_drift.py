@@ -26,7 +26,7 @@ from scipy import stats
 
 from ragkit import TokenStore, advanced, load_pydocs
 from ragkit.base import Corpus
-from ragkit.evaluation.injection import wilson
+from ragkit.evaluation.statistics import wilson
 from ragkit.files import atomic_write, home
 from ragkit.production.drift import drift, window
 from ragkit.production.stream import START, WEEK, Asked, Drifting, simulate, without

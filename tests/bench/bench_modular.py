@@ -58,7 +58,7 @@ def main() -> list[Row]:
     for kind, group in questions.items():
         rows += table(kind, systems, group, "mrr@10")
     rows += table("multihop", systems, questions["multihop"], "recall@10")
-    rows += table("multihop", systems, questions["multihop"], "recall@10", same_budget=True)
+    rows += table("multihop", systems, questions["multihop"], f"recall@{BUDGET}", same_budget=True)
     across = [q for q in questions["multihop"] if len(projects(q)) > 1]
     return rows + list(table("across projects", systems, across, "recall@10"))
 
@@ -102,7 +102,8 @@ def table(
         kind = f"{kind}, {BUDGET} tokens"
     budget = BUDGET if same_budget else False
     result = compare(systems, questions, baseline="advanced", same_budget=budget, metric=metric, progress=False)
-    columns = ["mrr@10", "hit@10", "recall@10", "tokens", "ms_p50", "diff", "diff_low", "diff_high", "p", "verdict"]
+    columns = [f"{name}@{budget or 10}" for name in ("mrr", "hit", "recall")]
+    columns += ["tokens", "ms_p50", "diff", "diff_low", "diff_high", "p", "verdict"]
     sys.stdout.write(f"\n{kind}: {len(questions)} questions, {metric}\n{result.table[columns].round(3).to_string()}\n")
     for name, line in result.table.drop(index="advanced").iterrows():
         target = ">= -0.0005" if name == "router, multihop" else ""

@@ -138,4 +138,4 @@ def cross_validated(corpus: Corpus, questions: Sequence[Question]) -> Iterator[R
 def _mrr(retriever: Retriever, questions: Sequence[Question]) -> np.ndarray:
     lists = retriever.search_many([question.text for question in questions], 10)
     pairs = zip(lists, questions, strict=True)
-    return np.array([score([hit.chunk for hit in hits], q.gold, 10, 10)["mrr@10"] for hits, q in pairs])
+    return np.array([score([hit.chunk for hit in hits], q.gold)["mrr@10"] for hits, q in pairs])

@@ -10,20 +10,23 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
 
 from ragkit.base import Chunk, Corpus
 from ragkit.corpus import load_pydocs
-from ragkit.evaluation.alignment import relevance
-from ragkit.evaluation.answer_metrics import rouge_l, similarity, token_f1
-from ragkit.evaluation.faithfulness import WEIGHTS, Faithfulness
-from ragkit.evaluation.labelled_answers import (
+from ragkit.evaluation.answers import rouge_l, similarity, token_f1
+from ragkit.evaluation.faithfulness import (
+    NAMES,
+    WEIGHTS,
+    Faithfulness,
+    Features,
     LabelledSentence,
     agreement,
-    auroc,
-    auroc_interval,
-    fit_weights,
     load_labelled_answers,
+    relevance,
 )
+from ragkit.evaluation.statistics import auroc, auroc_interval
 from ragkit.token_store import TokenStore
 
 Row = tuple[str, float, str, str]
@@ -117,6 +120,32 @@ def fitted(store: TokenStore) -> dict[str, float]:
     pairs = [(scorer.support(s.text, [s.source]).features, s.supported) for s in sentences]
     kept = [(features, supported) for features, supported in pairs if features is not None]  # quotes are not weighed
     return fit_weights([features for features, _ in kept], [supported for _, supported in kept])
+
+
+def fit_weights(features: Sequence[Features], supported: Sequence[bool], penalty: float = 1.0) -> dict[str, float]:
+    """A logistic regression in which every sign must point where its meaning says.
+
+    ``agreement`` may only support and all others may only speak against a sentence. Without this rule the fit would
+    use that a false sentence which was made from the source resembles it more than a true one in other words does.
+    Both labels weigh the same; ``penalty`` times half of the squared weights (of standardised features) is added.
+    """
+    x = np.array([[getattr(row, name) for name in NAMES] for row in features], dtype=np.float64)
+    y = np.asarray(supported, dtype=bool)
+    sign = np.array([1.0 if name == "agreement" else -1.0 for name in NAMES])
+    mean, spread = (x * sign).mean(axis=0), (x * sign).std(axis=0) + 1e-9
+    z, target = (x * sign - mean) / spread, np.where(y, 1.0, -1.0)
+    share = len(y) * np.where(y, 0.5 / y.sum(), 0.5 / (~y).sum())
+
+    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        margin = target * (z @ weights[1:] + weights[0])
+        slope = -share * target / (1 + np.exp(margin))
+        value = (share * np.logaddexp(0, -margin)).sum() + penalty / 2 * (weights[1:] ** 2).sum()
+        return float(value), np.concatenate([[slope.sum()], z.T @ slope + penalty * weights[1:]])
+
+    bounds = [(None, None)] + [(0, None)] * len(NAMES)
+    best = minimize(loss, np.zeros(len(NAMES) + 1), jac=True, method="L-BFGS-B", bounds=bounds).x
+    intercept = float(best[0] - (best[1:] * mean / spread).sum())
+    return {"intercept": intercept, **dict(zip(NAMES, (sign * best[1:] / spread).tolist(), strict=True))}
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ import pytest
 from endpoint import Endpoint
 
 from ragkit.base import Answer, Chunk, EndpointError, Hit, InputError, Question, Span
-from ragkit.evaluation.judged import JudgeRun, Verdict
-from ragkit.evaluation.judges import METRICS, RagasJudge, UnreadableError, json_in
+from ragkit.evaluation.judge import METRICS, JudgeRun, RagasJudge, UnreadableError, Verdict, json_in
 from ragkit.llm.chat import ChatModel
 
 pytest.importorskip("ragas")
@@ -62,7 +61,7 @@ def sensible(messages):
 def run(answer=sensible, faults=(), *, timeout=20.0, call=5.0, **settings):
     with Endpoint(answer=answer, faults=faults) as endpoint:
         model = ChatModel("stand-in", endpoint.url, timeout=call, max_retries=0)
-        judge = RagasJudge(model, Letters(), timeout=timeout, stand_in=True, **settings)
+        judge = RagasJudge(model, Letters(), timeout=timeout, **settings)
         return asyncio.run(judge.judge(ANSWERS, QUESTIONS)), endpoint.requests
 
 
@@ -144,9 +143,7 @@ def test_a_relevancy_below_zero_stays(scale, value):
 
     question = Question("other", "how do i boil water?")
     with Endpoint(answer=sensible) as endpoint:
-        judge = RagasJudge(
-            ChatModel("m", endpoint.url), Opposite(), metrics=["ragas_answer_relevancy"], runs=1, stand_in=True
-        )
+        judge = RagasJudge(ChatModel("m", endpoint.url), Opposite(), metrics=["ragas_answer_relevancy"], runs=1)
         done = asyncio.run(judge.judge({"a": [Answer(question.text, "Press.")]}, [question]))
     assert done.score("a", "other", "ragas_answer_relevancy")[0] == pytest.approx(value)
 
@@ -215,7 +212,7 @@ def test_settings_outside_their_range(wrong):
 
 
 def test_ragas_is_not_imported_before_it_is_needed():
-    code = "import sys, ragkit.evaluation.judges, ragkit.evaluation.answers; print('ragas' in sys.modules)"
+    code = "import sys, ragkit.evaluation.judge, ragkit.evaluation.answers; print('ragas' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -226,6 +223,15 @@ def test_ragas_may_not_report_home(good):
     assert do_not_track()
 
 
+def test_a_password_of_the_endpoint_is_in_no_record():
+    with Endpoint(answer=sensible) as endpoint:
+        model = ChatModel("m", endpoint.url.replace("http://", "http://app:Tr0ub4dor@"), max_retries=0)
+        judge = RagasJudge(model, Letters(), metrics=["ragas_faithfulness"], runs=1)
+        made = asyncio.run(judge.judge({"kettle": ANSWERS["kettle"][:1]}, QUESTIONS[:1]))
+    assert "Tr0ub4dor" not in repr(made)
+    assert "@" not in made.endpoint
+
+
 def test_a_recorded_run_says_so(good, tmp_path):
     again = JudgeRun.load(good.save(tmp_path / "judged.json"))
     assert again.verdicts == good.verdicts
@@ -233,11 +239,10 @@ def test_a_recorded_run_says_so(good, tmp_path):
     assert again.recorded
     assert not good.recorded
     assert f"RECORDED on {good.date}, not run now" in again.caption
-    assert "NOT a model" in again.caption
     assert JudgeRun.load(again.save(tmp_path / "twice.json")) == again
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 0}', '{"format": 1, "verdicts": [{"value": NaN}]}'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 0}', '{"format": 2, "verdicts": [{"value": NaN}]}'])
 def test_what_is_no_record_is_refused(content, tmp_path):
     path = tmp_path / "judged.json"
     path.write_text(content)

@@ -5,34 +5,142 @@
     run.save("judged.json")                                  # shown again later with ``JudgeRun.load``, as recorded
     score_answers(answers, questions, store=store, judged=run)
 
-ragas asks for JSON; small local models answer in prose, stop in the middle, or take minutes. Such a verdict is missing,
-with the reason, and is asked for ``tries`` times before. ragas would say NaN, or 0 where no question was generated.
+ragas asks for JSON; small local models answer in prose, stop in the middle, or take minutes. A reply that can't be read
+is requested again, ``tries`` times in all; after that the verdict is missing, with the reason.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ragkit.base import Answer, Embedder, EndpointError, InputError, Question, RagkitError, require
+from ragkit.concurrency import gather_limited
 from ragkit.embedding import load_embedder
-from ragkit.evaluation.judged import JudgeRun, Verdict
+from ragkit.files import atomic_write
 from ragkit.generation.context import build_context
 from ragkit.llm.chat import ChatModel, endpoint_configured
 
 METRICS = ("ragas_faithfulness", "ragas_answer_relevancy", "ragas_context_precision", "ragas_context_recall")
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
+_FORMAT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One metric of one answer in one run: a ``value`` from 0 to 1 (a relevancy from -1), or None and the ``reason``.
+
+    >>> Verdict("naive", "q1", "ragas_faithfulness", 0, float("nan"))
+    Traceback (most recent call last):
+    ragkit.base.InputError: the verdict is nan: expected a finite number, or None with a reason
+    """
+
+    system: str
+    question: str
+    metric: str
+    run: int
+    value: float | None
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if self.value is not None and not math.isfinite(self.value):
+            raise InputError(f"the verdict is {self.value}: expected a finite number, or None with a reason")
+        if self.value is None and not self.reason:
+            raise InputError("a verdict without a value needs a reason")
+
+
+@dataclass(frozen=True)
+class JudgeRun:
+    """The verdicts of one judge on one day. ``recorded``: read from a file, not made now."""
+
+    model: str
+    endpoint: str
+    date: str
+    runs: int
+    metrics: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+    recorded: bool = False
+
+    @cached_property
+    def _by_answer(self) -> Mapping[tuple[str, str, str], list[Verdict]]:
+        groups: dict[tuple[str, str, str], list[Verdict]] = {}
+        for verdict in self.verdicts:
+            groups.setdefault((verdict.system, verdict.question, verdict.metric), []).append(verdict)
+        return groups
+
+    @property
+    def caption(self) -> str:
+        """Who judged, when, and whether that was now."""
+        who = f"{self.model} at {self.endpoint}" if self.endpoint else self.model
+        when = f"RECORDED on {self.date}, not run now" if self.recorded else f"run on {self.date}"
+        return f"Judge: ragas with {who}, {self.runs} run{'s' * (self.runs != 1)}, {when}."
+
+    def score(self, system: str, question: str, metric: str) -> tuple[float | None, str]:
+        """The mean over the runs that gave a value, or None and why none did."""
+        verdicts = self._by_answer.get((system, question, metric), [])
+        values = [v.value for v in verdicts if v.value is not None]
+        if values:
+            return sum(values) / len(values), ""
+        return None, verdicts[0].reason if verdicts else "the judge was not asked about this answer"
+
+    def spread(self, system: str, metric: str) -> float | None:
+        """How far the lowest and the highest mean of a run lie apart, over the answers with a value in every run.
+
+        None with fewer than two runs, or without such answers.
+        """
+        complete = [
+            [v.value for v in sorted(verdicts, key=lambda v: v.run)]
+            for (name, _, measured), verdicts in self._by_answer.items()
+            if (name, measured) == (system, metric) and len([v for v in verdicts if v.value is not None]) == self.runs
+        ]
+        if self.runs < 2 or not complete:
+            return None
+        means = np.mean(np.array(complete, dtype=np.float64), axis=0)
+        return float(means.max() - means.min())
+
+    def save(self, path: Path | str) -> Path:
+        """Write the run to a JSON file, whole or not at all."""
+        content: dict[str, Any] = {"format": _FORMAT, **asdict(replace(self, recorded=False))}
+        path = Path(path)
+        atomic_write(path, json.dumps(content, indent=1, allow_nan=False).encode())
+        return path
+
+    @classmethod
+    def load(cls, path: Path | str) -> JudgeRun:
+        """A run that was saved, marked as recorded.
+
+        Raises:
+            InputError: the file is no recorded run.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if content.pop("format") != _FORMAT:
+                raise ValueError("another format")
+            verdicts = tuple(Verdict(**verdict) for verdict in content.pop("verdicts"))
+            run = cls(**{**content, "metrics": tuple(content["metrics"]), "verdicts": verdicts})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{Path(path).name} is no recorded judge run ({error}): make one with JudgeRun.save"
+            ) from error
+        return replace(run, recorded=True)
 
 
 class UnreadableError(RagkitError):
     """The judge's reply is not the JSON that it was asked for."""
 
 
+@dataclass(frozen=True)
 class RagasJudge:
     """ragas' faithfulness, answer relevancy, context precision and context recall, judged by a model.
 
@@ -40,12 +148,11 @@ class RagasJudge:
         model: asks the model; None is ``ChatModel()``, the configured endpoint.
         embedder: compares questions in answer relevancy; None is the packaged model, so no endpoint needs to embed.
         metrics: some of ``METRICS``.
-        runs: how often each verdict is asked for.
-        tries: how often a reply that can't be read is asked for again, within one run.
+        runs: how often each verdict is requested: a model does not answer the same each time.
+        tries: how often a reply that can't be read is requested, within one run.
         timeout: seconds for one verdict, with all its calls.
         concurrency: verdicts under way at a time.
         budget: tokens of the context that the answers were made from.
-        stand_in: set it where no model answers, but a server of the tests: the run then says so.
 
     Raises:
         EndpointError: no endpoint is configured, and no ``model`` was given.
@@ -53,34 +160,28 @@ class RagasJudge:
         MissingExtraError: ragas is not installed.
     """
 
-    def __init__(
-        self,
-        model: ChatModel | None = None,
-        embedder: Embedder | None = None,
-        *,
-        metrics: Sequence[str] = METRICS,
-        runs: int = 3,
-        tries: int = 2,
-        timeout: float = 120.0,
-        concurrency: int = 4,
-        budget: int = 2000,
-        stand_in: bool = False,
-    ) -> None:
-        if model is None and not endpoint_configured():
+    model: ChatModel | None = None
+    embedder: Embedder | None = None
+    metrics: Sequence[str] = METRICS
+    runs: int = 3
+    tries: int = 2
+    timeout: float = 120.0
+    concurrency: int = 4
+    budget: int = 2000
+
+    def __post_init__(self) -> None:
+        if self.model is None and not endpoint_configured():
             raise EndpointError(
                 "no judge: neither $OPENAI_API_KEY nor $OPENAI_BASE_URL is set. Set one, "
                 "or show a recorded run with JudgeRun.load(PATH)"
             )
-        if runs < 1 or tries < 1 or timeout <= 0 or concurrency < 1:
+        if min(self.runs, self.tries, self.concurrency) < 1 or self.timeout <= 0:
             raise InputError(
-                f"runs {runs!r}, tries {tries!r}, timeout {timeout!r}, concurrency {concurrency!r}: "
-                "expected 1 or more of each, and more than 0 seconds"
+                f"runs {self.runs!r}, tries {self.tries!r}, timeout {self.timeout!r}, concurrency "
+                f"{self.concurrency!r}: expected 1 or more of each, and more than 0 seconds"
             )
-        if not metrics or set(metrics) - set(METRICS):
-            raise InputError(f"metrics {metrics!r}: expected some of {', '.join(METRICS)}")
-        self.model, self.embedder = model or ChatModel(), embedder
-        self.metrics, self.runs, self.tries = tuple(m for m in METRICS if m in metrics), runs, tries
-        self.timeout, self.concurrency, self.budget, self.stand_in = timeout, concurrency, budget, stand_in
+        if not self.metrics or set(self.metrics) - set(METRICS):
+            raise InputError(f"metrics {self.metrics!r}: expected some of {', '.join(METRICS)}")
 
     async def judge(
         self, answers: Mapping[str, Sequence[Answer | BaseException]], questions: Sequence[Question]
@@ -93,31 +194,30 @@ class RagasJudge:
         for name, given in answers.items():
             if len(given) != len(questions):
                 raise InputError(f"system {name!r}: {len(given)} answers to {len(questions)} questions")
-        scorers = await asyncio.to_thread(self._scorers)
-        gate = asyncio.Semaphore(self.concurrency)
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._verdict(gate, scorers[metric], name, question, answer, metric, run))
-                for name, given in answers.items()
-                for question, answer in zip(questions, given, strict=True)
-                for metric in self.metrics
-                for run in range(self.runs)
-            ]
+        model, metrics = self.model or ChatModel(), tuple(m for m in METRICS if m in self.metrics)
+        scorers = await asyncio.to_thread(self._scorers, model)
+        work = [
+            partial(self._verdict, scorers[metric], name, question, answer, metric, run)
+            for name, given in answers.items()
+            for question, answer in zip(questions, given, strict=True)
+            for metric in metrics
+            for run in range(self.runs)
+        ]
+        verdicts = await gather_limited(self.concurrency, work)
         return JudgeRun(
-            model=self.model.model,
-            endpoint=self.model.base_url,
+            model=model.model,
+            endpoint=re.sub(r"//[^/@]*@", "//", model.base_url),  # without a password
             date=datetime.now(UTC).date().isoformat(),
             runs=self.runs,
-            metrics=self.metrics,
-            verdicts=tuple(task.result() for task in tasks),
-            stand_in=self.stand_in,
+            metrics=metrics,
+            verdicts=tuple(verdicts),
         )
 
-    def _scorers(self) -> dict[str, Any]:
-        """ragas' metrics by our names. The import takes seconds, and would report to its makers if it were let."""
+    def _scorers(self, model: ChatModel) -> dict[str, Any]:
+        """ragas' metrics by our names. The import takes seconds; by default it sends telemetry."""
         os.environ["RAGAS_DO_NOT_TRACK"] = "true"
         ragas = require("ragas.metrics.collections", "judge")
-        llm = _through(self.model, self.tries)
+        llm = _through(model, self.tries)
         by_name = {
             "ragas_faithfulness": lambda: ragas.Faithfulness(llm=llm),
             "ragas_answer_relevancy": lambda: ragas.AnswerRelevancy(
@@ -129,34 +229,26 @@ class RagasJudge:
         return {metric: by_name[metric]() for metric in self.metrics}
 
     async def _verdict(
-        self,
-        gate: asyncio.Semaphore,
-        scorer: Any,
-        system: str,
-        question: Question,
-        answer: Answer | BaseException,
-        metric: str,
-        run: int,
+        self, scorer: Any, system: str, question: Question, answer: Answer | BaseException, metric: str, run: int
     ) -> Verdict:
+        verdict = partial(Verdict, system, question.id, metric, run)
         given = self._given(metric, question, answer)
         if isinstance(given, str):
-            return Verdict(system, question.id, metric, run, None, given)
+            return verdict(None, given)
         try:
-            async with gate, asyncio.timeout(self.timeout):
+            async with asyncio.timeout(self.timeout):
                 value = float((await scorer.ascore(**given)).value)
         except TimeoutError:
-            return Verdict(system, question.id, metric, run, None, f"no verdict within {self.timeout:g} s")
+            return verdict(None, f"no verdict within {self.timeout:g} s")
         except Exception as error:  # whatever ragas makes of a reply: one verdict must not cost the others
-            reason = str(error) if isinstance(error, RagkitError) else f"{type(error).__name__}: {error}"
-            return Verdict(system, question.id, metric, run, None, reason)
+            return verdict(None, str(error) if isinstance(error, RagkitError) else f"{type(error).__name__}: {error}")
         least = -1.0 if metric == "ragas_answer_relevancy" else 0.0  # a cosine
         if not least - 1e-6 <= value <= 1 + 1e-6:
-            reason = f"the judge's replies give {value}, not {least:g} to 1"
-            return Verdict(system, question.id, metric, run, None, reason)
-        return Verdict(system, question.id, metric, run, min(max(value, least), 1.0))
+            return verdict(None, f"the judge's replies give {value}, not {least:g} to 1")
+        return verdict(min(max(value, least), 1.0))
 
     def _given(self, metric: str, question: Question, answer: Answer | BaseException) -> dict[str, Any] | str:
-        """What ragas is asked, or why it can't be asked."""
+        """The arguments of the metric, or why it can't be computed."""
         if isinstance(answer, BaseException):
             return f"the system failed: {type(answer).__name__}: {answer}"
         contexts = [hit.chunk.text for hit in build_context(answer.hits, self.budget).hits]
