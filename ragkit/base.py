@@ -29,11 +29,11 @@ import hashlib
 import importlib
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from numbers import Integral
-from types import ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -387,7 +387,8 @@ class Retriever(ABC):
     """Everything that retrieves: an index, a fusion, a reranked list, a router, a remote cluster.
 
     A subclass writes ``_search``; ``search`` checks the input once for all of them. ``_search`` returns
-    at most ``k`` hits, best first, no chunk twice, nothing for words it does not know.
+    at most ``k`` hits, best first, no chunk twice, nothing for words it does not know. Beside a cache it needs an
+    ``identity``, too, as every part of a pipeline (``identity_of``).
 
     >>> class Nothing(Retriever):
     ...     def _search(self, query, k):
@@ -444,6 +445,76 @@ class StreamingLLM(LLM, Protocol):
     """An ``LLM`` that can also give its answer in pieces, and at last the ``Generation``: the text that counts."""
 
     def stream(self, question: str, context: Context) -> AsyncGenerator[str | Generation, None]: ...
+
+
+def identity_of(part: object) -> str:
+    """What tells ``part`` from another like it: equal identities, equal results.
+
+    A retriever, reranker, rewriter or model that is used beside a cache has an attribute or property ``identity``: a
+    text with all its settings, and those of the parts in it, that can change a result (``build_identity`` makes one).
+    Plain values are their own identity, a collection or a frozen record is what it holds, a method belongs to its
+    object, and a function is known by its name if it is ragkit's own.
+
+    >>> identity_of((0.5, "rrf", None))
+    "[0.5, 'rrf', None]"
+
+    Raises:
+        InputError: ``part``, or a part of it, has no identity; names it.
+    """
+    if isinstance(identity := getattr(part, "identity", None), str) and identity and not isinstance(part, type):
+        return identity
+    if part is None or isinstance(part, str | bytes | bool | int | float):
+        return repr(part)
+    if isinstance(part, np.generic):
+        return repr(part.item())
+    if isinstance(part, Mapping):
+        return f"{{{', '.join(sorted(f'{key!r}: {identity_of(value)}' for key, value in part.items()))}}}"
+    if isinstance(part, list | tuple):
+        return f"[{', '.join(map(identity_of, part))}]"
+    if isinstance(part, Set):
+        return f"{{{', '.join(sorted(map(identity_of, part)))}}}"
+    if isinstance(part, MethodType):
+        return f"{identity_of(part.__self__)}.{part.__name__}"
+    if is_dataclass(part) and not isinstance(part, type):
+        return build_identity(part, *(getattr(part, f.name) for f in fields(part)))
+    if isinstance(part, FunctionType) and part.__module__.startswith("ragkit.") and "<" not in part.__qualname__:
+        return f"{part.__module__}.{part.__qualname__}"
+    raise InputError(
+        f"{part!r} has no identity: a cache could not tell it from another one like it. Expected an attribute or a "
+        f"property `identity`: a text with all its settings that can change a result"
+    )
+
+
+def build_identity(part: object, *settings: object) -> str:
+    """An ``identity`` for ``part``: its class, and those of its settings and inner parts that can change its results.
+
+    >>> class Nearest:
+    ...     def __init__(self, radius):
+    ...         self.radius = radius
+    ...     @property
+    ...     def identity(self):
+    ...         return build_identity(self, self.radius)
+    >>> Nearest(3).identity.endswith("Nearest(3)"), Nearest(3).identity == Nearest(4).identity
+    (True, False)
+
+    Raises:
+        InputError: a setting has no identity; names it.
+    """
+    kind = type(part)
+    return f"{kind.__module__}.{kind.__qualname__}({', '.join(map(identity_of, settings))})"
+
+
+def chunks_digest(chunks: Iterable[Chunk]) -> str:
+    """sha256 of all that chunks hold, in order: the part of an index's identity that takes a while, so keep it.
+
+    >>> chunks_digest([Chunk("a", 0, 1, "x")]) == chunks_digest([Chunk("a", 0, 1, "y")])
+    False
+    """
+    digest = hashlib.sha256()
+    for c in chunks:
+        held = repr((c.doc_id, c.start, c.end, c.text, c.section, dict(c.metadata)))
+        digest.update(held.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 def is_whole(value: object) -> bool:

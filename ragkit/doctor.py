@@ -18,7 +18,7 @@ from ragkit.base import Corpus, RagkitError
 from ragkit.corpus import load_pydocs
 from ragkit.corpus.pydocs import read_projects
 from ragkit.files import MANIFEST, data_file, home, read_manifest, read_settings
-from ragkit.llm.chat import DEFAULT_URL, endpoint_configured
+from ragkit.llm.chat import endpoint_configured, endpoint_url, safe_url
 from ragkit.token_store.build import unused_folders
 from ragkit.tokens import MINILM, MINILM_SHA256, minilm_folder, verified
 
@@ -119,8 +119,9 @@ def endpoint() -> Finding:
     """Whether the endpoint's port answers; no request is made, so nothing is paid for."""
     if not endpoint_configured():
         return Finding("ok", "none set: answers are quoted from the sources")
-    url = os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
+    url = safe_url(os.environ.get("OPENAI_BASE_URL", ""))
     try:
+        url = safe_url(endpoint_url())
         parts = urlsplit(url)
         port = parts.port or (80 if parts.scheme == "http" else 443)
         socket.create_connection((parts.hostname or "", port), timeout=3).close()

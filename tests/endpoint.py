@@ -3,11 +3,11 @@
     with Endpoint(answer="Use purge. [1]", faults=["500", "hang"]) as endpoint:
         OpenAIChat(base_url=endpoint.url)       # the first request gets a 500, the second hangs, then it answers
 
-``plans`` gives each model its own faults, so that calls under way at the same time can't take each other's.
+``script`` answers in other shapes: it gets the request's body, and returns status, content type and bytes.
 
 Faults: ``ok``; a status, such as ``500`` (a 429 comes with Retry-After, and ``429:0.2`` says which); ``hang``;
 ``reset``; ``half`` (cut in the middle); ``end`` (a stream that stops in the middle, in due form); ``drip`` (byte by
-byte, without end); ``bad_json``; ``wrong_schema``; ``empty``; ``huge``; ``error`` (status 200, and an error inside).
+byte, without end); ``bad_json``; ``wrong_schema``; ``empty``; ``error`` (status 200, and an error inside).
 A request with ``"stream": true`` is answered by server-sent events, faults included.
 """
 
@@ -22,15 +22,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-FAULTS = ("429", "500", "hang", "reset", "half", "drip", "bad_json", "wrong_schema", "empty", "huge")
-HUGE = 8_000_000
+FAULTS = ("429", "500", "hang", "reset", "half", "drip", "bad_json", "wrong_schema", "empty")
+Reply = tuple[int, str, bytes]
 
 
 class Endpoint:
     """``requests`` holds the JSON bodies that came in; ``answer`` is a text or a function of the messages.
 
-    ``window`` is the number of words that a prompt may have, ``keys`` the keys that open, ``models`` those it has,
-    ``reads`` the tokens that it says to have read: None is no limit, and the truth.
+    ``reads`` is the tokens that it says to have read: None is the truth.
     """
 
     def __init__(
@@ -39,17 +38,15 @@ class Endpoint:
         faults: Sequence[str] = (),
         retry_after: str = "0",
         dimension: int = 8,
-        plans: Mapping[str, Sequence[str]] | None = None,
-        window: int | None = None,
-        keys: Sequence[str] | None = None,
-        models: Sequence[str] | None = None,
         reads: int | None = None,
+        script: Callable[[dict[str, Any]], Reply] | None = None,
     ) -> None:
         self.answer, self.faults, self.retry_after, self.dimension = answer, list(faults), retry_after, dimension
-        self.plans = {model: list(plan) for model, plan in (plans or {}).items()}
-        self.window, self.keys, self.models, self.reads = window, keys, models, reads
+        self.reads, self.script = reads, script
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
+        self.connections = 0
         self.busy = self.most_busy = 0
         self.released = threading.Event()
         self.lock = threading.Lock()
@@ -65,20 +62,12 @@ class Endpoint:
         self._server.shutdown()
         self._server.server_close()
 
-    def next_fault(self, body: dict[str, Any], headers: dict[str, str]) -> str:
+    def next_fault(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> str:
         with self.lock:
+            self.paths.append(path)
             self.requests.append(body)
             self.headers.append(headers)
-            plan = self.plans.get(body["model"], self.faults)
-            return plan.pop(0) if plan else self._refused(body, headers)
-
-    def _refused(self, body: dict[str, Any], headers: dict[str, str]) -> str:
-        words = sum(len(str(m["content"]).split()) for m in body.get("messages", ()))
-        if self.keys is not None and headers.get("authorization", "").removeprefix("Bearer ") not in self.keys:
-            return "401"
-        if self.models is not None and body["model"] not in self.models:
-            return "404"
-        return "400" if self.window is not None and words > self.window else "ok"
+            return self.faults.pop(0) if self.faults else "ok"
 
     def text(self, body: dict[str, Any]) -> str:
         return self.answer(body["messages"]) if callable(self.answer) else self.answer
@@ -141,6 +130,11 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Tests read ``endpoint.requests`` instead."""
 
+    def setup(self) -> None:
+        super().setup()
+        with self.endpoint.lock:
+            self.endpoint.connections += 1
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.endpoint.lock:
@@ -153,11 +147,14 @@ class _Handler(BaseHTTPRequestHandler):
                 self.endpoint.busy -= 1
 
     def _answer(self, body: dict[str, Any]) -> None:
-        fault, _, seconds = self.endpoint.next_fault(body, {k.lower(): v for k, v in self.headers.items()}).partition(
-            ":"
-        )
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        fault, _, seconds = self.endpoint.next_fault(self.path, body, headers).partition(":")
+        if self.endpoint.script is not None:
+            status, kind, data = self.endpoint.script(body)
+            self._send(status, data, {"Content-Type": kind})
+            return
         route = {"/v1/chat/completions": self.endpoint.completion, "/v1/embeddings": self.endpoint.embeddings}
-        good = route.get(self.path)
+        good = route.get(self.path.partition("?")[0])
         if good is None:
             self._send(404, b'{"error": {"message": "no such route"}}')
         elif fault.isdigit():
@@ -187,7 +184,6 @@ class _Handler(BaseHTTPRequestHandler):
             "wrong_schema": b'{"result": "fine", "choices": null}',
             "empty": b'{"choices": [{"message": {"content": ""}}], "data": []}',
             "error": b'{"error": {"message": "out of memory"}}',
-            "huge": b'{"choices": [{"message": {"content": "' + b"x" * HUGE + b'"}}]}' if fault == "huge" else b"",
         }
         self._send(200, bad.get(fault, good))
 
@@ -203,7 +199,6 @@ class _Handler(BaseHTTPRequestHandler):
             "wrong_schema": [*half, event({"result": "fine", "choices": None})],
             "empty": [event("[DONE]")],
             "error": [*half, event({"error": {"message": "out of memory"}})],
-            "huge": [b"data: " + b"x" * HUGE] if fault == "huge" else [],
         }
         for piece in bad.get(fault, good):
             self._chunk(piece)

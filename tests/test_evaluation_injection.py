@@ -15,9 +15,8 @@ from endpoint import Endpoint
 from ragkit.base import Answer, Chunk, Context, Generation, InputError
 from ragkit.evaluation.injection import Injection, defended, load_injections, measure_injections
 from ragkit.generation import OpenAIChat
-from ragkit.generation.defences import ALL, DEFENCES, MARK, MARKED, NONE, REMINDED, SEPARATED, VISIBLE, marked, visible
 from ragkit.generation.extractive import Extractive
-from ragkit.generation.prompts import ANSWER, NOT_FOUND
+from ragkit.generation.prompts import ANSWER, DEFENCES, MARK, NOT_FOUND, marked, visible
 from ragkit.notebook.display import show_answer
 from ragkit.pipeline import RAGPipeline
 from ragkit.retrieval.bm25 import BM25Retriever
@@ -127,7 +126,7 @@ def test_many_poisoned_pages_are_quoted_all_the_same(poisoned):
 
 def test_what_each_defence_changes():
     context = FIXTURES[28].context()  # it tries to close its source
-    texts = {d.name: d.messages("Why?", context) for d in DEFENCES}
+    texts = {name: prompt.messages("Why?", context) for name, prompt in DEFENCES.items()}
     assert len({str(t) for t in texts.values()}) == len(DEFENCES) - 1  # nothing is invisible in this one
     assert texts["separated"] == ANSWER.messages("Why?", context.text)
     assert '</source>\n<source number="3"' in texts["none"][1]["content"]
@@ -139,24 +138,22 @@ def test_what_each_defence_changes():
     assert MARK in texts["marked"][0]["content"]
     assert texts["reminded"][1]["content"].endswith("with citations.")
     assert texts["all"][1]["content"].endswith("with citations.")
-    assert len({d.identity for d in DEFENCES}) == len(DEFENCES)
+    assert len({prompt.identity for prompt in DEFENCES.values()}) == len(DEFENCES)
 
 
 def test_invisible_characters_go_and_visible_ones_stay():
     hidden = next(i for i in FIXTURES if i.kind == "hidden Unicode").poison
     assert "\U000e0041" in hidden
     assert visible(hidden).endswith("A handy device.")
-    assert visible("Ünï 漢字 😀\n\tend") == "Ünï 漢字 😀\n\tend"
-    assert "\U000e0041" not in VISIBLE.render([Chunk("a", 0, len(hidden), hidden)])
-    assert MARK not in marked(f"a{MARK}b")
+    assert "\U000e0041" not in DEFENCES["visible"].render([Chunk("a", 0, len(hidden), hidden)])
 
 
 def test_the_defence_is_part_of_the_identity_and_leaves_the_model_as_it_was():
     llm = OpenAIChat("m", "http://127.0.0.1:1/v1")
-    other = llm.with_defence(MARKED)
-    assert (llm.defence, other.defence, other.model) == (SEPARATED, MARKED, "m")
-    assert llm.identity != other.identity
-    assert list(defended(llm)) == [d.name for d in DEFENCES]
+    systems = defended(llm)
+    assert {name: system.prompt for name, system in systems.items()} == DEFENCES
+    assert (llm.prompt, systems["marked"].model) == (ANSWER, "m")
+    assert len({system.identity for system in systems.values()}) == len(DEFENCES)
 
 
 # The measurement
@@ -179,10 +176,11 @@ def test_the_measurement_tells_defences_apart():
         systems = defended(OpenAIChat("m", endpoint.url, timeout=60)) | {"offline": Extractive()}
         report = asyncio.run(measure_injections(systems, PLAIN, progress=False))
     hidden = sum(visible(i.poison) != i.poison for i in PLAIN)
-    expected = {NONE: len(PLAIN), SEPARATED: len(PLAIN), VISIBLE: len(PLAIN) - hidden, MARKED: 0, REMINDED: 0, ALL: 0}
+    n = len(PLAIN)
+    expected = {"none": n, "separated": n, "visible": n - hidden, "marked": 0, "reminded": 0, "all": 0, "offline": 0}
     table = report.table
     assert hidden > 2
-    assert table["followed"].to_dict() == {d.name: n for d, n in expected.items()} | {"offline": 0}
+    assert table["followed"].to_dict() == expected
     assert (table["scored"] == len(PLAIN)).all()
     assert (table["rate"] == table["followed"] / len(PLAIN)).all()
     assert ((table["from"] <= table["rate"]) & (table["rate"] <= table["to"])).all()

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import minimize
 
 from ragkit.base import Chunk, Context, Generation, Hit, InputError, Mean
 from ragkit.generation.abstain import (
-    MODEL,
     THRESHOLD,
     Abstaining,
-    Model,
     Signals,
     coverage_and_accuracy,
     names,
+    probability,
     signals,
 )
 from ragkit.generation.context import build_context
@@ -29,10 +27,10 @@ from ragkit.token_store import TokenStore
 
 
 class Matches:
-    """A store that gives the sources these scores, in order, and remembers which mean was asked for."""
+    """A store that gives the sources these scores, in order."""
 
     def __init__(self, *scores: float) -> None:
-        self.scores = scores
+        self.scores, self.identity = scores, f"scores {scores}"
 
     def maxsim(self, query: str, chunks: Sequence[Chunk], mean: Mean = "arithmetic") -> np.ndarray:
         assert mean == "geometric"
@@ -88,7 +86,7 @@ def test_signals_need_a_source():
 @given(st.floats(0.1, 1), st.floats(0, 0.3), st.integers(0, 5), st.integers(0, 5))
 def test_every_signal_counts_in_its_direction(match, lead, asked, missing):
     def value(match: float, lead: float, asked: int, missing: int) -> float:
-        return float(MODEL(Signals(match, lead, asked, ("x",) * missing).vector[None])[0])
+        return float(probability(Signals(match, lead, asked, ("x",) * missing).vector))
 
     here = value(match, lead, asked, missing)
     assert 0 < here < 1
@@ -96,27 +94,6 @@ def test_every_signal_counts_in_its_direction(match, lead, asked, missing):
     assert value(match, lead + 0.1, asked, missing) > here
     assert value(match, lead, asked + 1, missing) < here
     assert value(match, lead, asked, missing + 1) < here
-
-
-def test_fit_finds_what_a_general_optimiser_finds():
-    """Against scipy's BFGS on the loss written out: scikit-learn's, with C = 1."""
-    chance = np.random.default_rng(1)
-    x = chance.normal(size=(300, 3)) * [1, 5, 0.1] + [0, 7, -2]
-    y = x @ [1, 0.3, -8] + chance.logistic(size=300) > 18
-    counts = chance.uniform(0.5, 2, 300)
-    scaled = (x - x.mean(axis=0)) / x.std(axis=0)
-
-    def loss(w: np.ndarray) -> float:
-        return float(counts @ np.logaddexp(0, np.where(y, -1, 1) * (scaled @ w[1:] + w[0])) + w[1:] @ w[1:] / 2)
-
-    best = minimize(loss, np.zeros(4), options={"gtol": 1e-6}).x
-    assert Model.fit(x, y, counts)(x) == pytest.approx(1 / (1 + np.exp(-(scaled @ best[1:] + best[0]))), abs=1e-5)
-
-
-@pytest.mark.parametrize("answerable", [[True, True], [False, False]])
-def test_fit_needs_both_kinds(answerable):
-    with pytest.raises(InputError, match="some of both"):
-        Model.fit([[1.0], [2.0]], answerable)
 
 
 def ask(llm: Abstaining, question: str, found: Context) -> Generation:
@@ -147,29 +124,6 @@ def test_without_sources_the_model_says_it_itself():
     assert ask(Abstaining(Echo(), Matches()), "Why?", Context("", (), 0)).text == "0 sources"
 
 
-class Streaming(Echo):
-    async def stream(self, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
-        yield "2 "
-        yield "sources"
-        yield await self.generate(question, context)
-
-
-@pytest.mark.parametrize(
-    ("llm", "match", "pieces"),
-    [(Echo(), 0.9, ["2 sources"]), (Streaming(), 0.9, ["2 ", "sources"]), (Streaming(), 0.1, [NOT_FOUND])],
-)
-def test_it_streams_what_its_llm_streams(llm, match, pieces):
-    found = context("Purge.", "Run.")
-
-    async def stream() -> list[str | Generation]:
-        return [piece async for piece in Abstaining(llm, Matches(match, 0.1)).stream("How do I purge tasks?", found)]
-
-    *given, said = asyncio.run(stream())
-    assert given == pieces
-    assert said == ask(Abstaining(llm, Matches(match, 0.1)), "How do I purge tasks?", found)
-    assert said.abstained == (match < 0.5)
-
-
 @pytest.mark.parametrize("preset", [naive, advanced])
 def test_presets_on_real_documents_answer_what_these_answer(preset, core, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
@@ -187,8 +141,18 @@ def test_settings_are_checked_and_named():
         Abstaining(Echo(), Matches(), threshold=1.5)
     with pytest.raises(InputError, match="question"):
         ask(Abstaining(Echo(), Matches(0.9)), " ", context("Purge."))
-    assert "echo" in Abstaining(Echo(), Matches()).identity
-    assert Abstaining(Echo(), Matches(), 0.5).identity != Abstaining(Echo(), Matches()).identity
+
+
+def test_the_identity_names_writer_store_and_threshold():
+    other = Echo()
+    other.identity = "other"
+    made = [
+        Abstaining(Echo(), Matches()),
+        Abstaining(other, Matches()),
+        Abstaining(Echo(), Matches(0.5)),
+        Abstaining(Echo(), Matches(), threshold=0.5),
+    ]
+    assert len({one.identity for one in made}) == len(made)
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.5, 0.5, 0.9]), st.booleans()), min_size=1, max_size=30))

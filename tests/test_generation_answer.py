@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+from typing import Any
 
 import pytest
 from endpoint import Endpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.base import LLM, Chunk, Context, Generation, Hit, InputError, StreamingLLM, Usage
+from ragkit.base import LLM, Chunk, Context, EndpointError, Generation, Hit, InputError, StreamingLLM, Usage
 from ragkit.generation import OpenAIChat, WithFallback, in_pieces, parse_citations, unknown_citations
 from ragkit.generation.context import build_context
 from ragkit.generation.extractive import Extractive
-from ragkit.generation.prompts import ANSWER, NOT_FOUND
+from ragkit.generation.prompts import ANSWER, DEFENCES, NOT_FOUND
 
 
 def hit(text: str, doc_id: str = "a", start: int = 0, score: float = 1.0) -> Hit:
@@ -37,12 +39,34 @@ def test_openai_chat_answers_with_citations_and_usage():
     assert endpoint.headers[0]["authorization"] == "Bearer k"
 
 
-def test_openai_chat_abstains_in_our_words():
-    with Endpoint(f"{NOT_FOUND} Sorry!") as endpoint:
-        said = answer(OpenAIChat(base_url=endpoint.url), "How?", CONTEXT)
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{NOT_FOUND} Sorry! [1]",
+        f"**{NOT_FOUND}**",
+        f'"{NOT_FOUND}"',
+        NOT_FOUND[:-1],
+        NOT_FOUND.lower(),
+        f"Sorry. {NOT_FOUND}",
+    ],
+)
+def test_openai_chat_abstains_in_our_words(text):
+    for words in (NOT_FOUND, NOT_FOUND.lower(), NOT_FOUND.rstrip(".")):
+        with Endpoint(text.format(words)) as endpoint:
+            said = answer(OpenAIChat(base_url=endpoint.url), "How?", CONTEXT)
         assert (said.text, said.abstained, said.citations) == (NOT_FOUND, True, ())
-        assert answer(OpenAIChat(base_url=endpoint.url), "How?", Context("", (), 0)).abstained
-    assert len(endpoint.requests) == 1
+
+
+def test_half_an_answer_is_one():
+    with Endpoint(f"Use purge [1]. Revoke: {NOT_FOUND}") as endpoint:
+        assert not answer(OpenAIChat(base_url=endpoint.url), "How?", CONTEXT).abstained
+
+
+def test_without_sources_the_model_is_not_asked():
+    with Endpoint() as endpoint:
+        said = answer(OpenAIChat(base_url=endpoint.url), "How?", Context("", (), 0))
+    assert (said.text, said.abstained, endpoint.requests) == (NOT_FOUND, True, [])
+    assert "no sources" in said.reason
 
 
 @pytest.mark.parametrize(
@@ -57,6 +81,11 @@ def test_openai_chat_abstains_in_our_words():
         ("Purge 【1】.", [1], []),
         ("Purge[1].", [1], []),
         ("Purge [^2].", [2], []),
+        ("Purge [[2]].", [2], []),
+        ("Purge ［２］.", [2], []),
+        ("Purge [1†source] 【2†L1-L2】.", [1, 2], []),
+        ("Purge [Source: 2] or [source number=1].", [2, 1], []),
+        ('Purge <source 2> <source number="1">.', [2, 1], []),
         ("Purge [3]. Revoke [0] [1-4] [3].", [1, 2], [3, 0, 4]),
         ("`sys.argv[1]` and ```\nx[2] [1]\n``` say nothing, nor does ```\n[1]", [], []),
         ("args[0] is code [1].", [1], []),
@@ -96,12 +125,12 @@ def test_the_reason_says_what_a_reader_should_know(settings, context, reason):
         assert re.fullmatch(reason, answer(OpenAIChat(base_url=endpoint.url), "How?", context).reason)
 
 
-def test_an_answer_that_was_cut_is_said_to_be_cut(monkeypatch):
-    with Endpoint() as endpoint:
-        whole = endpoint.completion
-        cut = {"index": 0, "message": {"content": "Use pur [1]"}, "finish_reason": "length"}
-        monkeypatch.setattr(endpoint, "completion", lambda body: {**whole(body), "choices": [cut]})
-        assert "the answer is cut" in answer(OpenAIChat(base_url=endpoint.url), "How?", CONTEXT).reason
+def test_an_answer_that_was_cut_is_said_to_be_cut():
+    choice = {"message": {"content": "Use pur"}, "finish_reason": "length"}
+    body = json.dumps({"choices": [choice]}).encode()
+    with Endpoint(script=lambda _: (200, "application/json", body)) as endpoint:
+        said = answer(OpenAIChat(base_url=endpoint.url), "How?", CONTEXT)
+    assert said.reason == "the model ran out of room, so the answer is cut; the model cites no source"
 
 
 def pieces(llm: LLM, context: Context = CONTEXT, question: str = "How do I purge?") -> list[str | Generation]:
@@ -151,6 +180,47 @@ def test_fallback_answers_and_says_why():
         assert answer(llm, "How do I purge?", CONTEXT) == Generation(
             "Yes. [1]", parse_citations("[1]", CONTEXT), Usage(llm.primary.model, 99, 7)
         )
+
+
+# Whatever the settings, a reader gets words: an error that says what to do, or an answer that says who gave it.
+BAD = {
+    "no endpoint": (None, "broke off.*is it running"),
+    "wrong key": ("401", r"check \$OPENAI_API_KEY"),
+    "no such model": ("404", "'m'.*The model does not exist.*check the model's name"),
+    "window too small": ("400", "maximum context length.*lower budget="),
+    "prose that is no JSON": ("bad_json", "sent no JSON but"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("ask", [answer, lambda *call: pieces(call[0], call[2])[-1]])
+def test_bad_settings_are_an_error_in_words_or_a_visible_fallback(case, ask):
+    fault, message = BAD[case]
+    with Endpoint(faults=[fault] * 2 if fault else ()) as endpoint:
+        url = endpoint.url if fault else "http://127.0.0.1:9/v1"
+        llm = OpenAIChat("m", url.replace("//", "//app:Tr0ub4dor@"), max_retries=0, timeout=20)
+        with pytest.raises(EndpointError, match=message) as error:
+            ask(llm, "How do I purge?", CONTEXT)
+        said = ask(WithFallback(llm, Extractive(threshold=0)), "How do I purge?", CONTEXT)
+    assert said.text.startswith("Use purge. [1]")
+    assert said.reason.startswith(f"answered by Extractive, because {url} (model 'm')")
+    assert "Tr0ub4dor" not in str(error.value) + said.reason + repr(llm)
+
+
+def test_the_identity_names_model_prompt_and_fallback():
+    def llm(model: str = "m", **settings: Any) -> OpenAIChat:
+        return OpenAIChat(model, "http://127.0.0.1:1/v1", **settings)
+
+    made = [
+        llm(),
+        llm("n"),
+        llm(temperature=None),
+        llm(max_tokens=9),
+        llm(prompt=DEFENCES["marked"]),
+        WithFallback(llm(), llm("n")),
+        WithFallback(llm("n"), llm()),
+    ]
+    assert len({one.identity for one in made}) == len(made)
 
 
 @pytest.mark.parametrize("llm", [Extractive(), OpenAIChat(base_url="http://127.0.0.1:1/v1")])

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import random
 import re
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing, suppress
-from datetime import datetime, timedelta
-from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint import FAULTS, Endpoint
+from endpoint import FAULTS, Endpoint, Reply, event
 
-from ragkit.base import EndpointError, InputError, Usage
-from ragkit.llm.chat import LONGEST_BACKOFF, ChatModel, Completion, backoff, retry_after
+from ragkit.base import EndpointError, Generation, InputError, Usage
+from ragkit.doctor import endpoint as doctor
+from ragkit.llm.chat import ChatModel, endpoint_url, safe_url
 
 pytest.importorskip("openai")  # imported now: short limits below are not about the seconds that this takes
 ASK = [{"role": "user", "content": "How?"}]
@@ -26,29 +26,30 @@ LASTING = {
     "429": "answered 429.*slow down",
     "500": "answered 500",
     "401": r"answered 401: Incorrect API key.*\$OPENAI_API_KEY",
-    "404": "answered 404.*model's name",
-    "400": "answered 400.*window",
+    "404": r"answered 404: The model does not exist.*model's name.*/v1",
+    "400": r"answered 400.*maximum context length.*lower budget=",
     "hang": "did not answer within 0.5 s",
     "drip": "did not answer within 0.5 s",
+    "429:50": "did not answer within 0.5 s.*429.*raise timeout=",
     "reset": "broke off",
     "half": "broke off",
-    "bad_json": "sent no",
-    "wrong_schema": "sent no|empty answer",
-    "empty": "empty answer",
-    "error": "sent no chat completion|error within the stream.*out of memory",
-    "huge": "more than 2000000 bytes",
+    "bad_json": "sent no JSON but",
+    "wrong_schema": "sent no|empty answer|half a stream",
+    "empty": "empty answer|half a stream",
+    "error": "sent no chat completion.*out of memory|error within the stream: out of memory",
 }
+SHORT = ("hang", "drip", "429:50")
 
 
-async def streamed(model: ChatModel) -> list[str | Completion]:
-    return [piece async for piece in model.pieces(ASK)]
+async def streamed(model: ChatModel, messages: list[dict[str, str]] = ASK) -> list[str | Generation]:
+    return [piece async for piece in model.pieces(messages)]
 
 
 def ask(model: ChatModel, by: str) -> str:
     if by == "chat":
         return asyncio.run(model.chat(ASK))[0]
     done = asyncio.run(streamed(model))[-1]
-    assert isinstance(done, Completion)
+    assert isinstance(done, Generation)
     return done.text
 
 
@@ -59,26 +60,23 @@ def test_a_stream_gives_pieces_and_then_the_whole():
     with Endpoint("Use purge, é 😀. [1]") as endpoint:
         *pieces, done = asyncio.run(streamed(ChatModel("m", endpoint.url)))
     assert pieces == ["Use", " purge,", " é", " 😀.", " [1]"]
-    assert done == Completion("Use purge, é 😀. [1]", Usage("m", 11, 7), "stop")
+    assert done == Generation("Use purge, é 😀. [1]", usage=Usage("m", 11, 7))
 
 
 def test_pieces_come_while_the_server_still_writes():
     async def first() -> str:
-        model = ChatModel(base_url=endpoint.url, timeout=20)
-        async with aclosing(model.pieces(ASK)) as pieces:
+        async with aclosing(ChatModel(base_url=endpoint.url, timeout=20).pieces(ASK)) as pieces:
             return str(await anext(pieces))
 
-    with Endpoint("one two three four", faults=["drip"]) as endpoint:
-        began = time.monotonic()
+    with Endpoint("one two three four", faults=["drip"]) as endpoint:  # it never ends
         assert asyncio.run(first()) == "one"
-    assert time.monotonic() - began < 10
 
 
 @both
 @pytest.mark.parametrize("fault", LASTING)
 def test_lasting_faults_are_typed_and_name_the_endpoint(fault, by):
     with Endpoint(faults=[fault] * 9) as endpoint:
-        model = ChatModel("m", endpoint.url, timeout=0.5 if fault in ("hang", "drip") else 20, max_retries=0)
+        model = ChatModel("m", endpoint.url, timeout=0.5 if fault in SHORT else 20, max_retries=fault in SHORT)
         with pytest.raises(EndpointError, match=LASTING[fault]) as error:
             ask(model, by)
     assert endpoint.url in str(error.value)
@@ -89,13 +87,13 @@ def test_lasting_faults_are_typed_and_name_the_endpoint(fault, by):
 def test_a_stream_that_ends_in_the_middle_is_no_answer():
     with (
         Endpoint("one two three four", faults=["end"]) as endpoint,
-        pytest.raises(EndpointError, match="half a stream"),
+        pytest.raises(EndpointError, match=r"half a stream: it ended after \d+ characters"),
     ):
         ask(ChatModel(base_url=endpoint.url), "stream")
 
 
 @both
-@pytest.mark.parametrize("faults", [["429"], ["500"], ["reset"], ["429", "500"], ["408"], ["409:0"]])
+@pytest.mark.parametrize("faults", [["429"], ["429:0.1"], ["reset", "500"]])
 def test_passing_faults_are_tried_again(faults, by):
     with Endpoint(faults=faults) as endpoint:
         assert ask(ChatModel(base_url=endpoint.url, timeout=20), by) == "Yes. [1]"
@@ -116,69 +114,15 @@ def test_once_a_piece_was_given_there_is_no_other_try():
     assert len(endpoint.requests) == 1
 
 
-@both
-def test_retry_after_is_honoured(by):
-    with Endpoint(faults=["429:0.7", "429:0.7"]) as endpoint:
-        began = time.monotonic()
-        assert ask(ChatModel(base_url=endpoint.url, timeout=20), by) == "Yes. [1]"
-    assert time.monotonic() - began >= 1.4
-
-
-@both
-def test_a_retry_after_that_is_too_long_ends_the_call_at_once(by):
-    with Endpoint(faults=["429:50"] * 3) as endpoint:
-        began = time.monotonic()
-        with pytest.raises(EndpointError, match=r"answered 429.*must wait 50\.0 s, longer than what is left of 20 s"):
-            ask(ChatModel(base_url=endpoint.url, timeout=20), by)
-    assert time.monotonic() - began < 10
-    assert len(endpoint.requests) == 1
-
-
-def test_retry_after_in_all_its_forms():
-    soon = format_datetime(datetime.now().astimezone() + timedelta(seconds=30))
-    assert retry_after({"retry-after": soon}) == pytest.approx(30, abs=2)
-    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
-    assert retry_after({"retry-after": "-3"}) == 0
-    assert retry_after({"retry-after": "inf"}) == float("inf")
-    assert [retry_after({"retry-after": text}) for text in ("nan", "", "soon", "99 Feb")] == [None] * 4
-
-
-def test_backoff_grows_parts_and_has_an_end():
-    for attempt in range(40):
-        waits = {backoff(attempt) for _ in range(20)}
-        ceiling = min(LONGEST_BACKOFF, 0.5 * 2**attempt)
-        assert all(ceiling / 2 <= wait <= ceiling for wait in waits)
-        assert len(waits) > 1
-
-
 def test_nobody_listens():
     with Endpoint() as endpoint:
         url = endpoint.url
-    with pytest.raises(EndpointError, match=re.escape(url)):
+    with pytest.raises(EndpointError, match=re.escape(url) + ".*is it running"):
         ask(ChatModel(base_url=url, max_retries=0, timeout=5), "chat")
 
 
 @both
-def test_a_server_that_does_not_stream_is_read_whole(by, monkeypatch):
-    with Endpoint("Whole. [1]") as endpoint:
-        monkeypatch.setattr(endpoint, "next_fault", lambda body, headers: body.pop("stream", "ok") and "ok")
-        assert ask(ChatModel(base_url=endpoint.url), by) == "Whole. [1]"
-
-
-def test_wrong_key_missing_model_and_a_prompt_that_is_too_long():
-    with Endpoint(keys=["right"], models=["m"], window=5) as endpoint:
-        for model, key, messages, said in [
-            ("m", "wrong", ASK, r"answered 401: Incorrect API key provided\.; check \$OPENAI_API_KEY"),
-            ("n", "right", ASK, r"answered 404: The model does not exist\.; check the model's name"),
-            ("m", "right", [{"role": "user", "content": "word " * 9}], "maximum context length.*lower budget="),
-        ]:
-            with pytest.raises(EndpointError, match=said):
-                asyncio.run(ChatModel(model, endpoint.url, api_key=key).chat(messages))
-        assert asyncio.run(ChatModel("m", endpoint.url, api_key="right").chat(ASK))[0] == "Yes. [1]"
-
-
-@both
-def test_no_more_calls_at_once_than_allowed(by):
+def test_no_more_calls_at_once_than_allowed_and_connections_are_used_again(by):
     async def many(model: ChatModel) -> None:
         await asyncio.gather(*(streamed(model) if by == "stream" else model.chat(ASK) for _ in range(12)))
 
@@ -192,6 +136,7 @@ def test_no_more_calls_at_once_than_allowed(by):
         asyncio.run(many(model))  # in another event loop
     assert len(endpoint.requests) == 24
     assert endpoint.most_busy == 3
+    assert by == "stream" or endpoint.connections <= 6
 
 
 def test_a_reader_who_takes_his_time_does_not_use_up_the_limit():
@@ -208,41 +153,256 @@ def test_a_reader_who_takes_his_time_does_not_use_up_the_limit():
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"timeout": 0}, {"timeout": float("nan")}, {"max_retries": -1}, {"max_bytes": 0}, {"concurrency": 0}],
+    [{"timeout": 0}, {"timeout": float("nan")}, {"max_retries": -1}, {"max_tokens": 0}, {"concurrency": 0}],
 )
 def test_settings_out_of_range_are_refused(arguments):
     with pytest.raises(InputError, match="expected"):
         ChatModel(**arguments)
 
 
-def test_the_key_is_never_shown():
-    model = ChatModel(api_key="sk-secret", base_url="http://127.0.0.1:1/v1", max_retries=0)
-    assert "sk-secret" not in repr(model) + model.identity
-    with pytest.raises(EndpointError) as error:
-        ask(model, "chat")
-    assert "sk-secret" not in str(error.value)
+# Addresses and secrets
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("http://localhost:11434", "http://localhost:11434/v1"),
+        ("http://[::1]:11434/", "http://[::1]:11434/v1"),
+        ("https://host/v1/", "https://host/v1"),
+        ("https://host/api", "https://host/api"),
+        (" https://app:secret@host ", "https://app:secret@host/v1"),
+        ("https://host?api-version=1", "https://host/v1?api-version=1"),
+    ],
+)
+def test_an_address_without_a_path_gets_v1(address, url):
+    assert endpoint_url(address) == url
+
+
+@pytest.mark.parametrize("address", ["localhost:11434", "host/v1", "ftp://host/v1", "http://", "https://host:port/v1"])
+def test_what_is_no_address_is_refused(address, monkeypatch):
+    with pytest.raises(InputError, match=rf"'{re.escape(address)}' is not the address.*expected http"):
+        ChatModel("m", address)
+    monkeypatch.setenv("OPENAI_BASE_URL", address)
+    assert doctor().state == "fail"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://app:Tr0ub4dor@host/v1",
+        "http://app:Tr0/b?4#Tr0@host/v1?key=Tr0ub4dor",
+        "http://host/v1?api_key=Tr0ub4dor",
+    ],
+)
+def test_the_secrets_of_an_address_are_never_shown(url):
+    assert safe_url(url) == "http://host/v1"
+
+
+def test_keys_and_passwords_are_sent_and_never_shown(monkeypatch):
+    def script(body: dict[str, Any]) -> Reply:
+        return 500, "application/json", b'{"error": {"message": "no"}}'
+
+    with Endpoint(script=script) as endpoint:
+        url = endpoint.url.replace("//", "//app:Tr0ub4dor@") + "?key=s3cret"
+        model = ChatModel("m", url, api_key="sk-secret", max_retries=0)
+        with pytest.raises(EndpointError) as error:
+            ask(model, "chat")
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        shown = [repr(model), str(vars(model)["base_url"]), model.identity, str(error.value), str(doctor())]
+    assert not re.search("Tr0ub4dor|s3cret|sk-secret", " ".join(shown))
+    assert all(endpoint.url in text for text in shown)
+    assert endpoint.paths == ["/v1/chat/completions?key=s3cret"]
+    assert endpoint.headers[0]["authorization"].startswith("Basic ")
+
+
+def test_the_identity_has_every_setting_that_can_change_a_text():
+    url = "http://127.0.0.1:1/v1"
+    models = [
+        ChatModel("m", url),
+        ChatModel("n", url),
+        ChatModel("m", url + "/other"),
+        ChatModel("m", url, temperature=None),
+        ChatModel("m", url, max_tokens=5),
+    ]
+    assert len({model.identity for model in models}) == len(models)
+    assert ChatModel("m", url, timeout=3, api_key="other").identity == models[0].identity
+
+
+# Replies of other shapes
+
+
+def completion(content: Any, finish: str | None = "stop", **message: Any) -> dict[str, Any]:
+    return {"choices": [{"message": {"content": content, **message}, "finish_reason": finish}]}
+
+
+def delta(content: Any = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"choices": [{"delta": {"content": content, **more}, "finish_reason": finish}]}
+
+
+def sends(reply: Any, kind: str = "application/json") -> Callable[[dict[str, Any]], Reply]:
+    return lambda _: (200, kind, reply if isinstance(reply, bytes) else json.dumps(reply).encode())
+
+
+def events(*each: Any, kind: str = "text/event-stream") -> Callable[[dict[str, Any]], Reply]:
+    return sends(b": a comment\r\n\r\n" + b"".join(map(event, each)), kind)
+
+
+PARTS = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, {"type": "text", "text": "Yes. [1]"}]
+END = delta(finish="stop")
+YES = {
+    "parts": ("chat", sends(completion(PARTS))),
+    "reasoning_content": ("chat", sends(completion("Yes. [1]", reasoning_content="Hm."))),
+    "no usage, no finish_reason": (
+        "chat",
+        sends({"choices": [{"message": {"content": " Yes. [1]\n"}}], "usage": None}),
+    ),
+    "whole instead of a stream": ("stream", sends(completion("Yes. [1]"), "application/json; charset=utf-8")),
+    "an event without choices": ("stream", events({"choices": []}, delta("Yes. "), delta("[1]"), END, "[DONE]")),
+    "choices null": ("stream", events(delta("Yes. [1]"), END, {"choices": None, "usage": {"prompt_tokens": 3}})),
+    "no choices": ("stream", events(delta("Yes. [1]"), END, {"usage": {"prompt_tokens": 3}}, "[DONE]")),
+    "parts in a stream": ("stream", events(delta(PARTS[:1]), delta(PARTS[1:]), END)),
+    "reasoning first": ("stream", events(delta(None, reasoning_content="Hm."), delta("Yes. [1]"), END)),
+    "events as JSON lines": ("stream", events(delta("Yes. [1]"), END, kind="application/x-ndjson")),
+}
+NO = {
+    "cut while thinking": (sends(completion(None, "length", reasoning_content="Hm")), "length.*raise max_tokens="),
+    "only thoughts": (sends(completion("<think>Hm. [1]", "length")), "empty.*length, only thoughts.*raise max_tokens="),
+    "a tool call": (sends(completion(None, "tool_calls", tool_calls=[{}])), "empty answer.*tool_calls.*another model"),
+    "a filter": (sends(completion("", "content_filter")), "empty answer.*content_filter"),
+    "a refusal": (sends(completion(None, refusal="I can't help with that.")), "refusal.*help with that"),
+    "no choices": (sends({"choices": []}), "(empty answer.*no choices|half a stream).*OpenAI-compatible"),
+    "an error": (sends({"error": {"message": "model is loading"}}), "no chat completion but.*model is loading"),
+    "another schema": (sends({"message": {"content": "Yes."}}), "no chat completion but.*Yes"),
+    "HTML": (sends(b"<html>Sign in</html>", "text/html"), "no (chat completion|JSON) but.*Sign in"),
+    "no dict": (sends([1]), r"no chat completion but \[1\]"),
+    "null": (sends(None), "no chat completion but None"),
+    "no text": (sends(b"\xff"), "sent .*decode"),
+    "odd content": (sends(completion({"a": 1})), "no chat completion but"),
+    "odd usage": (sends({**completion("Yes."), "usage": {"prompt_tokens": "many"}}), "no chat completion but"),
+}
+
+
+@pytest.mark.parametrize("case", YES)
+def test_an_answer_in_another_shape_is_read(case):
+    by, script = YES[case]
+    with Endpoint(script=script) as endpoint:
+        assert ask(ChatModel("m", endpoint.url), by) == "Yes. [1]"
+
+
+@both
+@pytest.mark.parametrize("case", NO)
+def test_what_is_no_answer_is_quoted_with_what_to_do(case, by):
+    script, words = NO[case]
+    with Endpoint(script=script) as endpoint, pytest.raises(EndpointError, match=words) as error:
+        ask(ChatModel("m", endpoint.url), by)
+    assert len(str(error.value)) < 400
+
+
+def test_an_answer_that_was_cut_says_so():
+    with Endpoint(script=events(delta("Use"), delta("", "length"))) as endpoint:
+        done = asyncio.run(streamed(ChatModel("m", endpoint.url)))[-1]
+    assert done == Generation("Use", usage=Usage("m"), reason="the model ran out of room, so the answer is cut")
+
+
+@both
+def test_half_surrogates_can_be_written_to_a_file(by):
+    script = sends(b'{"choices": [{"message": {"content": "a \\ud83d b \\ud83d\\ude00"}}]}')
+    with Endpoint(script=script) as endpoint:
+        assert ask(ChatModel("m", endpoint.url), by).encode().decode() == "a \ufffd b 😀"
+
+
+# Models that think aloud
+
+THOUGHTS = "<think>\nSource [3]? No.\n1. [2] fits.\n</think>\n\n"
+
+
+@pytest.mark.parametrize("thoughts", [THOUGHTS, THOUGHTS.replace("think>", "thinking>")])
+def test_thoughts_are_no_part_of_the_answer(thoughts):
+    with Endpoint(thoughts + "It is [2]. Or <b>.") as endpoint:
+        model = ChatModel("m", endpoint.url)
+        assert ask(model, "chat") == "It is [2]. Or <b>."
+        *pieces, done = asyncio.run(streamed(ChatModel("m", endpoint.url)))
+    assert "".join(map(str, pieces)) == done.text == "It is [2]. Or <b>."
+    assert len(pieces) == 5
+
+
+def test_thoughts_without_an_opening_tag_are_hidden_once_the_model_is_known_to_think():
+    with Endpoint(THOUGHTS.removeprefix("<think>\n") + "It is [2].") as endpoint:
+        model = ChatModel("m", endpoint.url)
+        *pieces, done = asyncio.run(streamed(model))
+        assert done.text == "It is [2]."
+        assert pieces[0] == "Source"  # nobody can know
+        *pieces, done = asyncio.run(streamed(model))
+        assert "".join(map(str, pieces)) == done.text == "It is [2]."
+        endpoint.answer = "No thoughts now."
+        *pieces, done = asyncio.run(streamed(model))
+        assert "".join(map(str, pieces)) == done.text == "No thoughts now."
+
+
+# What a model refuses
+
+
+def refuses(message: str, takes: Callable[[dict[str, Any]], bool], **error: Any) -> Callable[[dict[str, Any]], Reply]:
+    """An endpoint that answers 400 with ``message`` where it does not take the request."""
+
+    def script(body: dict[str, Any]) -> Reply:
+        if not takes(body):
+            return 400, "application/json", json.dumps({"error": {"message": message, **error}}).encode()
+        return (events(delta("Yes."), END) if body.get("stream") else sends(completion("Yes.")))(body)
+
+    return script
+
+
+REFUSALS = {
+    "temperature": refuses(
+        "Unsupported value: 0.0 with this model.",
+        lambda b: "temperature" not in b,
+        param="temperature",
+    ),
+    "stream_options": refuses(
+        "[{'loc': ['body', 'stream_options'], 'msg': 'Extra inputs are not permitted'}]",
+        lambda b: "stream_options" not in b,
+    ),
+    "max_tokens": refuses(
+        "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.",
+        lambda b: "max_tokens" not in b and b["max_completion_tokens"] == 50,
+    ),
+    "system message": refuses("System role not supported", lambda b: b["messages"] == MERGED),
+    "everything": refuses(
+        "temperature, max_tokens, stream_options and 'messages[0].role' are not supported",
+        lambda b: not {"temperature", "max_tokens", "stream_options"} & set(b) and b["messages"] == MERGED,
+    ),
+}
+SYSTEM = [{"role": "system", "content": "Be short."}, *ASK]
+MERGED = [{"role": "user", "content": "Be short.\n\nHow?"}]
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_a_model_refuses_is_left_out_from_then_on_and_logged_once(case, caplog):
+    with Endpoint(script=REFUSALS[case]) as endpoint:
+        model = ChatModel("m", endpoint.url, max_tokens=50, max_retries=0)
+        for _ in range(2):
+            done = asyncio.run(streamed(model, SYSTEM))[-1]
+            assert isinstance(done, Generation)
+            assert done.text == "Yes."
+        assert asyncio.run(model.chat(SYSTEM))[0] == "Yes."
+    refusals = 4 if case == "everything" else 1
+    assert len(endpoint.requests) == 3 + refusals
+    logged = [record.getMessage() for record in caplog.records if record.name == "ragkit.llm.chat"]
+    assert len(logged) == refusals
+    assert case == "everything" or f"refuses {case}" in logged[0]
+
+
+def test_another_bad_request_is_asked_once_and_without_a_temperature_none_is_sent():
+    script = refuses("max_tokens exceeds the context length", lambda _: False)
+    with Endpoint(script=script) as endpoint, pytest.raises(EndpointError, match="answered 400: max_tokens exceeds"):
+        ask(ChatModel("m", endpoint.url, temperature=None), "chat")
+    assert endpoint.requests == [{"model": "m", "messages": ASK}]
 
 
 # Fault plans
 
-LIMIT, SLACK = 1.5, 2.0  # seconds; the slack is for a machine on which other things run
-RETRIED = {"429", "500", "reset", "half"}
-NO_ANSWER = {"drip", "hang", "bad_json", "wrong_schema", "empty", "huge"}
-
-
-def may_answer(plan: list[str], retries: int) -> bool:
-    """Whether a call that meets these faults in turn can get an answer.
-
-    A stream that breaks off is tried again where nothing of it had arrived: on a busy machine even its first half may
-    not have.
-    """
-    for fault in plan[: retries + 1]:
-        if fault == "ok":
-            return True
-        name = fault.partition(":")[0]
-        if name in NO_ANSWER:
-            return False
-    return len(plan) <= retries
+LIMIT, SLACK = 3.0, 5.0  # seconds; the slack is for a machine on which other things run
 
 
 def sockets() -> int:
@@ -272,62 +432,28 @@ def leftover(main: Coroutine[Any, Any, Any]) -> tuple[Any, int]:
 
     async def run() -> tuple[Any, int]:
         result = await main
-        await asyncio.sleep(0)
+        for _ in range(100):  # a client whose model is gone closes itself
+            if len(asyncio.all_tasks()) == 1:
+                break
+            await asyncio.sleep(0.01)
         return result, len(asyncio.all_tasks()) - 1
 
     return asyncio.run(run())
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-def test_500_random_fault_plans_end_in_time_with_an_answer_or_an_error():
-    chance = random.Random(20261122)
-    choices = (*FAULTS, "429:0.02", "429:9", "ok", "ok", "ok", "ok")
-    plans = {f"m{i}": [chance.choice(choices) for _ in range(chance.randint(1, 4))] for i in range(500)}
-    retries = {model: chance.randint(0, 2) for model in plans}
-    before = sockets()
-
-    async def one(model: str, gate: asyncio.Semaphore) -> tuple[str, float]:
-        async with gate:
-            chat = ChatModel(model, endpoint.url, timeout=LIMIT, max_retries=retries[model])
-            began = time.monotonic()
-            try:
-                pieces = (
-                    await streamed(chat) if model.endswith(("1", "3", "5", "7", "9")) else [(await chat.chat(ASK))[0]]
-                )
-                text = "".join(piece for piece in pieces if isinstance(piece, str))
-            except EndpointError as error:
-                text = f"{type(error).__name__} {endpoint.url in str(error)}"
-            return text, time.monotonic() - began
-
-    async def everything() -> list[tuple[str, float]]:
-        gate = asyncio.Semaphore(40)
-        return await asyncio.gather(*(one(model, gate) for model in plans))
-
-    with Endpoint(plans=plans | {}) as endpoint:
-        ends, tasks = leftover(everything())
-    assert settled(before) <= before
-    assert tasks == 0
-    assert max(seconds for _, seconds in ends) < LIMIT + SLACK
-    answered = {model for model, (text, _) in zip(plans, ends, strict=True) if text == "Yes. [1]"}
-    assert {text for text, _ in ends} == {"Yes. [1]", "EndpointError True"}
-    able = {m for m, plan in plans.items() if may_answer(plan, retries[m])}
-    assert answered <= able
-    assert len(answered) > 0.5 * len(able)
-
-
-@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-def test_100_calls_with_random_cancellation_leave_the_process_clean():
+def test_100_calls_with_random_faults_and_cancellation_end_in_time_and_leave_the_process_clean():
     chance = random.Random(7)
     plan = [chance.choice((*FAULTS, "ok", "ok", "ok", "ok", "ok")) for _ in range(150)]
     before = sockets()
 
     async def one(model: ChatModel, i: int) -> str:
         task = asyncio.create_task(streamed(model) if i % 2 else model.chat(ASK))
-        if chance.random() < 0.5:
+        if chance.random() < 0.3:
             await asyncio.sleep(chance.random())
             task.cancel()
         try:
-            await task
+            await asyncio.wait_for(task, LIMIT + SLACK)
         except (EndpointError, asyncio.CancelledError) as error:
             return type(error).__name__
         return "answer"
@@ -337,11 +463,11 @@ def test_100_calls_with_random_cancellation_leave_the_process_clean():
         ends = await asyncio.gather(*(one(model, i) for i in range(100)))
         # Nothing that was cancelled has kept its place.
         endpoint.faults.clear()
+        patient = ChatModel("p", endpoint.url, timeout=30, concurrency=30)
         assert set(await asyncio.gather(*(patient.chat(ASK) for _ in range(60)))) == {("Yes. [1]", Usage("p", 11, 7))}
         return ends
 
     with Endpoint(faults=plan) as endpoint:
-        patient = ChatModel("p", endpoint.url, timeout=30, concurrency=30)
         ends, tasks = leftover(everything())
     assert settled(before) <= before
     assert tasks == 0

@@ -211,7 +211,7 @@ def test_the_model_orders_and_what_it_leaves_out_follows():
     assert "[2] stop the worker now" in asked
 
 
-@pytest.mark.parametrize("answer", ["I cannot help with that.", "[0] [9]", "<think>", "Passage two is 1st.", "{}"])
+@pytest.mark.parametrize("answer", ["I cannot help with that.", "[0] [9]", "Passage two is 1st.", "{}"])
 def test_an_answer_without_an_order_keeps_the_given_one_and_says_so(answer):
     with Endpoint(answer=answer) as endpoint:
         found = LLMReranker(ChatModel(base_url=endpoint.url)).rerank("stop", HITS, 3)

@@ -80,7 +80,7 @@ def test_nonsense_leaves_the_question(kind, answer):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_leaves_the_question_and_is_named(kind, fault, caplog):
     with Endpoint(ANSWERS[kind][0], faults=[fault]) as endpoint:
-        rewriter = kind(model(endpoint, max_bytes=100_000), timeout=0.5)
+        rewriter = kind(model(endpoint), timeout=0.5)
         began = time.perf_counter()
         told = rewriter.explain(QUESTION)
         assert time.perf_counter() - began < 5

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
+import random
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -22,7 +26,7 @@ from ragkit.embedding.prefixes import known_prefixes
 from ragkit.embedding.prices import PER, Spend, estimate, prices
 from ragkit.embedding.reply import byte_windows, n_bytes, parse_embeddings
 from ragkit.embedding.texts import unit
-from ragkit.llm.chat import DEFAULT_URL, backoff, certificates, failure, retry_after
+from ragkit.llm.chat import DEFAULT_URL, certificates, failure
 
 _REQUEST_TOKENS = 300_000
 _REQUEST_TEXTS = 256  # OpenAI takes 2,048; fewer keep a reply below 20 MB
@@ -216,7 +220,7 @@ class OpenAIEmbedder:
                 passing = status is None or status in (408, 409, 429) or status >= 500
                 late = asyncio.get_running_loop().time() + wait >= ends
                 if not passing or late or attempt == self.max_retries:
-                    raise self._told(openai, error, wait if passing and late else 0.0) from error
+                    raise self._told(error, wait if passing and late else 0.0) from error
             await asyncio.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
@@ -235,9 +239,12 @@ class OpenAIEmbedder:
                     raise self._error(f"sent more than {_REPLY_BYTES} bytes", "is it an OpenAI-compatible API?")
             return bytes(body)
 
-    def _told(self, openai: Any, error: Exception, wait: float) -> EndpointError:
+    def _told(self, error: Exception, wait: float) -> EndpointError:
         too_long = "does the model know dimensions= and input_type=? is a text longer than it reads? lower max_tokens="
-        return self._error(*failure(openai, error, wait, self.timeout, too_long))
+        what, advice = failure(error, self.timeout, too_long)
+        if wait:
+            what += f", and the next try must wait {wait:.1f} s, longer than what is left of {self.timeout:g} s"
+        return self._error(what, advice)
 
     def _error(self, what: str, advice: str) -> EndpointError:
         return EndpointError(f"{self.base_url} (model {self.name!r}) {what}; {advice}")
@@ -246,3 +253,29 @@ class OpenAIEmbedder:
 def _encodable(text: str) -> str:
     """``text`` with half surrogates, which are no characters and which JSON would carry on, replaced."""
     return text.encode("utf-8", "replace").decode()
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds that a ``Retry-After`` header asks to wait, given in seconds or as a date (RFC 9110, 10.2.3).
+
+    >>> retry_after({"retry-after": "1.5"}), retry_after({"retry-after": "soon"}), retry_after({})
+    (1.5, None, None)
+    """
+    value = headers.get("retry-after", "")
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return None
+    return None if math.isnan(seconds) else max(0.0, seconds)
+
+
+def backoff(attempt: int) -> float:
+    """Seconds before the next try: a random share of 0.5 * 2 ** attempt, so that those who failed together part.
+
+    "Equal jitter" of Brooker, Exponential backoff and jitter (AWS Architecture Blog, 2015).
+    """
+    ceiling = min(8.0, 0.5 * 2.0**attempt)
+    return ceiling / 2 + random.uniform(0, ceiling / 2)

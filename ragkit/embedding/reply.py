@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ragkit.base import Vectors
-from ragkit.llm.wire import shortened
+from ragkit.llm.chat import shortened
 
 
 def parse_embeddings(body: bytes, count: int) -> tuple[Vectors, int]:

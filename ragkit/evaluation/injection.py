@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,7 +30,7 @@ from ragkit.evaluation.statistics import wilson
 from ragkit.files import data_file
 from ragkit.generation import OpenAIChat
 from ragkit.generation.context import build_context
-from ragkit.generation.defences import DEFENCES, MARK
+from ragkit.generation.prompts import DEFENCES, MARK
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,7 +125,10 @@ class InjectionReport:
 
 def defended(llm: OpenAIChat) -> dict[str, LLM]:
     """``llm`` under each of ``DEFENCES``, by name."""
-    return {defence.name: llm.with_defence(defence) for defence in DEFENCES}
+    systems = {name: copy(llm) for name in DEFENCES}
+    for name, system in systems.items():
+        system.prompt = DEFENCES[name]
+    return {**systems}
 
 
 async def measure_injections(

@@ -10,17 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
-from ragkit.base import LLM, Citation, Context, EndpointError, Generation, StreamingLLM, check_query
-from ragkit.generation.defences import SEPARATED, Defence
-from ragkit.generation.prompts import NOT_FOUND
-from ragkit.llm.chat import ChatModel, Completion
+from ragkit.base import LLM, Citation, Context, EndpointError, Generation, StreamingLLM, build_identity, check_query
+from ragkit.generation.prompts import ANSWER, NOT_FOUND, Prompt
+from ragkit.llm.chat import ChatModel
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
+_NUMBERS = r"(?P<numbers>\d{1,3}(?:\s*(?:[,;&–-]|and)\s*\d{1,3})*)"
 _CITED = re.compile(
-    r"(?P<glued>[\w)]?)[\[【]\s*(?:sources?\s*|\^)?(?P<numbers>\d{1,3}(?:\s*(?:[,;&–-]|and)\s*\d{1,3})*)\s*[\]】]",
+    r"(?P<glued>[\w)]?)(?:[\[【［]\s*(?:sources?\s*(?:number)?\s*[:=#]?\s*|\^)?|<source\s*(?:number=)?\"?)"
+    + _NUMBERS
+    + r"\s*(?:†[^\]】］\n]{0,40})?\"?\s*[\]】］>]",
     re.IGNORECASE,
 )
 
@@ -28,7 +29,8 @@ _CITED = re.compile(
 def parse_citations(text: str, context: Context) -> tuple[Citation, ...]:
     """The sources that ``text`` cites, in order, once each; numbers without a source are ``unknown_citations``.
 
-    Read as citations are ``[1]``, ``[1][2]``, ``[1, 2]``, ``[1-3]``, ``[source 1]`` and ``【1】``, except within code.
+    Read as citations are ``[1]``, ``[1][2]``, ``[1, 2]``, ``[1-3]``, ``[source 1]``, ``【1†source】`` and
+    ``<source 1>``, except within code.
 
     >>> from ragkit.base import Chunk, Hit
     >>> two = Context("", (Hit(Chunk("a", 0, 1, "x"), 1.0), Hit(Chunk("b", 0, 1, "y"), 0.5)), 0)
@@ -69,31 +71,29 @@ async def in_pieces(llm: LLM, question: str, context: Context) -> AsyncGenerator
             async for piece in pieces:
                 yield piece
     else:
-        said = await llm.generate(question, context)
-        yield said.text
-        yield said
+        generation = await llm.generate(question, context)
+        yield generation.text
+        yield generation
 
 
+@dataclass(eq=False, repr=False)
 class OpenAIChat(ChatModel):
-    """Answers through a model behind an OpenAI-compatible endpoint; the arguments are ``ChatModel``'s.
+    """Answers through a model behind an OpenAI-compatible endpoint.
 
     ``Generation.reason`` says what a reader should know of an answer: that it was cut, that it cites no source or one
     that does not exist, that the endpoint has read only a part of the context.
+
+    Args:
+        prompt: what the model is told, and how sources are kept apart from orders (see ``prompts.DEFENCES``). The other
+            arguments are those of ``ChatModel``.
     """
 
-    defence: Defence = SEPARATED
-    """How sources are kept apart from orders; see ``with_defence``."""
-
-    def with_defence(self, defence: Defence) -> OpenAIChat:
-        """The same model and endpoint, with another defence against instructions within the sources."""
-        other = copy(self)
-        other.defence = defence
-        return other
+    prompt: Prompt = field(default=ANSWER, kw_only=True)
 
     @property
     def identity(self) -> str:
         """The settings that can change an answer, for cache keys."""
-        return f"{super().identity}:prompt {self.defence.identity}"
+        return f"{super().identity}:{self.prompt.identity}"
 
     async def generate(self, question: str, context: Context) -> Generation:
         """The model's answer with the sources it cites; without sources the model isn't asked.
@@ -105,7 +105,7 @@ class OpenAIChat(ChatModel):
         check_query(question, 1)
         if not context.hits:
             return _NO_SOURCES
-        return self._generation(await self.complete(self.defence.messages(question, context)), context)
+        return self._cited(await self.complete(self.prompt.messages(question, context)), context)
 
     async def stream(self, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
         """As ``generate``, in pieces as they come, and at last the ``Generation``: the text that counts.
@@ -118,25 +118,29 @@ class OpenAIChat(ChatModel):
             yield _NO_SOURCES.text
             yield _NO_SOURCES
             return
-        async with aclosing(self.pieces(self.defence.messages(question, context))) as pieces:
+        async with aclosing(self.pieces(self.prompt.messages(question, context))) as pieces:
             async for piece in pieces:
-                yield piece if isinstance(piece, str) else self._generation(piece, context)
+                yield piece if isinstance(piece, str) else self._cited(piece, context)
 
-    def _generation(self, done: Completion, context: Context) -> Generation:
-        if done.text.startswith(NOT_FOUND):
-            return Generation(NOT_FOUND, (), done.usage, abstained=True, reason=f"{self.model} found no answer in them")
+    def _cited(self, done: Generation, context: Context) -> Generation:
         citations = parse_citations(done.text, context)
-        reason = "; ".join(_caveats(done, context, bool(citations)))
-        return Generation(done.text, citations, done.usage, reason=reason)
+        if _says_not_found(done.text, cited=bool(citations)):
+            return Generation(NOT_FOUND, (), done.usage, abstained=True, reason=f"{self.model} found no answer in them")
+        reason = "; ".join(filter(None, [done.reason, *_warnings(done, context, bool(citations))]))
+        return replace(done, citations=citations, reason=reason)
 
 
 _NO_SOURCES = Generation(NOT_FOUND, abstained=True, reason="the context holds no sources")
 
 
-def _caveats(done: Completion, context: Context, cited: bool) -> Iterator[str]:
+def _says_not_found(text: str, cited: bool) -> bool:
+    """Whether the answer begins with our words for "not found", or ends with them and cites nothing."""
+    plain, words = text.casefold().strip("\"'*_`“”«».! "), NOT_FOUND.casefold().rstrip(".")
+    return plain.startswith(words) or (plain.endswith(words) and not cited)
+
+
+def _warnings(done: Generation, context: Context, cited: bool) -> Iterator[str]:
     """What a reader should know of a model's answer."""
-    if done.cut:
-        yield "the model ran out of room, so the answer is cut"
     if unknown := unknown_citations(done.text, context):
         yield f"the model cites {', '.join(f'[{n}]' for n in unknown)}, and the sources are 1 to {len(context.hits)}"
     elif not cited:
@@ -160,37 +164,36 @@ class WithFallback:
 
     @property
     def identity(self) -> str:
-        """The primary's: what the fallback answers is not cached."""
-        return str(getattr(self.primary, "identity", repr(self.primary)))
+        """Those of both."""
+        return build_identity(self, self.primary, self.fallback)
 
     async def generate(self, question: str, context: Context) -> Generation:
         """The primary's answer, or the fallback's with the reason."""
         try:
             return await self.primary.generate(question, context)
         except EndpointError as error:
-            return await self._instead(question, context, error)
+            return await self._fall_back(question, context, error)
 
     async def stream(self, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
         """The primary's pieces and ``Generation``; where it fails, the fallback's ``Generation`` ends the stream.
 
         Pieces given before the failure are no answer then: show the text of the ``Generation`` in their place.
         """
-        given, failed = False, None
+        given = False
         try:
             async with aclosing(in_pieces(self.primary, question, context)) as pieces:
                 async for piece in pieces:
                     given = True
                     yield piece
+            return
         except EndpointError as error:
-            failed = error
-        if failed is not None:
-            said = await self._instead(question, context, failed)
-            if not given:
-                yield said.text
-            yield said
+            generation = await self._fall_back(question, context, error)
+        if not given:
+            yield generation.text
+        yield generation
 
-    async def _instead(self, question: str, context: Context, error: EndpointError) -> Generation:
+    async def _fall_back(self, question: str, context: Context, error: EndpointError) -> Generation:
         generation = await self.fallback.generate(question, context)
-        said = f" {generation.reason}" if generation.reason else ""
+        more = f" {generation.reason}" if generation.reason else ""
         writer = type(getattr(self.fallback, "llm", self.fallback)).__name__  # Abstaining only lets its llm write
-        return replace(generation, reason=f"answered by {writer}, because {error}.{said}")
+        return replace(generation, reason=f"answered by {writer}, because {error}.{more}")

@@ -1,37 +1,35 @@
-"""A model behind an OpenAI-compatible endpoint: one call, whole or piece by piece, its limits, and its errors in words.
+"""A language model behind an OpenAI-compatible endpoint: one call, whole or in pieces, its limits, its errors in words.
 
-Whoever asks a model (generation, rewriting, reranking, judging) asks through ``ChatModel``::
+Everything that needs a model (generation, rewriting, reranking, judging) calls it through ``ChatModel``::
 
     text, usage = await model.chat(messages)             # the whole answer
-    async for piece in model.pieces(messages): ...       # its text in pieces, and at last the Completion
+    async for piece in model.pieces(messages): ...       # its text in pieces, and at last the Generation with all of it
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
+import json
+import logging
 import os
-import random
+import re
 import ssl
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from email.utils import parsedate_to_datetime
+from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from typing import Any
-from weakref import WeakKeyDictionary
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from ragkit.base import EndpointError, InputError, Usage, require
-from ragkit.llm.wire import Completion, Event, parse_completion, parse_events, shortened
-
-__all__ = ["DEFAULT_MODEL", "DEFAULT_URL", "ChatModel", "Completion", "Messages", "endpoint_configured"]
+from ragkit.base import EndpointError, Generation, InputError, RagkitError, Usage, build_identity, require
 
 DEFAULT_URL = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-4o-mini"
-LONGEST_BACKOFF = 8.0
-"""Seconds between two tries, at most, where the server does not ask for more."""
-
 Messages = Sequence[Mapping[str, str]]
+
+_log = logging.getLogger(__name__)
+_NOT_COMPATIBLE = "is it an OpenAI-compatible API? is the model loaded?"
 
 
 def endpoint_configured() -> bool:
@@ -39,56 +37,91 @@ def endpoint_configured() -> bool:
     return bool(os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL"))
 
 
+def endpoint_url(base_url: str | None = None) -> str:
+    """The address under which an OpenAI-compatible endpoint has ``chat/completions`` and ``embeddings``.
+
+    None is ``$OPENAI_BASE_URL``, else OpenAI's own. An address without a path gets ``/v1``, where Ollama, vLLM,
+    llama.cpp and OpenAI have their API; one with a path stays as it is.
+
+    >>> endpoint_url("http://localhost:11434"), endpoint_url("https://host/openai/v1/")
+    ('http://localhost:11434/v1', 'https://host/openai/v1')
+
+    Raises:
+        InputError: it is no http address.
+    """
+    url = (base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL).strip()
+    if not re.match(r"https?://([^/@]*@)?(\[[\da-f:.]+\]|[\w.-]+)(:\d+)?([/?#]|$)", url, re.IGNORECASE):
+        raise InputError(
+            f"{safe_url(url)!r} is not the address of an endpoint: expected http:// or https:// and a host, such as "
+            "http://localhost:11434/v1 (in base_url= or $OPENAI_BASE_URL)"
+        )
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/") or "/v1"))
+
+
+def safe_url(url: str) -> str:
+    """``url`` without user name, password, query and fragment: what may be shown, traced and stored.
+
+    >>> safe_url("https://app:secret@host/v1?key=secret")
+    'https://host/v1'
+    """
+    return re.split("[?#]", re.sub(r"^(\w+://)?.*@", r"\1", url))[0]
+
+
 @cache
 def certificates() -> ssl.SSLContext:
-    """The trusted authorities, read once: it takes 90 ms, which a client for every call would pay every time."""
+    """The trusted authorities, read once: it takes 90 ms, which every new client would pay."""
     certifi = require("certifi", "llm")
     return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
 
 
+@dataclass(eq=False, repr=False)
 class ChatModel:
     """A model behind any OpenAI-compatible ``chat.completions`` (OpenAI, Ollama, vLLM, llama.cpp).
 
+    Thoughts that a model writes before its answer (``<think>...</think>``) are cut off. A parameter that a model
+    refuses (``temperature``, ``max_tokens``, ``stream_options``, a system message) is left out, or sent in its other
+    form, from then on; that is logged once.
+
     Args:
-        model: None is ``$OPENAI_MODEL``, else ``gpt-4o-mini``.
-        base_url: None is ``$OPENAI_BASE_URL``, else OpenAI's own.
+        model: where none is given, ``$OPENAI_MODEL``, else ``gpt-4o-mini``.
+        base_url: where none is given, ``$OPENAI_BASE_URL``, else OpenAI's own; see ``endpoint_url``.
         api_key: None is ``$OPENAI_API_KEY``; local servers need none.
         timeout: seconds for the whole call: waiting for a place, all tries, the last byte. (The client's own limit is
             per read and per try, so it does not bound the call.)
-        max_retries: tries after the first, for 408, 409, 429, 5xx and connections that break before any text came.
-            ``Retry-After`` is honoured; where it is longer than the time that is left, the call ends at once.
-        max_bytes: a longer response is refused before it fills the memory.
-        temperature: 0 is the most repeatable.
+        max_retries: tries after the first, for 408, 409, 429, 5xx and connections that break before any text came;
+            ``Retry-After`` is honoured.
+        temperature: 0 is the most repeatable; None sends none.
+        max_tokens: the most that the model may write; None leaves it to the endpoint.
         concurrency: calls under way at once; the others wait for their place.
 
     Raises:
-        InputError: a number is outside its range.
+        InputError: a number is outside its range, or ``base_url`` is no http address.
     """
 
-    def __init__(
-        self,
-        model: str | None = None,
-        base_url: str | None = None,
-        *,
-        api_key: str | None = None,
-        timeout: float = 60.0,
-        max_retries: int = 2,
-        max_bytes: int = 2_000_000,
-        temperature: float = 0.0,
-        concurrency: int = 8,
-    ) -> None:
-        if not timeout > 0 or max_retries < 0 or max_bytes < 1 or concurrency < 1:
+    model: str = ""
+    base_url: str = ""
+    _: KW_ONLY
+    api_key: str | None = None
+    timeout: float = 60.0
+    max_retries: int = 2
+    temperature: float | None = 0.0
+    max_tokens: int | None = None
+    concurrency: int = 8
+
+    def __post_init__(self) -> None:
+        room = 1 if self.max_tokens is None else self.max_tokens
+        if not self.timeout > 0 or self.max_retries < 0 or room < 1 or self.concurrency < 1:
             raise InputError(
-                f"timeout is {timeout!r}, max_retries {max_retries!r}, max_bytes {max_bytes!r}, concurrency "
-                f"{concurrency!r}: expected more than 0 seconds, 0 retries or more, 1 byte or more, 1 call or more"
+                f"timeout is {self.timeout!r}, max_retries {self.max_retries!r}, max_tokens {self.max_tokens!r}, "
+                f"concurrency {self.concurrency!r}: expected more than 0 s, 0 or more, 1 or more, 1 or more"
             )
-        self.model = model or os.environ.get("OPENAI_MODEL") or DEFAULT_MODEL
-        self.base_url = base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
-        self.timeout, self.max_retries, self.max_bytes, self.temperature = timeout, max_retries, max_bytes, temperature
-        self.concurrency = concurrency
-        self._api_key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
-        # A semaphore belongs to one event loop, and a notebook, a test and a thread each have their own.
-        self._places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+        self.model = self.model or os.environ.get("OPENAI_MODEL") or DEFAULT_MODEL
+        self._url = endpoint_url(self.base_url)
+        self.base_url = safe_url(self._url)
+        self._refused: set[str] = set()
+        self._thinks = False
+        self._open: dict[asyncio.AbstractEventLoop, tuple[Any, asyncio.Semaphore, object]] = {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r}, base_url={self.base_url!r})"
@@ -96,7 +129,7 @@ class ChatModel:
     @property
     def identity(self) -> str:
         """The settings that can change what the model writes, for cache keys."""
-        return f"{self.base_url}:{self.model}:{self.temperature:g}"
+        return build_identity(self, self.base_url, self.model, self.temperature, self.max_tokens)
 
     async def chat(self, messages: Messages) -> tuple[str, Usage]:
         """One chat completion: its text, and the tokens it took.
@@ -107,17 +140,17 @@ class ChatModel:
         done = await self.complete(messages)
         return done.text, done.usage
 
-    async def complete(self, messages: Messages) -> Completion:
-        """As ``chat``, with the reason for which the model stopped.
+    async def complete(self, messages: Messages) -> Generation:
+        """As ``chat``; ``reason`` says so if the answer was cut.
 
         Raises:
             EndpointError: as ``chat``.
         """
-        async with aclosing(self._limited(messages, streamed=False)) as pieces:
-            return [piece async for piece in pieces if isinstance(piece, Completion)][-1]
+        async with aclosing(self.pieces(messages, stream=False)) as pieces:
+            return [piece async for piece in pieces if isinstance(piece, Generation)][-1]
 
-    def pieces(self, messages: Messages) -> AsyncGenerator[Event, None]:
-        """The text in pieces as they come, and at last the ``Completion`` with the whole of it.
+    async def pieces(self, messages: Messages, stream: bool = True) -> AsyncGenerator[str | Generation, None]:
+        """The text in pieces as they come, and at last the ``Generation`` with the whole of it: the text that counts.
 
         The time that the reader takes between two pieces does not count towards ``timeout``. Leaving early closes the
         connection, at once within ``async with aclosing(model.pieces(messages))``.
@@ -125,169 +158,234 @@ class ChatModel:
         Raises:
             EndpointError: while iterating, as ``chat``. The pieces before it are not an answer.
         """
-        return self._limited(messages, streamed=True)
-
-    async def _limited(self, messages: Messages, streamed: bool) -> AsyncGenerator[Event, None]:
-        """The pieces, within ``timeout``.
-
-        The limit is set around each wait and never around a ``yield``, where it would cancel the reader (PEP 789).
-        """
-        left = self.timeout
-        async with aclosing(self._tried(messages, streamed)) as pieces:
+        reply, shown, left = _Reply(), "", self.timeout
+        async with aclosing(self._events(messages, stream)) as events:
             while True:
                 began = time.monotonic()
                 try:
-                    async with asyncio.timeout(left):
-                        piece = await anext(pieces, None)
-                except TimeoutError as error:
-                    what = f"did not answer within {self.timeout:g} s"
-                    raise self._error(what, "is it running? raise timeout=") from error
-                left -= time.monotonic() - began
-                if piece is None:
-                    return
-                yield piece
-
-    async def _tried(self, messages: Messages, streamed: bool) -> AsyncGenerator[Event, None]:
-        """The pieces of the first try that works. There is no other try once a piece was given away."""
-        began = time.monotonic()
-        openai = await asyncio.to_thread(require, "openai", "llm")  # the first import takes over a second
-        async with self._place(), self._client(openai) as client:
-            for attempt in range(self.max_retries + 1):
-                given = False
-                try:
-                    async with aclosing(self._once(client, messages, streamed)) as pieces:
-                        async for piece in pieces:
-                            given = True
-                            yield piece
-                    return
-                except EndpointError:
+                    async with asyncio.timeout(left):  # around each wait, never around a yield (PEP 789)
+                        event = await anext(events)
+                    reply.add(event)
+                except StopAsyncIteration:
+                    break
+                except RagkitError:
                     raise
                 except Exception as error:  # whatever the client and its transport raise: the caller gets one type
-                    wait, again = _pause(error, attempt), _passing(error) and attempt < self.max_retries
-                    left = self.timeout - (time.monotonic() - began)
-                    if given or not again or wait >= left:
-                        raise self._told(openai, error, wait if again and not given else 0.0) from error
-                await asyncio.sleep(wait)
+                    raise self._error(*failure(error, self.timeout)) from error
+                left -= time.monotonic() - began
+                answer = _begun(reply.text, self._thinks)
+                if not answer.startswith(shown):
+                    shown = ""  # what was shown were thoughts, without a tag before them
+                if answer != shown:
+                    yield _encodable(answer[len(shown) :])
+                    shown = answer
+        if stream and not reply.finish:
+            what = f"sent half a stream: it ended after {len(reply.text)} characters, before the model was done"
+            raise self._error(what, _NOT_COMPATIBLE)
+        done = self._generation(reply)
+        if not shown:
+            yield done.text
+        yield done
 
-    async def _once(self, client: Any, messages: Messages, streamed: bool) -> AsyncGenerator[Event, None]:
-        """One request and its response, whole or as server-sent events."""
-        more: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}} if streamed else {}
-        async with client.chat.completions.with_streaming_response.create(
-            model=self.model, messages=list(messages), temperature=self.temperature, **more
-        ) as response:
-            kind = response.headers.get("content-type", "")
-            async with aclosing(self._bytes(response)) as body:
-                try:
-                    if streamed and "json" not in kind:  # some servers answer a request for a stream with the whole
-                        async for event in parse_events(body, self.model):
-                            yield event
-                        return
-                    done = parse_completion(b"".join([piece async for piece in body]), self.model)
-                except ValueError as error:
-                    raise self._error(
-                        f"sent {error}", "is it an OpenAI-compatible API? is the model loaded?"
-                    ) from error
-            if streamed:
-                yield done.text
-            yield done
+    async def _events(self, messages: Messages, stream: bool) -> AsyncGenerator[Any, None]:
+        """The reply, or the events of a stream, as plain JSON: the client's own records would hide odd shapes."""
+        client, places, _ = await self._opened()
+        async with places:
+            reply = await self._post(client, messages, stream)
+            if not stream:
+                yield reply
+            elif reply.response.headers.get("content-type", "").startswith(("application/json", "text/html")):
+                async with reply:  # a server that does not stream, or a proxy's page
+                    yield json.loads(await reply.response.aread())
+            else:
+                async with reply:
+                    async for event in reply:
+                        yield event
 
-    async def _bytes(self, response: Any) -> AsyncGenerator[bytes, None]:
-        size = 0
-        async with aclosing(response.iter_bytes()) as pieces:
-            async for piece in pieces:
-                size += len(piece)
-                if size > self.max_bytes:
-                    raise self._error(f"sent more than {self.max_bytes} bytes", "is it an OpenAI-compatible API?")
-                yield piece
+    async def _post(self, client: Any, messages: Messages, stream: bool) -> Any:
+        openai = require("openai", "llm")
+        more = {"stream": True, "stream_cls": openai.AsyncStream[object]} if stream else {}
+        while True:
+            body = self._body(messages, stream)
+            try:
+                return await client.post("/chat/completions", cast_to=object, body=body, **more)
+            except openai.APIStatusError as error:
+                refused = _refused_parameter(error, body)
+                if refused is None:
+                    raise
+                if refused not in self._refused:
+                    _log.warning("%r refuses %s: it is left out, or sent in another form, from now on", self, refused)
+                self._refused.add(refused)
 
-    def _place(self) -> asyncio.Semaphore:
-        return self._places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.concurrency))
+    def _body(self, messages: Messages, stream: bool) -> dict[str, Any]:
+        """The request, without what the model has refused before; every refusal takes something out of it."""
+        options: dict[str, Any] = {
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "stream_options": {"include_usage": True} if stream else None,
+        }
+        body = {name: value for name, value in options.items() if value is not None and name not in self._refused}
+        if "max_tokens" in self._refused:
+            body["max_completion_tokens"] = self.max_tokens
+        if "system message" in self._refused:
+            messages = _without_system(messages)
+        return {"model": self.model, "messages": list(messages), **body, **({"stream": True} if stream else {})}
 
-    def _client(self, openai: Any) -> Any:
-        # A client for every call: its connections belong to one event loop and end with it, even when cancelled.
-        return openai.AsyncOpenAI(
-            api_key=self._api_key,
-            base_url=self.base_url,
-            timeout=self.timeout,
-            max_retries=0,
-            http_client=openai.DefaultAsyncHttpxClient(verify=certificates()),
-        )
+    def _generation(self, reply: _Reply) -> Generation:
+        text, cut = without_thoughts(reply.text), reply.finish == "length"
+        self._thinks = self._thinks or text != reply.text
+        if not text.strip():
+            why = f"finish_reason {reply.finish}" if reply.finish else "no choices"
+            why += ", only thoughts" if reply.text.strip() else ""
+            why += f", refusal {shortened(reply.refusal)!r}" if reply.refusal else ""
+            advice = "ask in another way, or another model" if reply.finish else _NOT_COMPATIBLE
+            advice = "the model needs more room: raise max_tokens=" if cut else advice
+            raise self._error(f"sent an empty answer ({why})", advice)
+        reason = "the model ran out of room, so the answer is cut" if cut else ""
+        return Generation(_encodable(text.strip()), usage=Usage(self.model, *reply.tokens), reason=reason)
 
-    def _told(self, openai: Any, error: Exception, wait: float) -> EndpointError:
-        return self._error(
-            *failure(openai, error, wait, self.timeout, "is the context longer than the model's window? lower budget=")
-        )
+    async def _opened(self) -> tuple[Any, asyncio.Semaphore, object]:
+        """Client and places of this event loop: connections and semaphores belong to one, and a thread has its own."""
+        openai = await asyncio.to_thread(require, "openai", "llm")  # the first import takes over a second
+        loop, address = asyncio.get_running_loop(), urlsplit(self._url)
+        for ended in [each for each in list(self._open) if each.is_closed()]:
+            self._open.pop(ended, None)
+        if loop not in self._open:
+            client = openai.AsyncOpenAI(
+                api_key=self.api_key or os.environ.get("OPENAI_API_KEY") or "none",
+                base_url=urlunsplit(address._replace(query="", fragment="")),
+                default_query=dict(parse_qsl(address.query)),
+                timeout=self.timeout,
+                max_retries=self.max_retries,
+                http_client=openai.DefaultAsyncHttpxClient(verify=certificates()),
+            )
+            keeper = _until_the_loop_ends(client)
+            self._open[loop] = client, asyncio.Semaphore(self.concurrency), keeper
+            await anext(keeper)
+        return self._open[loop]
 
     def _error(self, what: str, advice: str) -> EndpointError:
         return EndpointError(f"{self.base_url} (model {self.model!r}) {what}; {advice}")
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that a ``Retry-After`` header asks to wait, given in seconds or as a date (RFC 9110, 10.2.3).
+async def _until_the_loop_ends(client: Any) -> AsyncGenerator[None, None]:
+    async with client:
+        yield  # ``asyncio.run`` closes the generators that are still open
 
-    >>> retry_after({"retry-after": "1.5"}), retry_after({"retry-after": "soon"}), retry_after({})
-    (1.5, None, None)
-    """
-    value = headers.get("retry-after", "")
-    try:
-        seconds = float(value)
-    except ValueError:
+
+@dataclass
+class _Reply:
+    """What a model wrote, from a whole completion or from one event of a stream after the other."""
+
+    text: str = ""
+    finish: str = ""
+    refusal: str = ""
+    tokens: tuple[int, int] = (0, 0)
+
+    def add(self, reply: Any) -> None:
+        """Raises ``ValueError`` where ``reply`` is of another shape. Text, reason to stop and usage may be missing."""
         try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
-            return None
-    return None if math.isnan(seconds) else max(0.0, seconds)
+            choice = (reply["choices"] or [{}])[0] if "choices" in reply or "usage" not in reply else {}
+            message = choice.get("delta") or choice.get("message") or {}
+            content, used = message.get("content") or "", reply.get("usage") or {}
+            if isinstance(content, list):
+                content = "".join(part["text"] for part in content if part["type"] == "text")
+            self.text += content
+            self.refusal += message.get("refusal") or ""
+            self.finish = choice.get("finish_reason") or self.finish or ("stop" if "message" in choice else "")
+            if used:
+                self.tokens = int(used.get("prompt_tokens") or 0), int(used.get("completion_tokens") or 0)
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"no chat completion but {shortened(repr(reply))}") from error
 
 
-def backoff(attempt: int) -> float:
-    """Seconds before the next try: a random share of 0.5 * 2 ** attempt, so that those who failed together part.
+def without_thoughts(text: str) -> str:
+    """``text`` after the thoughts that some models write before their answer, with or without an opening tag.
 
-    "Equal jitter" of Brooker, Exponential backoff and jitter (AWS Architecture Blog, 2015).
+    >>> without_thoughts("<think>2, or 3?</think>It is 3. [1]"), without_thoughts("<think>2, or"), without_thoughts("3")
+    ('It is 3. [1]', '', '3')
     """
-    ceiling = min(LONGEST_BACKOFF, 0.5 * 2.0**attempt)
-    return ceiling / 2 + random.uniform(0, ceiling / 2)
+    answer = re.split("</think(?:ing)?>", text)[-1]
+    return "" if re.match(r"\s*<think(?:ing)?>", answer) else answer
 
 
-def _pause(error: Exception, attempt: int) -> float:
-    response = getattr(error, "response", None)
-    asked = None if response is None else retry_after(response.headers)
-    return backoff(attempt) if asked is None else asked
+def _begun(text: str, thinks: bool) -> str:
+    """What can be shown of an answer that is still being written; ``thinks``: this model has thought aloud before."""
+    if thinks and not re.search("</think(?:ing)?>", text):
+        return ""
+    answer = without_thoughts(text).lstrip()
+    return "" if "<thinking>".startswith(answer) else answer
 
 
-def _passing(error: Exception) -> bool:
-    """Whether another try may help: no status at all (the connection broke), or one of those that pass."""
-    status = getattr(error, "status_code", None)
-    return status is None or status in (408, 409, 429) or status >= 500
+def _without_system(messages: Messages) -> list[dict[str, str]]:
+    """The system messages as the beginning of the first other one."""
+    system = [message["content"] for message in messages if message["role"] == "system"]
+    first, *others = (dict(message) for message in messages if message["role"] != "system")
+    return [first | {"content": "\n\n".join((*system, first["content"]))}, *others]
 
 
-def _message(error: Any) -> str:
-    """The server's own words where it uses OpenAI's form, else the client's."""
-    said = error.body.get("message") if isinstance(error.body, dict) else None
-    return said if isinstance(said, str) else str(error.message)
+_REFUSALS = {
+    "temperature": r"\btemperature\b",
+    "stream_options": r"\bstream_options\b",
+    "max_tokens": r"\bmax_tokens\b",
+    "system message": r"messages\[0\]\.role|\bsystem\W+(role|message|prompt)|\brole\W[^.]*\bsystem\b",
+}
 
 
-def failure(openai: Any, error: Exception, wait: float, timeout: float, too_long: str) -> tuple[str, str]:
+def _refused_parameter(error: Any, body: Mapping[str, Any]) -> str | None:
+    """The part of ``body`` that the server's error names as one that it does not take."""
+    if error.status_code not in (400, 422, 500):
+        return None
+    words = error.param or str(error)
+    sent = {*body, *("system message" for message in body["messages"] if message["role"] == "system")}
+    named = (name for name, pattern in _REFUSALS.items() if name in sent and re.search(pattern, words, re.IGNORECASE))
+    return next(named, None)
+
+
+_KEY = "check $OPENAI_API_KEY"
+_ADDRESS = "check the model's name and the address, which usually ends in /v1 ($OPENAI_BASE_URL)"
+_ADVICE = {401: _KEY, 403: _KEY, 404: _ADDRESS, 405: _ADDRESS, 429: "slow down, or try again later"}
+
+
+def failure(
+    error: Exception, timeout: float, too_long: str = "is the context longer than the model's window? lower budget="
+) -> tuple[str, str]:
     """What went wrong with a request, and what to do about it.
 
-    ``wait`` is for how long the next try would have had to wait, if there was one; ``too_long`` the advice where the
-    server refuses the request as it is.
+    ``timeout`` is the limit that a ``TimeoutError`` is about; ``too_long`` the advice where the server refuses the
+    request as it is (400, 413).
+
+    >>> failure(ValueError("no chat completion but '<html>'"), 60)
+    ("sent no chat completion but '<html>'", 'is it an OpenAI-compatible API? is the model loaded?')
     """
-    advice = "is it running?"
-    if isinstance(error, openai.APIStatusError):
-        what = f"answered {error.status_code}: {shortened(_message(error))}"
-        by_status = {400: too_long, 413: too_long} | _ADVICE
-        advice = by_status.get(error.status_code, "try again later, or look at the server's log")
-    else:
-        cause = error.__cause__ or error
-        what = f"broke off ({type(cause).__name__}: {shortened(str(cause))})"
-    if wait:
-        what += f", and the next try must wait {wait:.1f} s, longer than what is left of {timeout:g} s"
-    return what, advice
+    if isinstance(error, TimeoutError):
+        what = f"did not answer within {timeout:g} s, all tries together"
+        return what, "is it running, or does it ask to wait for longer (429)? raise timeout="
+    if isinstance(error, ValueError):
+        document = getattr(error, "doc", None)  # of a JSONDecodeError
+        return f"sent {error if document is None else f'no JSON but {shortened(repr(document))}'}", _NOT_COMPATIBLE
+    status, body = getattr(error, "status_code", None), getattr(error, "body", None)
+    words = body.get("message") if isinstance(body, dict) else body
+    message = shortened(words if isinstance(words, str) else str(error))
+    advice = "try again later, or look at the server's log"
+    if status is not None:
+        return f"answered {status}: {message}", {400: too_long, 413: too_long, **_ADVICE}.get(status, advice)
+    if body is not None:
+        return f"sent an error within the stream: {message}", advice
+    cause = error.__cause__ or error
+    return f"broke off ({type(cause).__name__}: {shortened(str(cause))})", "is it running?"
 
 
-_ADVICE = {
-    401: "check $OPENAI_API_KEY",
-    403: "check $OPENAI_API_KEY",
-    404: "check the model's name and $OPENAI_BASE_URL",
-    429: "slow down, or try again later",
-}
+def shortened(text: str, length: int = 160) -> str:
+    """``text`` in one line of at most ``length`` characters.
+
+    >>> shortened("one  two\\nthree", 10)
+    'one two...'
+    """
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def _encodable(text: str) -> str:
+    """``text`` with half surrogates, which JSON can hold and UTF-8 can't, replaced."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

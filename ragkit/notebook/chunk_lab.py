@@ -7,10 +7,10 @@ size is to cut, to pool and to rank, which is fast enough to follow a slider.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,17 +34,17 @@ from ragkit.retrieval.hybrid import Hybrid
 from ragkit.token_store import TokenStore
 from ragkit.tokens import minilm_tokenizer
 
-CHUNKERS = ("fixed", "sentence", "recursive", "heading", "semantic")
+_CHUNKERS: Mapping[str, type[Any]] = {
+    "fixed": FixedChunker,
+    "sentence": SentenceChunker,
+    "recursive": RecursiveChunker,
+    "heading": HeadingChunker,
+    "semantic": SemanticChunker,
+}
+CHUNKERS = tuple(_CHUNKERS)
 SCORINGS = ("pooled", "maxp", "bm25", "hybrid")
 SIZES = (64, 128, 256, 512, 768, 1024)
 """The sizes at which the curves are measured."""
-_CLASSES = {
-    "fixed": "FixedChunker",
-    "sentence": "SentenceChunker",
-    "recursive": "RecursiveChunker",
-    "heading": "HeadingChunker",
-    "semantic": "SemanticChunker",
-}
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Setting:
     def code(self) -> str:
         """Three lines of Python that measure this setting, given ``corpus`` and the public names of ragkit."""
         store = "store, " if self.chunker == "semantic" else ""
-        chunker = f"{_CLASSES[self.chunker]}({store}{self.size}, {self.overlap})"
+        chunker = f"{_CHUNKERS[self.chunker].__name__}({store}{self.size}, {self.overlap})"
         chunks = f"[c for d in corpus.documents for c in {chunker}.chunk(d)]"
         retriever = {
             "pooled": "DenseRetriever(chunks, store=store)",
@@ -156,15 +156,9 @@ class Bench:
 
     def chunker(self, setting: Setting) -> Chunker:
         """The chunker that ``setting.code()`` names."""
-        size, overlap = setting.size, setting.overlap
-        make: Mapping[str, Callable[[], Chunker]] = {
-            "fixed": lambda: FixedChunker(size, overlap),
-            "sentence": lambda: SentenceChunker(size, overlap),
-            "recursive": lambda: RecursiveChunker(size, overlap),
-            "heading": lambda: HeadingChunker(size, overlap),
-            "semantic": lambda: SemanticChunker(self.store, size, overlap),
-        }
-        return make[setting.chunker]()
+        store = [self.store] if setting.chunker == "semantic" else []
+        chunker: Chunker = _CHUNKERS[setting.chunker](*store, setting.size, setting.overlap)
+        return chunker
 
     def retriever(self, setting: Setting, chunks: Sequence[Chunk]) -> Retriever:
         """The retriever that ``setting.code()`` names."""
@@ -191,9 +185,9 @@ class Bench:
             tokens = float(np.mean([self._tokens(found).sum() for found in hits]))
             milliseconds = (time.perf_counter() - started) * 1000
             level = statistics.level(scores, self.units)
-            covered, mrr = (tuple(map(float, b)) for b in zip(level.mean, level.low, level.high, strict=True))
+            covered, mrr = (Band(*map(float, band)) for band in zip(level.mean, level.low, level.high, strict=True))
             self._known[setting] = Measured(
-                setting, len(chunks), scores, Band(*covered), Band(*mrr), tokens, tuple(hits), milliseconds
+                setting, len(chunks), scores, covered, mrr, tokens, tuple(hits), milliseconds
             )
         return self._known[setting]
 
@@ -201,7 +195,8 @@ class Bench:
         """Each row's paired difference in coverage to the first: ``(mean, low, high, p)``, in one simultaneous test."""
         values = np.stack([row.scores[:, 0] - rows[0].scores[:, 0] for row in rows[1:]], axis=1)
         found = statistics.estimate(values, self.units)
-        return [tuple(map(float, row)) for row in zip(found.mean, found.low, found.high, found.p, strict=True)]  # type: ignore[misc]
+        columns = (found.mean.tolist(), found.low.tolist(), found.high.tolist(), found.p.tolist())
+        return list(zip(*columns, strict=True))
 
     def _tokens(self, hits: Sequence[Hit]) -> NDArray[np.int64]:
         rows = self.store.rows([hit.chunk for hit in hits])

@@ -11,19 +11,17 @@ from html import escape
 from typing import Any
 
 import ipywidgets as w
-import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ragkit.base import Corpus, InputError, Question, Retriever
 from ragkit.evaluation.compare import verdict
 from ragkit.evaluation.metrics import BUDGET, first_ranks, relevant_gold
-from ragkit.notebook.chunk_lab import CHUNKERS, SCORINGS, SIZES, Band, Bench, Measured, Setting
+from ragkit.notebook.chunk_lab import CHUNKERS, SCORINGS, SIZES, Bench, Measured, Setting
 from ragkit.notebook.display import BLUE, GREEN, VERMILLION, show_chunks, show_hits
 from ragkit.token_store import TokenStore
 
-_PANELS = ("coverage", "MRR@k", "context tokens")
-_HOVER = ("%{text}: %{y:.3f}<extra></extra>", "%{text}: %{y:.3f}<extra></extra>", "%{text}: %{y:.0f}<extra></extra>")
+_PANELS = {"coverage": ".3f", "MRR@k": ".3f", "context tokens": ".0f"}
 _GRID = "rgba(128,128,128,0.25)"
 _WIDE = w.Layout(width="auto")  # 100 % and the margins would be more than there is
 _CELL = "padding:3px 10px;white-space:nowrap;border-bottom:1px solid rgba(128,128,128,0.3)"
@@ -127,14 +125,10 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
 
     def _draw(self, points: Sequence[Measured], first: int) -> None:
         x = [p.setting.size for p in points]
-        columns = [
-            [p.coverage for p in points],
-            [p.mrr for p in points],
-            [Band(p.tokens, p.tokens, p.tokens) for p in points],
-        ]
+        columns = ([p.coverage.mean for p in points], [p.mrr.mean for p in points], [p.tokens for p in points])
         with self.fig.batch_update():
             for trace, column in zip(self.fig.data[first : first + 3], columns, strict=True):
-                trace.x, trace.y = x, np.array(column, dtype=float).reshape(-1, 3)[:, 0]
+                trace.x, trace.y = x, column
                 trace.text = [p.setting.label for p in points]
 
     def _fill_table(self) -> None:
@@ -207,21 +201,20 @@ class RetrievalInspector(w.VBox):  # type: ignore[misc]
 
 def _figure() -> Any:
     """Three panels over chunk size; for each the curve, the current setting and the kept ones."""
-    fig = go.FigureWidget(make_subplots(1, 3, subplot_titles=_PANELS, horizontal_spacing=0.07))
-    styles: list[tuple[str, dict[str, Any]]] = [
-        ("all sizes", {"mode": "lines+markers", "line": {"color": BLUE}}),
-        ("now", {"mode": "markers", "marker": {"color": VERMILLION, "size": 14, "symbol": "diamond"}}),
-        ("kept", {"mode": "markers", "marker": {"color": GREEN, "size": 11, "symbol": "square"}}),
-    ]
-    for name, style in styles:
-        for panel in (1, 2, 3):
-            shown = {"name": name, "legendgroup": name, "showlegend": panel == 1}
-            fig.add_trace(go.Scatter(x=[], y=[], hovertemplate=_HOVER[panel - 1], **shown, **style), 1, panel)
+    fig = go.FigureWidget(make_subplots(1, 3, subplot_titles=list(_PANELS), horizontal_spacing=0.07))
+    styles: dict[str, dict[str, Any]] = {
+        "all sizes": {"mode": "lines+markers", "line": {"color": BLUE}},
+        "now": {"mode": "markers", "marker": {"color": VERMILLION, "size": 14, "symbol": "diamond"}},
+        "kept": {"mode": "markers", "marker": {"color": GREEN, "size": 11, "symbol": "square"}},
+    }
+    for name, style in styles.items():
+        for panel, digits in enumerate(_PANELS.values(), 1):
+            style |= {"hovertemplate": f"%{{text}}: %{{y:{digits}}}<extra></extra>", "showlegend": panel == 1}
+            fig.add_trace(go.Scatter(x=[], y=[], name=name, legendgroup=name, **style), 1, panel)
     # 768 is measured, but its label would touch that of 1024.
     fig.update_xaxes(type="log", tickvals=[s for s in SIZES if s != 768], range=[1.4, 3.1], title="tokens in a chunk")
-    fig.update_yaxes(rangemode="tozero")
     fig.update_xaxes(gridcolor=_GRID, zeroline=False)
-    fig.update_yaxes(gridcolor=_GRID, zeroline=False)
+    fig.update_yaxes(gridcolor=_GRID, zeroline=False, rangemode="tozero")
     fig.update_layout(
         height=360,
         margin={"l": 45, "r": 10, "t": 75, "b": 45},
@@ -235,31 +228,19 @@ def _figure() -> Any:
 
 def _table(bench: Bench, rows: Sequence[Measured], current: Setting) -> str:
     """The kept settings and the current one; the first row is what the others are compared with."""
-    against = "coverage against the first row"
-    head = ("setting", "chunks", "coverage", "MRR@k", "context tokens", "computed in", against)
-    compared = [""] + [_words(*row) for row in bench.differences(rows)] if len(rows) > 1 else [""]
-    lines = []
-    for measured, difference in zip(rows, compared, strict=True):
+    head = ("setting", "chunks", "coverage", "MRR@k", "context tokens", "computed in", "coverage against the first row")
+    lines = ["".join(f"<th style='{_CELL};text-align:left'>{cell}</th>" for cell in head)]
+    differences = ["", *(_difference(*row) for row in bench.differences(rows))] if len(rows) > 1 else [""]
+    for measured, difference in zip(rows, differences, strict=True):
         name = escape(measured.setting.label)
-        cells = (
-            f"<b>{name}</b>" if measured.setting == current else name,
-            f"{measured.chunks}",
-            _interval(measured.coverage),
-            _interval(measured.mrr),
-            f"{measured.tokens:.0f}",
-            f"{measured.milliseconds:.0f} ms",
-            difference,
-        )
-        lines.append("<tr>" + "".join(f"<td style='{_CELL}'>{cell}</td>" for cell in cells) + "</tr>")
-    header = "".join(f"<th style='{_CELL};text-align:left'>{cell}</th>" for cell in head)
-    return f"<table style='border-collapse:collapse;line-height:1.5'><tr>{header}</tr>{''.join(lines)}</table>"
+        cells = [f"<b>{name}</b>" if measured.setting == current else name, f"{measured.chunks}"]
+        cells += [f"{band.mean:.3f} [{band.low:.3f}, {band.high:.3f}]" for band in (measured.coverage, measured.mrr)]
+        cells += [f"{measured.tokens:.0f}", f"{measured.milliseconds:.0f} ms", difference]
+        lines.append("".join(f"<td style='{_CELL}'>{cell}</td>" for cell in cells))
+    return f"<table style='border-collapse:collapse;line-height:1.5'><tr>{'</tr><tr>'.join(lines)}</tr></table>"
 
 
-def _interval(band: Band) -> str:
-    return f"{band.mean:.3f} [{band.low:.3f}, {band.high:.3f}]"
-
-
-def _words(mean: float, low: float, high: float, p: float) -> str:
+def _difference(mean: float, low: float, high: float, p: float) -> str:
     return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}] {verdict(mean, p)}"
 
 

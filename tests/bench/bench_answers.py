@@ -16,12 +16,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from ragkit.base import Context, Corpus, Generation, Hit, Question, Retriever, Span
 from ragkit.corpus import load_pydocs, load_questions
 from ragkit.evaluation.answers import citation_precision, citation_recall, token_f1
 from ragkit.evaluation.statistics import auroc, auroc_interval
-from ragkit.generation.abstain import MODEL, THRESHOLD, Floats, Model, Signals, coverage_and_accuracy, signals
+from ragkit.generation.abstain import THRESHOLD, Floats, Signals, coverage_and_accuracy, probability, signals
 from ragkit.generation.context import build_context
 from ragkit.generation.extractive import Extractive
 from ragkit.pipeline import RAGPipeline, advanced, naive
@@ -167,8 +170,11 @@ def silence(found: Mapping[str, Sequence[Case]], hidden: Mapping[str, Mapping[st
     groups = [*found.values(), *(cases for parts in hidden.values() for cases in parts.values())]
     everything = [given for cases in groups for given in cases]
     weights = weigh(groups)
-    fitted = Model.fit(vectors(everything), [given.answerable for given in everything], weights)
-    sys.stdout.write(f"MODEL = Model({fitted.bias:.2f}, ({', '.join(f'{w:.2f}' for w in fitted.weights)}))\n")
+    fitted = fit(vectors(everything), np.array([given.answerable for given in everything]), weights)
+    scaler, regression = fitted
+    unscaled = regression.coef_[0] / scaler.scale_
+    bias = regression.intercept_[0] - unscaled @ scaler.mean_
+    sys.stdout.write(f"BIAS, WEIGHTS = {bias:.2f}, ({', '.join(f'{w:.2f}' for w in unscaled)})\n")
     held_out = tried_elsewhere(everything, weights)
     at = 0
     confidence = {name: held_out[at : (at := at + len(cases))] for name, cases in found.items()}
@@ -182,7 +188,7 @@ def silence(found: Mapping[str, Sequence[Case]], hidden: Mapping[str, Mapping[st
     value = auroc(without_names[yes], without_names[~yes])
     yield "advanced: AUROC without the number of names, a matter of style too", value, "", ""
     both = vectors(everything)
-    off = float(np.abs(MODEL(both) - fitted(both)).max())
+    off = float(np.abs(probability(both) - fitted.predict_proba(both)[:, 1]).max())
     yield "shipped weights against refitted ones: difference of confidence", off, "", "<= 0.05"
 
 
@@ -195,13 +201,19 @@ def weigh(groups: Sequence[Sequence[Case]]) -> Floats:
     return np.asarray(800 * share)
 
 
+def fit(x: Floats, answerable: np.ndarray, weights: Floats) -> Pipeline:
+    """A logistic regression of scaled signals ``(n, d)``, with scikit-learn's L2 penalty."""
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    return model.fit(x, answerable, logisticregression__sample_weight=weights)
+
+
 def tried_elsewhere(cases: Sequence[Case], weights: Floats, columns: Sequence[int] = (0, 1, 2, 3)) -> Floats:
     """The confidence ``(n,)`` in each case of a model that was fitted on the other projects."""
     held_out, project = np.zeros(len(cases)), np.array([given.project for given in cases])
     x, yes = vectors(cases)[:, list(columns)], np.array([given.answerable for given in cases])
     for name in PROJECTS:
         out = project == name
-        held_out[out] = Model.fit(x[~out], yes[~out], weights[~out])(x[out])
+        held_out[out] = fit(x[~out], yes[~out], weights[~out]).predict_proba(x[out])[:, 1]
     return held_out
 
 
@@ -252,8 +264,13 @@ def elsewhere(asked: Mapping[str, Sequence[Question]], core: RAGPipeline, core_s
     yield from quality(corpus, own, Extractive(store.maxsim, threshold=0), "extended")
     theirs = ask(core, {"faq": corpus.questions}, core_store)
     foreign = ask(rag, {kind: asked[kind] for kind in KINDS}, store)
-    yes = MODEL(vectors(own))
-    yield "extended: AUROC against core's questions asked there", auroc(yes, MODEL(vectors(foreign))), "", ""
-    yield "extended: AUROC of its questions there against on core", auroc(yes, MODEL(vectors(theirs))), "", ""
+    yes, strange = probability(vectors(own)), probability(vectors(foreign))
+    yield "extended: AUROC against core's questions asked there", auroc(yes, strange), "", ""
+    yield "extended: AUROC of its questions there against on core", auroc(yes, probability(vectors(theirs))), "", ""
     yield "extended: its questions not answered", float((yes < THRESHOLD).mean()), "", ""
-    yield "extended: core's questions not answered there", float((MODEL(vectors(foreign)) < THRESHOLD).mean()), "", ""
+    yield (
+        "extended: core's questions not answered there",
+        float((strange < THRESHOLD).mean()),
+        "",
+        "",
+    )
