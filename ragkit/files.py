@@ -16,8 +16,9 @@ import os
 import secrets
 import shutil
 import sqlite3
+import threading
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ragkit.base import InputError, IntegrityError, RagkitError, StoreMismatchEr
 
 MANIFEST = "manifest.json"
 _CHECKOUT = Path(__file__).resolve().parent.parent
+_SMALLEST = 512  # bytes of a database: SQLite takes a smaller file for an empty one, and writes over it
 
 
 def home() -> Path:
@@ -228,12 +230,12 @@ def lock(path: Path) -> Iterator[None]:
         yield
 
 
-def connect(path: str | Path, kind: str, version: int, schema: str) -> sqlite3.Connection:
+def connect(path: str | Path, kind: str, version: int, schema: str, timeout: float = 10.0) -> sqlite3.Connection:
     """The SQLite database at ``path``, made where there is none: several threads and processes may write it.
 
     It is in WAL mode: readers never wait for a writer, and what was committed survives a kill of the process. A
     statement that writes begins a transaction, which ``with connection:`` commits, or rolls back where an error
-    escapes; a writer waits ten seconds for another one. Threads that share a connection take turns by a lock of theirs.
+    escapes. Threads that share a connection take turns by a lock of theirs (``Database`` has one).
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -249,37 +251,90 @@ def connect(path: str | Path, kind: str, version: int, schema: str) -> sqlite3.C
         kind: what the file holds, in a word. A file of another kind is refused.
         version: of the schema, 1 or more. A file of another version is refused.
         schema: the ``CREATE`` statements.
+        timeout: seconds that a writer waits for another one.
 
     Raises:
         InputError: the file is no database, or of another kind or version. It is left as it is.
+        sqlite3.OperationalError: it is locked, or can't be made or written.
     """
     path = Path(path).expanduser().absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, timeout=10, isolation_level="IMMEDIATE", check_same_thread=False)
-    connection.row_factory = sqlite3.Row
-    try:
-        if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-            about = (
-                f"CREATE TABLE ragkit (kind TEXT, version INTEGER); INSERT INTO ragkit VALUES ('{kind}', {version});"
-            )
-            with suppress(sqlite3.OperationalError):  # another process has just made the tables
-                connection.executescript(f"BEGIN IMMEDIATE; {about} {schema} COMMIT;")
-            connection.rollback()
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'ragkit'").fetchone():
-            raise InputError(f"{path} is a database that ragkit did not make: choose another name")
-        made = tuple(connection.execute("SELECT kind, version FROM ragkit").fetchone())
-        if made != (kind, version):
-            raise InputError(
-                f"{path} holds {made[0]}, version {made[1]}; expected {kind}, version {version}: choose another name"
-            )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        if isinstance(error, sqlite3.OperationalError):
+    if path.is_file() and 0 < path.stat().st_size < _SMALLEST:
+        raise InputError(f"{path} is no SQLite database: choose another name, or move it away")
+    with _naming(path), ExitStack() as stack:
+        connection = sqlite3.connect(path, timeout=timeout, isolation_level="IMMEDIATE", check_same_thread=False)
+        stack.callback(connection.close)
+        connection.row_factory = sqlite3.Row
+        try:
+            _prepare(connection, path, kind, version, schema)
+        except sqlite3.OperationalError:
             raise
-        raise InputError(f"{path} is no SQLite database ({error}): choose another name, or move it away") from error
-    except BaseException:
-        connection.close()
-        raise
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"{path} is no SQLite database ({error}): choose another name, or move it away") from error
+        stack.pop_all()
     return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, kind: str, version: int, schema: str) -> None:
+    if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        about = f"CREATE TABLE ragkit (kind TEXT, version INTEGER); INSERT INTO ragkit VALUES ('{kind}', {version});"
+        try:
+            connection.executescript(f"BEGIN IMMEDIATE; {about} {schema} COMMIT;")
+        except sqlite3.OperationalError as error:
+            connection.rollback()
+            if "already exists" not in str(error):  # else another process has just made the tables
+                raise
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'ragkit'").fetchone():
+        raise InputError(
+            f"{path} is a database that this version of ragkit did not make: choose another name, or move it away"
+        )
+    made = tuple(connection.execute("SELECT kind, version FROM ragkit").fetchone())
+    if made != (kind, version):
+        raise InputError(
+            f"{path} holds {made[0]}, version {made[1]}; expected {kind}, version {version}: choose another name"
+        )
+    with suppress(sqlite3.OperationalError):  # another process that opens the file now will do it
+        connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """SQLite's errors do not say which file they are about: put ``path`` in front."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        error.args = (f"{path}: {error}",)
+        raise
+
+
+class Database:
+    """A SQLite file that the threads of a process use in turn through one connection (``connect``).
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     database = Database(Path(folder) / "notes.db", "notes", 1, "CREATE TABLE note (text TEXT);")
+    ...     with database.transaction() as connection:
+    ...         _ = connection.execute("INSERT INTO note VALUES ('first')")
+    ...     database.close()
+    """
+
+    def __init__(self, path: str | Path, kind: str, version: int, schema: str, timeout: float = 10.0) -> None:
+        self.path = Path(path).expanduser().absolute()
+        self._connection = connect(self.path, kind, version, schema, timeout)
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """What is written in the body is committed at its end, or not at all where an error escapes.
+
+        Raises:
+            sqlite3.Error: with the file's path: it is locked, full, damaged, or was closed.
+        """
+        with self._lock, _naming(self.path), self._connection:
+            yield self._connection
+
+    def close(self) -> None:
+        """Close the file; more than once does no harm."""
+        with self._lock:
+            self._connection.close()

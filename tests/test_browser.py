@@ -133,7 +133,7 @@ from ragkit.notebook.feedback_panel import FeedbackPanel
 from ragkit.production.feedback import FeedbackStore
 from ragkit.production.monitoring import TraceMonitor
 
-monitor = TraceMonitor("traces.db", otlp="")
+monitor = TraceMonitor("traces.db")
 rag = naive(load_pydocs("tiny"), monitor=monitor)
 answer = await rag.query("Does Gunicorn suffer from the thundering herd problem?")
 FeedbackPanel(answer, FeedbackStore(monitor, "feedback.db"), who="ann")
@@ -165,7 +165,7 @@ def test_a_thumb_in_the_browser_is_a_record_in_the_database(lab: Lab, tmp_path: 
 
     folder = lab.folder
     with (
-        TraceMonitor(folder / "traces.db", otlp="") as monitor,
+        TraceMonitor(folder / "traces.db") as monitor,
         FeedbackStore(monitor, folder / "feedback.db") as store,
     ):
         (kept,) = store.all()

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ragkit.base import InputError
-from ragkit.production.alerts import Rule, check, history, load_alerts
-from ragkit.production.readings import latency, quantile_interval, rate, spent
+from ragkit.production.alerts import REFERENCE, Rule, check, history, load_alerts, quantile, rate
 
-FAILING = Rule("failing", "errors", above=0.02)
+FAILING = Rule(name="failing", metric="errors", above=0.02)
 
 
 def failed(n: int, wrong: int) -> pd.DataFrame:
@@ -38,67 +37,121 @@ def test_an_error_rate_fires_once_its_interval_leaves_out_the_limit():
 
 def test_one_error_of_three_is_no_alarm():
     assert check([FAILING], failed(3, 1)) == []
-    assert check([Rule("failing", "errors", above=0.02, least=1)], failed(3, 1)) != []  # .33 [.06, .79]
-    assert check([Rule("failing", "errors", above=0.1, least=1)], failed(3, 1)) == []
+    assert check([Rule(name="failing", metric="errors", above=0.02, least=1)], failed(3, 1)) != []  # .33 [.06, .79]
+    assert check([Rule(name="failing", metric="errors", above=0.1, least=1)], failed(3, 1)) == []
 
 
 def test_a_rate_at_its_limit_is_no_alarm():
-    assert check([Rule("failing", "errors", above=0.1)], failed(100, 10)) == []
+    assert check([Rule(name="failing", metric="errors", above=0.1)], failed(100, 10)) == []
 
 
 def test_the_window_is_of_queries():
     old = failed(300, 30)  # all errors are among the first 30
     assert check([FAILING], old) == []
-    assert check([Rule("failing", "errors", above=0.02, queries=300)], old) != []
+    assert check([Rule(name="failing", metric="errors", above=0.02, queries=300)], old) != []
 
 
 def test_abstentions_are_counted_among_the_queries_that_were_answered():
     frame = queries(100, abstained=[True] * 40 + [False] * 60, error=[""] * 50 + ["X: y"] * 50)
-    (alert,) = check([Rule("quiet", "abstentions", above=0.3)], frame)
+    (alert,) = check([Rule(name="quiet", metric="abstentions", above=0.3)], frame)
     assert (alert.value, alert.queries) == (0.8, 50)
 
 
 def test_cache_hits_fire_below_and_name_the_misses():
     frame = queries(100, cache=["hit", "miss", "miss", "miss"] * 25)
-    (alert,) = check([Rule("cold", "cache hits", below=0.5)], frame)
+    (alert,) = check([Rule(name="cold", metric="cache hits", below=0.5)], frame)
     assert (alert.value, alert.trace_ids[0]) == (0.25, "t99")
-    assert check([Rule("cold", "cache hits", below=0.3)], frame) == []
-    assert check([Rule("cold", "cache hits", below=0.5)], queries(100)) == []  # there is no cache
+    assert check([Rule(name="cold", metric="cache hits", below=0.3)], frame) == []
+    assert check([Rule(name="cold", metric="cache hits", below=0.5)], queries(100)) == []  # there is no cache
 
 
 def test_the_95th_percentile_of_one_stage():
     frame = queries(200, rerank_ms=[20.0] * 160 + [400.0] * 39 + [500.0])
-    (alert,) = check([Rule("slow", "latency", above=250, stage="rerank")], frame)
+    (alert,) = check([Rule(name="slow", metric="latency", above=250, stage="rerank")], frame)
     assert (alert.value, alert.trace_ids[0]) == (400, "t199")
     assert alert.since == START + pd.Timedelta(minutes=160)
-    assert check([Rule("slow", "latency", above=250)], frame) == []
-    assert check([Rule("slow", "latency", above=0, stage="cache")], frame) == []  # it never ran
+    assert check([Rule(name="slow", metric="latency", above=250)], frame) == []
+    assert check([Rule(name="slow", metric="latency", above=0, stage="cache")], frame) == []  # it never ran
 
 
 def test_a_few_slow_queries_are_no_alarm_about_the_95th_percentile():
-    assert check([Rule("slow", "latency", above=250)], queries(40, ms=[60.0] * 37 + [900.0] * 3)) == []
+    assert check([Rule(name="slow", metric="latency", above=250)], queries(40, ms=[60.0] * 37 + [900.0] * 3)) == []
 
 
 def test_what_a_day_costs():
     frame = queries(100, cost=[np.nan] * 50 + [0.5] * 49 + [1.0])
-    (alert,) = check([Rule("dear", "cost a day", above=10, least=1)], frame)
+    (alert,) = check([Rule(name="dear", metric="cost a day", above=10)], frame)
     assert (alert.value, alert.low, alert.high, alert.trace_ids[0]) == (25.5, 25.5, 25.5, "t99")
     assert "[" not in str(alert)
-    assert check([Rule("dear", "cost a day", above=10, least=1)], queries(100)) == []  # unknown is not dear
-    (alert,) = check([Rule("dear", "cost a day", above=10, least=1)], queries(2000, cost=0.5))
+    assert check([Rule(name="dear", metric="cost a day", above=10)], queries(100)) == []  # unknown is not dear
+    (alert,) = check([Rule(name="dear", metric="cost a day", above=10)], queries(2000, cost=0.5))
     assert alert.value == 24 * 60 * 0.5  # a query a minute, of the last day only
 
 
-def test_a_drift_rule_names_queries_since_the_change():
+def test_twenty_dear_queries_are_an_alarm_a_sum_needs_no_least_number():
+    (alert,) = check([Rule(name="dear", metric="cost a day", above=10)], queries(20, cost=50.0))
+    assert (alert.value, alert.queries) == (1000, 20)
+
+
+# ---- drift
+
+
+@pytest.fixture
+def drifting(tmp_path, monkeypatch) -> pd.DataFrame:
+    """A log whose scores fall after 1,300 queries, in a home of its own."""
+    monkeypatch.setenv("RAGKIT_HOME", str(tmp_path))
     rng = np.random.default_rng(0)
-    frame = queries(1200, top_score=[*rng.normal(0.7, 0.05, 1000), *rng.normal(0.45, 0.05, 200)])
-    rule = Rule("drifting", "drift", reference=800)
-    assert check([rule], frame.iloc[:1000]) == []
-    (alert,) = check([rule], frame)
-    assert START + pd.Timedelta(minutes=900) <= alert.since <= START + pd.Timedelta(minutes=1010)
-    assert all(int(t[1:]) >= 1000 for t in alert.trace_ids)
+    return queries(1500, top_score=[*rng.normal(0.7, 0.05, 1300), *rng.normal(0.45, 0.05, 200)])
+
+
+DRIFT = Rule(name="drifting", metric="drift")
+
+
+def test_a_drift_rule_names_queries_since_the_change(drifting):
+    assert check([DRIFT], drifting.iloc[:1300]) == []
+    (alert,) = check([DRIFT], drifting)
+    assert START + pd.Timedelta(minutes=1200) <= alert.since <= START + pd.Timedelta(minutes=1310)
+    assert all(int(t[1:]) >= 1300 for t in alert.trace_ids)
     assert alert.limit == 20 < alert.value
-    assert check([rule], frame.iloc[:805]) == []  # fewer than `least` after the reference
+    assert check([DRIFT], drifting.iloc[:1020]) == []  # fewer than `least` after the reference
+
+
+def test_what_is_usual_stays_what_it_was_when_the_log_forgets_its_oldest_queries(drifting, tmp_path):
+    assert check([DRIFT], drifting.iloc[: REFERENCE - 1]) == []
+    assert not (tmp_path / "production" / "usual.json").exists()
+    assert check([DRIFT], drifting.iloc[:1300]) == []  # the first 1,000 are written down
+    (alert,) = check([DRIFT], drifting.iloc[1250:])  # fewer than 1,000 are left in the log, most of them bad
+    assert all(int(t[1:]) >= 1300 for t in alert.trace_ids)
+    (tmp_path / "production" / "usual.json").unlink()
+    assert check([DRIFT], drifting.iloc[1250:]) == []
+    other = Rule(name="drifting", metric="drift", reference="other.json")
+    check([other], drifting)
+    assert (tmp_path / "production" / "other.json").exists()
+
+
+def test_trying_a_drift_rule_on_an_old_log_writes_nothing(drifting, tmp_path):
+    (alert,) = history([DRIFT], drifting, every=100)
+    assert alert.at == START + pd.Timedelta(minutes=1399)
+    assert not (tmp_path / "production").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"began": ["yesterday"]}', '{"question": []}'])
+def test_a_reference_that_is_none_is_named(drifting, tmp_path, content):
+    (tmp_path / "production").mkdir()
+    (tmp_path / "production" / "usual.json").write_text(content)
+    with pytest.raises(InputError, match=r"(?s)usual\.json is no reference .* delete it"):
+        check([DRIFT], drifting)
+
+
+def test_a_table_with_repeated_row_numbers_is_judged_as_any_other():
+    """As ``pandas.concat`` makes it."""
+    ids = [f"t{i}" for i in range(90)]
+    frame = pd.concat([failed(3, 1)] * 30).assign(trace_id=ids)
+    (alert,) = check([FAILING], frame)
+    assert (alert.queries, alert.trace_ids[:2]) == (90, ("t87", "t84"))
+
+
+# ---- when
 
 
 def test_an_alert_speaks_once_and_again_after_its_silence():
@@ -106,7 +159,7 @@ def test_an_alert_speaks_once_and_again_after_its_silence():
     told = history([FAILING], frame, every=100)
     assert [alert.at for alert in told] == [START + pd.Timedelta(minutes=m) for m in (99, 1599)]
     assert check([FAILING], frame, previous=told) == []
-    assert check([Rule("another", "errors", above=0.02)], frame, previous=told) != []
+    assert check([Rule(name="another", metric="errors", above=0.02)], frame, previous=told) != []
 
 
 def test_what_came_later_does_not_silence():
@@ -127,41 +180,36 @@ def test_bad_input_is_refused():
         history([FAILING], queries(1), every=0)
 
 
-# ---- readings
+# ---- what is measured
 
 
-@given(st.lists(st.integers(0, 50), min_size=1, max_size=200), st.sampled_from([0.1, 0.5, 0.9, 0.95]))
-def test_quantile_interval_is_scipys(values, quantile):
-    low, high = quantile_interval(values, quantile)
-    oracle = stats.quantile_test(values, p=quantile, alternative="two-sided").confidence_interval(0.95)
-    ends = np.nan_to_num([oracle.low, oracle.high], nan=np.inf)
-    # scipy leaves a side out where it has too few values, and may stand one value further out where ours still covers.
-    assert low <= high
-    assert low <= np.quantile(values, quantile, method="inverted_cdf") <= high
-    assert np.isinf(ends[0]) or low >= ends[0]
-    assert np.isinf(ends[1]) or high <= ends[1]
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=200), st.sampled_from([0.05, 0.5, 0.95]))
+def test_a_quantile_lies_in_its_interval_which_may_have_no_end(values, q):
+    measured = quantile(pd.Series([*values, np.nan], dtype=float), q)
+    assert measured is not None
+    assert measured.low <= np.quantile(values, q, method="inverted_cdf") <= measured.high
+    assert len(measured.each) == len(values)
+    assert len(values) >= 30 or q != 0.95 or measured.high == np.inf
 
 
-@pytest.mark.parametrize(("n", "quantile"), [(30, 0.5), (200, 0.95)])
-def test_quantile_interval_covers(n, quantile):
+@pytest.mark.parametrize(("n", "q"), [(30, 0.5), (200, 0.95)])
+def test_the_interval_of_a_quantile_covers(n, q):
     rng = np.random.default_rng(0)
-    truth = stats.norm.ppf(quantile)
-    inside = [
-        low <= truth <= high for low, high in (quantile_interval(rng.normal(size=n), quantile) for _ in range(1000))
-    ]
-    assert 0.93 < np.mean(inside) < 0.99
+    truth, measured = stats.norm.ppf(q), [quantile(pd.Series(rng.normal(size=n)), q) for _ in range(500)]
+    assert 0.93 < np.mean([m is not None and m.low <= truth <= m.high for m in measured]) < 0.99
 
 
-def test_readings_of_nothing_are_none():
+def test_of_nothing_there_is_no_value():
     empty = queries()
     assert [rate(empty, "errors"), rate(empty, "abstentions"), rate(empty, "cache hits")] == [None] * 3
-    assert latency(empty) is spent(empty) is None
+    assert quantile(empty["ms"]) is None
 
 
 # ---- the file
 
 
-def test_the_default_rules_are_quiet_on_a_quiet_log_and_speak_on_a_bad_one():
+def test_the_default_rules_are_quiet_on_a_quiet_log_and_speak_on_a_bad_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAGKIT_HOME", str(tmp_path))
     rules = load_alerts()
     rng = np.random.default_rng(1)
     quiet = queries(1500, top_score=rng.normal(0.65, 0.08, 1500), cache="hit")
@@ -180,16 +228,17 @@ def test_every_rule_has_a_message():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('[slow]\nmetric = "latency"\nabov = 5.0', r"\[slow\]: unknown 'abov', did you mean 'above'\?"),
-        ('[slow]\nmetric = "latencies"\nabove = 5.0', r"\[slow\].*metric.*'latencies'.*latency"),
-        ('[slow]\nmetric = "latency"\nabove = "5"', r"\[slow\], above = '5': expected a number"),
-        ('[slow]\nmetric = "latency"', r"\[slow\]: above = None: expected exactly one limit"),
+        ('[slow]\nmetric = "latency"\nabov = 5.0', r"\[slow\], abov = 5.0: .* did you mean 'above'\?"),
+        ('[slow]\nmetric = "latencies"\nabove = 5.0', r"\[slow\], metric = 'latencies': .*'latency'"),
+        ('[slow]\nmetric = "latency"\nabove = "5"', r"\[slow\], above = '5': .*valid number"),
+        ('[slow]\nmetric = "latency"\nabove = -1', r"\[slow\], above = -1: .*greater than or equal to 0"),
+        ('[slow]\nmetric = "latency"', r"\[slow\]: expected exactly one limit"),
         ('[slow]\nmetric = "latency"\nabove = 1\nbelow = 2', "exactly one limit"),
-        ("[slow]\nabove = 5.0", r"\[slow\]: metric must be said"),
-        ('[slow]\nmetric = "errors"\nabove = 5.0', r"above = 5.0: expected a rate from 0 to 1"),
-        ('[cold]\nmetric = "cache hits"\nbelow = 20', r"below = 20.0: expected a rate"),
+        ("[slow]\nabove = 5.0", r"\[slow\], metric: Field required"),
+        ('[slow]\nmetric = "errors"\nabove = 5.0', r"limit is 5: expected a rate from 0 to 1"),
+        ('[cold]\nmetric = "cache hits"\nbelow = 20', r"limit is 20: expected a rate"),
         ('[d]\nmetric = "drift"\nabove = 20', "expected no limit"),
-        ('[s]\nmetric = "latency"\nabove = 1\nstage = "reranking"', "'reranking': expected .*'rerank'"),
+        ('[s]\nmetric = "latency"\nabove = 1\nstage = "reranking"', "stage = 'reranking': .*'rerank'"),
         ('[s]\nmetric = "latency"\nabove = 1\nqueries = 10', r"queries = 10: expected least \(30\)"),
         ('name = "x"', "outside any rule"),
         ('[s]\nname = "x"', "that of its table"),

@@ -8,13 +8,21 @@ import numpy as np
 import pandas as pd
 import pytest
 from frames import queries
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from ragkit.base import InputError
-from ragkit.production.drift import drift, influence, movers, question_key, same_needs, window
-from ragkit.production.watch import FORGET, SLOPES, bet, freshly_asked, ranks, watch
+from ragkit.production.drift import (
+    SLOPES,
+    WINDOW,
+    conformal_p_values,
+    drift,
+    first_in_window,
+    movers,
+    simple_jumper,
+    watch,
+)
 
 
 def asked(numbers, score_of, **columns) -> pd.DataFrame:
@@ -39,7 +47,6 @@ def test_a_clear_drift_is_found_with_its_interval(score_of):
     assert found.difference == pytest.approx(now["top_score"].mean() - before["top_score"].mean())
     assert found.low < found.difference < found.high < 0
     assert (found.queries, found.questions) == ((200, 100), (200, 100))
-    assert found.statistic < 0
     assert drift(now, before).verdict == "higher"
     assert "lower; 0.6" in repr(found)
 
@@ -54,7 +61,6 @@ def test_independent_queries_give_welchs_answer(score_of):
     before, now = asked(range(300), score_of), asked(range(300, 500), score_of - 0.02)
     found, welch = drift(before, now), stats.ttest_ind(now["top_score"], before["top_score"], equal_var=False)
     low, high = welch.confidence_interval()
-    assert found.statistic == pytest.approx(welch.statistic, rel=0.03)
     assert (found.low, found.high) == (pytest.approx(low, abs=0.002), pytest.approx(high, abs=0.002))
     assert found.p == pytest.approx(welch.pvalue, abs=0.02)
 
@@ -81,9 +87,10 @@ def test_twenty_wordings_of_one_popular_question_are_one_question(score_of):
 
 
 def test_a_wording_stays_what_it_was_where_the_index_changed(score_of):
-    before = window(asked([0, 1], score_of), "top_score", "before")
-    now = window(asked([1, 0, 2], score_of, hits=[("new#0-9",)] * 3), "top_score", "now")
-    assert same_needs(before, now) == ["d0#0-9", "d1#0-9", "d1#0-9", "d0#0-9", "new#0-9"]
+    """All old questions find one new page, and a little better: still as many pieces of evidence as questions."""
+    before = asked(range(100), score_of)
+    now = asked(range(100), score_of + 0.1, hits=[("new#0-9",)] * 100)
+    assert drift(before, now).verdict == "higher"
 
 
 def test_a_long_session_is_no_drift(score_of):
@@ -96,14 +103,14 @@ def test_a_long_session_is_no_drift(score_of):
 
 def test_false_alarms_are_as_rare_as_promised_where_popularity_changes(score_of):
     naive, ours = [], []
-    for seed in range(60):
+    for seed in range(40):
         rng = np.random.default_rng(seed)
         windows = []
         for _ in range(2):  # the same 150 questions, another order of popularity
             weights = rng.permutation(np.arange(1.0, 151.0)) ** -0.8
             windows.append(asked(rng.choice(150, 300, p=weights / weights.sum()), score_of))
         naive.append(stats.ks_2samp(*(w["top_score"] for w in windows)).pvalue < 0.05)
-        ours.append(drift(*windows, resamples=399).found)
+        ours.append(drift(*windows, resamples=199).found)
     assert np.mean(naive) > 0.5
     assert np.mean(ours) <= 0.1
 
@@ -130,25 +137,21 @@ def test_movers_sum_to_the_difference_and_name_the_questions(score_of):
     assert len(movers(before, now, most=2)) == 2
 
 
-def test_case_and_white_space_make_no_new_question():
-    assert question_key(" How  do I\nSTOP it? ") == question_key("how do i stop it")
-    assert question_key("stop it") != question_key("stop them")
-
-
+@settings(max_examples=30)
 @given(
-    st.lists(st.tuples(st.sampled_from("abcde"), st.floats(0, 1)), min_size=2, max_size=30),
-    st.integers(1, 29),
+    st.lists(st.tuples(st.sampled_from("abcde"), st.floats(0, 1)), min_size=4, max_size=30),
+    st.integers(2, 28),
     st.floats(-1, 1),
 )
-def test_influence_is_the_difference_of_the_means_wherever_the_scale_begins(rows, cut, shift):
-    cut = min(cut, len(rows) - 1)
-    frame = pd.DataFrame(rows, columns=["key", "value"])
-    frame["need"] = frame["key"]
-    before, after = frame.iloc[:cut], frame.iloc[cut:]
-    parts = influence(before, after)
-    assert parts.mean() == pytest.approx(after["value"].mean() - before["value"].mean(), abs=1e-9)
-    moved = frame.assign(value=frame["value"] + shift)
-    assert influence(moved.iloc[:cut], moved.iloc[cut:]) == pytest.approx(parts, abs=1e-9)
+def test_parts_are_the_difference_of_the_means_wherever_the_scale_begins(rows, cut, shift):
+    cut = min(cut, len(rows) - 2)
+    frame = queries(len(rows), question=[q for q, _ in rows], top_score=[score for _, score in rows])
+    before, now = frame.iloc[:cut], frame.iloc[cut:]
+    parts = movers(before, now, most=None).set_index("question")["part"]
+    assert parts.sum() == pytest.approx(now["top_score"].mean() - before["top_score"].mean(), abs=1e-9)
+    moved = (part.assign(top_score=part["top_score"] + shift) for part in (before, now))
+    again = movers(*moved, most=None).set_index("question")["part"]
+    assert again[parts.index].tolist() == pytest.approx(parts.tolist(), abs=1e-9)
 
 
 def test_a_window_without_values_is_refused():
@@ -188,7 +191,7 @@ def test_the_watch_is_wrong_at_most_once_in_twenty(score_of):
         rng = np.random.default_rng(seed)
         weights = np.arange(1.0, 1001.0) ** -0.8
         log = asked(rng.choice(1000, 1200, p=weights / weights.sum()), score_of)
-        fired.append(watch(log.head(400), log.iloc[400:], forget=200).fired is not None)
+        fired.append(watch(log.head(400), log.iloc[400:]).fired is not None)
     assert np.mean(fired) <= 0.05 + 2 * (0.05 * 0.95 / 60) ** 0.5
 
 
@@ -196,29 +199,30 @@ def test_a_hundred_repetitions_of_a_bad_question_leave_the_watch_quiet(score_of)
     score_of[5] = 0.1
     log = asked([*range(600), *[5] * 300], score_of)
     assert watch(log.head(500), log.iloc[500:]).fired is None
-    assert watch(log.head(500), log.iloc[500:], forget=0).fired is not None
+    others = log.assign(question=[f"Question {i}" for i in range(len(log))])
+    assert watch(others.head(500), others.iloc[500:]).fired is not None
 
 
-@pytest.mark.parametrize("forget", [0, 3, FORGET])
-def test_a_question_counts_again_after_it_was_forgotten(forget):
+@pytest.mark.parametrize("size", [0, 3, WINDOW])
+def test_a_question_counts_again_after_a_while(size):
     questions = [*"abcabcaab"]
-    places = freshly_asked(questions, forget)
+    places = first_in_window(questions, size)
     for i, question in enumerate(questions):
         last = max((p for p in places if p < i and questions[p] == question), default=None)
-        assert (i in places) == (last is None or i - last > forget)
+        assert (i in places) == (last is None or i - last > size)
 
 
-def test_ranks_are_uniform_where_nothing_changes_even_with_ties():
+def test_conformal_p_values_are_uniform_where_nothing_changes_even_with_ties():
     import random
 
     values = np.random.default_rng(0).integers(0, 3, 3000)
-    assert stats.kstest(list(ranks(values, random.Random(0))), "uniform").pvalue > 0.01
+    assert stats.kstest(list(conformal_p_values(values, random.Random(0))), "uniform").pvalue > 0.01
 
 
 def test_the_game_is_fair():
     # The mean over all ways in which places can fall is the capital at the beginning, after every step.
-    grid = (np.arange(20) + 0.5) / 20
-    paths = np.array([list(bet(places)) for places in itertools.product(grid, repeat=3)])
+    grid = (np.arange(10) + 0.5) / 10
+    paths = np.array([list(simple_jumper(places)) for places in itertools.product(grid, repeat=3)])
     assert paths.mean(axis=0) == pytest.approx([1, 1, 1])
     assert max(abs(s) for s in SLOPES) <= 2  # else the capital could fall below 0
 
@@ -230,13 +234,9 @@ def test_a_watch_over_nothing_is_quiet(score_of):
 
 
 @pytest.mark.parametrize(
-    ("reference", "options", "words"),
-    [
-        (queries(10), {}, "has 10 queries"),
-        (queries(200, question="the same"), {}, "fresh: expected 30 or more"),
-        (queries(200), {"false_alarms": 5}, "false_alarms is 5"),
-    ],
+    ("reference", "words"),
+    [(queries(10), "has 10 queries"), (queries(200, question="the same"), "fresh: expected 30 or more")],
 )
-def test_a_watch_that_cannot_be_is_refused(reference, options, words):
+def test_a_watch_that_cannot_be_is_refused(reference, words):
     with pytest.raises(InputError, match=words):
-        watch(reference, queries(10), **options)
+        watch(reference, queries(10))

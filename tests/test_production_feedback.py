@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import subprocess
 import sys
@@ -11,20 +10,21 @@ import threading
 from contextlib import closing
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+import sklearn.metrics as metrics
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragkit.base import InputError
+from ragkit.base import InputError, RagkitError, Span, question_key
 from ragkit.chunking import FixedChunker
 from ragkit.generation.extractive import Extractive
 from ragkit.pipeline import RAGPipeline
 from ragkit.production.caching import SQLiteCache
-from ragkit.production.database import DatabaseTrouble
-from ragkit.production.feedback import REASONS, FeedbackStore
+from ragkit.production.feedback import LONGEST, REASONS, Feedback, FeedbackStore, agreement, span_of, training_pairs
 from ragkit.production.monitoring import TraceMonitor
-from ragkit.production.opinions import LONGEST, Feedback, flags, same
+from ragkit.production.regression import RegressionSet
 from ragkit.production.review import suggest
 from ragkit.retrieval.bm25 import BM25Retriever
 
@@ -42,13 +42,14 @@ class Seen:
     tenant: str = ""
     top_score: float = 0.5
     settings: str = "s"
+    began: float = 1_700_000_000.0
 
 
 class Monitor:
     """As much of a monitor as feedback needs."""
 
-    def __init__(self, *traces: Seen) -> None:
-        self.traces = list(traces)
+    def __init__(self, *traces: Seen, text: str = "redacted") -> None:
+        self.traces, self.text = list(traces), text
 
     def trace(self, trace_id: str) -> Seen:
         for trace in self.traces:
@@ -56,9 +57,9 @@ class Monitor:
                 return trace
         raise InputError(f"no trace {trace_id!r}")
 
-    def dataframe(self) -> pd.DataFrame:
-        rows = [(t.id, t.question, t.top_score, t.settings) for t in self.traces]
-        return pd.DataFrame(rows, columns=["trace_id", "question", "top_score", "settings"])
+    def dataframe(self, since: float | None = None) -> pd.DataFrame:
+        rows = [(t.id, t.tenant, t.question, t.top_score, t.settings) for t in self.traces if t.began >= (since or 0)]
+        return pd.DataFrame(rows, columns=["trace_id", "tenant", "question", "top_score", "settings"])
 
 
 @dataclass
@@ -168,23 +169,36 @@ def test_half_a_character_does_not_cost_the_record(store):
     assert store.add("t1", -1, comment="broken \ud83d emoji", who="\udc00").comment == "broken ? emoji"
 
 
-@pytest.mark.parametrize(("content", "kind"), [(b"not a database, but long enough to be one" * 20, "foreign")])
-def test_a_file_that_is_no_database_is_named_and_left(monitor, tmp_path, content, kind):
+def test_of_a_monitor_that_keeps_no_text_no_text_is_kept(tmp_path):
+    """What people type about an answer says as much as what they asked."""
+    for text, correction in (("none", ""), ("all", "mail jo@uni.edu"), ("redacted", "mail [redacted: e-mail]")):
+        with FeedbackStore(Monitor(Seen("t1"), text=text), tmp_path / f"{text}.db") as store:
+            said = store.add("t1", -1, ["wrong"], "mail jo@uni.edu", comment="mail jo@uni.edu", who="ann")
+            assert (said.correction, said.comment) == (correction, correction)
+            assert (said.thumb, said.reasons, said.who) == (-1, ("wrong",), "ann")
+        assert text == "all" or b"jo@uni.edu" not in (tmp_path / f"{text}.db").read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"not a database, but long enough to be one" * 20, None])
+def test_a_file_of_another_kind_is_named_and_left(monitor, tmp_path, content):
     path = tmp_path / "f.db"
-    path.write_bytes(content)
-    with FeedbackStore(monitor, path) as store, pytest.raises(DatabaseTrouble, match=r"f\.db") as trouble:
-        store.add("t1", -1)
-    assert trouble.value.kind == kind
-    assert path.read_bytes() == content
+    if content is None:
+        TraceMonitor(path).close()
+    else:
+        path.write_bytes(content)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"f\.db"):
+        FeedbackStore(monitor, path)
+    assert path.read_bytes() == before
 
 
 def test_a_locked_file_says_so_and_loses_nothing_that_was_there(store, tmp_path):
     store.add("t1", -1)
+    store._database.execute("PRAGMA busy_timeout = 50")
     other = sqlite3.connect(tmp_path / "feedback.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(DatabaseTrouble) as trouble:
+    with pytest.raises(RagkitError, match=r"feedback\.db: database is locked; nothing was written"):
         store.add("t1", 1)
-    assert trouble.value.kind == "locked"
     assert [f.thumb for f in store.all()] == [-1]  # reading goes on
     other.execute("ROLLBACK")
     other.close()
@@ -194,64 +208,46 @@ def test_a_locked_file_says_so_and_loses_nothing_that_was_there(store, tmp_path)
 
 def test_a_full_disk_says_so_and_keeps_what_was_there(store):
     store.add("t1", -1, comment="kept")
-    with store._database.transaction() as connection:
-        pages = connection.execute("PRAGMA page_count").fetchone()[0]
-        connection.execute(f"PRAGMA max_page_count = {pages}")  # what SQLite makes of a full disk
-    with pytest.raises(DatabaseTrouble, match="the disk is full") as trouble:
+    pages = store._database.execute("PRAGMA page_count").fetchone()[0]
+    store._database.execute(f"PRAGMA max_page_count = {pages}")  # what SQLite makes of a full disk
+    with pytest.raises(RagkitError, match="full; nothing was written"):
         store.add("t1", 1, comment="x" * LONGEST)
-    assert trouble.value.kind == "full"
     assert [f.comment for f in store.all()] == ["kept"]
 
 
-def test_a_damaged_file_says_so_and_is_left(monitor, tmp_path):
+def test_a_damaged_file_says_so(monitor, tmp_path):
     path = tmp_path / "f.db"
     with FeedbackStore(monitor, path) as store:
         for i in range(40):
             store.add("t1", -1, comment="x" * 400, who=str(i))
     damaged = bytearray(path.read_bytes())
-    damaged[4096 : len(damaged)] = b"\xa5" * (len(damaged) - 4096)
+    damaged[5 * 4096 :] = b"\xa5" * (len(damaged) - 5 * 4096)
     path.write_bytes(damaged)
-    with FeedbackStore(monitor, path) as store:
-        for use in (store.all, lambda: store.add("t1", 1)):
-            with pytest.raises(DatabaseTrouble, match=r"f\.db.*damaged"):
-                use()
-    assert path.read_bytes() == damaged
+    with FeedbackStore(monitor, path) as store, pytest.raises(RagkitError, match=r"f\.db.*malformed"):
+        store.all()
 
 
-def test_two_processes_share_a_file(tmp_path):
-    code = """
-import sys
-sys.path.insert(0, sys.argv[2])
-from test_production_feedback import Monitor, Seen
-from ragkit.production.feedback import FeedbackStore
-store = FeedbackStore(Monitor(Seen("t1")), sys.argv[1])
-for i in range(25):
-    store.add("t1", -1, who=f"{sys.argv[3]} {i}")
-"""
-    path = str(tmp_path / "f.db")
-    here = os.path.dirname(__file__)  # noqa: PTH120
-    both = [subprocess.Popen([sys.executable, "-c", code, path, here, name]) for name in ("ann", "bob")]
-    assert [process.wait(60) for process in both] == [0, 0]
-    with FeedbackStore(Monitor(Seen("t1")), path) as store:
-        assert len({f.who for f in store.all()}) == 50
-
-
-def test_what_was_acknowledged_survives_a_kill(tmp_path):
-    code = """
+WRITER = """
 import os, sys
-sys.path.insert(0, sys.argv[2])
-from test_production_feedback import Monitor, Seen
+from types import SimpleNamespace
 from ragkit.production.feedback import FeedbackStore
-store = FeedbackStore(Monitor(Seen("t1")), sys.argv[1])
-for i in range(5):
-    print(store.add("t1", -1, comment=str(i), who=str(i)).comment, flush=True)
+trace = SimpleNamespace(id="t1", question="Why?", answer="So.", hits=(), citations=(), cache_key="", tenant="")
+store = FeedbackStore(SimpleNamespace(text="redacted", trace=lambda trace_id: trace), sys.argv[1])
+for i in range(25):
+    print(store.add("t1", -1, who=f"{sys.argv[2]} {i}").who, flush=True)
 os.kill(os.getpid(), 9)
 """
+
+
+def test_what_was_acknowledged_survives_a_kill_of_two_writers_at_once(tmp_path):
     path = str(tmp_path / "f.db")
-    done = subprocess.run([sys.executable, "-c", code, path, os.path.dirname(__file__)], capture_output=True, text=True)  # noqa: PTH120
-    assert done.returncode == -9, done.stderr
+    commands = [[sys.executable, "-c", WRITER, path, name] for name in ("ann", "bob")]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+    told = [line for process in both for line in process.communicate(timeout=300)[0].splitlines()]
+    assert [process.returncode for process in both] == [-9, -9]
     with FeedbackStore(Monitor(Seen("t1")), path) as store:
-        assert [f.comment for f in store.all()] == done.stdout.split() == list("01234")
+        assert sorted(f.who for f in store.all()) == sorted(told)
+    assert len(told) == 50
 
 
 def test_threads_share_a_store(store):
@@ -277,15 +273,37 @@ def test_the_queue_has_each_question_once_and_the_worst_first(store):
     assert store.queue(done=["How do I stop it?"]) == (second,)
 
 
-def test_the_queue_weighs_how_often_how_disliked_and_how_sure():
+def test_the_queue_weighs_how_often_how_disliked_and_how_sure(tmp_path):
     asked = [Seen("a"), Seen("a2"), Seen("b", "b?", top_score=0.9), Seen("c", "c?", top_score=0.1)]
-    down = [Feedback(i, 0.0, t.id, -1, question=t.question) for i, t in enumerate((asked[0], *asked[2:]), 1)]
-    weights = {flag.question: flag.weight for flag in flags(down, Monitor(*asked).dataframe())}
-    # of four scores .1 .5 .5 .9 the ranks are .25 .625 .625 1; (1 + 1) / (1 + 0 + 2) thumbs are down
-    expected = {"How do I stop it?": 2 * 2 / 3 * 0.625, "b?": 2 / 3, "c?": 2 / 3 * 0.25}
-    assert weights == pytest.approx(expected)
-    liked = [*down, *(Feedback(9 + i, 0.0, "b", 1, who=str(i), question="b?") for i in range(8))]
-    assert {f.question: f.weight for f in flags(liked, Monitor(*asked).dataframe())}["b?"] == pytest.approx(2 / 11)
+    with FeedbackStore(Monitor(*asked), tmp_path / "f.db", clock=lambda: 1_700_000_000.0) as store:
+        for trace_id in "abc":
+            store.add(trace_id, -1)
+        # of four scores .1 .5 .5 .9 the ranks are .25 .625 .625 1; (1 + 1) / (1 + 0 + 2) thumbs are down
+        expected = {"How do I stop it?": 2 * 2 / 3 * 0.625, "b?": 2 / 3, "c?": 2 / 3 * 0.25}
+        assert {flag.question: flag.weight for flag in store.queue()} == pytest.approx(expected)
+        for i in range(8):
+            store.add("b", 1, who=str(i))
+        assert {flag.question: flag.weight for flag in store.queue()}["b?"] == pytest.approx(2 / 11)
+
+
+def test_the_queue_keeps_tenants_apart(tmp_path):
+    traces = [Seen("a", answer="our secret plan", tenant="acme"), Seen("g", answer="no idea", tenant="globex")]
+    with FeedbackStore(Monitor(*traces), tmp_path / "f.db", clock=lambda: 1_700_000_000.0) as store:
+        store.add("a", -1, correction="acme's plan")
+        store.add("g", -1)
+        flags = {flag.tenant: flag for flag in store.queue()}
+    assert flags["acme"].answers == ("our secret plan",)
+    assert (flags["globex"].answers, flags["globex"].corrections) == (("no idea",), ())
+    assert [flag.asked for flag in flags.values()] == [1, 1]
+
+
+def test_the_queue_reads_the_traces_of_the_last_days_only(tmp_path):
+    """A monitor may hold 100,000 traces, and reading them takes long."""
+    old = [Seen(f"old{i}", began=1_700_000_000.0 - 40 * 86_400) for i in range(5)]
+    with FeedbackStore(Monitor(*old, Seen("t1")), tmp_path / "f.db", clock=lambda: 1_700_000_000.0) as store:
+        store.add("old0", -1)
+        assert [(flag.asked, flag.down, flag.sure) for flag in store.queue()] == [(1, 1, 0.5)]
+        assert [flag.asked for flag in store.queue(days=50)] == [6]
 
 
 def test_without_a_thumb_down_or_a_text_there_is_nothing_to_review(tmp_path):
@@ -297,32 +315,29 @@ def test_without_a_thumb_down_or_a_text_there_is_nothing_to_review(tmp_path):
         assert len(store.all()) == 2
 
 
-opinions = st.lists(
-    st.builds(
-        Feedback,
-        number=st.integers(1, 99),
-        at=st.just(0.0),
-        trace_id=st.sampled_from("abc"),
-        thumb=st.sampled_from([-1, 1]),
-        question=st.sampled_from(["x?", " X? ", "y?", ""]),
+@settings(max_examples=25)
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([-1, 1]), st.sampled_from("xy")), max_size=9))
+def test_a_queue_holds_every_disliked_question_once_in_order(tmp_path_factory, said):
+    traces = {"a": Seen("a", "x?"), "b": Seen("b", " X? "), "c": Seen("c", "y?"), "d": Seen("d", "")}
+    path = tmp_path_factory.mktemp("q") / "f.db"
+    with FeedbackStore(Monitor(*traces.values()), path, clock=lambda: 1_700_000_000.0) as store:
+        for trace_id, thumb, who in said:
+            store.add(trace_id, thumb, who=who)
+        flags, opinions = store.queue(), store.all()
+    disliked = {question_key(f.question) for f in opinions if f.thumb < 0} - {""}
+    assert [question_key(flag.question) for flag in flags] == list(
+        dict.fromkeys(question_key(f.question) for f in flags)
     )
-)
-
-
-@given(opinions)
-def test_a_queue_holds_every_disliked_question_once_in_order(said):
-    found = flags(said, Monitor(Seen("a", "x?"), Seen("b", "y?")).dataframe())
-    assert {same(flag.question) for flag in found} == {same(f.question) for f in said if f.thumb < 0} - {""}
-    assert len({same(flag.question) for flag in found}) == len(found)
-    assert [flag.weight for flag in found] == sorted((flag.weight for flag in found), reverse=True)
-    assert all(0 < flag.weight <= flag.asked for flag in found)
+    assert {question_key(flag.question) for flag in flags} == disliked
+    assert [flag.weight for flag in flags] == sorted((flag.weight for flag in flags), reverse=True)
+    assert all(0 < flag.weight <= flag.asked for flag in flags)
 
 
 def test_a_real_pipeline_monitor_and_cache(small_corpus, tmp_path):
     """An answer is cached, disliked, forgotten; the next to ask gets a new one."""
     chunks = [chunk for document in small_corpus.documents for chunk in FixedChunker(64, 0).chunk(document)]
     with (
-        TraceMonitor(tmp_path / "t.db", otlp="") as monitor,
+        TraceMonitor(tmp_path / "t.db") as monitor,
         FeedbackStore(monitor, tmp_path / "f.db", cache := SQLiteCache(tmp_path / "c.db")) as store,
         closing(cache),
     ):
@@ -342,7 +357,7 @@ def test_a_real_pipeline_monitor_and_cache(small_corpus, tmp_path):
 def test_of_a_monitor_without_texts_no_place_is_suggested(small_corpus, tmp_path):
     chunks = [chunk for document in small_corpus.documents for chunk in FixedChunker(64, 0).chunk(document)]
     with (
-        TraceMonitor(tmp_path / "t.db", text="none", otlp="") as monitor,
+        TraceMonitor(tmp_path / "t.db", text="none") as monitor,
         FeedbackStore(monitor, tmp_path / "f.db") as store,
     ):
         rag = RAGPipeline(BM25Retriever(chunks), None, Extractive(), monitor=monitor)
@@ -357,3 +372,95 @@ def test_of_a_monitor_without_texts_no_place_is_suggested(small_corpus, tmp_path
 
 def test_the_store_says_which_file_it_is(store):
     assert repr(store).endswith("feedback.db')")
+
+
+# ---- training pairs
+
+SHOWN = tuple((i, 0.5) for i in ("radio/guide#0-20", "lamp/guide#0-23", "kettle/guide#0-60", "gone/guide#0-5"))
+
+
+@pytest.fixture
+def regressions(tmp_path, small_corpus):
+    return RegressionSet(tmp_path / "r.jsonl", small_corpus)
+
+
+@pytest.fixture
+def shown(tmp_path):
+    traces = (Seen("t1", "How do I heat it?", hits=SHOWN), Seen("t2", "Never confirmed?", hits=SHOWN))
+    with FeedbackStore(Monitor(*traces), tmp_path / "f.db") as store:
+        yield store
+
+
+def test_a_confirmed_question_with_what_was_wrongly_shown(shown, regressions):
+    shown.add("t1", -1, flagged=["lamp/guide#0-23"])
+    shown.add("t2", -1)
+    regressions.add("how do I HEAT it?", [Span("kettle/guide", 8, 46)], who="ann")
+    (pair,) = training_pairs(shown, regressions)
+    assert (pair.query, pair.positive.text) == ("how do I HEAT it?", "Press the red lever to boil the water.")
+    # The flagged one first; the one that holds the answer is no negative, nor is one of a document that is gone.
+    assert [chunk.id for chunk in pair.negatives] == ["lamp/guide#0-23", "radio/guide#0-20"]
+    assert pair.source == "feedback"
+
+
+def test_a_thumb_up_gives_no_negative_and_nothing_confirmed_is_nothing_to_learn(shown, regressions):
+    shown.add("t1", 1)
+    shown.add("t2", -1)
+    assert training_pairs(shown, regressions) == ()
+    regressions.add("How do I heat it?", [Span("kettle/guide", 8, 46)], who="ann")
+    (pair,) = training_pairs(shown, regressions)
+    assert pair.negatives == ()
+
+
+@pytest.mark.parametrize("wrong", ["", "kettle", "kettle#1", "kettle#1-x", "kettle#-1-2"])
+def test_what_is_no_chunk_id_is_refused(wrong):
+    with pytest.raises(InputError, match="expected document#start-end"):
+        span_of(wrong)
+
+
+def test_a_chunk_id_may_hold_anything_before_its_offsets():
+    assert span_of("a#1-2#b\nc#3-14") == Span("a#1-2#b\nc", 3, 14)
+
+
+# ---- agreement with scorers
+
+
+def opinions(n: int, right: float) -> tuple[list[Feedback], dict[str, float]]:
+    """``n`` opinions on as many questions, and a scorer that sees the truth in a share ``right`` of them."""
+    generator = np.random.default_rng(0)
+    up = generator.random(n) < 0.5
+    said = [Feedback(i, 0.0, str(i), 1 if u else -1, question=f"q{i}?") for i, u in enumerate(up)]
+    seen = np.where(generator.random(n) < right, up, ~up)
+    return said, {str(i): 0.2 + 0.6 * s for i, s in enumerate(seen)}
+
+
+def test_a_scorer_that_agrees_one_that_does_not_and_one_that_contradicts():
+    said, good = opinions(200, 0.9)
+    _, none = opinions(200, 0.5)
+    table = agreement(said, {"good": good, "none": none, "bad": {i: 1 - s for i, s in good.items()}})
+    assert table["verdict"].to_dict() == {"good": "agrees", "none": "no detectable agreement", "bad": "contradicts"}
+    up = [f.thumb > 0 for f in said]
+    assert table.loc["good", "auroc"] == pytest.approx(metrics.roc_auc_score(up, [good[f.trace_id] for f in said]))
+    assert table.loc["good", "low"] < table.loc["good", "auroc"] < table.loc["good", "high"]
+    assert table.loc["good", "kappa"] == pytest.approx(2 * table.loc["good", "auroc"] - 1, abs=0.02)
+
+
+def test_opinions_on_one_question_are_not_independent():
+    said, scores = opinions(40, 0.8)
+    many = [Feedback(i, 0.0, f.trace_id, f.thumb, question=f.question) for i, f in enumerate(said * 10)]
+    once, often = agreement(said, {"s": scores}), agreement(many, {"s": scores})
+    assert often.loc["s", "low"] == pytest.approx(once.loc["s", "low"], abs=0.02)
+
+
+def test_answers_without_a_score_are_left_out_and_counted():
+    said, scores = opinions(50, 0.9)
+    scores["0"] = float("nan")
+    del scores["1"]
+    assert agreement(said, {"s": scores}).loc["s", "n"] == 48
+
+
+def test_without_thumbs_of_both_kinds_there_is_no_agreement():
+    said, scores = opinions(10, 1.0)
+    with pytest.raises(InputError, match="no scorer"):
+        agreement(said, {})
+    with pytest.raises(InputError, match="expected some of both"):
+        agreement([f for f in said if f.thumb > 0], {"s": scores})

@@ -12,16 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ragkit.base import require
-from ragkit.production.drift import question_key
-from ragkit.production.readings import STAGES, Rate, Reading, checked, latency, rate
+from ragkit.base import question_key, require
+from ragkit.production.alerts import STAGES, Measured, checked, quantile, rate
 
 if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
-
-WIDTH, HEIGHT = 940, 980
-"""Pixels: what a notebook's page is wide, with room for six questions."""
 
 LISTED = 6
 """Questions in each list."""
@@ -30,7 +26,6 @@ _LONGEST = 56  # characters of a question that are shown
 _BINS = 24  # at most, on an axis of time
 _WIDTHS = ("1min", "5min", "15min", "1h", "6h", "1D", "7D", "28D", "91D", "365D")
 _STATES = ("off", "miss", "hit", "near", "shared")
-_RATES: tuple[Rate, ...] = ("abstentions", "errors", "cache hits")
 _BLUE, _ORANGE, _GREEN, _RED, _SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
 _GREY, _GRID, _CLEAR = "#888888", "rgba(136,136,136,.3)", "rgba(0,0,0,0)"
 
@@ -45,24 +40,23 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         InputError: the frame has not the columns of ``TraceMonitor.dataframe()``.
     """
     pd = require("pandas", "notebook")
-    checked(frame)
-    found: dict[str, Reading | None] = {}
-    for stage in ("total", *STAGES):
-        found |= {f"p{100 * q:02.0f} {stage}": latency(frame, stage, q) for q in (0.5, 0.95)}
-    scored = frame.assign(ms=frame["top_score"])
-    found |= {f"p{100 * q:02.0f} top_score": latency(scored, "total", q) for q in (0.05, 0.5, 0.95)}
-    found |= {what: rate(frame, what) for what in _RATES}
-    distinct, known = float(len(_by_question(frame))), frame["cost"].dropna()
-    found["distinct questions"] = Reading(distinct, distinct, distinct, len(frame))
-    if len(known):
-        found["cost"] = Reading(float(known.sum()), float(known.sum()), float(known.sum()), len(known))
-    rows = {name: (r.value, r.low, r.high, r.queries) for name, r in found.items() if r is not None}
+    measured = {
+        f"p{100 * q:02.0f} {name}": quantile(values, q)
+        for name, values in (*_times(checked(frame)).items(), ("top_score", frame["top_score"]))
+        for q in ((0.05, 0.5, 0.95) if name == "top_score" else (0.5, 0.95))
+    }
+    measured |= {what: rate(frame, what) for what in ("abstentions", "errors", "cache hits")}
+    rows = {name: (m.value, m.low, m.high, len(m.each)) for name, m in measured.items() if m is not None}
+    counts: dict[str, tuple[float, int]] = {"distinct questions": (len(_by_question(frame)), len(frame))}
+    if known := frame["cost"].count():
+        counts["cost"] = (frame["cost"].sum(), known)
+    rows |= {name: (value, value, value, queries) for name, (value, queries) in counts.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "queries"])  # type: ignore[no-any-return]
 
 
 def most_asked(frame: pd.DataFrame, most: int = LISTED) -> pd.DataFrame:
-    """The questions that were asked most (``question``, ``times``); case and white space make no new one."""
-    return _by_question(frame).nlargest(most, "times", keep="first")[["question", "times"]].reset_index(drop=True)
+    """The questions that were asked most (``question``, ``times``); another writing makes no new one."""
+    return _by_question(frame).nlargest(most, "times", keep="first").reset_index(drop=True)
 
 
 def unanswered(frame: pd.DataFrame, most: int = LISTED) -> pd.DataFrame:
@@ -72,8 +66,7 @@ def unanswered(frame: pd.DataFrame, most: int = LISTED) -> pd.DataFrame:
 
 def slowest(frame: pd.DataFrame, most: int = LISTED) -> pd.DataFrame:
     """The queries that took longest (``question``, ``ms``, ``trace_id``)."""
-    found = frame.dropna(subset=["ms"]).nlargest(most, "ms", keep="first")
-    return found[["question", "ms", "trace_id"]].reset_index(drop=True)
+    return frame.nlargest(most, "ms", keep="first")[["question", "ms", "trace_id"]].reset_index(drop=True)
 
 
 def dashboard(frame: pd.DataFrame) -> Figure:
@@ -83,6 +76,7 @@ def dashboard(frame: pd.DataFrame) -> Figure:
         InputError: the frame has not the columns of ``TraceMonitor.dataframe()``.
     """
     require("plotly", "notebook")
+    from plotly.graph_objects import Bar, Table
     from plotly.subplots import make_subplots
 
     checked(frame)
@@ -99,133 +93,65 @@ def dashboard(frame: pd.DataFrame) -> Figure:
             "What the cache did, in queries",
             "Best score of each query: 5, 25, 50, 75, 95 %",
             "Not answered, and failed (95 % intervals)",
-            "",
         ),
     )
     if frame.empty:
         figure.add_annotation(
             text="No query yet.", showarrow=False, font={"size": 18}, y=0.5, xref="paper", yref="paper"
         )
-    else:
-        _latencies(figure, frame)
-        _cache(figure, frame)
-        bins = _binned(frame)
-        _scores(figure, bins)
-        _failures(figure, bins)
-    _lists(figure, frame)
+    for q, colour in ((0.5, _SKY), (0.95, _BLUE)):
+        times = {name: m for name, values in _times(frame).items() if (m := quantile(values, q)) is not None}
+        bars = Bar(x=list(times), **_values(list(times.values())), name=f"p{100 * q:.0f}", marker_color=colour)
+        figure.add_trace(bars, 1, 1)
+    counts = [int((frame["cache"] == state).sum()) for state in _STATES]
+    states = Bar(x=_STATES, y=counts, text=counts, marker_color=_GREEN, showlegend=False, name="queries")
+    figure.add_trace(states, 1, 2)
+    _over_time(figure, frame)
+    asked, slow, silent = most_asked(frame), slowest(frame), unanswered(frame)
+    lists = {
+        "Asked most": asked["question"].map(shown),
+        "times": asked["times"].map(str),
+        "Slowest": slow["question"].map(shown),
+        "ms": slow["ms"].map("{:.0f}".format),
+        "Not answered": silent["question"].map(shown),
+        "times ": silent["times"].map(str),
+    }
+    look = {"fill_color": _CLEAR, "line_color": _GRID, "align": "left"}
+    header = {"values": [f"<b>{name.strip()}</b>" for name in lists], **look}
+    cells = {"values": [column.tolist() for column in lists.values()], "height": 34, **look}
+    figure.add_trace(Table(columnwidth=[10, 2.4] * 3, header=header, cells=cells), 3, 1)
     figure.update_xaxes(gridcolor=_GRID, zeroline=False)
     figure.update_xaxes(matches="x3", row=2)
     figure.update_yaxes(gridcolor=_GRID, zeroline=False, rangemode="tozero")
+    figure.update_yaxes(tickformat=".0%", row=2, col=2)
     figure.update_annotations(font={"color": _GREY, "size": 14})
-    figure.update_layout(
+    legend = {"bgcolor": _CLEAR, "orientation": "h"}
+    return figure.update_layout(
         paper_bgcolor=_CLEAR,
         plot_bgcolor=_CLEAR,
         font={"color": _GREY},
-        width=WIDTH,
-        height=HEIGHT,
+        width=940,
+        height=980,
         margin={"l": 50, "r": 20, "t": 50, "b": 10},
-        legend={"x": 0.0, "y": 0.98, "bgcolor": _CLEAR, "orientation": "h"},
-        legend2={"x": 0.61, "y": 0.64, "bgcolor": _CLEAR, "orientation": "h"},
-    )
-    return figure
-
-
-def _latencies(figure: Figure, frame: pd.DataFrame) -> None:
-    from plotly.graph_objects import Bar
-
-    names = [name for name in (*STAGES, "total") if latency(frame, name) is not None]
-    for quantile, colour in ((0.5, _SKY), (0.95, _BLUE)):
-        readings = [reading for name in names if (reading := latency(frame, name, quantile)) is not None]
-        figure.add_trace(
-            Bar(
-                x=names,
-                y=[reading.value for reading in readings],
-                error_y=_whiskers(readings),
-                name=f"p{100 * quantile:.0f}",
-                marker_color=colour,
-            ),
-            row=1,
-            col=1,
-        )
-
-
-def _cache(figure: Figure, frame: pd.DataFrame) -> None:
-    from plotly.graph_objects import Bar
-
-    counts = [int((frame["cache"] == state).sum()) for state in _STATES]
-    figure.add_trace(
-        Bar(x=list(_STATES), y=counts, text=counts, marker_color=_GREEN, showlegend=False, name="queries"), row=1, col=2
+        legend={"x": 0.0, "y": 0.98, **legend},
+        legend2={"x": 0.61, "y": 0.64, **legend},
     )
 
 
-def _scores(figure: Figure, bins: Sequence[tuple[Any, pd.DataFrame]]) -> None:
-    from plotly.graph_objects import Box
+def _over_time(figure: Figure, frame: pd.DataFrame) -> None:
+    """The second row: a box of the best scores, and the rates of abstentions and errors, in each slice of time."""
+    from plotly.graph_objects import Box, Scatter
 
-    scored = [(when, rows["top_score"].dropna()) for when, rows in bins]
-    cuts = np.array([np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)) for _, values in scored if len(values)])
-    if not len(cuts):
-        return
-    figure.add_trace(
-        Box(
-            x=[when for when, values in scored if len(values)],
-            lowerfence=cuts[:, 0],
-            q1=cuts[:, 1],
-            median=cuts[:, 2],
-            q3=cuts[:, 3],
-            upperfence=cuts[:, 4],
-            marker_color=_BLUE,
-            name="best score",
-            showlegend=False,
-        ),
-        row=2,
-        col=1,
-    )
-
-
-def _failures(figure: Figure, bins: Sequence[tuple[Any, pd.DataFrame]]) -> None:
-    from plotly.graph_objects import Scatter
-
+    slices = _slices(frame)
+    scores = {when: rows["top_score"].dropna() for when, rows in slices}
+    scores = {when: values for when, values in scores.items() if len(values)}
+    cuts = np.array([np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)) for values in scores.values()]).reshape(-1, 5)
+    ends = dict(zip(("lowerfence", "q1", "median", "q3", "upperfence"), cuts.T, strict=True))
+    figure.add_trace(Box(x=list(scores), **ends, marker_color=_BLUE, name="best score", showlegend=False), 2, 1)
     for what, colour, symbol in (("abstentions", _ORANGE, "circle"), ("errors", _RED, "x")):
-        read = [(when, rate(rows, what)) for when, rows in bins]  # type: ignore[arg-type]
-        readings = [reading for _, reading in read if reading is not None]
-        figure.add_trace(
-            Scatter(
-                x=[when for when, reading in read if reading is not None],
-                y=[reading.value for reading in readings],
-                error_y=_whiskers(readings),
-                mode="lines+markers",
-                name=what,
-                marker={"color": colour, "symbol": symbol, "size": 7},
-                legend="legend2",
-            ),
-            row=2,
-            col=2,
-        )
-    figure.update_yaxes(tickformat=".0%", row=2, col=2)
-
-
-def _lists(figure: Figure, frame: pd.DataFrame) -> None:
-    from plotly.graph_objects import Table
-
-    asked, slow, silent = most_asked(frame), slowest(frame), unanswered(frame)
-    columns = {
-        "Asked most": [shown(text) for text in asked["question"]],
-        "times": [f"{times}" for times in asked["times"]],
-        "Slowest": [shown(text) for text in slow["question"]],
-        "ms": [f"{ms:.0f}" for ms in slow["ms"]],
-        "Not answered": [shown(text) for text in silent["question"]],
-        "times ": [f"{times}" for times in silent["times"]],
-    }
-    look = {"fill_color": _CLEAR, "line_color": _GRID, "align": "left"}
-    figure.add_trace(
-        Table(
-            columnwidth=[10, 2.4, 10, 2.4, 10, 2.4],
-            header={"values": [f"<b>{name.strip()}</b>" for name in columns], **look},
-            cells={"values": list(columns.values()), "height": 34, **look},
-        ),
-        row=3,
-        col=1,
-    )
+        rates = {when: m for when, rows in slices if (m := rate(rows, what)) is not None}  # type: ignore[arg-type]
+        look = {"mode": "lines+markers", "marker": {"color": colour, "symbol": symbol, "size": 7}, "legend": "legend2"}
+        figure.add_trace(Scatter(x=list(rates), **_values(list(rates.values())), name=what, **look), 2, 2)
 
 
 def shown(text: str, longest: int = _LONGEST) -> str:
@@ -239,24 +165,29 @@ def shown(text: str, longest: int = _LONGEST) -> str:
     return html.escape(cut, quote=False).replace("$", "&#36;")
 
 
+def _times(frame: pd.DataFrame) -> dict[str, pd.Series[float]]:
+    """Milliseconds by stage, and of the whole query."""
+    return {**{stage: frame[f"{stage}_ms"] for stage in STAGES}, "total": frame["ms"]}
+
+
 def _by_question(frame: pd.DataFrame) -> pd.DataFrame:
     """The distinct questions, as they were first asked, and how many ``times``."""
     asked = frame.groupby(frame["question"].map(question_key), sort=False)["question"]
     return asked.agg(["first", "size"]).set_axis(["question", "times"], axis=1).reset_index(drop=True)
 
 
-def _binned(frame: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
+def _slices(frame: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
     """The queries in slices of time, the narrowest of which there are not more than ``_BINS``."""
     pd = require("pandas", "notebook")
     span = frame["began"].max() - frame["began"].min()
     width = next((w for w in _WIDTHS if span / pd.Timedelta(w) < _BINS), _WIDTHS[-1])
     monday = pd.Timestamp("2024-01-01", tz="UTC")
-    slices = (frame["began"] - monday).dt.floor(width) + monday
-    return list(frame.groupby(slices))
+    return list(frame.groupby((frame["began"] - monday).dt.floor(width) + monday))
 
 
-def _whiskers(readings: Sequence[Reading]) -> dict[str, Any]:
-    """From value to interval; nothing where too few queries bound it."""
-    up = [r.high - r.value if np.isfinite(r.high) else 0.0 for r in readings]
-    down = [r.value - r.low if np.isfinite(r.low) else 0.0 for r in readings]
-    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1, "color": _GREY}
+def _values(measured: Sequence[Measured]) -> dict[str, Any]:
+    """Heights, with whiskers over their intervals where there are enough queries to bound them."""
+    y, ends = np.array([m.value for m in measured]), np.array([(m.high, m.low) for m in measured]).reshape(-1, 2).T
+    up, down = np.where(np.isfinite(ends), np.abs(ends - y), 0.0)
+    whiskers = {"type": "data", "symmetric": False, "thickness": 1, "color": _GREY}
+    return {"y": y, "error_y": {**whiskers, "array": up, "arrayminus": down}}

@@ -1,87 +1,165 @@
-"""What people say about answers, bound to the trace of the answer, and what to look at first.
+"""What people say about answers, bound to the trace of the answer; and what can be made of it.
 
     feedback = FeedbackStore(monitor, cache=cache)
     feedback.add(answer.trace_id, thumb=-1, reasons=["outdated"], correction="Since 5.0 it is ...", who="ann")
     feedback.queue()[0]                                         # the question that is most worth a look
 
-Whoever speaks is not everybody: see ``ragkit.production.readers`` for how far thumbs can be from the truth.
+Those who speak are few, and not a fair sample: ``simulation.Readers`` shows how far thumbs can be from the truth.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
+import sqlite3
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from threading import Lock
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ragkit.base import InputError
-from ragkit.files import home
-from ragkit.production.database import Database
-from ragkit.production.opinions import LONGEST, REASONS, Feedback, Flag, Thumb, flags
-from ragkit.production.privacy import encodable
-from ragkit.production.redaction import redact
+import numpy as np
+
+from ragkit.base import Chunk, Corpus, InputError, RagkitError, Span, question_key, require
+from ragkit.evaluation.statistics import auroc, auroc_interval
+from ragkit.files import connect, home
+from ragkit.production.redaction import encodable, redact
+from ragkit.production.regression import RegressionSet
+from ragkit.tokens import minilm_tokenizer
+from ragkit.training.pairs import Pair
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ragkit.production.monitoring import StoredTrace
+Thumb = Literal[-1, 1]
 
-__all__ = ["REASONS", "Feedback", "FeedbackStore", "Flag"]
+REASONS = MappingProxyType(
+    {
+        "wrong": "what it says is not true",
+        "incomplete": "true, but something is missing",
+        "not in the sources": "the sources do not say that",
+        "outdated": "it was true of an older version",
+        "source irrelevant": "a source has nothing to do with the question",
+        "unclear": "hard to read or to follow",
+        "slow": "it took too long",
+        "should have abstained": "there is no answer, and it should have said so",
+        "should not have abstained": "there is an answer, and it said that there is none",
+        "right": "it is right",
+    }
+)
+"""Why a thumb points where it points. A fixed list, so that reasons can be counted."""
 
-_log = logging.getLogger(__name__)
+LONGEST = 20_000
+"""Characters of a correction or a comment."""
 
 _SCHEMA = """
-CREATE TABLE feedback (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, trace_id TEXT NOT NULL, who TEXT NOT NULL,
-    thumb INTEGER NOT NULL, reasons TEXT NOT NULL, correction TEXT NOT NULL, flagged TEXT NOT NULL,
-    comment TEXT NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL, shown TEXT NOT NULL, tenant TEXT NOT NULL);
+CREATE TABLE feedback (number INTEGER PRIMARY KEY AUTOINCREMENT, trace_id TEXT, who TEXT, record TEXT);
 CREATE INDEX feedback_trace ON feedback (trace_id, who);
 """
+_log = logging.getLogger(__name__)
 
 
-class Forgetful(Protocol):
+@dataclass(frozen=True)
+class Feedback:
+    """One opinion on one answer. ``flagged`` and ``shown`` are chunk ids; ``question``, ``answer`` and ``shown`` are
+    the trace's, stored here so that the record says something when the trace is gone.
+
+    ``number`` counts records: the later one of the same ``who`` on the same trace is the one that counts.
+    ``forgotten``: the cache held this answer and has dropped it (known to whoever called ``add``, and not stored).
+    """
+
+    number: int
+    at: float
+    trace_id: str
+    thumb: Thumb
+    reasons: tuple[str, ...] = ()
+    correction: str = ""
+    flagged: tuple[str, ...] = ()
+    comment: str = ""
+    who: str = ""
+    question: str = ""
+    answer: str = ""
+    shown: tuple[str, ...] = ()
+    tenant: str = ""
+    forgotten: bool = False
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A question of a tenant with at least one thumb down: what was said about its answers, and how much it matters.
+
+    ``asked`` counts the traces of the question, ``up`` and ``down`` the thumbs that count, ``sure`` is how the best
+    score ranks among the other questions', 0..1. ``weight = asked * share of thumbs down * sure`` is high where
+    many people are told something wrong by a system that is sure of it; the share is (down + 1) / (down + up + 2), so
+    that one thumb is less than ten of ten. ``answers`` are those that got a thumb down.
+    """
+
+    question: str
+    weight: float
+    asked: int
+    up: int
+    down: int
+    sure: float
+    traces: tuple[str, ...]
+    reasons: tuple[str, ...] = ()
+    corrections: tuple[str, ...] = ()
+    flagged: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+    comments: tuple[str, ...] = ()
+    tenant: str = ""
+
+
+class Cache(Protocol):
     """A cache that can be told to forget one answer."""
 
     def forget(self, digest: str) -> bool: ...
 
 
 class Traces(Protocol):
-    """The part of a ``TraceMonitor`` that feedback needs."""
+    """What feedback needs of a ``TraceMonitor``."""
 
-    def trace(self, trace_id: str) -> StoredTrace:
-        """Raises ``InputError`` for a trace that is not there."""
+    @property
+    def text(self) -> str:
+        """Which texts may be stored: "redacted", "all" or "none"."""
         ...
 
-    def dataframe(self) -> pd.DataFrame: ...
+    def trace(self, trace_id: str) -> Any:
+        """The trace, or ``InputError``."""
+        ...
+
+    def dataframe(self, since: float | None = None) -> pd.DataFrame: ...
 
 
 class FeedbackStore:
-    """Opinions on answers, in one SQLite file. When ``add`` returns, the record is on the disk.
+    """Opinions on answers, in one SQLite file. What ``add`` has returned survives a kill of the process.
 
     Args:
-        monitor: knows the traces that opinions are about.
+        monitor: knows the traces that opinions are about; and which texts may be stored (its ``text=``).
         path: the file (``home()/"production"/"feedback.db"``).
         cache: forgets an answer that gets a thumb down.
         clock: seconds since 1970.
+
+    Raises:
+        InputError: the file is not a store of feedback.
     """
 
     def __init__(
         self,
         monitor: Traces,
         path: str | Path | None = None,
-        cache: Forgetful | None = None,
+        cache: Cache | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.monitor, self.cache, self.clock = monitor, cache, clock
-        # A person has typed this, and can wait a second rather than be told to try again.
-        file = path or home() / "production" / "feedback.db"
-        self._database = Database(file, _SCHEMA, durable=True, patience=1.0)
+        self.path = Path(path or home() / "production" / "feedback.db")
+        self._database, self._lock = connect(self.path, "feedback", 1, _SCHEMA), Lock()
 
     def __repr__(self) -> str:
-        return f"FeedbackStore({str(self._database.path)!r})"
+        return f"FeedbackStore({str(self.path)!r})"
 
     def __enter__(self) -> FeedbackStore:
         return self
@@ -103,115 +181,234 @@ class FeedbackStore:
         comment: str = "",
         who: str = "",
     ) -> Feedback:
-        """Keep an opinion; the same ``who`` may change it by another ``add``.
+        """Store an opinion; the same ``who`` may change it by another ``add``.
 
-        Free texts lose what looks like a secret (``redact``). A thumb down makes the cache forget the answer: the
-        next to ask gets a new one. (Of a pipeline that has not changed, the same one; it is the fix that helps.)
+        Of correction and comment is stored what the monitor would store of them: without what looks like a secret,
+        everything, or nothing. A thumb down makes the cache forget the answer: the next to ask gets a new one. (Of a
+        pipeline that has not changed, the same one; it is the fix that helps.)
 
         Raises:
             InputError: no such trace; a thumb that is not -1 or 1; a reason that is not in ``REASONS``; a flagged chunk
                 that the answer did not show; a text longer than ``LONGEST``. Nothing is written.
-            DatabaseTrouble: the file is locked, full or damaged. Nothing is written: keep the record, and try again.
+            RagkitError: the file is locked, full or damaged. Nothing is written.
         """
-        reasons, flagged = _checked(thumb, reasons, flagged, correction, comment)
+        if isinstance(thumb, bool) or thumb not in (-1, 1):
+            raise InputError(f"thumb is {thumb!r}: expected 1 (up) or -1 (down)")
+        if isinstance(reasons, str) or isinstance(flagged, str):
+            raise InputError("reasons and flagged are lists of texts: expected ['wrong'], not 'wrong'")
+        if unknown := [reason for reason in reasons if reason not in REASONS]:
+            raise InputError(f"reason {unknown[0]!r}: expected some of {', '.join(REASONS)}")
+        if (longest := max(len(correction), len(comment))) > LONGEST:
+            raise InputError(f"a text of {longest} characters: expected at most {LONGEST}")
         trace = self.monitor.trace(trace_id)
         # A context joins neighbouring hits to one source, so what an answer cites need not be one of them.
-        shown = tuple(dict.fromkeys([*(chunk_id for chunk_id, _ in trace.hits), *trace.citations]))
+        shown = _once([*(chunk_id for chunk_id, _ in trace.hits), *trace.citations])
         if unknown := [chunk_id for chunk_id in flagged if chunk_id not in shown]:
             raise InputError(
                 f"flagged {unknown[0]!r} was not shown with the answer of trace {trace_id!r}: expected a hit or "
                 "a source of it"
             )
-        told = Feedback(
-            number=0,
-            at=self.clock(),
-            trace_id=trace.id,
-            thumb=thumb,
-            reasons=reasons,
-            correction=encodable(redact(correction.strip())),
-            flagged=flagged,
-            comment=encodable(redact(comment.strip())),
-            who=encodable(who),
-            question=trace.question,
-            answer=trace.answer,
-            shown=shown,
-            tenant=trace.tenant,
+        opinion = Feedback(
+            0,
+            self.clock(),
+            trace.id,
+            thumb,
+            _once(reasons),
+            self._stored(correction.strip()),
+            _once(flagged),
+            self._stored(comment.strip()),
+            encodable(who),
+            trace.question,
+            trace.answer,
+            shown,
+            trace.tenant,
         )
-        with self._database.transaction() as connection:
-            number = connection.execute(_INSERT, _row(told)).lastrowid
+        row = (opinion.trace_id, opinion.who, json.dumps(asdict(opinion)))
+        try:
+            with self._lock, self._database as database:
+                insert = "INSERT INTO feedback (trace_id, who, record) VALUES (?, ?, ?)"
+                number = database.execute(insert, row).lastrowid
+        except sqlite3.Error as error:
+            raise RagkitError(f"{self.path}: {error}; nothing was written, so try again") from error
         # Only now, when nothing can be lost any more.
-        return replace(told, number=int(number or 0), forgotten=thumb < 0 and self._forgot(trace.cache_key))
+        return replace(opinion, number=int(number or 0), forgotten=thumb < 0 and self._forgotten(trace.cache_key))
 
     def history(self, trace_id: str) -> tuple[Feedback, ...]:
         """All that was said about one trace, oldest first, also what was taken back.
 
         Raises:
-            DatabaseTrouble: the file can't be read.
+            RagkitError: the file can't be read.
         """
-        rows = self._database.read("SELECT * FROM feedback WHERE trace_id = ? ORDER BY number", [trace_id])
-        return tuple(_record(row) for row in rows)
+        return self._read("SELECT * FROM feedback WHERE trace_id = ? ORDER BY number", trace_id)
 
     def all(self) -> tuple[Feedback, ...]:
         """The opinions that count, oldest first: of each ``who`` on each trace the last one.
 
         Raises:
-            DatabaseTrouble: the file can't be read.
+            RagkitError: the file can't be read.
         """
-        return tuple(_record(row) for row in self._database.read(_LAST))
+        last = "SELECT max(number) FROM feedback GROUP BY trace_id, who"  # by number: a clock may be set back
+        return self._read(f"SELECT * FROM feedback WHERE number IN ({last}) ORDER BY number")
 
-    def queue(self, done: Collection[str] = ()) -> tuple[Flag, ...]:
-        """The questions whose answers somebody disliked, the worst first (``Flag.weight``), each once.
+    def queue(self, done: Collection[str] = (), days: float = 30.0) -> tuple[Flag, ...]:
+        """The questions whose answers somebody disliked, the worst first (``Flag.weight``), each once for a tenant.
 
-        Questions are the same if they differ in white space or in upper and lower case only, whoever asked. Those in
-        ``done`` (the texts of a regression set) are left out. Of a monitor that keeps no text, digests are counted.
+        ``question_key`` says which questions are the same. Those in ``done`` (the texts of a regression set) are left
+        out. Opinions count however old they are; how often a question was asked, and how it scored, is read off the
+        traces of the last ``days``. Of a monitor that stores no text, digests are counted.
 
         Raises:
-            DatabaseTrouble: one of the two files can't be read.
+            RagkitError: one of the two files can't be read.
         """
-        return flags(self.all(), self.monitor.dataframe(), done)
+        traces, opinions = self.monitor.dataframe(since=self.clock() - days * 86_400), self.all()
+        keys = [*zip(traces["tenant"], map(question_key, traces["question"]), strict=True)]
+        # Scores of two pipelines are not on one scale, so each is ranked among its own.
+        ranks = traces.groupby("settings")["top_score"].rank(pct=True).fillna(0.5)
+        asked, sure = Counter(keys), dict(zip(traces["trace_id"], ranks.astype(float), strict=True))
+        questions: dict[tuple[str, str], list[Feedback]] = {}
+        for opinion in opinions:
+            questions.setdefault((opinion.tenant, question_key(opinion.question)), []).append(opinion)
+        skip = {"", *map(question_key, done)}
+        flags = [
+            _flag(own, max(asked[key], 1), sure)
+            for key, own in questions.items()
+            if key[1] not in skip and any(opinion.thumb < 0 for opinion in own)
+        ]
+        return tuple(sorted(flags, key=lambda flag: (-flag.weight, -flag.down, flag.question, flag.tenant)))
 
-    def _forgot(self, digest: str) -> bool:
-        """Whether the cache has dropped the answer. Its failure is logged: the opinion is kept, and it must be seen."""
-        if self.cache is None or not digest:
-            return False
+    def _read(self, query: str, *values: str) -> tuple[Feedback, ...]:
         try:
-            return self.cache.forget(digest)
+            with self._lock:
+                rows = self._database.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise RagkitError(f"{self.path} can't be read: {error}") from error
+        return tuple(_record(row["number"], json.loads(row["record"])) for row in rows)
+
+    def _stored(self, text: str) -> str:
+        if self.monitor.text == "none":
+            return ""
+        return encodable(text if self.monitor.text == "all" else redact(text))
+
+    def _forgotten(self, digest: str) -> bool:
+        """Whether the cache has dropped the answer. Its failure is logged: the opinion is stored, and must be seen."""
+        try:
+            return self.cache is not None and bool(digest) and self.cache.forget(digest)
         except Exception:
             _log.exception("the cache could not forget an answer that got a thumb down")
             return False
 
 
-_INSERT = """
-INSERT INTO feedback (at, trace_id, who, thumb, reasons, correction, flagged, comment, question, answer, shown, tenant)
-VALUES (:at, :trace_id, :who, :thumb, :reasons, :correction, :flagged, :comment, :question, :answer, :shown, :tenant)
-"""
-# By number, not by time: a clock may be set back.
-_LAST = """
-SELECT * FROM feedback WHERE number IN (SELECT max(number) FROM feedback GROUP BY trace_id, who) ORDER BY number
-"""
+def _record(number: int, record: dict[str, Any]) -> Feedback:
+    lists = {name: tuple(record[name]) for name in ("reasons", "flagged", "shown")}
+    return Feedback(**{**record, **lists, "number": number})
 
 
-def _checked(
-    thumb: int, reasons: Sequence[str], flagged: Sequence[str], correction: str, comment: str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if isinstance(thumb, bool) or thumb not in (-1, 1):
-        raise InputError(f"thumb is {thumb!r}: expected 1 (up) or -1 (down)")
-    if isinstance(reasons, str) or isinstance(flagged, str):
-        raise InputError("reasons and flagged are lists of texts: expected ['wrong'], not 'wrong'")
-    if unknown := [reason for reason in reasons if reason not in REASONS]:
-        raise InputError(f"reason {unknown[0]!r}: expected some of {', '.join(REASONS)}")
-    if (longest := max(len(correction), len(comment))) > LONGEST:
-        raise InputError(f"a text of {longest} characters: expected at most {LONGEST}")
-    return tuple(dict.fromkeys(reasons)), tuple(dict.fromkeys(flagged))
+def _flag(opinions: Sequence[Feedback], asked: int, sure: Mapping[str, float]) -> Flag:
+    bad = [opinion for opinion in opinions if opinion.thumb < 0]
+    down, up = len(bad), len(opinions) - len(bad)
+    surest = max(sure.get(opinion.trace_id, 0.5) for opinion in bad)
+    return Flag(
+        question=bad[-1].question,
+        weight=asked * (down + 1) / (down + up + 2) * surest,
+        asked=asked,
+        up=up,
+        down=down,
+        sure=surest,
+        traces=_once(opinion.trace_id for opinion in bad),
+        reasons=tuple(reason for reason, _ in Counter(r for opinion in bad for r in opinion.reasons).most_common()),
+        corrections=_once(opinion.correction for opinion in bad),
+        flagged=_once(chunk_id for opinion in bad for chunk_id in opinion.flagged),
+        answers=_once(opinion.answer for opinion in bad),
+        comments=_once(opinion.comment for opinion in bad),
+        tenant=bad[-1].tenant,
+    )
 
 
-def _row(told: Feedback) -> dict[str, object]:
-    lists = {name: json.dumps(getattr(told, name)) for name in ("reasons", "flagged", "shown")}
-    return {**vars(told), **lists}
+def _once(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value for value in values if value))
 
 
-def _record(row: Any) -> Feedback:
-    kept = {name: row[name] for name in row.keys()}  # noqa: SIM118 - a Row's own iteration gives values
-    for name in ("reasons", "flagged", "shown"):
-        kept[name] = tuple(json.loads(kept[name]))
-    return Feedback(**kept)
+def training_pairs(feedback: FeedbackStore, regressions: RegressionSet) -> tuple[Pair, ...]:
+    """For each confirmed question and each place of its answer: the question, that place, and passages that were shown.
+
+    The place is cut at 128 tokens, as in ``make_pairs``. Negatives are the first three of: flagged passages, then those
+    that a disliked answer had before it, best first; none that answers the question. Questions that nobody has
+    confirmed give nothing: what a thumb down is about is a guess.
+
+    Raises:
+        RagkitError: the feedback or the set can't be read.
+    """
+    wrong: dict[str, list[str]] = {}
+    bad = [opinion for opinion in feedback.all() if opinion.thumb < 0]
+    for opinion in bad:
+        wrong.setdefault(question_key(opinion.question), []).extend(opinion.flagged)
+    for opinion in bad:
+        wrong[question_key(opinion.question)].extend(opinion.shown)
+    corpus = regressions.corpus
+    ids = {document.id for document in corpus.documents}
+    pairs = []
+    for question in regressions.questions:
+        spans = [span_of(chunk_id) for chunk_id in _once(wrong.get(question_key(question.text), ()))]
+        others = [s for s in spans if s.doc_id in ids and not any(s.answers(gold) for gold in question.gold)]
+        negatives = tuple(_chunk(corpus, span) for span in others[:3])
+        for gold in question.gold:
+            end = minilm_tokenizer().offsets(_chunk(corpus, gold).text)[:128][-1, 1]
+            place = Span(gold.doc_id, gold.start, gold.start + int(end))
+            pairs.append(Pair(question.text, _chunk(corpus, place), "feedback", negatives))
+    return tuple(pairs)
+
+
+def span_of(chunk_id: str) -> Span:
+    """Where the chunk called ``chunk_id`` stands.
+
+    >>> span_of("celery/faq#0-43")
+    Span(doc_id='celery/faq', start=0, end=43, grade=1)
+
+    Raises:
+        InputError: this is not the id of a chunk.
+    """
+    match = re.fullmatch(r"(.*)#(\d+)-(\d+)", chunk_id, re.DOTALL)
+    if match is None:
+        raise InputError(f"{chunk_id!r} is not a chunk's id: expected document#start-end")
+    return Span(match[1], int(match[2]), int(match[3]))
+
+
+def _chunk(corpus: Corpus, span: Span) -> Chunk:
+    document = corpus.document(span.doc_id)
+    text = document.text[span.start : span.end]
+    section = document.section_at(span.start)
+    return Chunk(document.id, span.start, span.start + len(text), text, section, document.metadata)
+
+
+def agreement(feedback: Sequence[Feedback], scores: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """One row a scorer: how well its scores of answers tell thumbs up from thumbs down.
+
+    ``auroc`` is how often an answer with a thumb up scores higher than one with a thumb down, with its 95 % interval
+    from drawing questions again: opinions on one question are not independent. ``verdict`` is about it. ``kappa``
+    (Cohen 1960; 1: always, 0: as by chance) is how thumbs agree with "scores .5 or more".
+
+    Args:
+        feedback: opinions that count, as ``FeedbackStore.all()``.
+        scores: for each scorer the scores by trace id. Answers without a score are left out (``n`` counts the others).
+
+    Raises:
+        InputError: no scorer, or one that has no scores for both a thumb up and a thumb down.
+    """
+    if not scores:
+        raise InputError("no scorer: expected scores by name, such as {'faithfulness': {trace_id: 0.9}}")
+    rows = {}
+    for name, values in scores.items():
+        scored = [f for f in feedback if np.isfinite(values.get(f.trace_id, np.nan))]
+        given, up = np.array([values[f.trace_id] for f in scored]), np.array([f.thumb > 0 for f in scored], dtype=bool)
+        if up.all() or not up.any():
+            raise InputError(f"{name}: {up.sum()} thumbs up, {(~up).sum()} down with a score: expected some of both")
+        low, high = auroc_interval(given, up, [question_key(f.question) or f.trace_id for f in scored])
+        rows[name] = {
+            "n": len(scored),
+            "auroc": auroc(given[up], given[~up]),
+            "low": low,
+            "high": high,
+            "kappa": float(require("sklearn.metrics", "notebook").cohen_kappa_score(given >= 0.5, up)),
+            "verdict": "agrees" if low > 0.5 else "contradicts" if high < 0.5 else "no detectable agreement",
+        }
+    return require("pandas", "notebook").DataFrame(rows).T.infer_objects()  # type: ignore[no-any-return]

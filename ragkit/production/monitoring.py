@@ -1,4 +1,5 @@
-"""Every query as a trace: what was asked, what was found, how long each stage took, what it cost, what went wrong.
+"""Every query as a row of one SQLite table: what was asked and found, how long each stage took, what it cost, what
+went wrong.
 
 ::
 
@@ -8,126 +9,114 @@
     monitor.trace(answer.trace_id)      # everything about this answer
     monitor.dataframe()                 # one row a query
     monitor.dashboard()
-
-A trace is in the file before the answer is returned, and survives a kill of the process. If the file can't take it
-(the disk is full, another program has locked it, it is damaged), the query is answered all the same.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
-import re
-import secrets
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ragkit.base import InputError, require
-from ragkit.files import home
-from ragkit.pipeline.trace import Trace
-from ragkit.production.database import DatabaseTrouble
-from ragkit.production.ledger import Ledger
-from ragkit.production.privacy import Privacy, Text
-from ragkit.production.spans import spans
-from ragkit.production.stored import StoredTrace, stored, table
+from ragkit.base import Answer, InputError, Usage, question_key, require
+from ragkit.files import Database, home
+from ragkit.llm.costs import cost
+from ragkit.pipeline.trace import CacheState, Stage, Trace
+from ragkit.production.redaction import encodable, redact
 
 if TYPE_CHECKING:
     import pandas as pd
+    from plotly.graph_objects import Figure
 
-__all__ = ["Losses", "StoredTrace", "TraceMonitor"]
+Text = Literal["redacted", "all", "none"]
 
-_log = logging.getLogger(__name__)
-_DISABLED = "OTEL_SDK_DISABLED is set, so no query is traced; unset it and make a new monitor"
+_STAGES = ("cache", "rewrite", "retrieve", "rerank", "build", "generate")
+# What the data frame shows, and what only `trace` does. Lists and mappings are JSON.
+_COLUMNS = (
+    *("trace_id", "began", "question", "tenant", "session", "k", "ms", *(f"{stage}_ms" for stage in _STAGES)),
+    *("top_score", "scores", "hits", "candidates", "context_tokens", "cache", "similarity", "model", "input_tokens"),
+    *("output_tokens", "cost", "abstained", "reason", "error", "failed_stage", "settings"),
+)
+_OTHERS = ("stages", "queries", "answer", "citations", "cache_key", "parts")
+_SCHEMA = f"""
+CREATE TABLE traces (number INTEGER PRIMARY KEY, {", ".join(_COLUMNS + _OTHERS)}, UNIQUE (trace_id));
+CREATE INDEX traces_began ON traces (began);
+"""
+_FLOATS = ("ms", *(f"{stage}_ms" for stage in _STAGES), "top_score", "similarity", "cost")
+_INTEGERS = ("k", "candidates", "context_tokens", "input_tokens", "output_tokens")
 
 
-@dataclass(frozen=True, slots=True)
-class Losses:
-    """What is not where it belongs; false where there is nothing.
+@dataclass(frozen=True)
+class StoredTrace:
+    """A query as it was stored, with the texts that ``TraceMonitor(text=...)`` allowed.
 
-    >>> bool(Losses()), str(Losses(waiting=2, dropped=1))
-    (False, '2 traces wait in memory, 1 traces are lost')
+    ``hits`` are (chunk id, score), best first, and ``citations`` the ids of the chunks that the answer cites. ``began``
+    is in seconds since 1970, ``cost`` in US dollars: None where it is not known. An answer out of the cache costs
+    nothing, and no tokens.
     """
 
-    waiting: int = 0
-    """Traces in memory, because the file can't take them now."""
-    dropped: int = 0
-    """Traces that are gone: more waited than memory is kept for, or the monitor was closed."""
-    unsent: int = 0
-    """Spans that the OTLP endpoint did not take. They are in the local file."""
-
-    def __bool__(self) -> bool:
-        return bool(self.waiting or self.dropped or self.unsent)
-
-    def __str__(self) -> str:
-        told = {"traces wait in memory": self.waiting, "traces are lost": self.dropped, "spans unsent": self.unsent}
-        return ", ".join(f"{number} {what}" for what, number in told.items() if number) or "nothing lost"
+    id: str
+    question: str
+    began: float
+    ms: float
+    k: int
+    stages: tuple[Stage, ...] = ()
+    hits: tuple[tuple[str, float], ...] = ()
+    answer: str = ""
+    citations: tuple[str, ...] = ()
+    abstained: bool = False
+    reason: str = ""
+    error: str = ""
+    failed_stage: str = ""
+    cache: CacheState = "off"
+    cache_key: str = ""
+    similarity: float = 1.0
+    candidates: int = 0
+    context_tokens: int = 0
+    queries: tuple[str, ...] = ()
+    model: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float | None = None
+    tenant: str = ""
+    session: str = ""
+    settings: str = ""
+    parts: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 class TraceMonitor:
-    """Keeps the trace of every query in a SQLite file, and sends it on to an OTLP endpoint where there is one.
+    """A ``Monitor`` that writes each query to a SQLite file; several threads and processes may use one file.
 
-    A ``Monitor`` for ``RAGPipeline``. Several threads may use it, and several processes one file. A file in trouble is
-    told of once, in the log; after that ``losses``, ``trouble`` and the ``repr`` show it, and what waits is written
-    when the file can be written again. An endpoint that hangs or is gone never delays a query.
-
-    Chunk ids, the names of the parts, ``tenant`` and ``session`` are always kept; passages are not kept in the file (a
-    chunk's id says where it stands in the corpus), nor are candidates after the tenth; both are sent to the endpoint,
-    as viewers want them.
+    When ``record`` returns, the trace is in the file and survives a kill of the process. Passages are not stored: a
+    chunk's id says where it stands in the corpus. Passwords in the names of parts, errors and reasons are taken out
+    whatever ``text`` is.
 
     Args:
         path: the file; None is ``production/traces.db`` below ``ragkit.files.home()``.
-        text: "redacted" keeps texts without what looks like a secret, "all" keeps them as they are, "none" keeps no
-            text of question, answer, passage or error: a keyed digest stands for the question. Who has the file can
-            try guessed questions against it, and against ``cache_key``. A cache has a file of its own, with all texts.
-        otlp: the address of an OTLP/HTTP endpoint, such as ``http://127.0.0.1:4318``. None is what
-            ``OTEL_EXPORTER_OTLP_ENDPOINT`` says; "" is nowhere.
-        max_traces: when the file has more, the oldest go. A trace takes about 7 kB.
-        max_days: traces older than this go; None keeps them.
-        clock: seconds since 1970.
+        text: "redacted" stores questions and answers without what looks like a secret (``redact``), "all" as they are.
+            "none" stores no text: of a question a digest, equal for equal questions (whoever has the file can try
+            guesses against it), of an error its type, of a reason only whether it was an abstention or a fallback.
+        max_traces: when there are more, the oldest go. A trace takes about 3 kB.
 
     Raises:
-        InputError: a setting outside its range.
-        MissingExtraError: OpenTelemetry is not installed.
+        InputError: a setting outside its range, or the file holds something else.
+        sqlite3.Error: the file is locked, or can't be made or written.
     """
 
-    def __init__(
-        self,
-        path: str | Path | None = None,
-        *,
-        text: Text = "redacted",
-        otlp: str | None = None,
-        max_traces: int = 100_000,
-        max_days: float | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        if max_traces < 1 or (max_days is not None and max_days <= 0):
-            raise InputError(f"max_traces is {max_traces!r}, max_days {max_days!r}: expected 1 or more, and above 0")
-        self._privacy = Privacy(text, secrets.token_hex(16))
-        self._salted = text != "none"
-        require("openinference.semconv.trace", "production")
-        require("opentelemetry.sdk.trace", "production")
-        from ragkit.production.sending import sender_to
-        from ragkit.production.telemetry import Telemetry
-
-        self.path = home() / "production" / "traces.db" if path is None else Path(path).expanduser().absolute()
-        self._ledger = Ledger(self.path, max_traces, max_days, clock)
-        self._sender = sender_to(otlp)
-        self._telemetry = Telemetry(self._ledger.add, self._sender)
-        self._ledger.check()
-        if self._telemetry.disabled:
-            _log.warning(_DISABLED)
+    def __init__(self, path: str | Path | None = None, *, text: Text = "redacted", max_traces: int = 100_000) -> None:
+        if text not in get_args(Text) or max_traces < 1:
+            raise InputError(
+                f"text is {text!r}, max_traces {max_traces!r}: expected 'redacted', 'all' or 'none', and 1 or more"
+            )
+        self.text, self.max_traces = text, max_traces
+        self._database = Database(path or home() / "production" / "traces.db", "traces", 1, _SCHEMA, timeout=2)
+        self.path = self._database.path
 
     def __repr__(self) -> str:
-        about = [repr(str(self.path)), f"text={self._privacy.text!r}"]
-        if self._sender is not None:
-            about.append(f"otlp={self._sender.endpoint!r}")
-        if self.losses:
-            about.append(str(self.losses))
-        return f"TraceMonitor({', '.join(about)}{'; ' + self.trouble if self.trouble else ''})"
+        return f"TraceMonitor({str(self.path)!r}, text={self.text!r})"
 
     def __enter__(self) -> TraceMonitor:
         return self
@@ -135,93 +124,135 @@ class TraceMonitor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def losses(self) -> Losses:
-        """What is not where it belongs."""
-        unsent = 0 if self._sender is None else self._sender.unsent
-        return Losses(len(self._ledger.waiting), self._ledger.dropped, unsent)
-
-    @property
-    def trouble(self) -> str:
-        """Why traces can't be written now, and what to do; "" where they can."""
-        if self._telemetry.disabled:
-            return _DISABLED
-        return "" if self._ledger.trouble is None else str(self._ledger.trouble)
-
     def record(self, trace: Trace) -> None:
-        """Keep ``trace``. When this returns it is in the file, or ``trouble`` says why it waits in memory."""
-        self._telemetry.emit(_number(trace.id), spans(trace, self._private(), documents=self._sender is not None))
+        """Store ``trace``. A trace that is recorded twice is stored once.
+
+        Raises:
+            sqlite3.Error: it is not stored: the file is locked, full, damaged, ...
+        """
+        row = {name: encodable(value) if isinstance(value, str) else value for name, value in self._row(trace).items()}
+        insert = f"INSERT OR IGNORE INTO traces ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
+        with self._database.transaction() as connection:
+            connection.execute(insert, tuple(row.values()))
+            connection.execute(
+                "DELETE FROM traces WHERE number <= (SELECT max(number) FROM traces) - ?", (self.max_traces,)
+            )
 
     def trace(self, trace_id: str) -> StoredTrace:
         """Everything about one query.
 
         Raises:
             InputError: there is no such trace, or no more.
-            DatabaseTrouble: the file can't be read.
+            sqlite3.Error: the file can't be read.
         """
-        key = f"{_number(trace_id):032x}"
-        waiting = [row for row in self._ledger.waiting if row.id == key]
-        for row in waiting or self._ledger.rows("WHERE id = ?", (key,)):
-            return stored(row)
-        raise InputError(f"no trace {trace_id!r} in {self.path}: expected an answer's trace_id; the oldest traces go")
+        with self._database.transaction() as connection:
+            row = connection.execute(
+                "SELECT *, trace_id AS id FROM traces WHERE trace_id = ?", (encodable(trace_id),)
+            ).fetchone()
+        if row is None:
+            raise InputError(
+                f"no trace {trace_id!r} in {self.path}: expected an answer's trace_id; the oldest traces go"
+            )
+        stored: dict[str, Any] = {each.name: row[each.name] for each in fields(StoredTrace)}
+        stored["stages"] = tuple(Stage(*stage) for stage in json.loads(row["stages"]))
+        stored["hits"] = tuple(zip(json.loads(row["hits"]), json.loads(row["scores"]), strict=True))
+        stored["queries"], stored["citations"] = (tuple(json.loads(row[name])) for name in ("queries", "citations"))
+        stored["parts"], stored["abstained"] = json.loads(row["parts"]), bool(row["abstained"])
+        return StoredTrace(**stored)
 
-    def dataframe(self, since: datetime | float | None = None, until: datetime | float | None = None) -> pd.DataFrame:
-        """One row a query that began in ``[since, until)``, in the order in which they were recorded.
+    def dataframe(self, since: datetime | float = 0.0) -> pd.DataFrame:
+        """One row a query that began at ``since`` or later (seconds since 1970), in the order of recording.
 
         Columns: ``trace_id began question tenant session k ms cache_ms rewrite_ms retrieve_ms rerank_ms build_ms
         generate_ms top_score scores hits candidates context_tokens cache similarity model input_tokens output_tokens
-        cost abstained reason error failed_stage settings``. ``ragkit.production.stored.table`` says what they hold.
+        cost abstained reason error failed_stage settings``. Times are in milliseconds, NaN where a stage did not run;
+        ``began`` is a UTC time; ``scores`` and ``hits`` (chunk ids) are tuples, best first; ``cost`` is in US dollars,
+        NaN where it is not known. An answer out of the cache costs nothing, and no tokens.
 
         Raises:
-            DatabaseTrouble: the file can't be read.
+            sqlite3.Error: the file can't be read.
         """
-        first, last = _seconds(since, float("-inf")), _seconds(until, float("inf"))
-        self._ledger.flush()
-        waiting = [row for row in self._ledger.waiting if first <= row.began < last]
-        rows = self._ledger.rows("WHERE began >= ? AND began < ?", (first, last))
-        there = {row.id for row in rows}
-        return table(stored(row) for row in (*rows, *(row for row in waiting if row.id not in there)))
+        pandas = require("pandas", "notebook")
+        first = since.timestamp() if isinstance(since, datetime) else since
+        query = f"SELECT {', '.join(_COLUMNS)} FROM traces WHERE began >= ? ORDER BY number"
+        with self._database.transaction() as connection:
+            rows = connection.execute(query, (first,)).fetchall()
+        frame: pd.DataFrame = pandas.DataFrame([tuple(row) for row in rows], columns=_COLUMNS)
+        for column in ("scores", "hits"):
+            frame[column] = [tuple(values) for values in json.loads(f"[{','.join(frame[column])}]")]
+        types = {"abstained": "bool", **dict.fromkeys(_FLOATS, "float64"), **dict.fromkeys(_INTEGERS, "int64")}
+        frame = frame.astype(types)
+        frame["began"] = pandas.to_datetime((frame["began"] * 1e6).round().astype("int64") * 1000, unit="ns", utc=True)
+        return frame
 
-    def dashboard(self) -> Any:
+    def dashboard(self) -> Figure:
         """A plotly figure of what happened: latency by stage, scores, abstentions and errors, what is asked most.
 
-        Where there are ``losses``, they are its title.
-
         Raises:
-            DatabaseTrouble: the file can't be read.
+            sqlite3.Error: the file can't be read.
         """
         from ragkit.production.dashboard import dashboard
 
-        figure = dashboard(self.dataframe())
-        if self.losses:
-            figure.update_layout(title={"text": str(self.losses), "font": {"color": "#D55E00", "size": 14}, "y": 0.99})
-        return figure
+        return dashboard(self.dataframe())
 
     def close(self) -> None:
-        """Write what waits, send what waits (for two seconds at most), close the file. More than once does no harm."""
-        if not self._ledger.flush() and (lost := self._ledger.give_up()):
-            _log.warning("%d traces are lost, %s could not be written: %s", lost, self.path, self.trouble)
-        self._telemetry.provider.shutdown()
-        self._ledger.database.close()
+        """Close the file; more than once does no harm."""
+        self._database.close()
 
-    def _private(self) -> Privacy:
-        if not self._salted and self._ledger.trouble is None:
-            try:
-                self._privacy = Privacy("none", self._ledger.salt())
-                self._salted = True
-            except DatabaseTrouble:
-                pass  # until the file can be read, digests are keyed with a salt of this object's own
-        return self._privacy
+    def _row(self, trace: Trace) -> dict[str, Any]:
+        answer = trace.answer or Answer(trace.question, "")
+        new = trace.cache in ("off", "miss")
+        usage = answer.usage if new else Usage(answer.usage.model)
+        stage_ms = {stage.name: float(stage.ms) for stage in trace.stages}
+        return {
+            "trace_id": trace.id,
+            "began": float(trace.began),
+            "question": self._question(trace.question),
+            "tenant": trace.tenant,
+            "session": trace.session,
+            "k": int(trace.k),
+            "ms": float(trace.ms),
+            **{f"{stage}_ms": stage_ms.get(stage) for stage in _STAGES},
+            "top_score": float(answer.hits[0].score) if answer.hits else None,
+            "scores": json.dumps([float(hit.score) for hit in answer.hits]),
+            "hits": json.dumps([hit.chunk.id for hit in answer.hits]),
+            "candidates": len(trace.candidates),
+            "context_tokens": int(trace.context_tokens),
+            "cache": trace.cache,
+            "similarity": float(trace.similarity),
+            "model": usage.model,
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "cost": cost(usage) if new else 0.0,
+            "abstained": answer.abstained,
+            "reason": self._reason(answer),
+            "error": self._error(trace.error),
+            "failed_stage": trace.stages[-1].name if trace.error and trace.stages else "",
+            "settings": trace.settings,
+            "stages": json.dumps([(stage.name, float(stage.start), float(stage.ms)) for stage in trace.stages]),
+            "queries": json.dumps([] if self.text == "none" else [self._allowed(query) for query in trace.queries]),
+            "answer": self._allowed(answer.text),
+            "citations": json.dumps([citation.chunk.id for citation in answer.citations]),
+            "cache_key": trace.cache_key,
+            "parts": json.dumps({name: redact(part) for name, part in trace.parts.items()}),
+        }
 
+    def _allowed(self, text: str) -> str:
+        return {"all": text, "redacted": redact(text), "none": ""}[self.text]
 
-def _number(trace_id: str) -> int:
-    """The 128 bits of a trace id; those of its sha256 where it is not 32 hex digits (W3C Trace Context, 3.2.2.3)."""
-    if re.fullmatch(r"[0-9a-f]{32}", trace_id) and int(trace_id, 16):
-        return int(trace_id, 16)
-    return int.from_bytes(hashlib.sha256(trace_id.encode("utf-8", "surrogatepass")).digest()[:16])
+    def _question(self, question: str) -> str:
+        if self.text != "none":
+            return self._allowed(question)
+        normalised = question_key(question).encode("utf-8", "surrogatepass")
+        return "question:" + hashlib.sha256(normalised).hexdigest()[:16]
 
+    def _reason(self, answer: Answer) -> str:
+        if self.text != "none" or not answer.reason:
+            return redact(answer.reason)
+        return "abstained" if answer.abstained else "fallback"
 
-def _seconds(when: datetime | float | None, default: float) -> float:
-    if when is None:
-        return default
-    return when.timestamp() if isinstance(when, datetime) else float(when)
+    def _error(self, error: BaseException | None) -> str:
+        if error is None:
+            return ""
+        message = "" if self.text == "none" else redact(str(error))
+        return f"{type(error).__name__}: {message}".removesuffix(": ")

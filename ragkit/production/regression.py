@@ -6,24 +6,23 @@ A set is a JSON Lines file in the form of ``data/questions/*.jsonl``, with who c
      "tags": ["regression"], "who": "ann", "trace": "..."}
 
 A gold place is a whole section by its path, which survives other changes of the page, or else characters of a document.
-The sha256 is that of the section or of the document: text that has changed since is said (``stale``), never guessed.
+The sha256 is that of the section or of the document: where the text has changed since, the question is *stale*, and
+neither passes nor fails.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ragkit.base import Corpus, CorpusError, Document, InputError, Question, Retriever, Span
+from pydantic import BaseModel, Field, ValidationError
+
+from ragkit.base import Corpus, CorpusError, Document, InputError, Question, Retriever, Span, question_key
 from ragkit.corpus.questions import section_span
 from ragkit.files import atomic_write, lock
-from ragkit.production.opinions import same
-
-TAG = "regression"
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class RegressionReport:
 
     @property
     def passed(self) -> tuple[Checked, ...]:
-        return tuple(row for row in self.rows if row.rank and not row.problem)
+        return tuple(row for row in self.rows if row.rank)
 
     @property
     def failed(self) -> tuple[Checked, ...]:
@@ -68,6 +67,57 @@ class RegressionReport:
         return "\n".join(lines)
 
 
+class _Place(BaseModel):
+    """A gold place as it is written: a section by its path, or characters."""
+
+    doc: str
+    section: tuple[str, ...] | None = None
+    start: int = 0
+    end: int = 0
+    sha256: str
+
+    @classmethod
+    def of(cls, corpus: Corpus, span: Span) -> _Place:
+        document = corpus.document(span.doc_id)
+        if not span.start < span.end <= len(document.text):
+            size = f"{len(document.text)} characters"
+            raise InputError(f"gold [{span.start}, {span.end}) is empty or outside {span.doc_id!r} ({size})")
+        path = document.section_at(span.start)
+        with suppress(CorpusError):  # two sections may have one path
+            if path and section_span(document, path) == Span(span.doc_id, span.start, span.end):
+                return cls(doc=document.id, section=path, sha256=_sha256(document, span))
+        return cls(doc=document.id, start=span.start, end=span.end, sha256=document.sha256)
+
+    def span(self, corpus: Corpus) -> Span:
+        """Where it stands. Raises ``CorpusError`` where it is not there any more, or has changed."""
+        document = corpus.document(self.doc)
+        if self.section is None:
+            if self.sha256 != document.sha256:
+                raise CorpusError(f"document {self.doc!r}: it is not the text in which the place was confirmed")
+            return Span(self.doc, self.start, self.end)
+        span = section_span(document, self.section)
+        if self.sha256 != _sha256(document, span):
+            path = " > ".join(self.section)
+            raise CorpusError(f"document {self.doc!r}: section {path!r} is not the text that was confirmed")
+        return span
+
+
+class _Entry(BaseModel):
+    """A line of the file."""
+
+    id: str = Field(pattern=r"-[0-9]+$")
+    text: str
+    gold: tuple[_Place, ...]
+    tags: tuple[str, ...] = ()
+    who: str
+    trace: str = ""
+
+    def question(self, corpus: Corpus) -> Question:
+        spans = tuple(place.span(corpus) for place in self.gold)
+        answer = "\n\n".join(corpus.document(s.doc_id).text[s.start : s.end] for s in spans)
+        return Question(self.id, self.text, spans, self.tags, answer)
+
+
 class RegressionSet:
     """The confirmed questions in the file at ``path`` that are about documents of ``corpus``.
 
@@ -81,7 +131,7 @@ class RegressionSet:
         return f"RegressionSet({self.path.name!r}, {len(self)} questions about {self.corpus.name!r})"
 
     def __len__(self) -> int:
-        return len(self.questions) + len(self.stale)
+        return len(self._load()[0])
 
     @property
     def questions(self) -> tuple[Question, ...]:
@@ -90,7 +140,7 @@ class RegressionSet:
         Raises:
             CorpusError: the file can't be read.
         """
-        return tuple(found for _, found in self._loaded() if isinstance(found, Question))
+        return tuple(question for question in self._load()[0] if isinstance(question, Question))
 
     @property
     def stale(self) -> tuple[Checked, ...]:
@@ -99,8 +149,7 @@ class RegressionSet:
         Raises:
             CorpusError: the file can't be read.
         """
-        found = self._loaded()
-        return tuple(Checked(e["text"], e["id"], problem=str(q)) for e, q in found if isinstance(q, CorpusError))
+        return tuple(row for row in self._load()[0] if isinstance(row, Checked))
 
     def add(self, text: str, gold: Sequence[Span], *, who: str, trace_id: str = "") -> Question:
         """Append a question that ``who`` has confirmed. The file is replaced in one step, by one process at a time.
@@ -114,18 +163,18 @@ class RegressionSet:
         text, who = (given.encode("utf-8", "replace").decode() for given in (text, who))  # no half characters in a file
         if not who.strip() or not text.strip() or not gold:
             raise InputError("expected a question, its gold, and who has looked at it: nothing confirms itself")
-        places = [_place(self.corpus, span) for span in gold]
+        places = tuple(_Place.of(self.corpus, span) for span in gold)
         with lock(self.path.with_name(f".{self.path.name}.lock")):
             entries = _entries(self.path)
             for entry in entries:
-                if same(entry["text"]) == same(text):
-                    raise InputError(f"{text!r} is in {self.path.name} already, as {entry['id']}, by {entry['who']}")
-            number = 1 + max((int(e["id"].rpartition("-")[2]) for e in entries), default=0)
-            entry = {"id": f"{TAG}-{number:03}", "text": " ".join(text.split()), "gold": places, "tags": [TAG]}
-            entry |= {"who": who.strip(), "trace": trace_id}
-            lines = [json.dumps(e, ensure_ascii=False) for e in (*entries, entry)]
+                if question_key(entry.text) == question_key(text):
+                    raise InputError(f"{text!r} is in {self.path.name} already, as {entry.id}, by {entry.who}")
+            name = f"regression-{1 + max((int(e.id.rpartition('-')[2]) for e in entries), default=0):03}"
+            words, tags = " ".join(text.split()), ("regression",)
+            new = _Entry(id=name, text=words, gold=places, tags=tags, who=who.strip(), trace=trace_id)
+            lines = [*_lines(self.path), new.model_dump_json(exclude_unset=True)]
             atomic_write(self.path, "".join(f"{line}\n" for line in lines).encode())
-        return _question(self.corpus, entry)
+        return new.question(self.corpus)
 
     def check(self, retriever: Retriever, k: int = 10) -> RegressionReport:
         """Whether the first ``k`` hits hold an answer to each question: to each of its places, where it has several.
@@ -136,91 +185,46 @@ class RegressionSet:
             InputError: ``k`` < 1.
             CorpusError: the file can't be read.
         """
-        questions = self.questions
-        rows = []
+        loaded, elsewhere = self._load()
+        questions = [question for question in loaded if isinstance(question, Question)]
+        rows = [row for row in loaded if isinstance(row, Checked)]
         for question, hits in zip(questions, retriever.search_many([q.text for q in questions], k), strict=True):
             spans = [hit.chunk.span for hit in hits]
             ranks = [next((r for r, s in enumerate(spans, 1) if s.answers(gold)), 0) for gold in question.gold]
             rows.append(Checked(question.text, question.id, max(ranks) if all(ranks) else 0))
-        return RegressionReport((*rows, *self.stale), k, len(_entries(self.path)) - len(self))
+        return RegressionReport(tuple(rows), k, elsewhere)
 
-    def _loaded(self) -> list[tuple[Mapping[str, Any], Question | CorpusError]]:
-        """Each entry about this corpus, with its question, or with what keeps it from being one."""
-        ids = {document.id for document in self.corpus.documents}
-        found: list[tuple[Mapping[str, Any], Question | CorpusError]] = []
-        for entry in _entries(self.path):
-            if all(place["doc"] in ids for place in entry["gold"]):
-                try:
-                    found.append((entry, _question(self.corpus, entry)))
-                except CorpusError as error:
-                    found.append((entry, error))
-        return found
+    def _load(self) -> tuple[list[Question | Checked], int]:
+        """Each question about this corpus, or why it is stale; and how many are about other documents."""
+        ids, entries = {document.id for document in self.corpus.documents}, _entries(self.path)
+        own = [entry for entry in entries if all(place.doc in ids for place in entry.gold)]
+        loaded: list[Question | Checked] = []
+        for entry in own:
+            try:
+                loaded.append(entry.question(self.corpus))
+            except CorpusError as error:
+                loaded.append(Checked(entry.text, entry.id, problem=str(error)))
+        return loaded, len(entries) - len(own)
 
 
-def _entries(path: Path) -> list[dict[str, Any]]:
-    """The lines of a set, checked; none where there is no file.
-
-    Raises:
-        CorpusError: the file, or a line of it, can't be read; says which.
-    """
+def _lines(path: Path) -> list[str]:
+    """The lines of a set; none where there is no file."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return path.read_text(encoding="utf-8").strip().split("\n") if path.exists() else []
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{path}: can't be read ({error}); expected a file of JSON lines") from error
+
+
+def _entries(path: Path) -> list[_Entry]:
     entries = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_lines(path), 1):
         try:
-            entry = json.loads(line)
-            texts = [entry[name] for name in ("id", "text", "who")] + [place["doc"] for place in entry["gold"]]
-            if not all(isinstance(text, str) for text in texts) or not entry["id"].rpartition("-")[2].isdigit():
-                raise ValueError("a field is not a text, or the id has no number")
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorpusError(f"{path.name}, line {number}: not a confirmed question ({error!r})") from error
-        entries.append(entry)
+            entries.append(_Entry.model_validate_json(line))
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise CorpusError(f"{path.name}, line {number}: not a confirmed question ({problem})") from error
     return entries
 
 
-def _place(corpus: Corpus, span: Span) -> dict[str, Any]:
-    """A gold place as it is written: a section by its path where it is one, else characters."""
-    document = corpus.document(span.doc_id)
-    if not span.start < span.end <= len(document.text):
-        raise InputError(
-            f"gold [{span.start}, {span.end}) is empty or outside {span.doc_id!r} ({len(document.text)} characters)"
-        )
-    path = document.section_at(span.start)
-    if path:
-        try:
-            own = section_span(document, path)
-        except CorpusError:
-            own = None
-        if own == Span(span.doc_id, span.start, span.end):
-            return {"doc": document.id, "section": list(path), "sha256": _digest(document, own)}
-    return {"doc": document.id, "start": span.start, "end": span.end, "sha256": document.sha256}
-
-
-def _question(corpus: Corpus, entry: Mapping[str, Any]) -> Question:
-    """The question of an entry.
-
-    Raises:
-        CorpusError: its gold is not there any more, or has changed.
-    """
-    spans = tuple(_span(corpus.document(place["doc"]), place) for place in entry["gold"])
-    answer = "\n\n".join(corpus.document(s.doc_id).text[s.start : s.end] for s in spans)
-    return Question(entry["id"], entry["text"], spans, tuple(entry.get("tags", ())), answer)
-
-
-def _span(document: Document, place: Mapping[str, Any]) -> Span:
-    if "section" in place:
-        span = section_span(document, tuple(place["section"]))
-        if place.get("sha256") != _digest(document, span):
-            raise CorpusError(
-                f"document {document.id!r}: section {' > '.join(place['section'])!r} is not the text that was confirmed"
-            )
-        return span
-    if place.get("sha256") != document.sha256:
-        raise CorpusError(f"document {document.id!r}: it is not the text in which the place was confirmed")
-    return Span(document.id, int(place["start"]), int(place["end"]))
-
-
-def _digest(document: Document, span: Span) -> str:
+def _sha256(document: Document, span: Span) -> str:
     return hashlib.sha256(document.text[span.start : span.end].encode("utf-8", "surrogatepass")).hexdigest()

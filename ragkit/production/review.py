@@ -5,40 +5,29 @@
     regressions = RegressionSet("regression.jsonl", corpus)
     confirm(suggestion, regressions, who="ann")                 # or span=..., where none of the places is right
 
-Nothing becomes a test that nobody has looked at, because a suggestion is often wrong. How often its first place, and
-one of its first three, answers the question: on the 208 of 314 questions about ``core`` that ``naive`` answers wrongly
-or not at all, searched again by ``advanced`` (``python tests/run_bench.py feedback``)::
-
-    the reviewer gave                 first   first three
-    only a thumb down                  .22        .38
-    the right passage, copied         1.00       1.00
-    its first sentence                 .73        .78
-    half of its words, shuffled        .95        .96
-    a fifth of its words, shuffled     .81        .85
+Nothing becomes a test that nobody has looked at, because a suggestion is often wrong.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from ragkit.base import Chunk, Corpus, Document, Hit, InputError, Question, Section, Span
 from ragkit.generation.extractive import idf, stems
 from ragkit.passages import blocks, passages
 from ragkit.pipeline import RAGPipeline
-from ragkit.production.opinions import Flag
+from ragkit.production.feedback import Flag, span_of
 from ragkit.production.regression import RegressionSet
 
-LONGEST = 1_600
-"""Characters of a section that is suggested as a whole; of a longer one, neighbouring paragraphs are."""
-
+_SECTION = 1_600  # characters of a section that is suggested as a whole; of a longer one, neighbouring paragraphs are
 _RUN = 2_500  # characters of the longest run of paragraphs that is compared with a correction
+_PARAGRAPHS = 100  # of such a run
 _ASKED = 600  # characters of a correction that are searched for
 _BETA = 2.0  # a correction is seldom longer than the place that it is from: what it holds counts more
 _QUOTED = 40  # characters: a shorter passage may stand in an answer by chance
-_KEPT = frozenset({"incomplete", "unclear", "slow"})  # reasons that do not say that the quoted passages are wrong
+_SOURCES_FINE = {"incomplete", "unclear", "slow"}  # reasons that do not say that the quoted passages are wrong
 
 
 @dataclass(frozen=True)
@@ -71,32 +60,35 @@ class Suggestion:
 def suggest(flag: Flag, corpus: Corpus, rag: RAGPipeline, *, most: int = 3, fetch: int = 50) -> Suggestion:
     """``most`` places that do not overlap by half, looked for in the ``fetch`` best hits of ``rag``.
 
-    With a corrected answer: the paragraphs that share most of its words (F-measure of stems, weighted by idf; recall
-    counts ``_BETA`` times as much as precision, van Rijsbergen 1979, ch. 7). Without: the sections that ``rag``'s
-    reranker puts first (without a reranker: those that hold most of the question's words), but not what was flagged,
-    nor what the disliked answer quotes. ``rag`` need not be the pipeline that failed, and better is not.
+    With a corrected answer: the paragraphs that share most of its words (``f_measure`` of stems, weighted by idf).
+    Without: the sections that ``rag``'s reranker puts first (without a reranker: those that hold most of the question's
+    words), but not what was flagged, nor what the disliked answer quotes. ``rag`` need not be the pipeline that failed,
+    and a better one is better here.
 
     Raises:
-        InputError: ``most`` or ``fetch`` < 1, the question's text was not kept, or ``rag`` searches another corpus.
+        InputError: ``most`` or ``fetch`` < 1, the question's text was not stored, or ``rag`` searches another corpus.
     """
     if most < 1 or fetch < 1:
         raise InputError(f"most is {most!r}, fetch {fetch!r}: expected 1 or more")
     if re.fullmatch(r"question:[0-9a-f]{16}", flag.question):
         raise InputError(f"{flag.question}: the monitor keeps no text, so nobody knows what was asked")
     texts = [flag.question, *(correction[:_ASKED] for correction in flag.corrections)]
-    hits = list(chain.from_iterable(rag.retriever.search(text, fetch) for text in texts))
+    hits = [hit for text in texts for hit in rag.retriever.search(text, fetch)]
+    chunks = _candidates(hits, corpus, every_run=bool(flag.corrections))
     if flag.corrections:
-        found = _cut(hits, corpus, runs)
-        ranked = _by_words(found, [stems(correction) for correction in flag.corrections], hits)
-        return Suggestion(flag, _distinct(ranked, most), "the words of the corrected answer")
-    found = [chunk for chunk in _cut(hits, corpus, windows) if not _flagged(chunk, flag)]
-    if rag.reranker is not None and found:
-        again = rag.reranker.rerank(flag.question, [Hit(chunk, 0.0) for chunk in found], len(found))
-        ranked, why = [(hit.score, hit.chunk) for hit in again], "the reranker"
+        places = _distinct(_by_words(chunks, flag.corrections, hits), most)
+        return Suggestion(flag, places, "the words of the corrected answer")
+    irrelevant = [span_of(chunk_id) for chunk_id in flag.flagged]
+    chunks = [c for c in chunks if not any(2 * c.span.overlap(span) >= len(c.span) for span in irrelevant)]
+    ranked: Iterable[tuple[float, Chunk]]
+    if rag.reranker is not None and chunks:
+        again = rag.reranker.rerank(flag.question, [Hit(chunk, 0.0) for chunk in chunks], len(chunks))
+        why, ranked = "the reranker", [(hit.score, hit.chunk) for hit in again]
     else:
-        ranked, why = _by_words(found, [stems(flag.question)], hits), "the words of the question"
-    unquoted = ((score, chunk) for score, chunk in ranked if not _quoted(chunk, flag))
-    return Suggestion(flag, _distinct(unquoted, most), why)
+        why, ranked = "the words of the question", _by_words(chunks, [flag.question], hits)
+    if not _SOURCES_FINE.intersection(flag.reasons):
+        ranked = ((score, chunk) for score, chunk in ranked if not _quoted(chunk, flag.answers))
+    return Suggestion(flag, _distinct(ranked, most), why)
 
 
 def confirm(
@@ -118,77 +110,10 @@ def confirm(
     return regressions.add(suggestion.flag.question, gold, who=who, trace_id=trace)
 
 
-def windows(document: Document, start: int, end: int) -> Iterator[Span]:
-    """What of ``[start, end)`` can be suggested: sections, and of long ones groups of their paragraphs."""
-    for section, body in _sections(document, start, end):
-        if len(body) <= LONGEST:
-            yield body
-            continue
-        group: Span | None = None
-        for part in _paragraphs(document, section, body):
-            if group is not None and part.end - group.start <= LONGEST // 2:
-                group = Span(document.id, group.start, part.end)
-                continue
-            if group is not None:
-                yield group
-            group = part
-        if group is not None:
-            yield group
-
-
-def runs(document: Document, start: int, end: int) -> Iterator[Span]:
-    """All that a correction is compared with: every run of neighbouring paragraphs of a section, and the section."""
-    for section, body in _sections(document, start, end):
-        parts = _paragraphs(document, section, body)
-        for i, first in enumerate(parts):
-            for last in parts[i:]:
-                if last.end - first.start > _RUN:
-                    break
-                yield Span(document.id, first.start, last.end)
-        yield body
-
-
-def _sections(document: Document, start: int, end: int) -> Iterator[tuple[Section, Span]]:
-    """The sections that have text of their own in ``[start, end)``, and that text."""
-    for section in document.sections or (Section((), 0, 0, len(document.text)),):
-        text = document.text[section.body : section.end]
-        body = section.body + len(text) - len(text.lstrip())
-        if text.strip() and body < end and start < body + len(text.strip()):
-            yield section, Span(document.id, body, body + len(text.strip()))
-
-
-def _paragraphs(document: Document, section: Section, body: Span) -> list[Span]:
-    found = blocks(document.text[body.start : body.end])
-    return [Span(document.id, body.start + b.start, body.start + b.end) for b in found]
-
-
-def _cut(hits: Iterable[Hit], corpus: Corpus, how: Callable[[Document, int, int], Iterator[Span]]) -> list[Chunk]:
-    """What ``how`` makes of the places of ``hits``, each once; of a cut group, only what touches a hit."""
-    found: dict[Span, Chunk] = {}
-    for hit in hits:
-        document = corpus.document(hit.chunk.doc_id)
-        for span in how(document, hit.chunk.start, hit.chunk.end):
-            if span not in found and span.overlap(hit.chunk.span):
-                text = document.text[span.start : span.end]
-                path = document.section_at(span.start)
-                found[span] = Chunk(document.id, span.start, span.end, text, path, document.metadata)
-    return list(found.values())
-
-
-def _by_words(chunks: Sequence[Chunk], wanted: Sequence[set[str]], hits: Sequence[Hit]) -> list[tuple[float, Chunk]]:
-    """``chunks`` by their likeness to the most similar of ``wanted``; the shorter one first where two are equal."""
-    texts = [stems(text) for text in dict.fromkeys(hit.chunk.text for hit in hits)]
-    words = [stems(chunk.text) for chunk in chunks]
-    weight = {term: idf(term, texts) for term in set().union(*words, *wanted)}
-    scores = [max(f_measure(own, asked, weight) for asked in wanted) for own in words]
-    found = [(score, chunk) for score, chunk in zip(scores, chunks, strict=True) if score > 0]
-    return sorted(found, key=lambda one: (-one[0], len(one[1].text), one[1].id))
-
-
 def f_measure(words: set[str], wanted: set[str], weight: Mapping[str, float], beta: float = _BETA) -> float:
     """``(1 + b²) P R / (b² P + R)``: P, the share of ``words`` that is wanted, and R, of ``wanted`` that is there.
 
-    van Rijsbergen, Information Retrieval (1979), ch. 7, with weighted words.
+    van Rijsbergen, Information Retrieval (1979), ch. 7, with weighted words; recall counts ``beta`` times as much.
 
     >>> f_measure({"a", "b"}, {"a", "c"}, {"a": 1.0, "b": 1.0, "c": 1.0})
     0.5
@@ -200,40 +125,62 @@ def f_measure(words: set[str], wanted: set[str], weight: Mapping[str, float], be
     return (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
 
 
-def _flagged(chunk: Chunk, flag: Flag) -> bool:
-    """Whether at least half of ``chunk`` lies in a passage that somebody flagged."""
-    return any(2 * chunk.span.overlap(span) >= len(chunk.span) for span in map(span_of, flag.flagged))
+def _candidates(hits: Iterable[Hit], corpus: Corpus, every_run: bool) -> list[Chunk]:
+    """What can be suggested at the places of ``hits``, each once."""
+    chunks: dict[Span, Chunk] = {}
+    for hit in hits:
+        document = corpus.document(hit.chunk.doc_id)
+        for span in spans_around(document, hit.chunk.span, every_run):
+            if span not in chunks and span.overlap(hit.chunk.span):
+                text, path = document.text[span.start : span.end], document.section_at(span.start)
+                chunks[span] = Chunk(document.id, span.start, span.end, text, path, document.metadata)
+    return list(chunks.values())
 
 
-def _quoted(chunk: Chunk, flag: Flag) -> bool:
-    """Whether an answer that is said to be wrong quotes from ``chunk``."""
-    if _KEPT.intersection(flag.reasons):
-        return False
+def spans_around(document: Document, hit: Span, every_run: bool) -> Iterator[Span]:
+    """The sections that ``hit`` touches; of long ones groups of their paragraphs. With ``every_run``, every section and
+    every run of its neighbouring paragraphs."""
+    for section in document.sections or (Section((), 0, 0, len(document.text)),):
+        text = document.text[section.body : section.end]
+        start = section.body + len(text) - len(text.lstrip())
+        body = Span(document.id, start, start + len(text.strip()))
+        if not text.strip() or not (body.start < hit.end and hit.start < body.end):
+            continue
+        parts = [(start + b.start, start + b.end) for b in blocks(text.strip())]
+        if every_run or len(body) <= _SECTION:
+            yield body
+        groups: list[tuple[int, int]] = []
+        for i, (first, end) in enumerate(parts):
+            if every_run:
+                groups += [(first, last) for _, last in parts[i : i + _PARAGRAPHS] if last - first <= _RUN]
+            elif len(body) > _SECTION:
+                joined = bool(groups) and end - groups[-1][0] <= _SECTION // 2
+                groups.append((groups.pop()[0] if joined else first, end))
+        yield from (Span(document.id, first, end) for first, end in groups)
+
+
+def _by_words(chunks: Sequence[Chunk], texts: Iterable[str], hits: Sequence[Hit]) -> list[tuple[float, Chunk]]:
+    """``chunks`` by their likeness to the most similar of ``texts``; the shorter one first where two are equal."""
+    wanted, known = [stems(text) for text in texts], [stems(text) for text in {hit.chunk.text for hit in hits}]
+    words = [stems(chunk.text) for chunk in chunks]
+    weight = {term: idf(term, known) for term in set().union(*words, *wanted)}
+    scores = [max(f_measure(own, asked, weight) for asked in wanted) for own in words]
+    ranked = [(score, chunk) for score, chunk in zip(scores, chunks, strict=True) if score > 0]
+    return sorted(ranked, key=lambda one: (-one[0], len(one[1].text), one[1].id))
+
+
+def _quoted(chunk: Chunk, answers: Iterable[str]) -> bool:
+    """Whether one of ``answers`` quotes from ``chunk``."""
     parts = [chunk.text[p.start : p.end].strip() for p in passages(chunk.text)]
-    return any(part in answer for answer in flag.answers for part in parts if len(part) >= _QUOTED)
+    return any(part in answer for answer in answers for part in parts if len(part) >= _QUOTED)
 
 
 def _distinct(ranked: Iterable[tuple[float, Chunk]], most: int) -> tuple[Place, ...]:
     """The first ``most`` that do not cover each other by half."""
-    kept: list[Place] = []
+    places: list[Place] = []
     for score, chunk in ranked:
-        if len(kept) == most:
+        if len(places) == most:
             break
-        if not any(chunk.span.answers(place.span) for place in kept):
-            kept.append(Place(chunk.span, chunk.text, chunk.section, score))
-    return tuple(kept)
-
-
-def span_of(chunk_id: str) -> Span:
-    """Where the chunk called ``chunk_id`` stands.
-
-    >>> span_of("celery/faq#0-43")
-    Span(doc_id='celery/faq', start=0, end=43, grade=1)
-
-    Raises:
-        InputError: this is not the id of a chunk.
-    """
-    found = re.fullmatch(r"(.*)#(\d+)-(\d+)", chunk_id, re.DOTALL)
-    if found is None:
-        raise InputError(f"{chunk_id!r} is not a chunk's id: expected document#start-end")
-    return Span(found[1], int(found[2]), int(found[3]))
+        if not any(chunk.span.answers(place.span) for place in places):
+            places.append(Place(chunk.span, chunk.text, chunk.section, score))
+    return tuple(places)

@@ -1,60 +1,77 @@
-"""A cache that takes similar questions for equal ones: what it saves, and how it lies.
+"""A cache that takes similar questions for equal ones: what it saves, and how often it would lie.
 
 **No preset uses it.** To a vector, "How do I enable cookies?" and "How do I disable cookies?" are more alike than two
-wordings of one question: on our own 200 pairs (``data/cache_pairs.jsonl``) reversals have a median cosine of .94 and
-paraphrases .91 (all-MiniLM-L6-v2), so no threshold tells them apart. ``ragkit.production.false_hits`` measures that on
-your own log, and picks a threshold that keeps a promise, or says that there is none::
+wordings of one question (``data/cache_pairs.jsonl`` has 200 of each), so no threshold tells them apart. Measure it on
+your own log before it serves anybody::
 
-    choice = choose_threshold(questions, embedder, precision=0.99)
+    false_hit_rate(log, embedder)                                  # by threshold: near hits, false ones, intervals
+    choice = choose_threshold(log, embedder, precision=0.99)       # a threshold that keeps this promise, or none
     if choice.threshold is not None:
         cache = SemanticCache(SQLiteCache(), embedder, choice.threshold)
 
 The idea is that of GPTCache (Bang 2023, NLP-OSS, https://aclanthology.org/2023.nlposs-1.24).
+
+**What is measured.** Two questions may share an answer when their gold agrees: each span of the one is answered by a
+span of the other (``Span.answers``), both ways. A log is replayed in its order, and each wording counts once, when it
+is first asked: asked again, the exact cache knows it. A question that is not served is answered, and its answer cached,
+also where it has no gold: no pipeline abstains from all of these. What is served from such a question to one with gold
+is wrong, and the other way round; between two of them it is left out, as there is no right answer to miss. So for each
+threshold the cache holds what it would hold. All questions are taken to be of one tenant.
+
+**What is promised.** Wordings of one need are right or wrong together, so hits of one need are taken for one
+observation: n hits count as ``n ** 2 / sum(hits of each need ** 2)`` (Kish 1965, Survey Sampling, section 8.2), and the
+bound is Clopper and Pearson's for so many (Korn and Graubard 1998, Survey Methodology 24(2)). It holds for needs drawn
+as those of the log were. A log in which nobody asked for the opposite says nothing about those who will: so look at
+``cache_pairs()`` too.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
+import math
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from ragkit.base import Answer, Embedder, InputError, Vectors
+from ragkit.base import Answer, Embedder, InputError, Question, Span, Vectors, question_key, require
 from ragkit.evaluation.faithfulness import Word, is_cue, numbers, opposites, quantifiers, words
+from ragkit.files import data_file
 from ragkit.pipeline.trace import CachedAnswer, CacheKey
 from ragkit.production.caching import SQLiteCache
-from ragkit.production.entries import told
-from ragkit.production.records import answer_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Guard = Callable[[str, str], bool]
 
-_TRIED = 10  # of the nearest questions, so many are looked at
-_ENCODED = 256  # vectors of questions that were just asked: what was a miss is put a moment later
+THRESHOLDS = (0.80, 0.85, 0.90, 0.93, 0.95, 0.97, 0.98, 0.99)
+"""The thresholds that are looked at, chosen before any log was seen."""
 
 
-def reads_alike(asked: str, kept: str) -> bool:
+def reads_alike(question: str, cached: str) -> bool:
     """Whether nothing that vectors overlook tells the two questions apart.
 
-    Looked at are numbers, names of code, negations, words of opposite meaning, quantifiers (``faithfulness``,
-    which was written for other texts), and the order of the words where both have the same. On the 400 pairs, at a
-    cosine of .90 or more, it leaves 10 % of the reversals instead of 66 %, and 39 % of the paraphrases instead of 52 %
-    (``tests/run_bench.py caching``). What its lists do not hold, it does not see: "pause" and "resume".
+    Looked at are numbers, names of code, negations, words of opposite meaning, quantifiers
+    (``evaluation.faithfulness``), and the order of the words where both have the same. What its lists do not hold, it
+    does not see: "pause" and "resume".
 
     >>> reads_alike("How do I enable cookies?", "How do I disable cookies?")
     False
     >>> reads_alike("How do I enable cookies?", "How can I turn cookies on?")
     True
     """
-    one, other = words(asked), words(kept)
+    one, other = words(question), words(cached)
     terms, others = {word.term for word in one}, {word.term for word in other}
-    content, contents = ([word.term for word in found if word.content] for found in (one, other))
+    content, contents = ([word.term for word in each if word.content] for each in (one, other))
     return not (
-        numbers(asked) != numbers(kept)
-        or _unknown_names(one, other)
-        or _unknown_names(other, one)
+        numbers(question) != numbers(cached)
+        or not _names(one) <= {word.text.lower() for word in other}
+        or not _names(other) <= {word.text.lower() for word in one}
         or any(is_cue(word.text) for word in one) != any(is_cue(word.text) for word in other)
         or any(opposites().get(term, frozenset()) & (others - terms) for term in terms - others)
         or quantifiers(one) != quantifiers(other)
@@ -62,35 +79,15 @@ def reads_alike(asked: str, kept: str) -> bool:
     )
 
 
-def _unknown_names(found: Sequence[Word], other: Sequence[Word]) -> bool:
-    known = {word.text.lower() for word in other}
-    return any(word.identifier and word.text.lower() not in known for word in found)
-
-
-@dataclass
-class _Shelf:
-    """The questions of the same settings and tenant, and their vectors."""
-
-    vectors: dict[str, Vectors] = field(default_factory=dict)
-    table: Vectors | None = None
-
-    def add(self, question: str, vector: Vectors) -> None:
-        if question not in self.vectors:
-            self.vectors[question], self.table = vector, None
-
-    def nearest(self, vector: Vectors) -> list[tuple[float, str]]:
-        """The most similar questions, the nearest first."""
-        if self.table is None:
-            self.table = np.stack(list(self.vectors.values()))
-        cosines, questions = self.table @ vector, list(self.vectors)
-        return [(float(cosines[i]), questions[i]) for i in np.argsort(-cosines, kind="stable")[:_TRIED]]
+def _names(sentence: Sequence[Word]) -> set[str]:
+    return {word.text.lower() for word in sentence if word.identifier}
 
 
 class SemanticCache:
     """An ``AnswerCache``: first the exact one, then the nearest question of the same settings and tenant.
 
     Vectors stand in the exact cache's file and go with their answers. ``CachedAnswer.similarity`` is the cosine, and
-    ``CachedAnswer.digest`` the entry that was served, so that a thumbs-down forgets the right one. With n answers of a
+    ``CachedAnswer.digest`` the entry that was served, so that a thumb down forgets the right one. With n answers of a
     pipeline and a tenant, a miss costs one encoding of the question and n products of vectors.
 
     >>> import tempfile
@@ -99,16 +96,16 @@ class SemanticCache:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     cache = SemanticCache(SQLiteCache(Path(folder) / "cache.db"), FakeEmbedder(), 0.8)
     ...     cache.put(CacheKey("s", "How do I keep cookies?"), Answer("How do I keep cookies?", "So."))
-    ...     found = cache.get(CacheKey("s", "How can I keep cookies?"))
+    ...     near = cache.get(CacheKey("s", "How can I keep cookies?"))
     ...     cache.exact.close()
-    >>> found.answer.text, found.similarity < 1
+    >>> near.answer.text, near.similarity < 1
     ('So.', True)
 
     Args:
         exact: where the answers are.
         embedder: makes vectors of length 1; its ``identity`` keeps those of two models apart.
         threshold: the least cosine at which an answer is served, above 0 and at most 1. Measure it first.
-        guard: may still say no, to the question and the one that was kept; None says always yes.
+        guard: may still say no, to the question and the one that was cached; None says always yes.
 
     Raises:
         InputError: ``threshold`` is out of its range.
@@ -121,84 +118,297 @@ class SemanticCache:
             raise InputError(f"threshold is {threshold!r}: expected a cosine above 0 and at most 1")
         self.exact, self.embedder, self.threshold, self.guard = exact, embedder, threshold, guard
         self.near = 0
-        self._shelves: dict[tuple[str, str], _Shelf] = {}
-        self._seen = 0
-        self._encoded: OrderedDict[str, Vectors] = OrderedDict()
-        self._turn = threading.RLock()
+        self._tables: dict[tuple[str, str], _VectorTable] = {}
+        self._rows, self._last = 0, 0  # in all tables; the last of the file's entries that stands in them
+        self._lock = threading.Lock()
+        self._vector = lru_cache(maxsize=256)(self._encode)  # what was a miss is put a moment later
 
     def __repr__(self) -> str:
         guard = ", no guard" if self.guard is None else ""
         return f"SemanticCache({self.exact!r}, {self.embedder.name}, {self.threshold}{guard}, {self.near} near hits)"
 
     def get(self, key: CacheKey) -> CachedAnswer | None:
-        """The answer to this question, else to the nearest that is near enough and still has one."""
-        return self.exact.get(key) or self._near(key)
-
-    def put(self, key: CacheKey, answer: Answer) -> None:
-        """Keep ``answer``, and the vector of its question.
+        """The answer to this question, else to the nearest that is near enough and still has one.
 
         Raises:
-            InputError: as ``SQLiteCache.put``.
+            sqlite3.Error: as ``SQLiteCache.get``.
         """
-        self.exact.put(key, answer)
+        return self.exact.get(key) or self._nearest(key)
+
+    def put(self, key: CacheKey, answer: Answer) -> None:
+        """Store ``answer``, and the vector of its question.
+
+        Raises:
+            InputError, sqlite3.Error: as ``SQLiteCache.put``.
+        """
         vector = self._vector(key.question).astype("<f4").tobytes()
-        row = (key.digest, self.embedder.identity, vector, _checksum(key.digest, vector))
-        insert = "INSERT OR IGNORE INTO vectors (digest, model, vector, checksum) VALUES (?, ?, ?, ?)"
-        self.exact.entries.try_to(lambda: self.exact.entries.database.write(insert, row))
+        self.exact.put(key, answer, model=self.embedder.identity, vector=vector)
 
     def forget(self, digest: str) -> bool:
         """As ``SQLiteCache.forget``."""
         return self.exact.forget(digest)
 
-    def _near(self, key: CacheKey) -> CachedAnswer | None:
-        with self._turn:
-            self._read_on()
-            shelf = self._shelves.get((key.settings, key.tenant))
-        if shelf is None:
+    def _nearest(self, key: CacheKey) -> CachedAnswer | None:
+        self._read_new_entries()
+        table = self._tables.get((key.settings, key.tenant))
+        if table is None:
             return None
         vector = self._vector(key.question)
-        with self._turn:
-            found = shelf.nearest(vector)
-        for cosine, question in found:
-            if cosine < self.threshold:
-                break
-            if question == key.question or (self.guard is not None and not self.guard(key.question, question)):
+        with self._lock:
+            candidates = table.nearest(vector, self.threshold)
+        for cosine, row, digest, question in candidates:
+            if digest == key.digest or (self.guard is not None and not self.guard(key.question, question)):
                 continue
-            other = CacheKey(key.settings, question, key.tenant)
-            text = self.exact.entries.get(other, count=False)  # None: it was forgotten, has expired or gone since
-            if text is not None:
-                with self._turn:
+            answer = self.exact.answer(digest)
+            with self._lock:
+                if answer is not None:
                     self.near += 1
-                return CachedAnswer(answer_of(text), other.digest, min(cosine, 1.0))
+                    return CachedAnswer(answer, digest, min(cosine, 1.0))
+                table.drop(row)  # it was forgotten or evicted, or has expired
         return None
 
-    def _read_on(self) -> None:
-        """Take in the vectors that were written since the last time, by whichever process."""
-        select = (
-            "SELECT v.id, v.digest, v.vector, v.checksum, e.settings, e.tenant, e.question FROM vectors v "
-            "JOIN entries e ON e.digest = v.digest WHERE v.id > ? AND v.model = ? ORDER BY v.id"
+    def _read_new_entries(self) -> None:
+        """Take in the vectors that were written since the last time, by whichever process.
+
+        Entries that went are found when they are looked for; when they may be the half, all is read anew.
+        """
+        select = "SELECT * FROM answers WHERE number > ? AND model = ? ORDER BY number"
+        with self._lock, self.exact.database.transaction() as connection:
+            entries = connection.execute("SELECT entries FROM total").fetchone()["entries"]
+            if self._rows > 2 * entries + 100:
+                self._tables, self._rows, self._last = {}, 0, 0
+            for row in connection.execute(select, (self._last, self.embedder.identity)):
+                table = self._tables.setdefault((row["settings"], json.loads(row["tenant"])), _VectorTable())
+                table.add(np.frombuffer(row["vector"], dtype="<f4"), row["digest"], json.loads(row["question"]))
+                self._rows, self._last = self._rows + 1, row["number"]
+
+    def _encode(self, question: str) -> Vectors:
+        return np.asarray(self.embedder.encode([question], "query")[0], dtype=np.float32)
+
+
+class _VectorTable:
+    """The vectors of the questions of one pipeline and tenant, in an array that doubles when it is full."""
+
+    def __init__(self) -> None:
+        self._vectors: Vectors = np.zeros((0, 0), dtype=np.float32)
+        self._entries: list[tuple[str, str]] = []
+
+    def add(self, vector: Vectors, digest: str, question: str) -> None:
+        size = len(self._entries)
+        if size == len(self._vectors):
+            larger = np.zeros((max(16, 2 * size), len(vector)), dtype=np.float32)
+            larger[:size] = self._vectors[:size].reshape(size, len(vector))
+            self._vectors = larger
+        self._vectors[size] = vector
+        self._entries.append((digest, question))
+
+    def nearest(self, vector: Vectors, threshold: float) -> list[tuple[float, int, str, str]]:
+        """(cosine, row, digest, question) of the entries at ``threshold`` or above, the nearest first."""
+        cosines = self._vectors[: len(self._entries)] @ vector
+        rows = np.flatnonzero(cosines >= threshold)
+        rows = rows[np.argsort(-cosines[rows], kind="stable")]
+        return [(float(cosines[row]), int(row), *self._entries[row]) for row in rows]
+
+    def drop(self, row: int) -> None:
+        self._vectors[row] = 0  # near nothing
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A question that is asked, one that was cached, and whether the same answer is right for both."""
+
+    asked: str
+    kept: str
+    same: bool
+    kind: str = ""
+
+
+def cache_pairs() -> tuple[Pair, ...]:
+    """Our 400 pairs about the core projects: 200 questions, each with a paraphrase and with a reversal.
+
+    ``kind`` is ``same`` for a paraphrase; for a reversal it says how it is made: ``negation``, ``opposite``, ``order``
+    (before, after), ``extreme`` (most, least), ``with`` (or without), ``only`` (or all), ``swap`` (of two roles).
+    """
+    pairs: list[Pair] = []
+    for line in data_file("cache_pairs.jsonl").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        pairs.append(Pair(entry["same"], entry["question"], True, "same"))
+        pairs.append(Pair(entry["other"], entry["question"], False, entry["kind"]))
+    return tuple(pairs)
+
+
+def agree(gold: Sequence[Span], other: Sequence[Span]) -> bool:
+    """Whether two questions with this gold may share an answer: each span is answered by one of the other, both ways.
+
+    >>> agree([Span("a", 0, 10)], [Span("a", 5, 10)]), agree([Span("a", 0, 10)], [Span("a", 0, 10), Span("b", 0, 5)])
+    (True, False)
+    >>> agree([], [])
+    False
+    """
+    if not gold or not other:
+        return False
+    there = all(any(span.answers(each) for each in other) for span in gold)
+    return there and all(any(span.answers(each) for each in gold) for span in other)
+
+
+def upper_bound(wrong: float, n: float, confidence: float = 0.95) -> float:
+    """The rate of which ``wrong`` or fewer of ``n`` independent observations have only a chance of 1 - ``confidence``.
+
+    Clopper and Pearson 1934, The use of confidence or fiducial limits illustrated in the case of the binomial,
+    Biometrika 26(4), one-sided. Numbers need not be whole: those of clustered observations are not.
+
+    >>> round(upper_bound(0, 299), 4)
+    0.01
+    """
+    if not wrong < n:
+        return 1.0
+    return float(require("scipy.special", "notebook").betaincinv(wrong + 1, n - wrong, confidence))
+
+
+def false_hit_rate(
+    asked: Sequence[Question] | Sequence[Pair],
+    embedder: Embedder,
+    thresholds: Sequence[float] = THRESHOLDS,
+    *,
+    guard: Guard | None = None,
+) -> pd.DataFrame:
+    """What a semantic cache would do, a row for each threshold.
+
+    Args:
+        asked: a log, as the questions with their gold in the order in which they were asked; or labelled pairs.
+        embedder: makes vectors of length 1.
+        thresholds: cosines at which an answer would be served.
+        guard: as in ``SemanticCache``; None says always yes.
+
+    Returns:
+        Columns ``asked`` (different wordings, or pairs), ``hits`` (near ones; equal wordings are not asked twice),
+        ``hit_rate``, ``false`` (hits with a wrong answer), ``false_hit_rate`` (of the hits; NaN without) and its
+        95 % interval from ``low`` to ``high``, and ``needs``: as how many independent hits they count. Questions with
+        the same gold are one need, and pairs with the same cached question.
+
+    Raises:
+        InputError: nothing is asked, a threshold is not above 0 and at most 1, or there is none.
+    """
+    if not asked or not thresholds or not all(0 < t <= 1 for t in thresholds):
+        raise InputError(
+            f"{len(asked)} asked, thresholds {list(thresholds)}: expected some of both, above 0, at most 1"
         )
-        entries = self.exact.entries
-        rows = entries.try_to(lambda: entries.database.read(select, (self._seen, self.embedder.identity))) or []
-        for number, digest, vector, checksum, *whose in rows:
-            self._seen = number
-            if checksum == _checksum(digest, vector):
-                settings, tenant, question = (told(each) for each in whose)
-                shelf = self._shelves.setdefault((settings, tenant), _Shelf())
-                shelf.add(question, np.frombuffer(vector, dtype="<f4"))
-
-    def _vector(self, question: str) -> Vectors:
-        with self._turn:
-            if question in self._encoded:
-                self._encoded.move_to_end(question)
-                return self._encoded[question]
-        vector: Vectors = np.asarray(self.embedder.encode([question], "query")[0], dtype=np.float32)
-        with self._turn:
-            self._encoded[question] = vector
-            while len(self._encoded) > _ENCODED:
-                self._encoded.popitem(last=False)
-        return vector
+    if isinstance(asked[0], Pair):
+        n, served = len(asked), _served_pairs(cast("Sequence[Pair]", asked), embedder, thresholds, guard)
+    else:
+        n, served = _served_log(cast("Sequence[Question]", asked), embedder, thresholds, guard)
+    rows = []
+    for hits in served:
+        wrong, needs = sum(wrong for _, wrong in hits), _independent(hits)
+        rate = wrong / len(hits) if hits else math.nan
+        low, high = 1 - upper_bound((1 - rate) * needs, needs, 0.975), upper_bound(rate * needs, needs, 0.975)
+        rows.append((n, len(hits), len(hits) / n, wrong, rate, low, high, needs))
+    columns = ["asked", "hits", "hit_rate", "false", "false_hit_rate", "low", "high", "needs"]
+    frame = require("pandas", "notebook").DataFrame(rows, columns=columns, index=list(thresholds))
+    return cast("pd.DataFrame", frame.rename_axis("threshold"))
 
 
-def _checksum(digest: str, vector: bytes) -> bytes:
-    return hashlib.sha256(digest.encode() + b"\n" + vector).digest()
+@dataclass(frozen=True)
+class Choice:
+    """The threshold that keeps a promise, or None, and what that was decided by."""
+
+    threshold: float | None
+    precision: float
+    confidence: float
+    table: pd.DataFrame
+    """As of ``false_hit_rate``, and ``at_most``: the false-hit rate that is not exceeded, at any threshold of the
+    table, with this confidence."""
+
+    def __repr__(self) -> str:
+        promise = f"{self.precision:.1%} of the near hits right, with {self.confidence:.0%} confidence"
+        if self.threshold is not None:
+            row = self.table.loc[self.threshold]
+            seen = f"in the log {row['false']:.0f} of {row['hits']:.0f} were wrong"
+            return f"threshold {self.threshold}: {promise} ({seen}); it serves {row['hit_rate']:.1%} of new wordings"
+        best = int(self.table["at_most"].to_numpy().argmin())
+        row = self.table.iloc[best]
+        enough = math.ceil(math.log((1 - self.confidence) / len(self.table)) / math.log(self.precision))
+        return (
+            f"none: no threshold promises {promise}. Nearest comes {self.table.index[best]}: {row['false']:.0f} of "
+            f"{row['hits']:.0f} were wrong, which count as {row['needs']:.0f} needs, so at most {row['at_most']:.1%} "
+            f"are; {enough} needs without a wrong hit would be enough"
+        )
+
+
+def choose_threshold(
+    asked: Sequence[Question] | Sequence[Pair],
+    embedder: Embedder,
+    precision: float = 0.99,
+    confidence: float = 0.95,
+    thresholds: Sequence[float] = THRESHOLDS,
+    *,
+    guard: Guard | None = None,
+) -> Choice:
+    """The threshold with the most hits at which ``precision`` of them are right, with ``confidence``; or None.
+
+    Each threshold gets an upper bound of its false-hit rate. All bounds have to hold together, because the best is
+    picked after looking: so each may fail with ``(1 - confidence) / len(thresholds)`` only (Bonferroni). This is the
+    simplest form of Learn then Test (Angelopoulos, Bates, Candès, Jordan and Lei 2021, arXiv 2110.01052). Fewer
+    thresholds need fewer data; choose them before you look.
+
+    Raises:
+        InputError: as ``false_hit_rate``; ``precision`` or ``confidence`` is not between 0 and 1.
+    """
+    if not 0 < precision < 1 or not 0 < confidence < 1:
+        raise InputError(f"precision is {precision}, confidence {confidence}: expected more than 0 and less than 1")
+    table = false_hit_rate(asked, embedder, thresholds, guard=guard)
+    each = 1 - (1 - confidence) / len(table)
+    rates = table["false_hit_rate"].fillna(1.0)
+    table["at_most"] = [upper_bound(rate * n, n, each) for rate, n in zip(rates, table["needs"], strict=True)]
+    safe = table[table["at_most"] <= 1 - precision]
+    # Of several with as many hits, the strictest.
+    best = max(zip(safe["hits"], safe.index, strict=True), default=(0, None))[1]
+    return Choice(best, precision, confidence, table)
+
+
+_NearHit = tuple[Hashable, bool]  # whose need it was, and whether the answer was wrong
+
+
+def _independent(hits: Sequence[_NearHit]) -> float:
+    """As how many independent hits these count, if those of one need are right or wrong together."""
+    return len(hits) ** 2 / max(1, sum(n**2 for n in Counter(need for need, _ in hits).values()))
+
+
+def _served_pairs(
+    pairs: Sequence[Pair], embedder: Embedder, thresholds: Sequence[float], guard: Guard | None
+) -> list[list[_NearHit]]:
+    """The hits at each threshold."""
+    keys = [(question_key(pair.asked), question_key(pair.kept)) for pair in pairs]
+    texts = list(dict.fromkeys(text for both in keys for text in both))
+    vectors = dict(zip(texts, embedder.encode(texts, "query"), strict=True))
+    near = [
+        (float(vectors[one] @ vectors[other]), (other, not pair.same))
+        for pair, (one, other) in zip(pairs, keys, strict=True)
+        if guard is None or guard(one, other)
+    ]
+    return [[hit for cosine, hit in near if cosine >= threshold] for threshold in thresholds]
+
+
+def _served_log(
+    log: Sequence[Question], embedder: Embedder, thresholds: Sequence[float], guard: Guard | None
+) -> tuple[int, list[list[_NearHit]]]:
+    """How many different questions were asked, and the hits at each threshold."""
+    first: dict[str, Question] = {}
+    for question in log:
+        first.setdefault(question_key(question.text), question)
+    texts, questions = list(first), list(first.values())
+    vectors = embedder.encode(texts, "query")
+    cached = np.zeros((len(thresholds), len(texts)), dtype=bool)
+    hits: list[list[_NearHit]] = [[] for _ in thresholds]
+    for i, question in enumerate(questions):
+        cosines = vectors[:i] @ vectors[i]
+        for row, threshold in enumerate(thresholds):
+            near = np.flatnonzero(cached[row, :i] & (cosines >= threshold))
+            ordered = near[np.argsort(-cosines[near], kind="stable")]
+            served = next((int(j) for j in ordered if guard is None or guard(texts[i], texts[j])), None)
+            if served is None:
+                cached[row, i] = True
+            elif question.gold or questions[served].gold:
+                need = frozenset(question.gold) or served
+                hits[row].append((need, not agree(question.gold, questions[served].gold)))
+    return len(texts), hits

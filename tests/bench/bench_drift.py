@@ -1,11 +1,11 @@
 """Drift: how soon it is found, and how often it is seen where there is none, on simulated streams with real scores.
 
-``python tests/run_bench.py drift``. Who asks what and when is simulated (``ragkit.production.stream``); what is found,
-and how well it matches, is not: each distinct question is asked once of the advanced preset, whose index lacks the
-documents of scrapy. A run is six weeks of 3,000 queries: the first 1,000 are the reference, the other 2,000 are
+``python tests/run_bench.py drift``. Who asks what and when is simulated (``ragkit.production.simulation``); what is
+found, and how well it matches, is not: each distinct question is asked once of the advanced preset, whose index lacks
+the documents of scrapy. A run is six weeks of 3,000 queries: the first 1,000 are the reference, the other 2,000 are
 watched. In a run that drifts, half of the sessions turn to scrapy after four weeks.
 
-``RAGKIT_BENCH_STREAMS`` is the number of streams (120). FORGET, SLOPES and JUMP of ``ragkit.production.watch`` were
+``RAGKIT_BENCH_STREAMS`` is the number of streams (120). WINDOW, SLOPES and JUMP of ``ragkit.production.drift`` were
 chosen on the first 29 of them, which are left out of what is reported about it. Scores are kept in ragkit's
 home: the first run asks some 30,000 distinct questions and takes half an hour or more, the next ones a few minutes.
 """
@@ -28,9 +28,8 @@ from ragkit import TokenStore, advanced, load_pydocs
 from ragkit.base import Corpus
 from ragkit.evaluation.statistics import wilson
 from ragkit.files import atomic_write, home
-from ragkit.production.drift import drift, window
-from ragkit.production.stream import START, WEEK, Asked, Drifting, simulate, without
-from ragkit.production.watch import watch
+from ragkit.production.drift import drift, watch
+from ragkit.production.simulation import START, WEEK, Asked, Drifting, simulate, without
 
 Row = tuple[str, float, str, str]
 PROJECT = "scrapy"
@@ -193,6 +192,6 @@ def alarm(frame: pd.DataFrame, column: str) -> int | None:
 
 def daily(frame: pd.DataFrame) -> bool:
     """Whether a naive test of the last 500 queries against the reference fires at any of its looks."""
-    values = window(frame, "top_score", "a stream")["value"].to_numpy()
+    values = frame["top_score"].dropna().to_numpy()
     ends = range(REFERENCE + 500, len(values) + 1, 100)
     return any(stats.ks_2samp(values[:REFERENCE], values[end - 500 : end]).pvalue < 0.05 for end in ends)

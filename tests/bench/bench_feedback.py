@@ -1,6 +1,6 @@
-"""How far feedback carries: how often a suggested place is right, and what training on negatives brings.
+"""How far feedback carries: how often a suggested place is right, and what training on confirmed questions brings.
 
-``python tests/run_bench.py feedback`` prints the figures; the docstring of ``ragkit.production.review`` quotes them.
+``python tests/run_bench.py feedback`` prints the figures; notebook 13 quotes them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,13 +17,11 @@ from ragkit.embedding import load_embedder
 from ragkit.evaluation.compare import compare
 from ragkit.passages import blocks, sentences
 from ragkit.pipeline import RAGPipeline, advanced, naive
-from ragkit.production.feedback import FeedbackStore
-from ragkit.production.learning import train_on_feedback, training_pairs
+from ragkit.production.feedback import FeedbackStore, Flag, training_pairs
 from ragkit.production.monitoring import TraceMonitor
-from ragkit.production.opinions import Flag
-from ragkit.production.readers import Readers, is_right
 from ragkit.production.regression import RegressionSet
 from ragkit.production.review import suggest
+from ragkit.production.simulation import Readers, is_right
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.token_store import TokenStore
 from ragkit.training.adapter import adapted, train_adapter
@@ -64,7 +61,7 @@ def trained(
     asked = {q.text: q for q in questions if q.gold[0].doc_id in asked_about}
     apart = [q for q in questions if q.text not in asked]
     embedder, readers = load_embedder(cache=True), Readers()
-    with TemporaryDirectory() as folder, TraceMonitor(Path(folder) / "t.db", otlp="") as monitor:
+    with TemporaryDirectory() as folder, TraceMonitor(Path(folder) / "t.db") as monitor:
         rag = naive(corpus, store=store, monitor=monitor)
         with FeedbackStore(monitor, Path(folder) / "f.db") as feedback:
             for question in asked.values():
@@ -85,12 +82,10 @@ def trained(
     own = tuple(d for d in corpus.documents if d.metadata["project"] in ("celery", "scrapy"))
     documents = make_pairs(Corpus("own", own), tokens=64, negatives=0)
     documents = [pair for pair in documents if pair.positive.doc_id not in tested]
-    without = [replace(pair, negatives=()) for pair in pairs]
     adapters = {
         "documents alone": train_adapter(documents, embedder, store=store),
-        "with feedback": train_on_feedback(pairs, documents, embedder, store=store),
-        "with feedback 10 times": train_on_feedback(pairs, documents, embedder, store=store, times=10),
-        "with it 10 times, but no negatives": train_on_feedback(without, documents, embedder, store=store, times=10),
+        "with feedback": train_adapter([*documents, *pairs], embedder, store=store),
+        "with feedback 10 times": train_adapter([*documents, *pairs * 10], embedder, store=store),
     }
     chunks = naive(corpus, store=store).vector_store.chunks
     systems = {"no adapter": DenseRetriever(chunks, store)}
@@ -145,7 +140,7 @@ def suggested(
     first = three = 0
     for question, answer in wrong:
         given = tuple(text for text in [correction(question)] if text)
-        flag = Flag(question.text, 1.0, 1, 0, 1, 0.5, ("t",), ("wrong",), given, (), (), (answer.text,))
+        flag = Flag(question.text, 1.0, 1, 0, 1, 0.5, ("t",), ("wrong",), given, answers=(answer.text,))
         spans = [place.span for place in suggest(flag, corpus, rag).places]
         hits = [any(span.answers(gold) for gold in question.gold) for span in spans]
         first, three = first + any(hits[:1]), three + any(hits)

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from ragkit.pipeline.trace import CacheKey
-from ragkit.production.false_hits import choose_threshold
+from ragkit.production.semantic import choose_threshold
 
 
 def second_run_is_like_the_first(first, again):
@@ -55,10 +55,10 @@ def four_questions_are_four_calls(counts, crowd):
 
 
 def rate_grows_with_the_logarithm_of_the_size(rates):
-    """Each step of three times the room adds nine to seventeen points, until everything fits; then it is flat."""
+    """Each step of three times the room adds some nine to sixteen points, until everything fits; then it is flat."""
     values = list(rates.values())
     steps = [round(100 * (larger - smaller)) for smaller, larger in pairwise(values)]
-    assert all(9 <= step <= 17 for step in steps[:-1])
+    assert all(7 <= step <= 18 for step in steps[:-1])
     assert 0 <= steps[-1] <= 3
 
 
@@ -66,7 +66,7 @@ def reversal_is_served_and_paraphrase_is_not(served, kept, cosines):
     """The paraphrase was *not* near enough. The reversal was."""
     assert served[0].text != kept.text
     assert served[1].text == kept.text
-    assert cosines[0] < 0.95 < cosines[1]
+    assert cosines[0] < 0.9 < cosines[1]
 
 
 def cache_has_hidden_the_option(right, served):
@@ -86,14 +86,14 @@ def stricter_is_worse(table):
     assert table["false_hit_rate"].is_monotonic_increasing
 
 
-def nothing_promises_99(strict):
+def nothing_promises_95(strict):
     """*None*, although nearly nothing was wrong."""
     assert strict.threshold is None
 
 
-def four_of_five_reversals_are_served(share):
-    """The threshold that the log has chosen serves four of five reversals."""
-    assert 0.8 < share < 0.9
+def nine_of_ten_reversals_are_served(share):
+    """The threshold that the log has chosen serves nine of ten reversals."""
+    assert 0.88 < share < 0.94
 
 
 def guard_helps_and_one_in_five_is_wrong(guarded):

@@ -1,4 +1,4 @@
-"""The simulated stream of questions: its rates, its popularity, its order, its drift; and its replay."""
+"""Simulated users: the rates, popularity, order and drift of their questions; the faults of their thumbs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from ragkit.base import Answer, Corpus, EndpointError, InputError, Question
+from ragkit.base import Answer, Chunk, Citation, Corpus, EndpointError, InputError, Question, Span
 from ragkit.files import data_file
-from ragkit.production.stream import (
+from ragkit.production.simulation import (
+    FORMS,
     HOURS,
     START,
     TENANTS,
@@ -27,12 +28,19 @@ from ragkit.production.stream import (
     WEEKEND,
     Asked,
     Drifting,
+    Need,
+    Readers,
     SimulatedClock,
+    is_right,
+    needs,
+    quotes,
+    rephrased,
     replay,
     simulate,
+    typed,
+    unanswerable,
     without,
 )
-from ragkit.production.wordings import FORMS, Need, needs, rephrased, typed, unanswerable
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +58,9 @@ def fitted_exponent(counts: list[int], ranks: np.ndarray) -> float:
     return float(minimize_scalar(loss, bounds=(0.01, 3), method="bounded").x)
 
 
-@pytest.mark.parametrize("exponent", [0.64, 0.8, 1.1])
+@pytest.mark.parametrize("exponent", [0.64, 1.1])
 def test_popularity_follows_zipf_with_the_exponent_that_was_asked_for(core, exponent):
-    stream = simulate(core, n=12_000, exponent=exponent, unanswered=0, seed=5)
+    stream = simulate(core, n=8_000, exponent=exponent, seed=5)
     counts = Counter(asked.need for asked in stream)
     order = random.Random("5:popular").sample([n.id for n in needs(core)], len(needs(core)))
     found = fitted_exponent([counts[i] for i in order], np.arange(1, len(order) + 1))
@@ -83,8 +91,8 @@ def test_sessions_are_short_stay_on_one_topic_and_with_one_tenant(quiet):
     assert all(len({a.topic for a in s}) == len({a.tenant for a in s}) == 1 for s in sessions.values())
     assert all(a.at < b.at for s in sessions.values() for a, b in pairwise(s))
     tenants = Counter(s[0].tenant for s in sessions.values())
-    for tenant, share in zip(TENANTS, (3 / 6, 2 / 6, 1 / 6), strict=True):
-        assert tenants[tenant] / len(sessions) == pytest.approx(share, abs=0.02)
+    for tenant in TENANTS:
+        assert tenants[tenant] / len(sessions) == pytest.approx(1 / 3, abs=0.02)
 
 
 def test_questions_without_an_answer_are_asked_and_rephrased_more_often(quiet):
@@ -109,12 +117,6 @@ def test_it_is_in_order_of_time_and_within_the_time(core, quiet):
     assert simulate(core, n=200, weeks=0.01)[-1].at < START + 0.01 * WEEK + 3600
 
 
-def test_a_burst_is_many_people_with_one_need_at_once(quiet):
-    most = Counter((a.need, int(a.at // 1800)) for a in quiet).most_common(1)[0]
-    usual = Counter(a.need for a in quiet).most_common(1)[0][1] / (4 * 5 * 20)
-    assert most[1] > 5 * usual
-
-
 def test_near_duplicates_meet(quiet):
     """An exact cache finds less than a perfect semantic one: people word one need in several ways."""
     texts, found, exact, same = set(), set(), 0, 0
@@ -128,7 +130,7 @@ def test_near_duplicates_meet(quiet):
 
 def test_forms_have_their_shares(quiet):
     forms = Counter(a.question.tags[-1] for a in quiet)
-    for form, share in FORMS:
+    for form, share in FORMS.items():
         assert forms[form] / len(quiet) == pytest.approx(share, abs=0.02), form
     by_id = {q.id: q for a in quiet for q in [a.question] if q.tags[-1] == "as written"}
     spaced = [a.question for a in quiet if a.question.tags[-1] == "white space"]
@@ -148,12 +150,11 @@ def test_it_is_the_same_stream_on_every_machine(tiny):
 
 
 PINNED = (
-    "aiohttp/faq#1",
+    "paraphrase-012",
     [
-        "We switched nginx to uwsgi_pass: why do WebSockets fail, "
-        'and what does "Forbidden uWSGI request from IP" mean?',
-        "--header-map drop refuse dangerous",
-        "How do I perform operations in a request handler after sending the response?",
+        "AIOHTTP_NO_EXTENSIONS",
+        "Visitors tell our backend which pages to fetch; how do I stop them from peeking into our LAN?",
+        "I zipped the payload myself before sending; how does the receiver learn that?",
     ],
 )
 
@@ -167,8 +168,8 @@ def test_no_drift_before_it_sets_in_and_the_same_stream_until_then(tiny, seed, a
     began = {a.session: a.at for a in reversed(stream)}
     assert not any(a.drifted for a in never)
     assert all(("black" in a.topic or "black" in a.question.tags) == a.drifted for a in stream)
-    assert all(began[a.session] >= drift.begins for a in stream if a.drifted)
-    before = drift.begins
+    assert all(began[a.session] >= START + after * WEEK for a in stream if a.drifted)
+    before = START + after * WEEK
     assert [a for a in stream if a.at < before] == [a for a in never if a.at < before]
     assert len(stream) == len(never) == 150
 
@@ -218,15 +219,16 @@ def test_the_rewordings_belong_to_questions_that_there_are(core):
     assert sum(len(need.wordings) == 3 for need in needs(core)) == len(lines)
 
 
+@settings(max_examples=30)
 @given(st.text(min_size=1).filter(str.strip), st.integers())
 def test_what_is_typed_is_never_blank(text, seed):
     rng = random.Random(seed)
     question = Question("q", text)
     assert typed(question, rng).text.strip() or not text.strip("?!. \t\n")
-    assert rephrased(Need("q", (question,)), question, rng).text.strip()
+    assert rephrased(Need("q", (question,), ()), question, rng).text.strip()
 
 
-@pytest.mark.parametrize("bad", [{"n": 0}, {"weeks": 0}, {"weeks": math.nan}, {"tenants": ()}, {"unanswered": 1.1}])
+@pytest.mark.parametrize("bad", [{"n": 0}, {"weeks": 0}, {"weeks": math.nan}, {"tenants": ()}])
 def test_impossible_streams_are_refused(small_corpus, bad):
     with pytest.raises(InputError, match="expected"):
         simulate(small_corpus, **bad)
@@ -286,3 +288,72 @@ def test_a_simulated_clock_moves_only_when_it_is_told():
     assert clock() == clock() == START
     clock.now -= 5
     assert clock() == START - 5
+
+
+# ---- readers
+
+TEXT = "One lever. Two wheels. Three bulbs."
+CHUNK = Chunk("d", 100, 100 + len(TEXT), TEXT)
+QUESTION = Question("q", "Which bulbs?", (Span("d", 123, 135),))
+CAREFUL = Readers(position=0, trust=0, slips=0, happy=1, unhappy=1)
+
+
+def answer(*sentences: str, abstained: bool = False) -> Answer:
+    cited = tuple(Citation(1, replace(CHUNK, start=100 + 1000 * (s == "far")), s) for s in sentences)
+    return Answer("Which bulbs?", " ".join(sentences), citations=cited, abstained=abstained, trace_id="t")
+
+
+def many(readers: Readers, given: Answer, n: int = 400) -> list:
+    return [readers.judge(QUESTION, given, str(i)) for i in range(n)]
+
+
+def test_a_careful_reader_knows_the_truth():
+    assert CAREFUL.judge(QUESTION, answer("One lever.", "Three bulbs.")).thumb == 1
+    wrong = CAREFUL.judge(QUESTION, answer("One lever."))
+    assert (wrong.thumb, wrong.reasons, wrong.flagged, wrong.right) == (-1, ("wrong",), (CHUNK.id,), False)
+    silent = CAREFUL.judge(QUESTION, answer(abstained=True))
+    assert (silent.thumb, silent.reasons) == (-1, ("should not have abstained",))
+
+
+def test_of_a_question_without_an_answer_only_silence_is_right():
+    nothing = Question("n", "Why?")
+    assert is_right(nothing, answer(abstained=True))
+    assert not is_right(nothing, answer("One lever."))
+    assert CAREFUL.judge(nothing, answer(abstained=True)).thumb == 1
+    assert CAREFUL.judge(nothing, answer("One lever.")).reasons == ("should have abstained",)
+
+
+def test_the_last_quote_is_read_least():
+    """Of three quotes the right one stands last: with position 1 a third reads it."""
+    given = answer("One lever.", "Two wheels.", "Three bulbs.")
+    assert all(o.thumb == 1 for o in many(replace(CAREFUL, position=0), given))
+    content = sum(o.thumb == 1 for o in many(replace(CAREFUL, position=1), given))
+    assert 100 < content < 170
+
+
+def test_trust_slips_and_silence_are_the_shares_that_were_asked_for():
+    wrong, right = answer("One lever."), answer("Three bulbs.")
+    assert 90 < sum(o.thumb == 1 for o in many(replace(CAREFUL, trust=0.3), wrong)) < 150
+    assert 20 < sum(o.thumb == -1 for o in many(replace(CAREFUL, slips=0.1), right)) < 65
+    quiet = replace(CAREFUL, happy=0.05, unhappy=0.5)
+    assert sum(o.speaks for o in many(quiet, right)) < 45
+    assert 160 < sum(o.speaks for o in many(quiet, wrong)) < 240
+
+
+def test_the_same_seed_gives_the_same_opinions():
+    readers = Readers()
+    assert many(readers, answer("One lever.")) == many(Readers(), answer("One lever."))
+    assert many(readers, answer("One lever.")) != many(Readers(seed=1), answer("One lever."))
+
+
+def test_a_citation_without_a_quote_is_all_of_its_chunk():
+    given = Answer("?", "So [1].", citations=(Citation(1, CHUNK),))
+    assert list(quotes(given)) == [(CHUNK.span, CHUNK.id)]
+    (inside,) = quotes(answer("Two wheels."))
+    assert inside[0] == Span("d", 111, 122)
+
+
+@pytest.mark.parametrize("wrong", [{"trust": 1.1}, {"happy": -0.1}, {"position": -1}])
+def test_shares_are_shares(wrong):
+    with pytest.raises(InputError, match="shares from 0 to 1"):
+        Readers(**wrong)
