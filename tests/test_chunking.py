@@ -6,7 +6,6 @@ import bisect
 import itertools
 import random
 import re
-import time
 
 import numpy as np
 import pytest
@@ -15,16 +14,19 @@ from hypothesis import strategies as st
 
 from ragkit.base import Chunk, ContractError, Corpus, Document, InputError, Section, StoreMismatchError
 from ragkit.chunking import (
+    Borders,
     FixedChunker,
     HeadingChunker,
     RecursiveChunker,
     SemanticChunker,
     SentenceChunker,
+    _Layouts,
+    border_likeness,
     check_chunks,
     chunk_corpus,
+    cut,
 )
-from ragkit.chunking.chunkers import border_likeness
-from ragkit.chunking.layout import Layout, _Layouts, cut
+from ragkit.markdown import blocks
 from ragkit.tokens import minilm_tokenizer
 
 
@@ -89,6 +91,7 @@ PIECES = [
         "ﬃ",
     ),
     *("\u200b", "\u200d", "\x00", "\x1c", "\u202e", "\ufffd", "\ud800", "\U0010ffff", "::", "`", "}"),
+    *("\n```\n", "\n\n```py\nx = 1. Then\n\n```\n\n", "\n\n| a | b |\n| - | - |\n| 1. One | 2 |\n\n", "\n# "),
 ]
 
 
@@ -282,6 +285,8 @@ def test_border_likeness_is_the_cosine_of_the_two_means():
         (0, 0, "1 or more"),
         (-5, 0, "1 or more"),
         (2.5, 0, "1 or more"),
+        (True, 0, "1 or more"),
+        (8, False, "0 to 7"),
         (8, 8, "0 to 7"),
         (8, 9, "0 to 7"),
         (8, -1, "0 to 7"),
@@ -370,27 +375,81 @@ def test_the_layout_cache_is_bounded():
     documents = [Document(str(i), f"{i} two three four five six") for i in range(10)]
     for document in documents:
         cache.get(document, PieceTokenizer())
-    assert sum(len(layout) for layout in cache.kept.values()) == cache.tokens <= 25
-    assert (PieceTokenizer.identity, documents[-1].sha256) in cache.kept
-
-
-def test_a_new_size_over_a_million_tokens_is_quick():
-    documents = [Document(str(i), f"{i} " + "one two three four. " * 600) for i in range(375)]
-    tokenizer = PieceTokenizer()
-    for document in documents:
-        FixedChunker(512, 64, tokenizer).chunk(document)
-    start = time.process_time()
-    chunks = [c for d in documents for c in FixedChunker(256, 32, tokenizer).chunk(d)]
-    assert len(chunks) > 4_000
-    assert time.process_time() - start < 0.15
+    assert sum(len(layout) for layout in cache.layouts.values()) == cache.tokens <= 25
+    assert (PieceTokenizer.identity, documents[-1].sha256) in cache.layouts
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=60), st.integers(1, 12), st.data())
 def test_every_token_is_cut_into_a_run(lengths, size, data):
     overlap = data.draw(st.integers(0, size - 1))
-    text = " ".join("x" * n for n in lengths)
-    layout = Layout(text, np.array([m.span() for m in re.finditer(r"\S+", text)]))
-    runs = cut(layout, size, overlap)
+    words = Borders(np.arange(len(lengths)), len(lengths))
+    runs = cut([words, words], size, overlap, 0, len(lengths))
     assert {t for i, j in runs for t in range(i, j)} == set(range(len(lengths)))
     assert all(j - i == size for i, j in runs[:-1])
     assert all(a[1] - b[0] == overlap for a, b in itertools.pairwise(runs))
+
+
+# Code and tables
+
+CODE = "```python\nfirst = 1\n\n# Two. Three.\nsecond = 2\n```"
+TABLE = "| Name | Use |\n| --- | --- |\n| a | It is one. It is it. |\n| b | Two. |"
+WORDS = "Some words are here. More words follow. Then there are others.\n\n"
+
+
+@pytest.mark.parametrize("whole", [CODE, TABLE], ids=["code", "table"])
+@pytest.mark.parametrize("kind", [1, 2, 3, 4], ids=["sentence", "recursive", "heading", "semantic"])
+def test_code_and_tables_that_fit_are_never_cut(whole, kind):
+    tokenizer = minilm_tokenizer()
+    size = tokenizer.count(whole)
+    for lead in range(12):
+        document = Document(
+            "d", "word " * lead + WORDS + whole + "\n\n" + WORDS + "- item\n\n  " + whole.replace("\n", "\n  ")
+        )
+        for overlap in (0, size // 2):
+            chunks = chunkers(size, overlap, tokenizer, [document])[kind].chunk(document)
+            check_chunks(document, chunks, size, tokenizer)
+            for block in (b for b in blocks(document.text) if b.kind in ("code", "table")):
+                visible = block.end - len(document.text[block.start : block.end].lstrip())
+                assert any(c.start <= visible and block.end <= c.end for c in chunks)
+                assert not any(visible < border < block.end for c in chunks for border in (c.start, c.end))
+
+
+@pytest.mark.parametrize("kind", [1, 2, 3, 4], ids=["sentence", "recursive", "heading", "semantic"])
+def test_code_that_does_not_fit_is_cut_at_line_ends(kind):
+    tokenizer = minilm_tokenizer()
+    code = "\n".join(f"call_{i}(a, b)  # Does it. And more. Yes." for i in range(30))
+    document = Document("d", f"{WORDS}```python\n{code}\n```\n\n{WORDS}")
+    chunks = chunkers(60, 20, tokenizer, [document])[kind].chunk(document)
+    start, end = document.text.index("```python"), document.text.rindex("```")
+    borders = [b for c in chunks for b in (c.start, c.end) if start < b < end]
+    assert len(borders) > 10
+    assert all(document.text[b - 1] == "\n" or document.text[b] == "\n" for b in borders)
+
+
+def test_the_plain_baseline_cuts_anywhere():
+    document = Document("d", WORDS + CODE)
+    assert FixedChunker(8, 0).chunk(document)[-1].text == "Three.\nsecond = 2\n```"
+
+
+def test_numpy_integers_are_sizes():
+    document = Document("d", "one two three four five six")
+    assert FixedChunker(np.int64(4), np.int32(1)).chunk(document) == FixedChunker(4, 1).chunk(document)
+
+
+def test_an_edited_chunker_gives_its_new_chunks(small_corpus):
+    """Nothing is remembered but where a text may be cut: neither chunks of an older class nor another's sections."""
+
+    def chunker(parts):
+        class Mine:
+            def chunk(self, document):
+                step = -(-len(document.text) // parts)
+                places = [(a, min(a + step, len(document.text))) for a in range(0, len(document.text), step)]
+                return [Chunk(document.id, a, b, document.text[a:b]) for a, b in places]
+
+        return Mine()
+
+    assert len(chunk_corpus(chunker(1), small_corpus)) == 3
+    assert len(chunk_corpus(chunker(2), small_corpus)) == 6
+    bare = Corpus("small", tuple(Document(d.id, d.text) for d in small_corpus.documents))
+    assert {c.section for c in chunk_corpus(HeadingChunker(50, 0), bare)} == {()}
+    assert {c.section for c in chunk_corpus(HeadingChunker(50, 0), small_corpus)} != {()}

@@ -12,7 +12,7 @@ import pytest
 
 from ragkit.base import Corpus, CorpusError, FetchError, IntegrityError
 from ragkit.corpus import load_pydocs, load_questions, pydocs
-from ragkit.corpus.page import fold
+from ragkit.corpus.markup import fold
 from ragkit.corpus.questions import kinds, section_span
 from ragkit.files import data_file
 
@@ -72,12 +72,12 @@ def test_a_manifest_of_your_own(manifest):
     corpus = load_pydocs(manifest=manifest)
     assert corpus.name == "mine"
     assert {d.id: d.text for d in corpus.documents} == {
-        "demo/api": "demo",
-        "demo/faq": "FAQ\n\nGeneral\n\nPress q.\n\nA note\n\nWords.",
-        "demo/guide": "Stop\n\nPress q.\n\nLike that.",
-        "demo/index": "Demo 2.0\n\nSee Stop, A page.",
-        "demo/sub/page": "The other page\n\nMore words.",
-        "demo/sub/page.txt": "A page\n\nWords.\n\nThe part.",
+        "demo/api": "# demo",
+        "demo/faq": "# FAQ\n\n## General\n\nPress `q`.\n\n## A note\n\nWords.",
+        "demo/guide": "# Stop\n\nPress q.\n\nLike that.",
+        "demo/index": "# Demo 2.0\n\nSee Stop, A page.",
+        "demo/sub/page": "# The other page\n\nMore words.",
+        "demo/sub/page.txt": "# A page\n\nWords.\n\nThe part.",
     }
     assert corpus.document("demo/guide").metadata == {
         **{"project": "demo", "version": "2.0", "title": "Stop", "licence": "MIT"},
@@ -97,10 +97,10 @@ def test_faq_headings_are_questions_with_gold_and_are_nowhere_in_the_corpus(mani
     corpus = load_pydocs(manifest=manifest)
     (question,) = corpus.questions
     assert (question.id, question.text) == ("demo/faq#1", "How do I stop?")
-    assert (question.tags, question.answer) == (("faq", "demo"), "Press q.")
+    assert (question.tags, question.answer) == (("faq", "demo"), "Press `q`.")
     (gold,) = question.gold
     faq = corpus.document("demo/faq")
-    assert faq.text[gold.start : gold.end] == "Press q."
+    assert faq.text[gold.start : gold.end] == "Press `q`."
     assert faq.section_at(gold.start) == ("FAQ", "General")
     assert_no_trace(corpus)
 
@@ -189,7 +189,8 @@ def test_tiny_is_sound(tiny):
             assert section.end == following.start
         for section in document.sections:
             if section.body > section.start:
-                assert document.text[section.start : section.body].strip() == section.path[-1]
+                marks = "#" * min(6, len(section.path))
+                assert document.text[section.start : section.body].strip() == f"{marks} {section.path[-1]}"
         assert {"project", "version", "title", "source", "licence"} == set(document.metadata)
 
 
@@ -209,7 +210,7 @@ def test_every_faq_answer_of_core_starts_and_ends_on_words(core):
     ("doc", "path", "words"),
     [
         ("celery/userguide/workers", ("Workers Guide", "Stopping the worker"), "should be accomplished using the TERM"),
-        ("scrapy/topics/settings", ("Settings", "Built-in settings reference", "FTP_USER"), 'Default: "anonymous"'),
+        ("scrapy/topics/settings", ("Settings", "Built-in settings reference", "FTP_USER"), 'Default: `"anonymous"`'),
         ("gunicorn/reference/settings", ("Settings", "Worker Processes", "max_requests"), "--max-requests INT"),
         ("black/faq", ("Frequently Asked Questions",), "Yes, there is support for PyPy"),
         ("aiohttp/client_reference", ("Client Reference", "Client Session"), "ClientSession(base_url=None"),

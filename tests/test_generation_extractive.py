@@ -12,24 +12,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.base import Chunk, Context, Generation, Hit, InputError
-from ragkit.chunking import FixedChunker
-from ragkit.chunking.kept import kept_chunks
+from ragkit.chunking import FixedChunker, chunk_corpus
 from ragkit.corpus import load_questions
 from ragkit.generation.context import build_context
-from ragkit.generation.extractive import Extractive, idf, stems
+from ragkit.generation.extractive import Extractive, by_embedder, idf, passages, stems
 from ragkit.generation.prompts import NOT_FOUND
+from ragkit.markdown import blocks, closed
 from ragkit.retrieval.bm25 import BM25Retriever
 
 GUIDE = """\
-Purging
+# Purging
 
 Waiting tasks can be discarded. This can't be undone!
 
 Use the purge command to discard all waiting tasks:
 
+```console
 $ celery -A proj purge
+```
 
-Revoking
+# Revoking
 
 A single task is revoked by its id, e.g. from the shell.
 
@@ -51,8 +53,9 @@ def quotes_only(said: Generation) -> bool:
     rest = said.text
     for citation in said.citations:
         assert citation.quote in citation.chunk.text
-        assert rest.startswith(citation.quote)
-        rest = rest[len(citation.quote) :].removeprefix(" ").removeprefix("\n\n")
+        quote = closed(citation.quote)  # code that was cut in the middle gets its fences again
+        assert rest.startswith(quote)
+        rest = rest[len(quote) :].removeprefix(" ").removeprefix("\n\n")
         assert rest.startswith(f"[{citation.number}]")
         rest = rest.removeprefix(f"[{citation.number}]").removeprefix("\n\n")
     return not rest
@@ -73,7 +76,9 @@ class Words:
 def test_extractive_quotes_the_sentence_with_its_code():
     context = build_context([hit("Nothing about it here.", "x"), hit(GUIDE, "celery")])
     said = answer(Extractive(most=1), "How do I purge waiting tasks?", context)
-    assert said.text == "Use the purge command to discard all waiting tasks:\n\n$ celery -A proj purge\n\n[2]"
+    assert said.text == (
+        "Use the purge command to discard all waiting tasks:\n\n```console\n$ celery -A proj purge\n```\n\n[2]"
+    )
     assert said.citations[0].chunk.doc_id == "celery"
     assert not said.abstained
 
@@ -148,7 +153,7 @@ def test_every_offline_answer_is_quoted_word_for_word(texts):
 
 def test_every_answer_on_the_real_corpus_is_quoted_word_for_word(core):
     """All questions of all kinds, answerable or not; each sentence stands in its source, and that in the document."""
-    bm25 = BM25Retriever(kept_chunks(FixedChunker(256, 32), core), contextual=True)
+    bm25 = BM25Retriever(chunk_corpus(FixedChunker(256, 32), core), contextual=True)
     kinds = ("keyword", "paraphrase", "multihop", "en", "unanswerable")
     questions = [q.text for q in (*core.questions, *(q for kind in kinds for q in load_questions(kind, core)))]
     assert len(questions) > 400
@@ -197,3 +202,71 @@ def test_idf_is_never_negative_and_highest_for_unknown_words():
     texts = [{"a", "b"}, {"a"}, {"a", "c"}]
     assert 0 < idf("a", texts) < idf("b", texts) < idf("zzz", texts)
     assert stems("Tasks waiting") == stems("the task waits")
+
+
+@given(
+    st.lists(st.sampled_from(["# A\n", "Words. More.", "\n\n", "- item\n", "```py\nx\n```\n", "So:\n\n", "| a |\n"]))
+)
+def test_passages_lose_no_word(parts):
+    text = "".join(parts)
+    found = blocks(text)
+    heads = [] if all(b.kind == "heading" for b in found) else [b for b in found if b.kind == "heading"]
+    joined = "".join(text[p.start : p.end] for p in sorted([*passages(text), *heads], key=lambda p: p.start))
+    assert "".join(joined.split()) == "".join(text.split())
+
+
+def test_a_long_list_stays_with_its_lead_as_far_as_it_fits():
+    items = [f"- item {i} is worth {i * 100} coins" for i in range(60)]
+    text = "Prices:\n\n" + "\n".join(items) + "\n\nPay at the desk."
+    found = [text[p.start : p.end] for p in passages(text)]
+    together = found[0].split("\n")
+    assert together[:3] == ["Prices:", "", items[0]]
+    assert 1150 < len(found[0]) <= 1200
+    assert together[2:] + found[1:] == [*items, "Pay at the desk."]
+
+
+def test_one_item_longer_than_the_limit_still_follows_its_lead():
+    text = "Mind this:\n\n- " + "very " * 300 + "long\n- short"
+    assert [text[p.start : p.end] for p in passages(text)] == [text[: text.rindex("\n")], "- short"]
+
+
+@pytest.mark.parametrize(
+    "announced", ["```\ncelery purge\n```", "It takes two steps.", "- one\n- two", "| a |\n| - |\n| b |", "> Words."]
+)
+def test_what_a_colon_announces_stays_with_it(announced):
+    text = f"# Purging\n\nDo this:\n\n{announced}\n\nThat is all."
+    found = [text[p.start : p.end] for p in passages(text)]
+    assert found == [f"Do this:\n\n{announced}", "That is all."]
+
+
+def test_code_of_an_item_stays_with_it():
+    text = "1. Install it:\n\n   ```sh\n   pip install x\n   ```\n2. Run it.\n\nDone."
+    assert [text[p.start : p.end] for p in passages(text)] == [text[: text.index("\n2.")], "2. Run it.", "Done."]
+
+
+def test_code_that_was_cut_is_quoted_between_fences():
+    chunk = "purge = tasks.purge()\n```\n\nOther words stand here.\n\n```python\npurge(tasks, now=True)"
+    said = answer(Extractive(keep=0, threshold=0), "purge tasks", build_context([hit(chunk, start=80)]))
+    assert "```\npurge = tasks.purge()\n```" in said.text
+    assert "```python\npurge(tasks, now=True)\n```" in said.text
+    assert quotes_only(said)
+
+
+def test_identity_says_which_similarity():
+    class Store:
+        def __init__(self, identity: str) -> None:
+            self.identity = identity
+
+        def maxsim(self, question: str, chunks: list[Chunk]) -> np.ndarray:
+            return np.zeros(len(chunks), dtype=np.float32)
+
+    def unnamed(question: str, chunks: list[Chunk]) -> np.ndarray:
+        return np.zeros(len(chunks), dtype=np.float32)
+
+    one, same, other = (Extractive(Store(name).maxsim).identity for name in ("a", "a", "b"))
+    assert one == same != other
+    assert Extractive(by_embedder(Store("a"))).identity == Extractive(by_embedder(Store("a"))).identity
+    assert Extractive(by_embedder(Store("a"))).identity != Extractive(by_embedder(Store("b"))).identity
+    assert Extractive(unnamed).identity != Extractive(unnamed).identity  # nothing says that they are the same
+    assert Extractive().identity == Extractive().identity != one
+    assert Extractive(most=1).identity != Extractive().identity

@@ -72,7 +72,7 @@ def hostile_views() -> list[View]:
 @pytest.mark.parametrize("view", hostile_views(), ids=["hits", "answer", "no answer", "chunks"])
 def test_nothing_from_a_document_becomes_markup(view):
     page = Page(view._repr_html_())
-    assert page.tags <= {"div", "details", "summary", "b", "small", "br", "mark", "sup", "span"}
+    assert page.tags <= {"div", "details", "summary", "b", "small", "br", "mark", "sup", "span", "pre", "code"}
     assert page.attributes <= {"style", "class", "open"}
     assert HOSTILE in page.text
 
@@ -230,3 +230,42 @@ def test_a_table_escapes_every_cell_and_lets_each_choose_its_direction():
     assert [text for text in page.inside["td"] if text != "1.5"] == texts
     assert view.html.count('<td dir="auto"') == 8
     assert all(text in view.text for text in texts)
+
+
+CODE = "Stop <it>[2]:\n\n```sh\nkill $1 && x[1] <script>\n```\n\nDone. [1]"
+
+
+def test_code_is_shown_as_code_and_escaped():
+    chunk = Chunk("guide", 0, len(CODE), CODE)
+    for view in (
+        show_answer(Answer("How?", CODE, citations=(Citation(1, chunk, CODE),))),
+        show_hits([Hit(chunk, 1.0)]),
+    ):
+        page = Page(view.html)
+        assert set(page.inside["code"]) == {"kill $1 && x[1] <script>"}
+        assert "script" not in page.tags
+    answer = show_answer(Answer("How?", CODE))
+    assert Page(answer.html).inside["b"][-2:] == ["[2]", "[1]"]  # an index in code is no citation
+    assert CODE in answer.text
+
+
+def test_code_that_a_chunk_begins_in_is_shown_as_code():
+    text = "x = 1\n```\n\nThen words."
+    page = Page(show_hits([hit(text, start=50)]).html)
+    assert page.inside["code"] == ["x = 1"]
+    assert "Then words." in page.text
+
+
+def test_gold_in_code_is_marked():
+    start = CODE.index("kill")
+    page = Page(show_hits([hit(CODE)], "How?", [Span("guide", start, start + 4)]).html)
+    assert page.inside["mark"] == ["kill"]
+
+
+def test_chunks_are_drawn_through_code():
+    text = f"Words.\n\n{CODE}\n\nMore."
+    document = Document("d", text)
+    view = show_chunks(document, FixedChunker(8, 2).chunk(document))
+    page = Page(view.html)
+    assert len(page.inside["code"]) == 1
+    assert re.sub(r"▏\d+", "", page.inside["code"][0]) == text[text.index("```") : text.rindex("```") + 3]

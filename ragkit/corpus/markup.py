@@ -1,9 +1,7 @@
-"""reStructuredText and Markdown to the text that a person would read.
+"""reStructuredText and the dialects of Markdown to one tree, which ``ragkit.corpus.writer`` turns into Markdown.
 
-Both languages are parsed into one docutils tree, and one writer turns the tree into text: paragraphs on
-one line, lists with their marks, code word for word, tables as ``a | b`` rows, headings as lines of their
-own. While it writes, it knows where every heading and every section stands, so offsets are exact from the
-start and never searched for afterwards.
+The writer knows where every heading and every section stands, so offsets are exact from the start and never
+searched for afterwards.
 """
 
 from __future__ import annotations
@@ -11,7 +9,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from ragkit.base import Section
 
 if TYPE_CHECKING:
     from docutils import nodes
@@ -39,10 +40,38 @@ _MYST: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class FAQ:
+    """A question heading that was taken out, and the characters of its answer (``start == end``: it has none)."""
+
+    question: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Page:
+    """The text of one file with its sections and, from an FAQ page, its questions."""
+
+    text: str
+    title: str
+    sections: tuple[Section, ...]
+    questions: tuple[FAQ, ...] = ()
+
+
+def fold(text: str) -> str:
+    """Text as it counts when two lines are compared: letters and digits in one case.
+
+    >>> fold("- How do I **stop** it?")
+    'how do i stop it'
+    """
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
 def parse(source: str, markup: str, path: str = "", read: Reader | None = None) -> nodes.document:
     """The docutils tree of ``source``; ``markup`` is ``"rst"``, ``"md"`` or ``"txt"`` (no markup at all).
 
-    Text that makes its parser fail becomes a tree with that text as it is.
+    Text that makes its parser fail becomes a tree with that text as it is, marked by the attribute ``unparsed``.
     ``read`` resolves includes; without it they are dropped.
     """
     from docutils import nodes, utils
@@ -70,6 +99,7 @@ def parse(source: str, markup: str, path: str = "", read: Reader | None = None) 
         except Exception:  # whatever a parser trips over, the words are kept
             pass
     tree = utils.new_document(path)
+    tree["unparsed"] = markup != "txt"
     tree += [nodes.paragraph("", "", nodes.Text(block)) for block in re.split(r"\n\s*\n", source) if block.strip()]
     return tree
 

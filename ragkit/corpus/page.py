@@ -1,51 +1,13 @@
-"""A page as plain text that knows its sections, whatever it was written in."""
+"""A page made of blocks with headings."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from ragkit.base import Section
+from ragkit.corpus.markup import FAQ, Page, fold
+from ragkit.markdown import covering
 
-
-@dataclass(frozen=True)
-class FAQ:
-    """A question heading that was taken out, and the characters of its answer (``start == end``: it has none)."""
-
-    question: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True)
-class Page:
-    """The text of one file with its sections and, from an FAQ page, its questions."""
-
-    text: str
-    title: str
-    sections: tuple[Section, ...]
-    questions: tuple[FAQ, ...] = ()
-
-
-def fold(text: str) -> str:
-    """Text as it counts when two lines are compared: letters and digits in one case.
-
-    >>> fold("- How do I **stop** it?")
-    'how do i stop it'
-    """
-    return " ".join(re.findall(r"\w+", text.casefold()))
-
-
-def covering(starts: Iterable[tuple[tuple[str, ...], int, int]], length: int) -> tuple[Section, ...]:
-    """Sections from ``(path, start, body)`` in order: each ends where the next starts, empty ones are left out."""
-    marks = [(path, min(start, length), min(body, length)) for path, start, body in starts]
-    ends = [*(start for _, start, _ in marks[1:]), length]
-    return tuple(
-        Section(path, start, min(body, end), end)
-        for (path, start, body), end in zip(marks, ends, strict=True)
-        if start < end
-    )
+__all__ = ["FAQ", "Page", "covering", "fold", "outline"]
 
 
 def outline(blocks: Iterable[tuple[int, str]]) -> Page:

@@ -23,8 +23,7 @@ from typing import Any
 
 from ragkit.base import Corpus, CorpusError, Document, IntegrityError, Question, Section, Span, StoreMismatchError
 from ragkit.corpus.fetch import fetch, read_archive
-from ragkit.corpus.markup import parse, titles
-from ragkit.corpus.page import fold
+from ragkit.corpus.markup import fold, parse, titles
 from ragkit.files import atomic_folder, data_file, home, lock, read_manifest, write_manifest
 
 _MARKUP = {".rst": "rst", ".md": "md", ".txt": "rst"}
@@ -51,12 +50,12 @@ class Project:
     @property
     def key(self) -> str:
         """Changes with the archive and with everything that turns it into text."""
-        code = b"".join((Path(__file__).parent / f"{m}.py").read_bytes() for m in _PARSER_MODULES)
+        code = b"".join((Path(__file__).parent / f"{module}.py").read_bytes() for module in _PARSER_MODULES)
         parts = (json.dumps(asdict(self), sort_keys=True), version("docutils"), version("myst-docutils"))
         return hashlib.sha256(code + "\n".join(parts).encode()).hexdigest()[:16]
 
 
-_PARSER_MODULES = ("html_text", "markup", "page", "pydocs", "sphinx", "writer")
+_PARSER_MODULES = ("../markdown", "markup", "pydocs", "sphinx", "writer")
 
 
 def load_pydocs(name: str = "core", manifest: str | Path | None = None) -> Corpus:
@@ -178,7 +177,8 @@ def read_pages(project: Project, files: Mapping[str, bytes]) -> Loaded:
         if not page.text.strip():
             notes["pages without words"] += 1
             continue
-        notes["pages with nothing but a heading"] += page.text == page.title
+        notes["pages whose markup could not be read, taken as plain text"] += bool(tree.get("unparsed"))
+        notes["pages with nothing but a heading"] += page.text == f"# {page.title}"
         inner = PurePosixPath(path).relative_to(project.docs)
         doc_id = f"{project.name}/{inner.with_suffix('')}"
         if doc_id in documents:

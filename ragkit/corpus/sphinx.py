@@ -41,8 +41,12 @@ CODE = _names(
 )
 # Layout: the content is shown, the argument says how.
 LAYOUT = _names("grid grid-item tab-set hlist only ifconfig container div glossary details-group")
-# Boxes with a title in words.
-BOXES = _names("dropdown tab tab-item card grid-item-card details centered collapse rubric-box")
+# Descriptions whose title is code.
+SIGNATURES = _names("""
+    attribute class classmethod cmdoption cofunction comethod confval coroutinefunction coroutinemethod data decorator
+    decoratormethod describe envvar exception function macro member method object option program property staticmethod
+    type var
+    """)
 VERSIONS = {
     "versionadded": "New in version",
     "versionchanged": "Changed in version",
@@ -52,6 +56,12 @@ VERSIONS = {
 }
 _PYTHON_ROLES = _names("class meth func attr mod exc obj data const type any")
 _NUMBER_ROLES = _names("issue pr pull gh ghpull bug")
+# The languages of directives that name none.
+_LANGUAGES = dict.fromkeys(("ipython", "ipython3", "code-cell", "testcode"), "python") | {
+    "doctest": "pycon",
+    "prompt": "bash",
+    "productionlist": "bnf",
+}
 
 
 class _AnyOption(dict[str, Any]):
@@ -102,7 +112,8 @@ class Code(_Lenient):
         code = "\n".join(lines).strip("\n")
         if self.kind in ("prompt", "productionlist") and not code:
             code = self.argument()
-        return [nodes.literal_block(code, code)] if code.strip() else []
+        language = _LANGUAGES.get(self.kind, self.argument())
+        return [nodes.literal_block(code, code, language=language)] if code.strip() else []
 
 
 class LiteralInclude(_Lenient):
@@ -119,7 +130,8 @@ class LiteralInclude(_Lenient):
         if wanted := self.options.get("lines"):
             lines = _selected(lines, wanted)
         code = "\n".join(lines).strip("\n")
-        return [nodes.literal_block(code, code)] if code.strip() else []
+        language = self.options.get("language", "python" if self.argument().endswith(".py") else "")
+        return [nodes.literal_block(code, code, language=language)] if code.strip() else []
 
 
 def _python_object(code: str, name: str) -> list[str]:
@@ -173,7 +185,7 @@ class Names(_Lenient):
 
     def run(self) -> list[nodes.Node]:
         names = [line.split()[0].lstrip("~") for line in self.content if line.strip() and line.strip()[0] != ":"]
-        items = [nodes.list_item("", nodes.paragraph("", name)) for name in names]
+        items = [nodes.list_item("", nodes.paragraph("", "", nodes.literal("", name))) for name in names]
         return [nodes.bullet_list("", *items)] if items else []
 
 
@@ -184,13 +196,14 @@ class Described(_Lenient):
         body = self.body(nodes.definition())
         if self.kind.startswith("auto") and not body.children:
             return []
-        lines = [line.strip() for line in self.argument().splitlines()]
+        lines = [line.strip() for line in re.sub(r"\s*\\\s*\n\s*", " ", self.argument()).splitlines()]
         titles = [re.sub(r"\\(\S)", r"\1", line) for line in lines if line and not re.match(r":[\w-]+:", line)]
         if not titles:
             return list(body.children)
-        entry = nodes.definition_list(classes=[] if self.kind in BOXES else ["signature"])
+        entry = nodes.definition_list()
+        code = self.kind.removeprefix("auto") in SIGNATURES
         for i, title in enumerate(titles):
-            term = nodes.term("", "", *self.inline(title)) if self.kind in BOXES else nodes.term("", title)
+            term = nodes.term("", "", *([nodes.literal("", title)] if code else self.inline(title)))
             entry += nodes.definition_list_item("", term, *([body] if i == len(titles) - 1 else []))
         return [entry]
 

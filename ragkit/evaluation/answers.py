@@ -36,7 +36,7 @@ from ragkit.evaluation.faithfulness import Faithfulness, Support, relevance
 from ragkit.evaluation.judge import JudgeRun
 from ragkit.evaluation.metrics import is_relevant, relevant_gold
 from ragkit.generation.context import build_context
-from ragkit.passages import blocks, sentences
+from ragkit.markdown import blocks, sentences
 from ragkit.token_store import TokenStore
 
 if TYPE_CHECKING:
@@ -340,8 +340,8 @@ def _without_markers(text: str, known: Collection[int]) -> tuple[str, list[tuple
 
 def _parts(block: str, kind: str) -> list[tuple[int, int]]:
     """The ranges of a block's statements: prose by sentence, a list by item, anything else whole."""
-    if kind == "prose":
-        return list(sentences(block))
+    if kind == "paragraph":
+        return sentences(block)
     if kind != "list":
         return [(0, len(block))]
     cuts = [0, *(m.end() for m in _ITEM.finditer(block)), len(block)]

@@ -2,7 +2,7 @@
 
 It can't rephrase, so it can't invent. Cut the sources into passages (what a reader would copy: a few sentences, a code
 block with the sentence that introduces it, a list), score each against the question, quote the best. Headings are never
-quoted; they tell what the passages below them are about.
+quoted; they tell what the passages below them are about. What is code is quoted as code, between its fences.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.base import Chunk, Citation, Context, Embedder, Generation, InputError, check_query, require
 from ragkit.generation.prompts import NOT_FOUND
-from ragkit.passages import Passage, passages, sentences
+from ragkit.markdown import Block, blocks, closed, sentences
 
 Floats = NDArray[np.float64]
 Similarity = Callable[[str, Sequence[Chunk]], NDArray[np.float32]]
 
-_ENDS = re.compile(r"[.!?][\"')\]`]*$")
+_ENDS = re.compile(r"[.!?。！？][\"')\]`]*\Z|\|\Z")
+_ITEM = re.compile(r"^[ \t]*(?:[-*+•]|\d{1,9}[.)])[ \t]+\S", re.MULTILINE)
 _WORD = re.compile(r"[^\W_]+")
 _STOPWORDS = frozenset(
     _WORD.findall(
@@ -75,16 +77,31 @@ def idf(term: str, texts: Sequence[set[str]]) -> float:
     return math.log(1 + (len(texts) - n + 0.5) / (n + 0.5))
 
 
-def by_embedder(embedder: Embedder) -> Similarity:
-    """The cosine between question and passage, for ``Extractive(similarity=by_embedder(embedder))``."""
+@dataclass(frozen=True)
+class _ByEmbedder:
+    embedder: Embedder
 
-    def similarity(question: str, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
-        scores: NDArray[np.float32] = (
-            embedder.encode([c.text for c in chunks]) @ embedder.encode([question], "query")[0]
-        )
+    @property
+    def identity(self) -> str:
+        return self.embedder.identity
+
+    def __call__(self, question: str, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
+        query = self.embedder.encode([question], "query")[0]
+        scores: NDArray[np.float32] = self.embedder.encode([c.text for c in chunks]) @ query
         return scores
 
-    return similarity
+
+def by_embedder(embedder: Embedder) -> Similarity:
+    """The cosine between question and passage, for ``Extractive(similarity=by_embedder(embedder))``."""
+    return _ByEmbedder(embedder)
+
+
+def _identity(similarity: Similarity | None) -> str:
+    """The name of a similarity and its ``identity``, or that of what it is a method of; without one, never the same."""
+    if similarity is None:
+        return "words"
+    identity = getattr(getattr(similarity, "__self__", similarity), "identity", None)
+    return f"{getattr(similarity, '__name__', 'cosine')}:{identity or uuid4().hex}"
 
 
 class Extractive:
@@ -95,7 +112,8 @@ class Extractive:
     quoted in reading order.
 
     Args:
-        similarity: ``(question, chunks) -> (n,)`` scores, for example ``store.maxsim``; None is words alone.
+        similarity: ``(question, chunks) -> (n,)`` scores, for example ``store.maxsim``; None is words alone. One with
+            an ``identity`` (or a method of what has one) can be used beside a cache that outlives the process.
         most: passages quoted, at most.
         keep: the share of the best passage's odds that another one needs to be quoted, 0..1.
         threshold: the share of the question's words that some source must hold, 0..1; below it, we abstain.
@@ -121,6 +139,7 @@ class Extractive:
         if not (0 <= keep <= 1 and 0 <= threshold <= 1):
             raise InputError(f"keep is {keep!r}, threshold {threshold!r}: expected numbers from 0 to 1")
         self.similarity, self.most, self.keep, self.threshold = similarity, most, keep, threshold
+        self._similar_by = _identity(similarity)
 
     def __repr__(self) -> str:
         return f"Extractive(most={self.most}, keep={self.keep}, threshold={self.threshold})"
@@ -128,8 +147,7 @@ class Extractive:
     @property
     def identity(self) -> str:
         """The settings that can change an answer, for cache keys."""
-        semantic = "with" if self.similarity else "without"
-        return f"extractive 2:{self.most}:{self.keep}:{self.threshold}:{semantic} similarity"
+        return f"extractive 3:{self.most}:{self.keep}:{self.threshold}:{self._similar_by}"
 
     async def generate(self, question: str, context: Context) -> Generation:
         """The answer, made in a thread: scoring many passages takes milliseconds that others can use.
@@ -208,7 +226,7 @@ class Candidate:
 
     number: int
     chunk: Chunk
-    passage: Passage
+    passage: Block
 
     @property
     def text(self) -> str:
@@ -226,7 +244,7 @@ class Candidate:
 
 
 def candidates(context: Context) -> list[Candidate]:
-    """Everything that can be quoted from the context, in order."""
+    """All that can be quoted from the context, in order."""
     return [
         Candidate(number, hit.chunk, passage)
         for number, hit in enumerate(context.hits, 1)
@@ -234,29 +252,76 @@ def candidates(context: Context) -> list[Candidate]:
     ]
 
 
-def whole_passages(chunk: Chunk) -> list[Passage]:
+def passages(text: str, short: int = 240, long: int = 1200, cut: bool = False) -> list[Block]:
+    """What can be quoted from ``text``: sentences, code with the sentence before it, lists with theirs.
+
+    Sentences of one paragraph stay together up to ``short`` characters. Of a list of more than ``long`` characters,
+    the sentence before it keeps as many whole items as fit, and the others are offered by themselves. A sentence
+    that ends in a colon is never offered without what it announces. Headings are offered only where there is
+    nothing else. ``cut``: ``text`` is a piece of a document.
+
+    >>> text = "# Purging\\n\\nType:\\n\\n```sh\\npurge\\n```\\n\\nDone. Gone."
+    >>> [text[p.start : p.end] for p in passages(text)]
+    ['Type:\\n\\n```sh\\npurge\\n```', 'Done. Gone.']
+    """
+    found: list[Block] = []
+    every = blocks(text, cut)
+    lead: Block | None = None
+    for block in every:
+        if block.kind == "heading":
+            lead = None
+            continue
+        parts = [(block.start, block.end)]
+        if block.kind in ("paragraph", "quote"):
+            parts = _grouped(sentences(text, block.start, block.end), short)
+        elif block.kind == "list" and block.end - block.start > long:
+            marks = [m.start() for m in _ITEM.finditer(text, block.start, block.end)] or [block.start]
+            parts = [(a, a + len(text[a:b].rstrip())) for a, b in zip(marks, [*marks[1:], block.end], strict=True)]
+        offered = [replace(block, start=a, end=b) for a, b in parts]
+        if lead and _belongs(text, lead, block, long):
+            fit = sum(p.end - lead.start <= long for p in offered) if block.kind == "list" else 1
+            found[-1] = replace(lead, end=offered[max(1, fit) - 1].end, kind=block.kind)
+            offered = offered[max(1, fit) :]
+        found += offered
+        lead = found[-1]
+    return found or [replace(block, kind="paragraph") for block in every]
+
+
+def _belongs(text: str, lead: Block, block: Block, long: int) -> bool:
+    """Whether ``block`` is quoted only with the passage before it: a colon announces it, or it is that text's code."""
+    if lead.kind == "list":  # code or a table within an item
+        return block.kind in ("code", "table") and text[block.start].isspace() and block.end - lead.start <= long
+    return lead.kind == "paragraph" and (block.kind == "code" or text[lead.end - 1] == ":")
+
+
+def _grouped(parts: Sequence[tuple[int, int]], short: int) -> list[tuple[int, int]]:
+    """Neighbouring ``parts`` together, as long as they stay within ``short`` characters."""
+    groups: list[tuple[int, int]] = []
+    for start, end in parts:
+        if groups and end - groups[-1][0] <= short:
+            groups[-1] = (groups[-1][0], end)
+        else:
+            groups.append((start, end))
+    return groups
+
+
+def whole_passages(chunk: Chunk) -> list[Block]:
     """The passages of ``chunk`` without a first or last sentence (a list: line) that its edges cut, if any remain."""
-    found = passages(chunk.text)
+    text = chunk.text
+    found = passages(text, cut=True)
     whole = list(found)
-    if whole and chunk.start > 0 and whole[0].start == 0 and chunk.text[0].islower():
-        whole[:1] = _without(chunk.text, whole[0], first=True)
-    if whole and not _ENDS.search(chunk.text, whole[-1].start, whole[-1].end):
-        if whole[-1].kind == "prose":
-            whole[-1:] = _without(chunk.text, whole[-1], first=False)
-        elif whole[-1].kind == "list" and whole[-1].end == len(chunk.text):
-            lines = chunk.text[whole[-1].start :].rpartition("\n")[0].rstrip()
-            whole[-1:] = [replace(whole[-1], end=whole[-1].start + len(lines))] if lines and lines[-1] != ":" else []
+    if whole and chunk.start > 0 and whole[0].start == 0 and text[0].islower() and whole[0].kind == "paragraph":
+        after = sentences(text, 0, whole[0].end)[1:]
+        whole[:1] = [replace(whole[0], start=after[0][0])] if after else []
+    last = whole[-1] if whole else None
+    if last and not _ENDS.search(text[last.start : last.end]):
+        if last.kind == "paragraph":
+            before = sentences(text, last.start, last.end)[:-1]
+            whole[-1:] = [replace(last, end=before[-1][1])] if before else []
+        elif last.kind in ("list", "table") and last.end == len(text):
+            lines = text[last.start :].rpartition("\n")[0].rstrip()
+            whole[-1:] = [replace(last, end=last.start + len(lines))] if lines and lines[-1] != ":" else []
     return whole or found
-
-
-def _without(text: str, passage: Passage, first: bool) -> list[Passage]:
-    """``passage`` without its first or last sentence; nothing, if it has only one."""
-    inner = list(sentences(text[passage.start : passage.end]))[1 if first else 0 : None if first else -1]
-    if not inner:
-        return []
-    return [
-        replace(passage, start=passage.start + inner[0][0], end=passage.end if first else passage.start + inner[-1][1])
-    ]
 
 
 def _quote(chosen: Sequence[Candidate]) -> Generation:
@@ -268,7 +333,7 @@ def _quote(chosen: Sequence[Candidate]) -> Generation:
             joined[-1] = replace(last, passage=replace(last.passage, end=c.passage.end, kind=c.passage.kind))
         else:
             joined.append(c)
-    marked = [f"{c.text}{' ' if c.passage.kind == 'prose' else chr(10) * 2}[{c.number}]" for c in joined]
+    marked = [f"{closed(c.text)}{' ' if c.passage.kind == 'paragraph' else chr(10) * 2}[{c.number}]" for c in joined]
     return Generation("\n\n".join(marked), tuple(Citation(c.number, c.chunk, c.text) for c in joined))
 
 

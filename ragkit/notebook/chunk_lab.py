@@ -23,8 +23,8 @@ from ragkit.chunking import (
     SemanticChunker,
     SentenceChunker,
     chunk_corpus,
+    layout_of,
 )
-from ragkit.chunking.layout import layout_of
 from ragkit.evaluation import statistics
 from ragkit.evaluation.metrics import BUDGET, relevant_gold, score
 from ragkit.retrieval.analysis import AnalyzedCorpus

@@ -1,10 +1,11 @@
 """Show hits, answers and chunks so that a reader sees at a glance what was found, where, and why.
 
-Each function returns a ``View``: HTML for a notebook and plain text for everything else. Three rules hold
+Each function returns a ``View``: HTML for a notebook and plain text for everything else. Four rules hold
 for the HTML:
 
 - **Nothing from a document is trusted**: every passage, title and id goes through ``html.escape``, and the
   block is closed to MathJax, which would otherwise typeset the text between two dollar signs.
+- **Code is code**: what stands in a fence is set in ``<pre><code>``.
 - **It reads on light and on dark**: text keeps the page's own colour on transparent tints (a mark brings both
   of its own), accents come from the Okabe-Ito palette
   (https://jfly.uni-koeln.de/color/), which colour-blind readers tell apart.
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from ragkit.base import Answer, Chunk, Citation, Document, Hit, Question, Span
 from ragkit.generation.extractive import stems
+from ragkit.markdown import blocks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,9 +35,11 @@ WINDOW = 6000
 
 _TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0"
 _PASSAGE = f"{_TEXT};max-height:260px;overflow:auto"
+_CODE = '<pre style="margin:4px 0;padding:4px 8px;overflow:auto;background-color:rgba(127,127,127,0.12)"><code>'
 _WORD = f"border-bottom:2px solid {ORANGE}"
 # <mark> is black on yellow, and Jupyter strips "inherit" from it: it must bring both its colours.
 _GOLD = "background-color:#8fd3c0;color:#000000"
+_FENCE = re.compile(r"[ \t]*+(?:(?:[-+*]|\d{1,9}[.)])[ \t]++)*+(?:```|~~~)")
 
 Piece = tuple[int, int]
 """Character offsets ``(start, end)`` in a text."""
@@ -75,7 +79,7 @@ def show_hits(hits: Sequence[Hit], question: Question | str | None = None, gold:
         rows.append(
             f'<details{" open" if whole or rank == 1 else ""} style="margin:6px 0;padding-left:8px;border-left:4px '
             f'solid {GREEN if inside else SKY}"><summary>{head}{peek}</summary>'
-            f'<div style="{_PASSAGE}">{highlight(chunk.text, words, inside)}</div></details>'
+            f'<div style="{_PASSAGE}">{_with_code(chunk.text, words, inside)}</div></details>'
         )
         lines += [f"{rank:>2}  score {hit.score:.2f}  {_where_text(chunk)}{flag}", f"    {snippet}"]
     count = f"{len(hits)} passage{'' if len(hits) == 1 else 's'}" if hits else "No passage was found."
@@ -93,7 +97,7 @@ def show_answer(answer: Answer) -> View:
     """
     accent = VERMILLION if answer.abstained else ORANGE if answer.reason else GREEN
     label = ("No answer" if answer.abstained else "Answer") + (f" ({answer.reason})" if answer.reason else "")
-    body = re.sub(r"\[\d+\]", lambda m: f"<b>{m[0]}</b>", escape(answer.text))
+    body = _with_code(answer.text, markers=True)
     quotes: dict[int, list[Citation]] = {}
     for citation in answer.citations:
         quotes.setdefault(citation.number, []).append(citation)
@@ -118,8 +122,12 @@ def show_chunks(document: Document, chunks: Sequence[Chunk], gold: Iterable[Span
     spans = sorted(s for s in gold or () if s.doc_id == document.id)
     first = max(0, spans[0].start - WINDOW // 4) if spans and len(document.text) > WINDOW else 0
     last = min(len(document.text), first + WINDOW)
+    code = [(max(first, a), min(last, b)) for a, b in _code_blocks(document.text) if a < last and b > first]
+    opens, closes = {a for a, _ in code}, {b for _, b in code}
     pieces = []
-    for start, end in _cuts(first, last, [(c.start, c.end) for c in mine] + [(s.start, s.end) for s in spans]):
+    for start, end in _cuts(
+        first, last, [*((c.start, c.end) for c in mine), *((s.start, s.end) for s in spans), *code]
+    ):
         over = [i for i, c in enumerate(mine) if c.start <= start < c.end]
         label = "".join(f"<sup><b>▏{i + 1}</b></sup>" for i in over if mine[i].start == start)
         line = [f"border-bottom:2px solid {(BLUE, ORANGE)[over[-1] % 2]}"] if over else ["opacity:0.55"]
@@ -127,7 +135,8 @@ def show_chunks(document: Document, chunks: Sequence[Chunk], gold: Iterable[Span
         inner = escape(document.text[start:end])
         if any(s.start <= start < s.end for s in spans):
             inner = f'<mark style="{_GOLD}">{inner}</mark>'
-        pieces.append(f'{label}<span style="{";".join(line + tint)}">{inner}</span>')
+        piece = f'{label}<span style="{";".join(line + tint)}">{inner}</span>'
+        pieces.append(f"{_CODE * (start in opens)}{piece}{'</code></pre>' * (end in closes)}")
     unseen = len(document.text) - (last - first)
     count = f"{len(mine)} chunk{'' if len(mine) == 1 else 's'}"
     key = [count, "▏n begins chunk n", "pink: in two chunks or more"]
@@ -167,8 +176,12 @@ def highlight(text: str, words: Sequence[Piece] = (), gold: Sequence[Piece] = ()
     >>> highlight("a < b", gold=[(0, 1)]).count("<mark")
     1
     """
+    return _highlighted(text, 0, len(text), words, gold)
+
+
+def _highlighted(text: str, first: int, last: int, words: Sequence[Piece], gold: Sequence[Piece]) -> str:
     out = []
-    for start, end in _cuts(0, len(text), [*words, *gold]):
+    for start, end in _cuts(first, last, [*words, *gold]):
         inner = escape(text[start:end])
         if _covered(start, words):
             inner = f'<b style="{_WORD}">{inner}</b>'
@@ -176,6 +189,32 @@ def highlight(text: str, words: Sequence[Piece] = (), gold: Sequence[Piece] = ()
             inner = f'<mark style="{_GOLD}">{inner}</mark>'
         out.append(inner)
     return "".join(out)
+
+
+def _with_code(text: str, words: Sequence[Piece] = (), gold: Sequence[Piece] = (), markers: bool = False) -> str:
+    """``highlight``, with the blocks of code in ``<pre><code>``, their fences left out.
+
+    ``markers``: ``[1]`` is bold, but not in code.
+    """
+    out, at = list[str](), 0
+
+    def prose(start: int, end: int) -> None:
+        html = _highlighted(text, start, start + len(text[start:end].rstrip("\n")), words, gold)
+        out.append(re.sub(r"\[\d+\]", lambda m: f"<b>{m[0]}</b>", html) if markers else html)
+
+    for start, end in _code_blocks(text):
+        prose(at, start)
+        lines = text[start:end].split("\n")
+        first = start + (len(lines[0]) + 1 if _FENCE.match(lines[0]) else 0)
+        last = end - (len(lines[-1]) + 1 if len(lines) > 1 and _FENCE.match(lines[-1]) else 0)
+        out.append(f"{_CODE}{_highlighted(text, first, max(first, last), words, gold)}</code></pre>")
+        at = end + (text[end : end + 1] == "\n")
+    prose(at, len(text))
+    return "".join(out)
+
+
+def _code_blocks(text: str) -> list[Piece]:
+    return [(block.start, block.end) for block in blocks(text, cut=True) if block.kind == "code"]
 
 
 def _covered(position: int, pieces: Iterable[Piece]) -> bool:
@@ -224,7 +263,7 @@ def _where_text(chunk: Chunk) -> str:
 def _source(number: int, cited: Sequence[Citation]) -> str:
     chunk = cited[0].chunk
     places = [(chunk.text.find(c.quote), len(c.quote)) for c in cited if c.quote]
-    marked = highlight(chunk.text, gold=[(start, start + length) for start, length in places if start >= 0])
+    marked = _with_code(chunk.text, gold=[(start, start + length) for start, length in places if start >= 0])
     return (
         f'<details style="margin:6px 0;padding-left:8px;border-left:4px solid {SKY}"><summary><b>[{number}]</b> '
         f'{_where(chunk)}</summary><div style="{_PASSAGE}">{marked}</div></details>'

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ragkit.base import Chunk, Corpus, InputError, Reranker, Retriever, Rewriter
-from ragkit.chunking.kept import kept_chunks
+from ragkit.chunking import chunk_corpus
 from ragkit.pipeline.config import PipelineConfig
 from ragkit.pipeline.settings import REWRITERS, Chunking
 from ragkit.token_store import TokenStore
@@ -39,7 +39,7 @@ class Building:
         """The chunks of the configuration's cutting called ``name``."""
         chunking = self.config.chunks[name]
         if chunking not in self.cuts:
-            self.cuts[chunking] = kept_chunks(chunking.build(self.store), self.corpus)
+            self.cuts[chunking] = chunk_corpus(chunking.build(self.store), self.corpus)
         return [c for c in self.cuts[chunking] if all(str(c.metadata.get(key)) == value for key, value in self.only)]
 
     def module(self, name: str) -> Retriever:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ragkit.base import LLM, Chunk, Corpus, Retriever
-from ragkit.chunking import FixedChunker
-from ragkit.chunking.kept import kept_chunks
+from ragkit.chunking import FixedChunker, chunk_corpus
 from ragkit.pipeline.answering import answering
 from ragkit.pipeline.rag import RAGPipeline
 from ragkit.pipeline.trace import AnswerCache, Monitor
@@ -41,7 +40,7 @@ def naive(
 ) -> RAGPipeline:
     """The textbook pipeline: fixed chunks, one mean vector each, nearest neighbours, no reranker."""
     store = store or TokenStore.open(corpus)
-    chunks = kept_chunks(FixedChunker(size, overlap), corpus)
+    chunks = chunk_corpus(FixedChunker(size, overlap), corpus)
     dense = DenseRetriever(chunks, store=store)
     identity = f"naive:{corpus.fingerprint}:{store.identity}:{size}:{overlap}"
     llm = llm or answering(store)
@@ -67,7 +66,7 @@ def advanced(
     ``tests/bench/bench_advanced.py`` measures each step's share.
     """
     store = store or TokenStore.open(corpus)
-    chunks = kept_chunks(FixedChunker(size, overlap), corpus)
+    chunks = chunk_corpus(FixedChunker(size, overlap), corpus)
     bm25 = BM25Retriever(chunks)
     dense = DenseRetriever(chunks, store=store, scoring="maxp")
     hybrid = Hybrid([bm25, dense], fusion="rrf")
@@ -105,7 +104,7 @@ def modular(
     them apart cost paraphrases on ``core``.) ``tests/bench/bench_modular.py`` measures what that brings.
     """
     store = store or TokenStore.open(corpus)
-    chunks = kept_chunks(FixedChunker(size, overlap), corpus)
+    chunks = chunk_corpus(FixedChunker(size, overlap), corpus)
     late = LateInteraction(store, mean="geometric", doubt=0.5)
 
     def vectors(some: Sequence[Chunk]) -> DenseRetriever:

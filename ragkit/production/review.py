@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ragkit.base import Chunk, Corpus, Document, Hit, InputError, Question, Section, Span
-from ragkit.generation.extractive import idf, stems
-from ragkit.passages import blocks, passages
+from ragkit.generation.extractive import idf, passages, stems
+from ragkit.markdown import blocks
 from ragkit.pipeline import RAGPipeline
 from ragkit.production.feedback import Flag, span_of
 from ragkit.production.regression import RegressionSet

@@ -17,8 +17,7 @@ from statistics import median
 from typing import Any
 
 from ragkit.base import Chunk, Corpus, Hit, Question, Retriever
-from ragkit.chunking import FixedChunker
-from ragkit.chunking.kept import kept_chunks
+from ragkit.chunking import FixedChunker, chunk_corpus
 from ragkit.corpus import load_pydocs, load_questions
 from ragkit.embedding import CachedEmbedder, load_embedder
 from ragkit.evaluation.compare import compare
@@ -80,7 +79,7 @@ class Recorded(Retriever):
 
 def steps(corpus: Corpus, store: TokenStore) -> dict[str, Retriever]:
     """From the naive preset to the advanced one, a step at a time; then what was tried and left out."""
-    chunks = kept_chunks(FixedChunker(512, 64), corpus)
+    chunks = chunk_corpus(FixedChunker(512, 64), corpus)
     bm25, maxp = BM25Retriever(chunks), DenseRetriever(chunks, store=store, scoring="maxp")
     words = BM25Retriever(chunks, contextual=True)
     places = DenseRetriever(chunks, store=store, scoring="maxp", contextual=True)
@@ -175,7 +174,7 @@ def against_rank_bm25(corpus: Corpus) -> float:
     """How many times the queries a second of rank_bm25 ours answers, on the same chunks and the same terms."""
     from rank_bm25 import BM25Okapi
 
-    chunks = kept_chunks(FixedChunker(512, 64), corpus)
+    chunks = chunk_corpus(FixedChunker(512, 64), corpus)
     bm25 = BM25Retriever(chunks, variant="okapi")
     terms = bm25._terms.analyzer.terms
     reference = BM25Okapi([terms(chunk.text) for chunk in chunks])

@@ -15,7 +15,7 @@ from ragkit.base import Answer, Corpus, Question
 from ragkit.corpus import load_pydocs, load_questions
 from ragkit.embedding import load_embedder
 from ragkit.evaluation.compare import compare
-from ragkit.passages import blocks, sentences
+from ragkit.markdown import blocks, sentences
 from ragkit.pipeline import RAGPipeline, advanced, naive
 from ragkit.production.feedback import FeedbackStore, Flag, training_pairs
 from ragkit.production.monitoring import TraceMonitor
@@ -110,7 +110,7 @@ def corrections(corpus: Corpus) -> dict[str, Callable[[Question], str]]:
         text = gold(question)
         block = blocks(text)[0]
         paragraph = text[block.start : block.end]
-        return paragraph[slice(*next(sentences(paragraph)))]
+        return paragraph[slice(*sentences(paragraph)[0])]
 
     def some_words(share: float) -> Callable[[Question], str]:
         def shuffled(question: Question) -> str:

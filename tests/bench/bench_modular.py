@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from ragkit.base import Chunk, Corpus, Question, Retriever
-from ragkit.chunking import FixedChunker
-from ragkit.chunking.kept import kept_chunks
+from ragkit.chunking import FixedChunker, chunk_corpus
 from ragkit.corpus import load_pydocs, load_questions
 from ragkit.evaluation.compare import compare
 from ragkit.pipeline import advanced
@@ -51,7 +50,7 @@ def main() -> list[Row]:
     questions = {"faq": corpus.questions} | {kind: load_questions(kind, corpus) for kind in KINDS}
     everything = [question for group in questions.values() for question in group]
     store = TokenStore.open(corpus).remembering([q.text for q in everything], tokens=True)
-    chunks = kept_chunks(FixedChunker(512, 64), corpus)
+    chunks = chunk_corpus(FixedChunker(512, 64), corpus)
     rows = list(routing(chunks, store, everything))
     systems = built(corpus, store, chunks)
     rows += cost(systems, everything)
@@ -81,7 +80,7 @@ def built(corpus: Corpus, store: TokenStore, chunks: Sequence[Chunk]) -> dict[st
     one = OneNamed(Rules(rules), Together([Vocabulary(chunks), Votes(maxp)]))
     router = Router(routes, one, everything, threshold=SURE)
     hops = EachNamed(rules)
-    small = kept_chunks(FixedChunker(128, 16), corpus)
+    small = chunk_corpus(FixedChunker(128, 16), corpus)
     windows = Reranked(Hybrid([BM25Retriever(small), DenseRetriever(small, store=store)]), late)
     return {
         "advanced": everything,

@@ -16,8 +16,7 @@ from itertools import product
 import numpy as np
 
 from ragkit.base import Corpus, Hit, Question, Retriever, Rewriter
-from ragkit.chunking import FixedChunker
-from ragkit.chunking.kept import kept_chunks
+from ragkit.chunking import FixedChunker, chunk_corpus
 from ragkit.corpus import load_pydocs, load_questions
 from ragkit.evaluation import statistics
 from ragkit.evaluation.compare import compare
@@ -87,7 +86,7 @@ def verdicts(name: str, corpus: Corpus, tags: Mapping[str, Sequence[Question]]) 
 
 
 def bases(corpus: Corpus, store: TokenStore, rewriters: Mapping[str, Rewriter]) -> dict[str, dict[str, Retriever]]:
-    chunks = kept_chunks(FixedChunker(512, 64), corpus)
+    chunks = chunk_corpus(FixedChunker(512, 64), corpus)
     bm25, dense = BM25Retriever(chunks), DenseRetriever(chunks, store=store)
     maxp, preset = DenseRetriever(chunks, store=store, scoring="maxp"), advanced(corpus, store=store)
     naive, best = Kept(dense), Kept(preset.retriever)
@@ -121,7 +120,7 @@ def costs(name: str, rewriters: Mapping[str, Rewriter], questions: Sequence[Ques
 
 def cross_validated(corpus: Corpus, questions: Sequence[Question]) -> Iterator[Row]:
     """RM3 with settings chosen without the question's document, against BM25."""
-    bm25 = BM25Retriever(kept_chunks(FixedChunker(512, 64), corpus))
+    bm25 = BM25Retriever(chunk_corpus(FixedChunker(512, 64), corpus))
     grid = list(product((3, 5, 10), (5, 10, 20), (0.1, 0.2, 0.3, 0.5)))
     scores = np.column_stack([_mrr(RM3(bm25, d, t, w), questions) for d, t, w in grid])
     units = [question.gold[0].doc_id for question in questions]

@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ragkit.base import Corpus, Embedder, Question, Retriever
-from ragkit.chunking import FixedChunker
-from ragkit.chunking.kept import kept_chunks
+from ragkit.chunking import FixedChunker, chunk_corpus
 from ragkit.corpus import load_pydocs, load_questions, load_squad
 from ragkit.embedding import load_embedder
 from ragkit.evaluation.compare import compare
@@ -80,7 +79,7 @@ Group = tuple[str, dict[str, Retriever], tuple[Question, ...]]
 def groups(corpus: Corpus, projects: tuple[str, ...], embedders: dict[str, Embedder]) -> Iterator[Group]:
     """What each model is asked about: projects in the training (and there FAQ pages alone), others, another world."""
     stores = {name: TokenStore.open(corpus, embedder) for name, embedder in embedders.items()}
-    chunks = kept_chunks(FixedChunker(256, 32), corpus)
+    chunks = chunk_corpus(FixedChunker(256, 32), corpus)
     asked = {kind: load_questions(kind, corpus) for kind in ("en", "keyword", "paraphrase")}
     questions = [*corpus.questions, *(question for kind in asked.values() for question in kind)]
     texts = [question.text for question in questions]
@@ -95,7 +94,7 @@ def groups(corpus: Corpus, projects: tuple[str, ...], embedders: dict[str, Embed
     if os.environ.get("RAGKIT_BENCH_EXTENDED"):
         others.append(("extended", load_pydocs("extended")))
     for name, other in others:
-        pieces, texts = kept_chunks(FixedChunker(256, 32), other), [question.text for question in other.questions]
+        pieces, texts = chunk_corpus(FixedChunker(256, 32), other), [question.text for question in other.questions]
         there = {n: TokenStore.open(other, e).remembering(texts) for n, e in embedders.items()}
         yield name, {n: DenseRetriever(pieces, s) for n, s in there.items()}, other.questions
 
@@ -116,7 +115,7 @@ def lines(
 
 def compressed(corpus: Corpus, store: TokenStore) -> Iterator[Row]:
     """How many of the ten nearest chunks a smaller vector keeps, over the questions of ``core``."""
-    vectors = store.pool(kept_chunks(FixedChunker(256, 32), corpus))
+    vectors = store.pool(chunk_corpus(FixedChunker(256, 32), corpus))
     queries = store.encode_queries([question.text for question in corpus.questions])
     codecs: dict[str, Codec] = {f"{n} numbers": Truncated.fit(vectors, n) for n in (192, 96, 48)}
     codecs |= {"int8": Int8.fit(vectors), "binary": Binary()}
