@@ -27,8 +27,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import unicodedata
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
@@ -207,7 +209,7 @@ class Corpus:
     def __post_init__(self) -> None:
         for what, ids in (("document", [d.id for d in self.documents]), ("question", [q.id for q in self.questions])):
             if len(set(ids)) != len(ids):
-                twice = sorted({i for i in ids if ids.count(i) > 1})[:3]
+                twice = sorted(i for i, count in Counter(ids).items() if count > 1)[:3]
                 raise CorpusError(f"corpus {self.name!r}: {what} ids must be unique, found twice: {twice}")
         for question in self.questions:
             for span in question.gold:
@@ -236,10 +238,13 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over all document ids and texts, in order: two corpora with it are interchangeable."""
+        """sha256 over the ids, texts, titles, sections and metadata of all documents, in order: two corpora with it are
+        interchangeable."""
         digest = hashlib.sha256()
         for document in self.documents:
-            digest.update(f"{document.id}\0{document.sha256}\n".encode())
+            sections = [[list(s.path), s.start, s.body, s.end] for s in document.sections]
+            about = [document.id, document.sha256, document.title, sections, dict(document.metadata)]
+            digest.update(json.dumps(about, sort_keys=True, default=str).encode())
         return digest.hexdigest()
 
     def __repr__(self) -> str:

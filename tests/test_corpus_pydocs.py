@@ -12,8 +12,8 @@ import pytest
 
 from ragkit.base import Corpus, CorpusError, FetchError, IntegrityError
 from ragkit.corpus import load_pydocs, load_questions, pydocs
+from ragkit.corpus.datasets import question_kinds, section_span
 from ragkit.corpus.markup import fold
-from ragkit.corpus.questions import kinds, section_span
 from ragkit.files import data_file
 
 FILES: dict[str, str | bytes] = {
@@ -226,7 +226,7 @@ def test_pages_say_what_a_reader_of_the_site_sees(core, doc, path, words):
 
 
 def test_written_questions_have_gold_in_core(core):
-    for kind in kinds():
+    for kind in question_kinds():
         for question in load_questions(kind, core):
             assert bool(question.gold) == (kind != "unanswerable")
             for span in question.gold:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.base import Chunk, Corpus, CorpusError, InputError
-from ragkit.corpus.questions import section_span
+from ragkit.corpus.datasets import section_span
 from ragkit.evaluation import faithfulness as f
 from ragkit.evaluation.faithfulness import (
     NAMES,

@@ -11,13 +11,15 @@ The source distribution is pinned in ``data/catalogues.toml`` and fetched like t
 from __future__ import annotations
 
 import html
+import io
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ragkit.base import Corpus, CorpusError, Document, InputError, Question, Section, Span
+from ragkit.base import Corpus, CorpusError, Document, InputError, Question, Section, Span, require
 from ragkit.corpus.fetch import fetch, read_archive
 from ragkit.corpus.pydocs import Project, read_projects
 from ragkit.files import data_file
@@ -33,9 +35,6 @@ GAP = "…"
 
 _GROUP = "catalogues"
 _FILE = re.compile(r"(?P<part>.+)/locale/(?P<language>\w+(?:@\w+)?)/LC_MESSAGES/[\w.-]+\.po")
-_LINE = re.compile(r'(?:(?P<keyword>msgctxt|msgid|msgid_plural|msgstr|msgstr\[\d+\])\s*)?"(?P<text>(?:[^"\\]|\\.)*)"')
-_ESCAPE = re.compile(r"\\(.)")
-_ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
 _TAG = re.compile(r"</?[^\W\d_][^<>]*>")  # any alphabet: translators translate tags too
 _PLACEHOLDER = re.compile(r"%\(\w+\)[-#0+.\d]*[a-zA-Z]|%[-#0+.\d]*[a-zA-Z](?![a-zA-Z])|\{+[^{}]*\}+")
 _WORD = re.compile(r"[^\W\d_]+")
@@ -115,17 +114,27 @@ def _entries(project: Project, languages: Sequence[str]) -> dict[str, dict[str, 
     files = read_archive(fetch(project.name, project.file, project.sha256), wanted)
     if unknown := [language for language in ("en", *languages) if language not in there]:
         raise InputError(f"{project.name} has no catalogue for {unknown}; there are: {', '.join(sorted(there))}")
-    found: dict[str, dict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
+    entries: dict[str, dict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
     for name in sorted(files):
         match = _FILE.fullmatch(name.partition("/")[2])
         assert match is not None
-        try:
-            text = files[name].decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise CorpusError(f"{name}: not UTF-8 ({error})") from error
         folder = PurePosixPath(project.name) / PurePosixPath(match["part"]).relative_to(project.docs)
-        found[match["language"]][str(folder)] += read_po(text, name)
-    return found
+        entries[match["language"]][str(folder)] += _read_po(files[name], name)
+    return entries
+
+
+def _read_po(data: bytes, name: str) -> Iterator[Entry]:
+    """The entries of a gettext catalogue, without its header and without obsolete ones."""
+    pofile = require("babel.messages.pofile", "corpus")
+    try:
+        with redirect_stdout(io.StringIO()):  # babel prints its doubts about plural forms
+            catalogue = pofile.read_po(io.BytesIO(data), charset="utf-8")
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{name}: not UTF-8 ({error})") from error
+    for message in catalogue:
+        if message.id:  # the message without a text is the header
+            source, target = (text if isinstance(text, str) else text[0] for text in (message.id, message.string))
+            yield Entry(source, target or "", message.context or "", message.pluralizable, message.fuzzy)
 
 
 def _messages(project: Project, catalogues: Mapping[str, Sequence[Entry]]) -> tuple[dict[Key, Document], Counter[str]]:
@@ -186,48 +195,3 @@ def clean(message: str) -> str:
     """
     text = _PLACEHOLDER.sub(GAP, html.unescape(_TAG.sub("", message)))
     return " ".join(text.replace("%%", "%").split())
-
-
-def read_po(text: str, where: str = "catalogue") -> Iterator[Entry]:
-    """The entries of a gettext catalogue, without its header and without obsolete ones.
-
-    Strict, for a catalogue is made by tools: what is not in the format is refused and not guessed.
-    Format: https://www.gnu.org/software/gettext/manual/html_node/PO-Files.html
-
-    >>> [(e.source, e.target) for e in read_po('#: a.py:1\\nmsgid "one "\\n"word"\\nmsgstr "una palabra"')]
-    [('one word', 'una palabra')]
-
-    Raises:
-        CorpusError: says in which line what is wrong.
-    """
-    fields: dict[str, str] = {}
-    fuzzy, keyword, begin = False, "", 1
-    # Not splitlines(): a message may hold characters that it takes for line ends. "#" at the end closes the last entry.
-    for number, line in enumerate([*map(str.strip, text.split("\n")), "#"], 1):
-        if not line or line.startswith("#~"):
-            continue
-        match = _LINE.fullmatch(line)
-        if match is None and not line.startswith("#"):
-            raise CorpusError(f"{where}, line {number}: not a line of a catalogue: {line[:80]!r}")
-        new = match["keyword"] if match else "#"
-        if new in ("#", "msgctxt", "msgid") and any(field.startswith("msgstr") for field in fields):
-            yield from _entry(fields, fuzzy, f"{where}, line {begin}")
-            fields, fuzzy, begin = {}, False, number
-        if match is None:
-            fuzzy = fuzzy or (line.startswith("#,") and "fuzzy" in re.split(r"[,\s]+", line))
-            continue
-        if (new in fields) if new else (keyword not in fields):
-            raise CorpusError(f"{where}, line {number}: {new or 'a text'!r} is out of place")
-        keyword = new or keyword
-        fields[keyword] = fields.get(keyword, "") + _ESCAPE.sub(lambda m: _ESCAPED.get(m[1], m[1]), match["text"])
-    if fields:
-        raise CorpusError(f"{where}, line {begin}: an entry without msgstr")
-
-
-def _entry(fields: Mapping[str, str], fuzzy: bool, where: str) -> Iterator[Entry]:
-    if "msgid" not in fields:
-        raise CorpusError(f"{where}: an entry without msgid")
-    if fields["msgid"]:  # the entry of the empty message is the header
-        plural = "msgid_plural" in fields
-        target = fields.get("msgstr[0]" if plural else "msgstr", "")
-        yield Entry(fields["msgid"], target, fields.get("msgctxt", ""), plural, fuzzy)

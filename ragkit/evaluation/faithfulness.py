@@ -41,7 +41,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ragkit.base import Chunk, Corpus, CorpusError, InputError, Vectors, require
-from ragkit.corpus.questions import section_span
+from ragkit.corpus.datasets import section_span
 from ragkit.embedding import Ids, TokenEncoder, split_evenly, unit
 from ragkit.evaluation.statistics import Floats, auroc, auroc_interval
 from ragkit.files import data_file

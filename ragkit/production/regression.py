@@ -21,7 +21,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field, ValidationError
 
 from ragkit.base import Corpus, CorpusError, Document, InputError, Question, Retriever, Span, question_key
-from ragkit.corpus.questions import section_span
+from ragkit.corpus.datasets import section_span
 from ragkit.files import atomic_write, lock
 
 

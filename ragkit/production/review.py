@@ -171,7 +171,7 @@ def _by_words(chunks: Sequence[Chunk], texts: Iterable[str], hits: Sequence[Hit]
 
 def _quoted(chunk: Chunk, answers: Iterable[str]) -> bool:
     """Whether one of ``answers`` quotes from ``chunk``."""
-    parts = [chunk.text[p.start : p.end].strip() for p in passages(chunk.text)]
+    parts = [chunk.text[p.start : p.end].strip() for p in passages(chunk.text, cut=True)]
     return any(part in answer for answer in answers for part in parts if len(part) >= _QUOTED)
 
 

@@ -1,16 +1,67 @@
-"""Published test sets: BEIR's files and SQuAD's JSON, as documents and questions with gold spans."""
+"""Labelled questions: those that come with ragkit, and published test sets in BEIR's and SQuAD's form."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from ragkit.base import Corpus, CorpusError, Document, InputError, Question, Section, Span
-from ragkit.corpus.formats import warn_of
+from ragkit.corpus.folder import warn_of
+from ragkit.files import data_file
+
+
+def question_kinds() -> tuple[str, ...]:
+    """The kinds of questions that there are: ``keyword``, ``paraphrase``, ``multihop``, ..."""
+    return tuple(sorted(path.stem for path in data_file("questions").glob("*.jsonl")))
+
+
+def load_questions(kind: str, corpus: Corpus) -> tuple[Question, ...]:
+    """The questions of ``kind`` (``data/questions/*.jsonl``) whose documents are all in ``corpus``.
+
+    A line names its gold by document and section path, which survives a new version of a page better than offsets do.
+    A gold span is a section's own text: from below its heading to the next heading of any level, without the white
+    space around it. Questions without gold (``unanswerable``) have ``gold == ()``.
+
+    Raises:
+        InputError: there is no such kind.
+        CorpusError: a line cannot be read, or names a section that its document does not have.
+    """
+    if kind not in question_kinds():
+        raise InputError(f"no questions of kind {kind!r}; there are: {', '.join(question_kinds())}")
+    path = data_file("questions") / f"{kind}.jsonl"
+    ids = {document.id for document in corpus.documents}
+    questions: list[Question] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            entry: Mapping[str, Any] = json.loads(line)
+            gold = [(g["doc"], tuple(g["section"])) for g in entry["gold"]]
+            question_id, text, tags = entry["id"], entry["text"], tuple(entry["tags"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorpusError(f"{path.name}, line {number}: not a question ({error!r})") from error
+        if all(doc in ids for doc, _ in gold):
+            spans = tuple(section_span(corpus.document(doc), section) for doc, section in gold)
+            answer = "\n\n".join(corpus.document(s.doc_id).text[s.start : s.end] for s in spans) or None
+            questions.append(Question(question_id, text, spans, tags, answer))
+    return tuple(questions)
+
+
+def section_span(document: Document, path: Sequence[str]) -> Span:
+    """The own text of the section at ``path``, without the white space around it.
+
+    Raises:
+        CorpusError: the document has no such section, or it has no text of its own.
+    """
+    same = [s for s in document.sections if s.path == tuple(path)]
+    for section in same:
+        text = document.text[section.body : section.end]
+        start = section.body + len(text) - len(text.lstrip())
+        if text.strip():
+            return Span(document.id, start, start + len(text.strip()))
+    problem = "has no text of its own" if same else "is not there"
+    raise CorpusError(f"document {document.id!r}: section {' > '.join(path)!r} {problem}")
 
 
 def load_beir(folder: str | Path, split: str | None = None, title_in_text: bool = False) -> Corpus:
@@ -116,7 +167,7 @@ def load_squad(path: str | Path, gold: Literal["span", "document"] = "span") -> 
             for paragraph in article["paragraphs"]:
                 doc_id = f"{title}/{numbers[title]}"
                 numbers[title] += 1
-                text = _whole(paragraph["context"])
+                text = str(paragraph["context"])
                 if not text.strip():
                     notes["paragraphs without words left out"] += 1
                     continue
@@ -130,15 +181,13 @@ def load_squad(path: str | Path, gold: Literal["span", "document"] = "span") -> 
 
 def _squad_question(entry: Mapping[str, Any], document: Document, gold: str, notes: Counter[str]) -> list[Question]:
     """The question of one ``qas`` entry, or nothing if it has lost its text or all its answers."""
-    question_id, text, answers = str(entry["id"]), _whole(entry["question"]), entry.get("answers") or []
+    question_id, text, answers = str(entry["id"]), str(entry["question"]), entry.get("answers") or []
     if not text.strip():
         notes["questions without words left out"] += 1
         return []
     if entry.get("is_impossible") or not answers:
         return [Question(question_id, text, tags=("unanswerable",))]
-    places = sorted(
-        {p for a in answers if (p := _place(_whole(a["text"]), a.get("answer_start"), document.text, notes))}
-    )
+    places = sorted({p for a in answers if (p := _place(str(a["text"]), a.get("answer_start"), document.text, notes))})
     merged: list[tuple[int, int]] = []
     for start, end in places:
         if merged and start < merged[-1][1]:
@@ -220,9 +269,4 @@ def _field(entry: Mapping[str, Any], name: str, where: str, blank: bool = False)
     value = entry.get(name)
     if not isinstance(value, str | int) or isinstance(value, bool) or (not blank and not str(value).strip()):
         raise CorpusError(f"{where}: field {name!r} is {value!r}, expected a text")
-    return _whole(value)
-
-
-def _whole(value: object) -> str:
-    """``value`` as text without the half characters that JSON can smuggle in; offsets stay as they are."""
-    return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", str(value))
+    return str(value)

@@ -1,4 +1,4 @@
-"""Folders of documents and published test sets, sound and unsound."""
+"""Published test sets in BEIR's and SQuAD's form, sound and unsound."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.base import Corpus, CorpusError, InputError, Section
-from ragkit.corpus import formats, load_beir, load_folder, load_squad
+from ragkit.base import Corpus, CorpusError, Document, InputError, Section
+from ragkit.corpus import load_beir, load_squad
 
 XQUAD = Path(__file__).parents[2] / "shared" / "data" / "xquad" / "xquad.en.json"
 
@@ -23,131 +23,6 @@ def write(folder: Path, files: dict[str, str | bytes]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return folder
-
-
-# Folders
-
-
-def test_a_folder_of_many_kinds(tmp_path):
-    files = {
-        "a.md": "# Guide\r\n\r\nUse `x`.\r\n",
-        "b/c.rst": "Title\n=====\n\n.. literalinclude:: ../code.py\n",
-        "b/plain.txt": "Two\nlines.\n",
-        "page.html": "<title>Page</title><h1>One</h1><p>Words</p>",
-        "code.py": "x = 1\n",
-        ".git/secret.md": "no",
-    }
-    corpus = load_folder(write(tmp_path / "my docs", files))
-    assert corpus.name == "my docs"
-    assert {d.id: (d.title, d.text) for d in corpus.documents} == {
-        "a": ("Guide", "Guide\n\nUse x."),
-        "b/c": ("Title", "Title\n\nx = 1"),
-        "b/plain": ("plain", "Two\nlines."),
-        "page": ("Page", "One\n\nWords"),
-    }
-    assert corpus.document("page").sections == (Section(("One",), 0, 5, 10),)
-    assert corpus.document("a").metadata == {"project": "my docs", "title": "Guide", "source": "a.md"}
-    assert corpus.notes == {"files of another kind left out": 1}
-
-
-def test_two_files_of_one_name_keep_their_own_ids(tmp_path):
-    corpus = load_folder(write(tmp_path, {"a.md": "one", "a.rst": "two", "a.txt": "three"}))
-    assert [d.id for d in corpus.documents] == ["a", "a.rst", "a.txt"]
-
-
-def test_what_cannot_be_read_is_named_and_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "MAX_BYTES", 1000)
-    files = {
-        "good.txt": "words",
-        "binary.md": b"\x89PNG\0\0",
-        "latin.txt": "Grüße".encode("latin-1"),
-        "utf16.txt": "words".encode("utf-16"),
-        "blank.rst": " \n",
-        "huge.txt": "x" * 1001,
-        "broken.pdf": b"%PDF-1.4 and no more",
-        "broken.docx": b"PK\x03\x04 and no more",
-    }
-    with pytest.warns(UserWarning, match=r"binary files left out: binary.md, utf16.txt \(2\)"):
-        corpus = load_folder(write(tmp_path, files))
-    assert [d.id for d in corpus.documents] == ["good"]
-    assert corpus.notes == {
-        "binary files left out": 2,
-        "files without words left out": 1,
-        "Word files that cannot be read left out": 1,
-        "PDF files that cannot be read left out": 1,
-        "files above 0 MB left out": 1,
-        "files that are not UTF-8 left out": 1,
-    }
-
-
-def test_a_folder_that_is_not_there_or_has_no_documents(tmp_path):
-    with pytest.raises(CorpusError, match="no such folder"):
-        load_folder(tmp_path / "nowhere")
-    with pytest.raises(CorpusError, match=r"it is empty.*expected .md"):
-        load_folder(tmp_path)
-    with pytest.raises(CorpusError, match="not UTF-8 left out: 1"):
-        load_folder(write(tmp_path, {"a.txt": b"\xff"}))
-
-
-def test_nothing_outside_the_folder_is_read(tmp_path):
-    outside = write(tmp_path, {"secret.txt": "secret"}) / "secret.txt"
-    root = write(
-        tmp_path / "docs", {"a.rst": "x\n\n.. literalinclude:: ../secret.txt\n\n.. include:: /../secret.txt\n"}
-    )
-    (root / "link.txt").symlink_to(outside)
-    (root / "inside.rst").write_text(f".. include:: {outside}\n\nwords\n")
-    corpus = load_folder(root)
-    assert {d.id: d.text for d in corpus.documents} == {"a": "x", "inside": "words"}
-
-
-def test_word_documents(tmp_path):
-    docx = pytest.importorskip("docx", reason="the extra 'formats' is not installed")
-    document = docx.Document()
-    document.add_heading("Guide", 0)
-    document.add_paragraph("Hello.")
-    document.add_heading("Stop", 2)
-    document.add_paragraph("Press q", style="List Bullet")
-    table = document.add_table(rows=1, cols=2)
-    table.cell(0, 0).text, table.cell(0, 1).text = "key", "value"
-    document.save(str(tmp_path / "guide.docx"))
-    (page,) = load_folder(tmp_path).documents
-    assert page.text == "Guide\n\nHello.\n\nStop\n\n- Press q\n\nkey | value"
-    assert [s.path for s in page.sections] == [("Guide",), ("Guide", "Stop")]
-
-
-def test_pdf_pages_are_sections(tmp_path):
-    pytest.importorskip("pypdf", reason="the extra 'formats' is not installed")
-    (tmp_path / "two.pdf").write_bytes(pdf("Page one says this.", "", "Page three."))
-    (page,) = load_folder(tmp_path).documents
-    assert page.text == "Page one says this.\n\nPage three."
-    assert [(s.path, page.text[s.start : s.end].strip()) for s in page.sections] == [
-        (("Page 1",), "Page one says this."),
-        (("Page 3",), "Page three."),
-    ]
-
-
-def pdf(*pages: str) -> bytes:
-    """A PDF with one line of text a page, written by hand."""
-    objects = ["<< /Type /Catalog /Pages 2 0 R >>", ""]
-    kids = []
-    for words in pages:
-        stream = f"BT /F1 12 Tf 72 720 Td ({words}) Tj ET"
-        objects.append(f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream")
-        font = "<< /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >>"
-        objects.append(
-            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {len(objects)} 0 R /Resources {font} >>"
-        )
-        kids.append(f"{len(objects)} 0 R")
-    objects[1] = f"<< /Type /Pages /Kids [{' '.join(kids)}] /Count {len(kids)} >>"
-    out = "%PDF-1.4\n"
-    offsets = []
-    for number, content in enumerate(objects, 1):
-        offsets.append(len(out))
-        out += f"{number} 0 obj\n{content}\nendobj\n"
-    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
-    size = len(objects) + 1
-    out += f"xref\n0 {size}\n0000000000 65535 f \n{table}trailer\n<< /Size {size} /Root 1 0 R >>\nstartxref\n"
-    return f"{out}{out.index('xref')}\n%%EOF\n".encode()
 
 
 # BEIR
@@ -297,11 +172,6 @@ def test_squad_questions_without_an_answer(tmp_path):
     assert [(q.gold, q.tags) for q in corpus.questions] == [((), ("unanswerable",))] * 2
 
 
-def test_squad_half_characters_do_not_move_offsets(tmp_path):
-    corpus = load_squad(squad(tmp_path, answers(("cat", 2)), context="\ud83d cat"))
-    assert (corpus.documents[0].text, gold(corpus)) == ("\N{REPLACEMENT CHARACTER} cat", [["cat"]])
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -354,3 +224,25 @@ def test_xquad_in_beir_form_is_the_same_corpus(tmp_path):
     assert [(q.id, q.text, q.gold) for q in again.questions] == [(q.id, q.text, q.gold) for q in whole.questions]
     spans = load_squad(XQUAD)
     assert all(text[0] == q.answer for text, q in zip(gold(spans), spans.questions, strict=True))
+
+
+# Corpora
+
+
+def test_a_corpus_of_other_sections_or_metadata_is_another_one():
+    text = "# One\n\nfirst"
+    section = (Section(("One",), 0, 7, 12),)
+    corpora = [
+        Corpus("c", (Document("d", text),)),
+        Corpus("c", (Document("d", text, sections=section),)),
+        Corpus("c", (Document("d", text, metadata={"project": "p"}),)),
+        Corpus("c", (Document("d", text, title="One"),)),
+    ]
+    assert len({corpus.fingerprint for corpus in corpora}) == 4
+    assert corpora[0].fingerprint == Corpus("other", (Document("d", text),)).fingerprint
+
+
+def test_ids_that_are_there_twice_are_named_also_in_a_large_corpus():
+    documents = tuple(Document(f"d{i % 40_000}", "x") for i in range(40_003))
+    with pytest.raises(CorpusError, match=r"found twice: \['d0', 'd1', 'd2'\]"):
+        Corpus("c", documents)

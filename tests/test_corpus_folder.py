@@ -1,0 +1,165 @@
+"""A folder of one's own: every kind of file, every encoding, and what cannot be read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ragkit.base import CorpusError, Section
+from ragkit.corpus import folder, load_folder
+
+kreuzberg = pytest.importorskip("kreuzberg", reason="the extra 'formats' is not installed")
+
+
+def write(root: Path, files: dict[str, str | bytes]) -> Path:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return root
+
+
+def test_a_folder_of_many_kinds_is_markdown(tmp_path):
+    files = {
+        "a.md": "# Guide\r\n\r\nUse `x`.\r\n",
+        "b/c.rst": "Title\n=====\n\n.. literalinclude:: ../code.py\n",
+        "b/plain.txt": "# Two\nlines.\n",
+        "page.html": "<title>Page</title><h1>One</h1><p>Words</p><pre>x = 1\ny</pre>",
+        "code.py": "x = 1\n",
+        ".git/secret.md": "no",
+    }
+    corpus = load_folder(write(tmp_path / "my docs", files))
+    assert corpus.name == "my docs"
+    assert {d.id: (d.title, d.text) for d in corpus.documents} == {
+        "a": ("Guide", "# Guide\n\nUse `x`."),
+        "b/c": ("Title", "# Title\n\n```python\nx = 1\n```"),
+        "b/plain": ("plain", "# Two\nlines."),
+        "page": ("Page", "# One\n\nWords\n\n```\nx = 1\ny\n```"),
+    }
+    assert corpus.document("a").sections == (Section(("Guide",), 0, 9, 17),)
+    assert corpus.document("b/plain").sections == (Section((), 0, 0, 12),)
+    assert corpus.document("a").metadata == {"project": "my docs", "title": "Guide", "source": "a.md"}
+    assert corpus.notes == {"files of another kind left out": 1}
+
+
+def test_files_of_one_name_keep_their_own_ids(tmp_path):
+    corpus = load_folder(write(tmp_path, {"a.md": "one", "a.rst": "two", "a.txt": "three", "b/a.md": "four"}))
+    assert [d.id for d in corpus.documents] == ["a", "a.rst", "a.txt", "b/a"]
+
+
+def test_what_cannot_be_read_is_named_and_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "MAX_BYTES", 1000)
+    files = {
+        "good.txt": "words",
+        "binary.md": b"\x89PNG\0\0",
+        "blank.rst": " \n",
+        "huge.txt": "x" * 1001,
+        "broken.pdf": b"%PDF-1.4 and no more",
+        "broken.docx": b"PK\x03\x04 and no more",
+    }
+    with pytest.warns(UserWarning, match=r"binary files left out: binary.md \(1\)"):
+        corpus = load_folder(write(tmp_path, files))
+    assert [d.id for d in corpus.documents] == ["good"]
+    assert corpus.notes == {
+        "binary files left out": 1,
+        "files without words left out": 1,
+        "docx files that cannot be read and are left out": 1,
+        "pdf files that cannot be read and are left out": 1,
+        "files above 0 MB left out": 1,
+    }
+
+
+def test_a_folder_that_is_not_there_or_has_no_documents(tmp_path):
+    with pytest.raises(CorpusError, match="no such folder"):
+        load_folder(tmp_path / "nowhere")
+    with pytest.raises(CorpusError, match=r"it is empty.*expected .md"):
+        load_folder(tmp_path)
+    with pytest.raises(CorpusError, match="binary files left out: 1"):
+        load_folder(write(tmp_path, {"a.txt": b"\xff\0\0\0\0\xff"}))
+
+
+def test_nothing_outside_the_folder_is_read(tmp_path):
+    outside = write(tmp_path, {"secret.txt": "secret"}) / "secret.txt"
+    root = write(
+        tmp_path / "docs", {"a.rst": "x\n\n.. literalinclude:: ../secret.txt\n\n.. include:: /../secret.txt\n"}
+    )
+    (root / "link.txt").symlink_to(outside)
+    (root / "inside.rst").write_text(f".. include:: {outside}\n\nwords\n")
+    corpus = load_folder(root)
+    assert {d.id: d.text for d in corpus.documents} == {"a": "x", "inside": "words"}
+
+
+GERMAN = "Grüße aus Köln: die Straße führt über die Brücke, und für Fußgänger ist sie schöner als früher. "
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        GERMAN.encode("cp1252") * 5,
+        GERMAN.encode("utf-8-sig"),
+        GERMAN.encode("utf-16"),
+        b"\xfe\xff" + GERMAN.encode("utf-16-be"),
+    ],
+    ids=["cp1252", "utf-8 with a mark", "utf-16", "utf-16 big endian"],
+)
+def test_texts_in_other_encodings_are_read(data: bytes, tmp_path):
+    (page,) = load_folder(write(tmp_path, {"a.md": data})).documents
+    assert page.text.startswith(GERMAN.strip())
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"), [("windows-1252", "Grüße für Köln"), ("shift_jis", "新しい文書を読む")], ids=str
+)
+def test_a_web_page_is_read_in_the_charset_that_it_declares(encoding: str, words: str, tmp_path):
+    html = f"<html><head><meta charset='{encoding}'><title>T</title></head><body><h1>{words}</h1><p>x</body></html>"
+    (page,) = load_folder(write(tmp_path, {"a.html": html.encode(encoding)})).documents
+    assert (page.title, page.text) == ("T", f"# {words}\n\nx")
+
+
+def test_web_pages_lose_no_text(tmp_path):
+    files = {
+        "no-body.html": "<html><head><title>T</title><h1>Guide</h1><p>All the text",
+        "line-break.html": "<h2>Install<br>on Linux</h2><p>x</p>",
+        "empty-cell.html": "<table><tr><th>a</th><th>b</th></tr><tr><td></td><td>2</td></tr></table>",
+        "marked-section.html": "<h1>Privacy</h1><p>Before</p><![if !mso]><p>After</p>",
+    }
+    texts = {d.id: d.text for d in load_folder(write(tmp_path, files)).documents}
+    assert texts["no-body"] == "# Guide\n\nAll the text"
+    assert texts["line-break"].startswith("## Install on Linux\n")
+    assert re.search(r"\| +\| 2 +\|", texts["empty-cell"])
+    assert "Before" in texts["marked-section"]
+    assert "After" in texts["marked-section"]
+
+
+def test_a_pdf_without_headings_has_its_pages_as_sections(tmp_path):
+    (tmp_path / "two.pdf").write_bytes(pdf("Page one says this.", "", "Page three."))
+    (page,) = load_folder(tmp_path).documents
+    pages = [(s.path, page.text[s.start : s.end].strip()) for s in page.sections]
+    assert pages[0] == (("Page 1",), "Page one says this.")
+    assert pages[-1] == (("Page 3",), "Page three.")
+
+
+def pdf(*pages: str) -> bytes:
+    """A PDF with one line of text a page, written by hand."""
+    objects = ["<< /Type /Catalog /Pages 2 0 R >>", ""]
+    kids = []
+    for words in pages:
+        stream = f"BT /F1 12 Tf 72 720 Td ({words}) Tj ET"
+        objects.append(f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream")
+        font = "<< /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >>"
+        objects.append(
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {len(objects)} 0 R /Resources {font} >>"
+        )
+        kids.append(f"{len(objects)} 0 R")
+    objects[1] = f"<< /Type /Pages /Kids [{' '.join(kids)}] /Count {len(kids)} >>"
+    out = "%PDF-1.4\n"
+    offsets = []
+    for number, content in enumerate(objects, 1):
+        offsets.append(len(out))
+        out += f"{number} 0 obj\n{content}\nendobj\n"
+    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
+    size = len(objects) + 1
+    out += f"xref\n0 {size}\n0000000000 65535 f \n{table}trailer\n<< /Size {size} /Root 1 0 R >>\nstartxref\n"
+    return f"{out}{out.index('xref')}\n%%EOF\n".encode()
