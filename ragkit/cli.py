@@ -12,7 +12,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,18 +128,16 @@ def tune(options: argparse.Namespace) -> int:
 
 
 def cache(options: argparse.Namespace) -> int:
-    """Show the vectors that are kept on disk; with ``--keep`` remove what was not used for longest."""
-    from ragkit.embedding.cache import prune, stored
+    """Show how many vectors are on disk; with ``--keep`` remove what was not used for longest."""
+    from ragkit.embedding.cache import VectorTable
 
+    table = VectorTable(home() / "vectors")
     if options.keep is not None:
         if options.keep < 0:
             raise InputError(f"--keep {options.keep:g}: expected 0 or more megabytes")
-        emit(f"removed {prune(int(options.keep * 1e6)) / 1e6:.1f} MB")
-    shelves = stored()
-    for shelf in shelves:
-        used = datetime.fromtimestamp(shelf["used"], tz=UTC)
-        emit(f"{shelf['bytes'] / 1e6:9.1f} MB  used {used:%Y-%m-%d}  {shelf['kind']:<7}  {shelf['identity']}")
-    emit(f"{sum(shelf['bytes'] for shelf in shelves) / 1e6:9.1f} MB  in {home() / 'vectors'}")
+        table.evict(int(options.keep * 1e6))
+        table.shrink()
+    emit(f"{len(table)} vectors, {table.bytes / 1e6:.1f} MB, in {table.path}")
     return 0
 
 

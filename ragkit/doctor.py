@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 from ragkit.base import Corpus, RagkitError
 from ragkit.corpus import load_pydocs
 from ragkit.corpus.pydocs import read_projects
-from ragkit.files import MANIFEST, data_file, home, read_manifest, read_settings
+from ragkit.files import MANIFEST, data_file, home, read_manifest
 from ragkit.llm.chat import endpoint_configured, endpoint_url, safe_url
-from ragkit.token_store.build import unused_folders
+from ragkit.token_store import stored_bytes, unused_folders
 from ragkit.tokens import MINILM, MINILM_SHA256, minilm_folder, verified
 
 
@@ -74,12 +74,8 @@ def corpus(name: str) -> Finding:
 
 
 def _store(loaded: Corpus) -> str:
-    root = home() / "token_store"
-    unused = {folder for folder, _ in unused_folders(root)}
-    for folder in sorted(manifest.parent for manifest in root.glob(f"*/*/{MANIFEST}")):
-        if folder not in unused and read_settings(folder).get("fingerprint") == loaded.fingerprint:
-            read_manifest(folder)
-            return f"vectors verified, {_megabytes(folder):.0f} MB"
+    if size := stored_bytes(loaded):
+        return f"vectors verified, {size / 1e6:.0f} MB"
     return f"vectors not built yet (on first use, or: ragkit fetch {loaded.name} --vectors)"
 
 

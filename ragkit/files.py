@@ -16,8 +16,9 @@ import os
 import secrets
 import shutil
 import sqlite3
+import sys
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 from ragkit.base import InputError, IntegrityError, RagkitError, StoreMismatchError
 
 MANIFEST = "manifest.json"
+_SILENT_WAIT = 3.0  # seconds
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _SMALLEST = 512  # bytes of a database: SQLite takes a smaller file for an empty one, and writes over it
 
@@ -81,11 +83,11 @@ def _beside(path: Path, what: str = "new") -> Path:
     return path.with_name(f".{path.name}.{what}.{secrets.token_hex(4)}")
 
 
-def check_replaceable(folder: Path, own: Collection[str] = ()) -> None:
+def check_replaceable(folder: Path) -> None:
     """Refuse to replace a folder that holds anything that ragkit did not write.
 
-    Ragkit's are ``manifest.json`` and the files that it lists, and files named in ``own``, for a caller who knows
-    their origin by other means. A folder that is missing or empty may always be replaced.
+    Ragkit's are ``manifest.json`` and the files that it lists. A folder that is missing or empty may always be
+    replaced.
 
     Raises:
         InputError: there are other files, or ``folder`` is a file.
@@ -94,9 +96,9 @@ def check_replaceable(folder: Path, own: Collection[str] = ()) -> None:
         return
     if not folder.is_dir():
         raise InputError(f"{folder} is a file, expected a folder: choose another name, or move it away")
-    known = {*own, MANIFEST} if own else set()
+    known: set[str] = set()
     with suppress(IntegrityError):
-        known |= {MANIFEST, *_parse_manifest(folder)[1]}
+        known = {MANIFEST, *_parse_manifest(folder)[1]}
     foreign = sorted(set(_contents(folder)) - known)
     if foreign:
         names = ", ".join(foreign[:3]) + (f" and {len(foreign) - 3} more" if len(foreign) > 3 else "")
@@ -113,7 +115,7 @@ def _contents(folder: Path) -> Iterator[str]:
             yield path.relative_to(folder).as_posix()
 
 
-def replace_folder(fresh: Path, path: Path, own: Collection[str] = ()) -> None:
+def replace_folder(fresh: Path, path: Path) -> None:
     """Put ``fresh`` in the place of ``path``. If that fails, ``path`` is what it was.
 
     A kill between the two renames leaves the old folder beside, as ``.name.old.*``.
@@ -122,7 +124,7 @@ def replace_folder(fresh: Path, path: Path, own: Collection[str] = ()) -> None:
         InputError: ``path`` holds files that are not ragkit's (``check_replaceable``).
         OSError: the disk does not permit it.
     """
-    check_replaceable(path, own)
+    check_replaceable(path)
     if not path.exists():
         fresh.replace(path)
         return
@@ -137,7 +139,7 @@ def replace_folder(fresh: Path, path: Path, own: Collection[str] = ()) -> None:
 
 
 @contextmanager
-def atomic_folder(path: Path, own: Collection[str] = ()) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """A new folder to fill; on success it takes the place of ``path``, on failure it is removed.
 
     Every file in it is written to the disk and listed with its sha256 in ``manifest.json`` if the body
@@ -147,7 +149,7 @@ def atomic_folder(path: Path, own: Collection[str] = ()) -> Iterator[Path]:
         InputError: ``path`` holds files that are not ragkit's (``check_replaceable``); nothing was done.
     """
     path = path.resolve()  # a link stays a link
-    check_replaceable(path, own)
+    check_replaceable(path)
     fresh = _beside(path)
     fresh.mkdir(parents=True)
     try:
@@ -156,7 +158,7 @@ def atomic_folder(path: Path, own: Collection[str] = ()) -> Iterator[Path]:
             if file.is_file():
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
-        replace_folder(fresh, path, own)
+        replace_folder(fresh, path)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
@@ -222,12 +224,23 @@ def read_manifest(folder: Path, expected: Mapping[str, Any] | None = None, verif
 
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Hold ``path`` (a ``.lock`` file) so that only one process at a time builds what stands beside it."""
-    from filelock import FileLock
+    """Hold ``path`` (a ``.lock`` file) so that only one process at a time builds what stands beside it.
+
+    Who must wait for more than some seconds is told so on the standard error.
+    """
+    from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path):
+    held = FileLock(path)
+    try:
+        held.acquire(timeout=_SILENT_WAIT)
+    except Timeout:
+        sys.stderr.write(f"ragkit: waiting for another process, which is building what {path} guards\n")
+        held.acquire()
+    try:
         yield
+    finally:
+        held.release()
 
 
 def connect(path: str | Path, kind: str, version: int, schema: str, timeout: float = 10.0) -> sqlite3.Connection:

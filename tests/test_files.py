@@ -8,11 +8,12 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ragkit.base import InputError, IntegrityError, StoreMismatchError
@@ -27,7 +28,6 @@ from ragkit.files import (
     read_settings,
     write_manifest,
 )
-from ragkit.training.adapter import LinearAdapter
 
 
 def fill(folder: Path, text: str = "new", then: Callable[[], object] = lambda: None) -> None:
@@ -93,7 +93,6 @@ def test_the_first_names_are_shown_and_the_others_counted(tmp_path):
         (tmp_path / name).write_text(name)
     with pytest.raises(InputError, match="a, b, c and 2 more"):
         check_replaceable(tmp_path)
-    check_replaceable(tmp_path, own="abcde")
 
 
 def test_files_that_come_while_it_is_filled_stay(tmp_path):
@@ -112,20 +111,6 @@ def test_a_link_stays_a_link(tmp_path):
     fill(tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert read_manifest(tmp_path / "disk") == {"kind": "test"}
-
-
-def test_saving_into_a_folder_of_the_users_is_refused(tmp_path):
-    save = LinearAdapter(np.eye(4, dtype=np.float32), "query", "e").save
-    mine = tmp_path / "results"
-    mine.mkdir()
-    (mine / "notes.md").write_text("mine")
-    with pytest.raises(InputError, match=r"results .*notes\.md"):
-        save(mine)
-    assert everything(tmp_path) == {"results/notes.md": b"mine"}
-    (mine / "notes.md").unlink()
-    save(mine)
-    save(mine)
-    read_manifest(mine)
 
 
 # ---- whole or not at all
@@ -232,3 +217,21 @@ def test_a_database_that_two_processes_make_at_once_is_one(tmp_path):
     assert [process.wait() for process in running] == [0] * 4
     with closing(connect(tmp_path / "n.db", "n", 1, "CREATE TABLE t (x);")) as database:
         assert database.execute("SELECT count(*) FROM t").fetchone()[0] == 200
+
+
+def test_who_waits_for_a_lock_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("ragkit.files._SILENT_WAIT", 0.05)
+    order = []
+
+    def second() -> None:
+        with lock(tmp_path / "x.lock"):
+            order.append("second")
+
+    with lock(tmp_path / "x.lock"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        while "waiting" not in capsys.readouterr().err:
+            time.sleep(0.01)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]

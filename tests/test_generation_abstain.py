@@ -128,7 +128,7 @@ def test_without_sources_the_model_says_it_itself():
 def test_presets_on_real_documents_answer_what_these_answer(preset, core, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    rag = preset(core, store=TokenStore.open(core, verify=False))
+    rag = preset(core, store=TokenStore.open(core))
     off, on = asyncio.run(rag.query_many(["What is the capital of France?", "How do I discard all waiting tasks?"]))
     assert (off.text, off.abstained, off.citations) == (NOT_FOUND, True, ())
     assert off.reason.startswith("no source mentions France")

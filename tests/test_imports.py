@@ -18,8 +18,8 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # A module imports only what stands before it. The last four may import everything; nothing imports them.
 ORDER = (
-    *("base", "files", "concurrency", "tokens", "llm", "markdown", "corpus", "chunking", "bert"),
-    *("embedding", "token_store", "retrieval", "training", "generation", "rewriting"),
+    *("base", "files", "concurrency", "tokens", "llm", "markdown", "corpus", "chunking", "embedding"),
+    *("token_store", "retrieval", "training", "generation", "rewriting"),
     *("pipeline", "evaluation", "production"),
 )
 TOP = ("testing", "notebook", "doctor", "cli")

@@ -7,16 +7,16 @@ from datetime import date
 import pytest
 
 from ragkit.base import RagkitError, Usage
-from ragkit.embedding.prices import prices
 from ragkit.llm import costs
-from ragkit.llm.costs import chat_prices, cost
+from ragkit.llm.costs import cost, estimate, prices
 
 
 def test_a_call_costs_what_it_reads_and_what_it_writes():
-    price = chat_prices()["gpt-4o-mini"]
-    assert cost(Usage("gpt-4o-mini", 1_000_000, 0)) == price.input
-    assert cost(Usage("gpt-4o-mini", 0, 1_000_000)) == price.output
+    price = prices()["gpt-4o-mini"]
+    assert cost(Usage("gpt-4o-mini", 1_000_000, 0)) == price.usd
+    assert cost(Usage("gpt-4o-mini", 0, 1_000_000)) == price.usd_output
     assert cost(Usage("gpt-4o-mini-2024-07-18", 10, 10)) == cost(Usage("gpt-4o-mini", 10, 10))
+    assert cost(Usage("text-embedding-3-small", 1_000_000)) == prices()["text-embedding-3-small"].usd
 
 
 @pytest.mark.parametrize("usage", [Usage(), Usage("llama3.2", 9, 9), Usage("gpt-4o-mini"), Usage("gpt-4o-minimal", 9)])
@@ -24,16 +24,28 @@ def test_what_is_not_known_is_not_free(usage):
     assert cost(usage) is None
 
 
-def test_every_price_has_its_day_and_models_that_write_are_no_embedders():
-    assert all(isinstance(price.as_of, date) and 0 < price.input < price.output for price in chat_prices().values())
-    assert not set(chat_prices()) & set(prices())
+def test_an_estimate_counts_tokens_and_says_what_it_does_not_know():
+    texts = ["How do I stop a worker?"] * 3
+    assert str(estimate("text-embedding-3-large", texts)).endswith("3 texts, about 21 tokens, about $2.7e-06")
+    assert "price not known" in str(estimate("m", texts))
+    assert estimate("text-embedding-3-large", []).usd == 0
 
 
-def test_a_broken_file_is_an_error_in_words(tmp_path, monkeypatch):
+def test_every_price_has_its_day_and_is_of_one_kind():
+    for price in prices().values():
+        assert isinstance(price.as_of, date)
+        assert (price.usd_output is None) != (price.dimensions is None)
+        assert price.usd > 0
+
+
+@pytest.mark.parametrize(
+    "line", ["usd_output = 'much'", "as_of = 2026-01-01", "usd_output = 2\nas_of = 3", "pence = 1", "["]
+)
+def test_a_broken_file_is_an_error_in_words(line, tmp_path, monkeypatch):
     broken = tmp_path / "prices.toml"
-    broken.write_text("[a]\nusd = 1\nusd_output = 'much'\n")
+    broken.write_text(f"[a]\nusd = 0\n{line}\n")
     monkeypatch.setattr(costs, "data_file", lambda name: broken)
-    chat_prices.cache_clear()
-    with pytest.raises(RagkitError, match="expected a table per model"):
+    prices.cache_clear()
+    with pytest.raises(RagkitError, match=r"expected a table per model"):
         cost(Usage("a", 1, 1))
-    chat_prices.cache_clear()
+    prices.cache_clear()

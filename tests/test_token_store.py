@@ -16,13 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragkit.base import Chunk, Corpus, Document, InputError, IntegrityError, StoreMismatchError
-from ragkit.embedding import load_embedder, unit
+from ragkit.base import Chunk, ContractError, Corpus, Document, InputError, IntegrityError, StoreMismatchError
+from ragkit.embedding import WindowVectors, load_embedder, unit
 from ragkit.testing import FakeEmbedder
-from ragkit.token_store import TokenStore
-from ragkit.token_store.build import quantise, segments, windows
-from ragkit.token_store.files import LINES
-from ragkit.token_store.sums import BLOCK, BlockSums, products, range_max
+from ragkit.token_store import BlockSums, TokenStore, quantise, range_max, stored_bytes, unused_folders, windows
 
 LENGTHS = [0, 1, 5, 16, 17, 31, 32, 33, 64, 200, 1000, 5000]
 
@@ -82,30 +79,22 @@ def test_windows_are_equal_cover_every_token_once_and_own_what_is_most_central(t
             assert all(depth(token, window) >= depth(token, other) for other in found)
 
 
-@given(st.text(alphabet="ab \n😀", max_size=200), st.integers(1, 20))
-def test_segments_join_to_the_text_and_break_at_white_space(text, limit):
-    found = list(segments(text, limit))
-    assert "".join(text[a:b] for a, b in found) == text
-    assert all(b - a <= limit for a, b in found)
-    for start, end in found[:-1]:
-        middle = text[start + limit // 2 : start + limit]
-        assert text[end - 1].isspace() or not any(c.isspace() for c in middle)
-
-
-@given(st.integers(1, 5), st.integers(1, 300), st.integers(0, 10**6))
-def test_block_sums_equal_plain_sums(dimension, blocks, seed):
+@given(st.integers(1, 5), st.lists(st.integers(0, 3000), min_size=1, max_size=5), st.integers(0, 10**6))
+def test_block_sums_equal_plain_sums(dimension, lengths, seed):
     rng = np.random.default_rng(seed)
-    vectors = rng.integers(-127, 128, (blocks * BLOCK, dimension), dtype=np.int8)
-    scales = rng.random(len(vectors)).astype(np.float32)
-    ranges = np.sort(rng.integers(0, len(vectors) + 1, (20, 2)), axis=1)
-    values = vectors * scales[:, None].astype(np.float64)
-    expected = np.array([values[a:b].sum(axis=0) for a, b in ranges])
-    assert np.allclose(BlockSums(vectors, scales).between(ranges), expected, rtol=1e-4, atol=0.05)
+    vectors = [rng.integers(-127, 128, (n, dimension), dtype=np.int8) for n in lengths]
+    scales = [rng.random(n).astype(np.float32) for n in lengths]
+    sums = BlockSums(vectors, scales, dimension)
+    for first, v, s in zip(sums.first, vectors, scales, strict=True):
+        ranges = np.sort(rng.integers(0, len(v) + 1, (20, 2)), axis=1)
+        values = v * s[:, None].astype(np.float64)
+        expected = np.array([values[a:b].sum(axis=0) for a, b in ranges])
+        assert np.allclose(sums.between(first + ranges), expected, rtol=1e-4, atol=0.05)
 
 
 def test_sums_stay_exact_in_the_millionth_row():
     vectors = np.full((2**20, 2), 100, dtype=np.int8)
-    sums = BlockSums(vectors, np.full(2**20, 0.1, dtype=np.float32))
+    sums = BlockSums([vectors], [np.full(2**20, 0.1, dtype=np.float32)], 2)
     assert sums.between(np.array([[2**20 - 37, 2**20]])) == pytest.approx(370, rel=1e-4)
 
 
@@ -124,13 +113,6 @@ def test_range_max_equals_the_plain_maximum(scores, data):
     table = np.stack([np.array(scores, dtype=np.float32), -np.array(scores, dtype=np.float32)])
     found = range_max(table, np.array(ranges, dtype=np.int64).reshape(-1, 2, 2))
     assert found.tolist() == [[max(row[a:b].max() for a, b in pair) for pair in ranges] for row in table]
-
-
-@given(st.integers(0, 300), st.integers(0, 40), st.integers(1, 400))
-def test_products_in_blocks_equal_the_plain_product(n, queries, dimension):
-    rng = np.random.default_rng(n)
-    vectors, others = (rng.standard_normal((m, dimension)).astype(np.float32) for m in (n, queries))
-    assert np.allclose(products(vectors, others), vectors @ others.T, atol=1e-3)
 
 
 # ---- vectors of chunks
@@ -223,17 +205,18 @@ def test_rare_words_weigh_more_than_common_ones(tmp_path):
     assert 0 < the < zebra < unseen
 
 
-def test_a_query_longer_than_the_window_is_read_to_its_end(store):
+def test_a_query_longer_than_the_window_is_read_to_its_end(store, corpus):
     long = words(100, seed=5)
     assert store.encode_query(long) == pytest.approx(store.encoder.encode([long], "query")[0], abs=1e-5)
-    assert store.maxsim(long, [Chunk("d4", 0, 10, "")]).shape == (1,)
+    assert store.maxsim(long, [Chunk("d4", 0, 10, corpus.documents[4].text[:10])]).shape == (1,)
 
 
 def test_chunks_of_another_corpus_are_refused(store):
     with pytest.raises(StoreMismatchError, match="no document 'other'"):
         store.pool([Chunk("other", 0, 1, "x")])
-    with pytest.raises(StoreMismatchError, match="another version"):
-        store.pool([Chunk("d1", 0, 10**6, "x")])
+    for chunk in (Chunk("d1", 0, 10**6, "x"), Chunk("d1", 0, 1, "x")):  # too long; another text of the same length
+        with pytest.raises(StoreMismatchError, match="another version"):
+            store.pool([chunk])
     with pytest.raises(StoreMismatchError):
         store.tokens("other")
 
@@ -248,7 +231,11 @@ def test_equal_texts_share_their_vectors(tmp_path):
 # ---- on disk
 
 
-def test_it_is_built_once_and_unchanged_documents_are_never_encoded_again(ragkit_home):
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.tokens")}
+
+
+def test_it_is_built_once_and_only_new_texts_are_encoded(ragkit_home):
     encoder = FakeEmbedder()
     texts = [words(50, i) for i in range(6)]
     TokenStore.open(corpus_of(*texts, name="docs"), encoder, progress=False)
@@ -261,43 +248,59 @@ def test_it_is_built_once_and_unchanged_documents_are_never_encoded_again(ragkit
     store = TokenStore.open(changed, encoder, progress=False)
     assert encoder.encoded == built + 2
     assert store.n_tokens == 252
-    # another corpus that shares documents takes them over
+    # another corpus that shares documents takes them over, and nothing was deleted
     TokenStore.open(corpus_of(*texts[2:4], name="part"), encoder, progress=False)
-    assert encoder.encoded == built + 2
-    # nothing was deleted: not the older version, not another corpus of the same name
-    names = [
-        p.name.rpartition("-")[0] for p in (ragkit_home / "token_store").glob("*/*/manifest.json") for p in [p.parent]
-    ]
-    assert sorted(names) == ["docs", "docs", "part"]
     TokenStore.open(corpus_of(*texts, name="docs"), encoder, progress=False)
     assert encoder.encoded == built + 2
-    # what was copied is what would have been encoded
-    fresh = TokenStore.open(changed, encoder, folder=ragkit_home / "fresh" / "s", progress=False)
+    assert len(files(ragkit_home)) == 7
+    # shared vectors are those that would have been encoded
+    fresh = TokenStore.open(changed, encoder, folder=ragkit_home / "fresh", progress=False)
     chunks = random_chunks(changed, 20)
-    assert np.allclose(store.pool(chunks), fresh.pool(chunks), atol=1e-6)
+    assert np.array_equal(store.pool(chunks), fresh.pool(chunks))
+    assert store.identity == fresh.identity
 
 
-def test_another_model_window_or_corpus_is_refused_with_the_reason(corpus, tmp_path):
-    folder = tmp_path / "s"
-    small = corpus_of("a b c", "d e f")
-    TokenStore.open(small, FakeEmbedder(), folder=folder, progress=False)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(
-        StoreMismatchError, match=r"the encoder is 'fake:32:16:0\.0:0', expected 'fake:32:16:0\.0:1'\. C"
-    ):
-        TokenStore.open(small, FakeEmbedder(seed=1), folder=folder, progress=False)
-    with pytest.raises(StoreMismatchError, match=r"the window in tokens is 16, expected 8; .*rebuild=True"):
-        TokenStore.open(small, FakeEmbedder(), folder=folder, window=8, progress=False)
-    with pytest.raises(StoreMismatchError, match=r"the texts of the corpus .* is '"):
-        TokenStore.open(corpus_of("a b c"), FakeEmbedder(), folder=folder, progress=False)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    encoder = FakeEmbedder()
-    again = TokenStore.open(corpus_of("a b c", "new"), encoder, folder=folder, rebuild=True, progress=False)
-    assert again.n_tokens == 4
-    assert encoder.encoded == 1
+def test_another_model_has_vectors_of_its_own(tmp_path):
+    """Also where the dimension is the same, and where the first build was killed."""
+    corpus = corpus_of("red wine and blue sky", "green tea")
+    for seed in (1, 2):
+        encoder = FakeEmbedder(seed=seed)
+        store = TokenStore.open(corpus, encoder, folder=tmp_path, progress=False)
+        chunks = [Chunk(d.id, 0, len(d.text), d.text) for d in corpus.documents]
+        assert ((store.pool(chunks) * encoder.encode([d.text for d in corpus.documents])).sum(axis=1) > 0.999).all()
+    assert len(files(tmp_path)) == 4
+    manifests = [json.loads(path.read_text())["settings"] for path in tmp_path.rglob("manifest.json")]
+    assert {m["encoder"] for m in manifests} == {FakeEmbedder(seed=1).identity, FakeEmbedder(seed=2).identity}
+    assert {(m["window"], m["stride"], m["dimension"]) for m in manifests} == {(16, 12, 32)}
 
 
-def test_bad_arguments(corpus, tmp_path):
+class OwnEncoder(FakeEmbedder):
+    """Somebody's encoder, which breaks its promise by ``spoil``."""
+
+    def __init__(self, spoil) -> None:
+        super().__init__()
+        self.spoil = spoil
+
+    def encode_windows(self, windows, kind="passage"):
+        for i, vectors in super().encode_windows(windows, kind):
+            yield i, WindowVectors(self.spoil(vectors.tokens), vectors.mean)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda rows: rows[:-1], "of shape"),
+        (lambda rows: rows[:, :16], "of shape"),
+        (lambda rows: rows * np.nan, "NaN"),
+    ],
+)
+def test_token_vectors_that_break_the_promise_are_refused_and_not_stored(spoil, message, tmp_path):
+    with pytest.raises(ContractError, match=f"'fake' gave.*{message}"):
+        TokenStore.open(corpus_of("red wine"), OwnEncoder(spoil), folder=tmp_path, progress=False)
+    assert files(tmp_path) == {}
+
+
+def test_what_gives_no_token_vectors_is_refused(corpus):
     class NoTokens:
         name, identity, dimension = "none", "none", 3
 
@@ -306,109 +309,52 @@ def test_bad_arguments(corpus, tmp_path):
 
     with pytest.raises(InputError, match="no token vectors"):
         TokenStore.open(corpus, NoTokens())
-    for window in (3, 17):
-        with pytest.raises(InputError, match="expected 4 to 16"):
-            TokenStore.open(corpus, FakeEmbedder(), window=window)
+    with pytest.raises(InputError, match="reads 3 tokens at a time"):
+        TokenStore.open(corpus, FakeEmbedder(max_tokens=3))
 
 
-def without(folder: Path, *names: str) -> dict[str, bytes]:
-    """The files of ``folder`` and of those beside it, but for ``names``."""
-    return {str(p): p.read_bytes() for p in folder.parent.rglob("*") if p.is_file() and p.name not in names}
+def test_files_of_the_users_are_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("three years of work")
+    TokenStore.open(corpus_of("a b c"), FakeEmbedder(), folder=tmp_path, progress=False)
+    assert (tmp_path / "thesis.txt").read_text() == "three years of work"
 
 
-@pytest.mark.parametrize("rebuild", [False, True])
-@pytest.mark.parametrize("where", ["s", "s.partial"])
-@pytest.mark.parametrize("name", ["thesis.txt", "documents.jsonl", "build.json", "manifest.json"])
-def test_a_folder_of_the_users_is_refused_before_anything_is_encoded(name, where, rebuild, tmp_path):
-    (tmp_path / where).mkdir()
-    (tmp_path / where / name).write_text('{"three": "years of work"}')
-    before, encoder = without(tmp_path / "s", ".lock"), FakeEmbedder()
-    with pytest.raises((InputError, IntegrityError)):
-        TokenStore.open(corpus_of("a b c"), encoder, folder=tmp_path / "s", rebuild=rebuild, progress=False)
-    assert without(tmp_path / "s", ".lock") == before
-    assert encoder.encoded == 0
+def test_everybody_may_read_what_the_umask_lets_them(tmp_path):
+    old = os.umask(0o022)
+    try:
+        TokenStore.open(corpus_of("a b c"), FakeEmbedder(), folder=tmp_path, progress=False)
+    finally:
+        os.umask(old)
+    (folder,) = (path.parent for path in tmp_path.rglob("manifest.json"))
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
 
 
-def test_a_store_with_a_file_of_the_users_is_not_rebuilt(tmp_path):
-    folder = tmp_path / "s"
-    TokenStore.open(corpus_of("a b c"), FakeEmbedder(), folder=folder, progress=False)
-    (folder / "notes.md").write_text("mine")
-    before = without(folder)
-    assert TokenStore.open(corpus_of("a b c"), FakeEmbedder(), folder=folder, progress=False).n_tokens == 3
-    with pytest.raises(InputError, match=r"notes\.md.*another folder"):
-        TokenStore.open(corpus_of("a b c"), FakeEmbedder(), folder=folder, rebuild=True, progress=False)
-    assert without(folder) == before
-
-
-def killed_before_the_seal(corpus: Corpus, encoder: FakeEmbedder, folder: Path, monkeypatch) -> None:
-    import ragkit.token_store.build as build
-
-    def kill(*given: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(build, "write_manifest", kill)
-        with pytest.raises(KeyboardInterrupt):
-            TokenStore.open(corpus, encoder, folder=folder, progress=False)
-
-
-@pytest.mark.parametrize(
-    ("corpus", "encoder", "window"),
-    [
-        (corpus_of("red wine and blue sky", "green tea"), FakeEmbedder(seed=2), None),
-        (corpus_of("red wine and blue sky", "green tea"), FakeEmbedder(seed=1), 8),
-        (corpus_of("green tea", "another text of words"), FakeEmbedder(seed=1), None),
-    ],
-    ids=["model", "window", "corpus"],
-)
-def test_a_killed_build_is_not_resumed_by_another(corpus, encoder, window, tmp_path, monkeypatch):
-    folder = tmp_path / "s"
-    killed_before_the_seal(corpus_of("red wine and blue sky", "green tea"), FakeEmbedder(seed=1), folder, monkeypatch)
-    store = TokenStore.open(corpus, encoder, folder=folder, window=window, progress=False)
-    assert encoder.encoded == sum(encoder.tokenizer.count(d.text) for d in corpus.documents) == store.n_tokens
-    for document in corpus.documents:
-        vector = store.pool([Chunk(document.id, 0, len(document.text), document.text)])[0]
-        assert vector @ FakeEmbedder(seed=encoder.seed).encode([document.text])[0] > 0.999
-    assert (folder / LINES).read_bytes().count(b"\n") == 2
-    assert not (tmp_path / "s.partial").exists()
-
-
-def test_a_killed_build_is_resumed_by_its_own(tmp_path, monkeypatch):
-    corpus, encoder = corpus_of("red wine and blue sky", "green tea"), FakeEmbedder()
-    killed_before_the_seal(corpus, encoder, tmp_path / "s", monkeypatch)
-    assert TokenStore.open(corpus, encoder, folder=tmp_path / "s", progress=False).n_tokens == 7
-    assert encoder.encoded == 7
-
-
-@pytest.mark.parametrize("name", ["vectors.i8", "scales.f32", "ids.i32", "offsets.i32", LINES, "manifest.json"])
-@pytest.mark.parametrize("damage", ["cut", "flip", "gone"])
-def test_a_damaged_store_is_detected_and_rebuilt_when_asked(name, damage, tmp_path):
-    corpus, folder = corpus_of(words(40), words(80, 1)), tmp_path / "s"
-    TokenStore.open(corpus, FakeEmbedder(), folder=folder, progress=False)
-    path = folder / name
-    content = bytearray(path.read_bytes())
-    if damage == "flip":
-        content[len(content) // 3] ^= 0x10
-    path.write_bytes(content[:-1] if damage == "cut" else content)
-    if damage == "gone":
-        path.unlink()
-    if (name, damage) == ("manifest.json", "gone"):  # then there is no finished store
-        assert TokenStore.open(corpus, FakeEmbedder(), folder=folder, progress=False).n_tokens == 120
-        return
-    with pytest.raises((IntegrityError, StoreMismatchError)):
-        TokenStore.open(corpus, FakeEmbedder(), folder=folder, progress=False)
+@pytest.mark.parametrize("damage", ["cut", "longer", "flip", "empty", "gone"])
+def test_a_damaged_document_is_encoded_again(damage, tmp_path):
+    corpus = corpus_of(words(40), words(80, 1))
+    store = TokenStore.open(corpus, FakeEmbedder(), folder=tmp_path, progress=False)
+    before = files(tmp_path)
+    path = max(tmp_path.rglob("*.tokens"), key=lambda path: path.stat().st_size)
+    data = bytearray(path.read_bytes())
+    flipped = data[: len(data) // 3] + bytes([data[len(data) // 3] ^ 0x10]) + data[len(data) // 3 + 1 :]
+    path.unlink()  # the open store still reads the old file
+    if damage != "gone":
+        path.write_bytes({"cut": data[:-1], "longer": data + b"x", "flip": flipped}.get(damage, b""))
     encoder = FakeEmbedder()
-    assert TokenStore.open(corpus, encoder, folder=folder, rebuild=True, progress=False).n_tokens == 120
-    assert encoder.encoded >= 120, "nothing may be taken over from a damaged store"
+    again = TokenStore.open(corpus, encoder, folder=tmp_path, progress=False)
+    assert encoder.encoded >= 80
+    assert files(tmp_path) == before
+    chunks = random_chunks(corpus, 20)
+    assert np.array_equal(again.pool(chunks), store.pool(chunks))
 
 
 SLOW = """
 import sys, time
 from pathlib import Path
+import ragkit.token_store as module
 from ragkit.base import Corpus, Document
-from ragkit.embedding import load_embedder
 from ragkit.testing import FakeEmbedder
-from ragkit.token_store import TokenStore, build
 
 class Slow(FakeEmbedder):
     def encode_windows(self, windows, kind="passage"):
@@ -416,11 +362,11 @@ class Slow(FakeEmbedder):
             time.sleep({pause})
             yield item
 
-build._GROUP_TOKENS = 100
+module._GROUP_TOKENS = 100
 texts = [" ".join(f"w{{i * j % 97}}" for j in range(60)) for i in range(40)]
 corpus = Corpus("slow", tuple(Document(f"d{{i}}", text) for i, text in enumerate(texts)))
 encoder = Slow()
-store = TokenStore.open(corpus, encoder, folder=Path(sys.argv[1]), progress=False)
+store = module.TokenStore.open(corpus, encoder, folder=Path(sys.argv[1]), progress=False)
 print(encoder.encoded, store.n_tokens, len(store.pool([])))
 """
 
@@ -430,68 +376,58 @@ def start(folder: Path, pause: float) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
 
 
-def finished_documents(folder: Path) -> int:
-    lines = folder.with_name(folder.name + ".partial") / LINES
-    return lines.read_bytes().count(b"\n") if lines.is_file() else 0
-
-
 def test_a_killed_build_goes_on_where_it_stopped(tmp_path):
-    folder = tmp_path / "stores" / "s"
-    process = start(folder, pause=0.02)
+    process = start(tmp_path / "a", pause=0.02)
     deadline = time.monotonic() + 60
-    while finished_documents(folder) < 6 and time.monotonic() < deadline:
+    while len(files(tmp_path / "a")) < 6 and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    kept = finished_documents(folder)
-    assert 6 <= kept < 40
-    with (folder.with_name("s.partial") / "vectors.i8").open("ab") as file:
-        file.write(b"rows without a document")
-    with (folder.with_name("s.partial") / LINES).open("ab") as file:
-        file.write(b'{"sha256": "a line that was cut')
-    out, _ = (second := start(folder, pause=0)).communicate(timeout=60)
+    done = len(files(tmp_path / "a"))
+    assert 6 <= done < 40
+    out, _ = (second := start(tmp_path / "a", pause=0)).communicate(timeout=60)
     assert second.returncode == 0
     encoded, tokens, _ = map(int, out.split())
     assert tokens == 40 * 60
-    whole, _ = start(tmp_path / "other" / "s", pause=0).communicate(timeout=60)
-    assert encoded <= int(whole.split()[0]) * (40 - kept + 1) / 40
-    for name in ("vectors.i8", "scales.f32", "ids.i32", "offsets.i32"):
-        assert (folder / name).read_bytes() == (tmp_path / "other" / "s" / name).read_bytes()
+    whole, _ = start(tmp_path / "b", pause=0).communicate(timeout=60)
+    assert encoded == int(whole.split()[0]) * (40 - done) / 40
+    assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
 def test_two_processes_at_once_both_get_the_store_and_one_builds_it(tmp_path):
-    processes = [start(tmp_path / "s", pause=0.002) for _ in range(2)]
+    processes = [start(tmp_path, pause=0.002) for _ in range(2)]
     results = [process.communicate(timeout=120)[0].split() for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert sorted(int(encoded) > 0 for encoded, _, _ in results) == [False, True]
     assert {tokens for _, tokens, _ in results} == {"2400"}
-    assert [p.name for p in tmp_path.iterdir() if p.name != ".lock"] == ["s"]
 
 
-def test_a_document_longer_than_a_piece_is_stored_whole(tmp_path, monkeypatch):
-    import ragkit.token_store.build as build
-
-    monkeypatch.setattr(build.segments, "__defaults__", (500,))
-    monkeypatch.setattr(build, "_GROUP_TOKENS", 64)
+def test_a_document_longer_than_a_group_is_stored_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("ragkit.token_store._GROUP_TOKENS", 64)
     text = words(1000)
-    corpus = corpus_of("first", text, "last one")
     encoder = FakeEmbedder()
-    store = TokenStore.open(corpus, encoder, folder=tmp_path / "s", progress=False)
+    store = TokenStore.open(corpus_of("first", text, "last one"), encoder, folder=tmp_path, progress=False)
     offsets, vectors = store.tokens("d1")
     assert np.array_equal(offsets, encoder.tokenizer.offsets(text))
     expected = np.stack([encoder._direction(i) for i in encoder.tokenize(text)[0].tolist()])
     assert ((unit(vectors) * unit(expected)).sum(axis=1) > 0.999).all()
-    chunk = Chunk("d1", 400, 700, text[400:700])  # over the border of two pieces
-    assert np.allclose(store.pool([chunk])[0], unit(own_tokens(store, chunk).sum(axis=0)), atol=1e-5)
 
 
-def test_the_manifest_says_what_the_store_is(store, corpus, tmp_path):
-    TokenStore.open(corpus_of("a"), FakeEmbedder(), folder=tmp_path / "s", progress=False)
-    found = json.loads((tmp_path / "s" / "manifest.json").read_text())["settings"]
-    assert found["encoder"] == FakeEmbedder().identity
-    assert (found["window"], found["stride"], found["corpus"]) == (16, 12, "test")
-    assert store.identity != TokenStore.open(corpus_of("a"), FakeEmbedder(), folder=tmp_path / "s").identity
+def test_doctor_learns_what_is_stored_and_what_nothing_reads(corpus, ragkit_home):
+    assert stored_bytes(corpus) == 0
+    store = TokenStore.open(corpus, FakeEmbedder(), progress=False)
+    assert stored_bytes(corpus) == sum(len(data) for data in files(ragkit_home).values())
     assert f"{sum(LENGTHS)} tokens" in repr(store)
+    root = ragkit_home / "token_store"
+    assert list(unused_folders(root)) == []
+    old = root / "0123" / "docs-4567"
+    old.mkdir(parents=True)
+    (old / "manifest.json").write_text(json.dumps({"settings": {"format": 2}, "files": {}}))
+    assert list(unused_folders(root)) == [(old, "format 2, this version reads 3")]
+    path = next(root.rglob("*.tokens"))
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(IntegrityError, match=f"{path.name} is damaged"):
+        stored_bytes(corpus)
 
 
 # ---- the real model
@@ -500,8 +436,7 @@ def test_the_manifest_says_what_the_store_is(store, corpus, tmp_path):
 def test_pooled_vectors_equal_direct_ones_in_the_same_window(minilm, tmp_path):
     """Without the special tokens, which are in the mean of a text that is encoded directly."""
     text = "Celery workers can be stopped by a signal. " * 12
-    corpus = corpus_of(text)
-    store = TokenStore.open(corpus, minilm, folder=tmp_path / "s", progress=False)
+    store = TokenStore.open(corpus_of(text), minilm, folder=tmp_path, progress=False)
     pooled = store.pool([Chunk("d0", 0, len(text), text)])[0]
     assert pooled @ minilm.encode([text])[0] > 0.99
     ids, _ = minilm.tokenize(text)
@@ -509,14 +444,8 @@ def test_pooled_vectors_equal_direct_ones_in_the_same_window(minilm, tmp_path):
     assert pooled @ unit(vectors.tokens.mean(axis=0)) > 0.999
 
 
-def test_each_precision_has_its_own_store_and_a_named_one_is_refused(minilm, ragkit_home, tmp_path):
-    corpus, half = corpus_of("Celery workers can be stopped by a signal."), load_embedder(precision="bfloat16")
-    TokenStore.open(corpus, minilm, progress=False)
-    TokenStore.open(corpus, half, progress=False)
-    assert len(list((ragkit_home / "token_store").glob("*/*/manifest.json"))) == 2
-
-    named = tmp_path / "store"
-    TokenStore.open(corpus, minilm, folder=named, progress=False)
-    with pytest.raises(StoreMismatchError, match=r"float32.*bfloat16"):
-        TokenStore.open(corpus, half, folder=named, progress=False)
-    assert TokenStore.open(corpus, minilm, folder=named, progress=False).n_tokens > 0
+def test_each_precision_has_its_own_vectors(minilm, tmp_path):
+    corpus = corpus_of("Celery workers can be stopped by a signal.")
+    stores = [TokenStore.open(corpus, e, folder=tmp_path) for e in (minilm, load_embedder(precision="bfloat16"))]
+    assert stores[0].identity != stores[1].identity
+    assert len(files(tmp_path)) == 2

@@ -1,32 +1,36 @@
 """Turning text into vectors, without ever cutting a text short in silence.
 
-all-MiniLM-L6-v2 reads 256 tokens (254 of the text and two special ones); the usual wrapper drops what is
-longer. Here a long text is split into windows of equal length, and its vector is the mean over all of them.
-
-``load_embedder()`` gives the packaged model; ``load_embedder(NAME_OR_PATH)`` any other. An embedder that can also
-hand out the vector of every single token in its context is a ``TokenEncoder``: the token store is built from one.
-
-Read ``texts.py`` for the idea, ``local.py`` for the models, ``load.py`` for their names, then ``remote.py`` for models
-behind an endpoint and ``cache.py`` for vectors that are never paid for twice.
+Read ``vectors.py`` for what embedders share, ``models.py`` for models on this machine (with ``bert.py``, which encodes
+queries without torch, and ``e5.py``, which unpacks a packaged model), ``openai.py`` for models behind an endpoint, and
+``cache.py`` for vectors that are never computed, or paid for, twice.
 """
 
 from ragkit.embedding.cache import CachedEmbedder
-from ragkit.embedding.load import load_embedder, models_on_disk
-from ragkit.embedding.local import SentenceTransformerEmbedder, TransformerEmbedder
-from ragkit.embedding.prefixes import known_prefixes
-from ragkit.embedding.prices import Spend, prices
-from ragkit.embedding.remote import OpenAIEmbedder
-from ragkit.embedding.texts import Ids, TokenEncoder, WindowVectors, encode_texts, split_evenly, unit
+from ragkit.embedding.models import SentenceTransformerEmbedder, TransformerEmbedder, load_embedder, models_on_disk
+from ragkit.embedding.openai import OpenAIEmbedder
+from ragkit.embedding.vectors import (
+    Ids,
+    TokenEncoder,
+    WindowVectors,
+    check_vectors,
+    encode,
+    encode_texts,
+    known_prefixes,
+    split_evenly,
+    unit,
+)
+from ragkit.llm.costs import prices
 
 __all__ = [
     "CachedEmbedder",
     "Ids",
     "OpenAIEmbedder",
     "SentenceTransformerEmbedder",
-    "Spend",
     "TokenEncoder",
     "TransformerEmbedder",
     "WindowVectors",
+    "check_vectors",
+    "encode",
     "encode_texts",
     "known_prefixes",
     "load_embedder",

@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 from ragkit.base import Chunk, Embedder, Hit, InputError, Retriever, Vectors
 from ragkit.embedding import load_embedder, unit
 from ragkit.retrieval.faiss_index import choose, make_index, search
-from ragkit.token_store import TokenStore
-from ragkit.token_store.sums import range_max
+from ragkit.token_store import TokenStore, range_max
 
 Scoring = Literal["pooled", "maxp"]
 _CONTEXT = 0.1  # the weight of a chunk's context beside its text: .05 to .15 are alike, from .2 on the text loses

@@ -1,47 +1,47 @@
 """A linear adapter: one matrix behind a frozen embedder, trained in seconds on a CPU.
 
-The embedder is not touched and need not even be here: vectors that an API returned are enough. With
-``side="query"`` only questions pass through the matrix, so no index has to be built again.
+The embedder is not touched and need not even be here: vectors that an API returned are enough. Only questions pass
+through the matrix, so no index has to be built again.
 
-The matrix starts as the identity, is pulled back to it, and is kept as it was when held-out documents did best.
+The matrix starts as the identity, is pulled back to it, and the one that did best on held-out documents is kept.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import Embedder, InputError, IntegrityError, Kind, StoreMismatchError, Tokenizer, Vectors
-from ragkit.embedding import Ids, TokenEncoder, WindowVectors, unit
-from ragkit.files import atomic_folder, read_manifest, write_manifest
+from ragkit.base import Chunk, Embedder, InputError, IntegrityError, Kind, StoreMismatchError, Tokenizer, Vectors
+from ragkit.embedding import Ids, TokenEncoder, WindowVectors, encode, unit
+from ragkit.files import atomic_write
 from ragkit.token_store import TokenStore
 from ragkit.training.pairs import Pair, split_by_document
 
-Side = Literal["query", "both"]
-SIDES: tuple[Side, ...] = ("query", "both")
-Look = tuple[int, float, float]  # step, loss on training pairs, loss on held-out pairs
-_FILE = "matrix.npy"
-_EVERY = 10
+Loss = tuple[int, float, float]
+"""A step, the loss on training pairs, the loss on held-out pairs."""
+Groups = NDArray[np.int64]
+"""``(n,)``: pairs with the same number have the same passage, or a part of it."""
+_EVERY = 10  # steps between two measurements
 
 
 @dataclass(frozen=True, eq=False)
 class LinearAdapter:
-    """``matrix`` ``(d, d)``, float32: a vector ``v`` becomes ``v @ matrix`` at length 1.
+    """``matrix`` ``(d, d)``, float32: the vector ``v`` of a question becomes ``v @ matrix`` at length 1.
 
-    ``embedder`` is the identity of the embedder whose vectors it was trained on. ``history`` holds, for each look,
-    the step and the losses on training and on held-out pairs.
+    ``embedder`` is the identity of the embedder whose vectors it was trained on. ``history`` holds the losses on the
+    way.
     """
 
     matrix: Vectors
-    side: Side
     embedder: str
-    history: tuple[Look, ...] = ()
+    history: tuple[Loss, ...] = ()
 
     def apply(self, vectors: Vectors) -> Vectors:
         """Unit vectors ``(n, d)`` from vectors ``(n, d)``."""
@@ -50,75 +50,74 @@ class LinearAdapter:
     @property
     def identity(self) -> str:
         """Names the numbers: equal identity, equal vectors."""
-        return f"{self.side}:{hashlib.sha256(np.ascontiguousarray(self.matrix).tobytes()).hexdigest()[:12]}"
+        return f"query:{hashlib.sha256(np.ascontiguousarray(self.matrix).tobytes()).hexdigest()[:12]}"
 
-    def save(self, folder: Path) -> None:
-        """Write ``folder`` in one step: the matrix as NumPy array, and a manifest with its sha256.
-
-        Raises:
-            InputError: ``folder`` holds files that ragkit did not make; an adapter of ragkit's is replaced.
-        """
-        with atomic_folder(folder) as fresh:
-            np.save(fresh / _FILE, self.matrix, allow_pickle=False)
-            told = {"kind": "linear adapter", "side": self.side, "embedder": self.embedder}
-            write_manifest(fresh, {**told, "history": [list(row) for row in self.history]})
+    def save(self, path: str | Path) -> None:
+        """Write the adapter to one file, ``path``, such as ``adapter.npz``."""
+        buffer = io.BytesIO()
+        history = np.array(self.history, dtype=np.float64).reshape(-1, 3)
+        np.savez(buffer, matrix=self.matrix, embedder=self.embedder, history=history)
+        atomic_write(Path(path), buffer.getvalue())
 
     @classmethod
-    def load(cls, folder: Path) -> LinearAdapter:
+    def load(cls, path: str | Path) -> LinearAdapter:
         """The adapter that ``save`` wrote.
 
         Raises:
-            IntegrityError: a file is missing or changed.
-            StoreMismatchError: the folder holds something else.
+            IntegrityError: the file is damaged, or something else.
         """
-        told = read_manifest(folder, {"kind": "linear adapter"})
-        matrix = np.load(folder / _FILE, allow_pickle=False)
-        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or told["side"] not in SIDES:
-            raise IntegrityError(f"{folder}: a matrix {matrix.shape} for {told['side']!r}: train the adapter again")
-        history = tuple((int(step), float(a), float(b)) for step, a, b in told["history"])
-        return cls(matrix.astype(np.float32), told["side"], told["embedder"], history)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                matrix, embedder, history = file["matrix"], str(file["embedder"]), file["history"]
+            losses = tuple((int(step), float(a), float(b)) for step, a, b in history)
+        except (ValueError, KeyError, OSError, BadZipFile) as error:
+            raise IntegrityError(f"{path}: not a linear adapter ({error}); train it again") from error
+        return cls(matrix, embedder, losses)
 
 
-def contrastive_loss(queries: NDArray[np.float32], passages: NDArray[np.float32], temperature: float) -> float:
+def contrastive_loss(
+    queries: NDArray[np.float32], passages: NDArray[np.float32], temperature: float, groups: Groups | None = None
+) -> float:
     """How badly each query tells its own passage from all others; row ``i`` of both belong together.
 
     ``mean_i -log(exp(q_i.p_i / t) / sum_j exp(q_i.p_j / t))``: InfoNCE (van den Oord et al., 2018), which
     sentence-transformers calls MultipleNegativesRankingLoss. https://arxiv.org/abs/1807.03748
+    A passage of the same group is not counted among the others: it answers the query, too.
 
     >>> same = np.eye(2, dtype=np.float32)
     >>> round(contrastive_loss(same, same, 1.0), 4)
     0.3133
     """
-    logits = queries @ passages.T / temperature
+    logits = _without_same(queries @ passages.T / temperature, groups)
     return float(np.mean(np.logaddexp.reduce(logits, axis=1) - np.diag(logits)))
 
 
-def loss_gradient(matrix: Vectors, queries: Vectors, passages: Vectors, temperature: float, side: Side) -> Vectors:
-    """The derivative ``(d, d)`` of ``contrastive_loss`` of adapted vectors by the matrix.
+def _without_same(logits: Vectors, groups: Groups | None) -> Vectors:
+    """``logits`` with minus infinity for the other passages of a query's own group."""
+    if groups is None:
+        return logits
+    same = (groups[:, None] == groups) & ~np.eye(len(groups), dtype=bool)
+    return np.asarray(np.where(same, -np.inf, logits), dtype=logits.dtype)
+
+
+def loss_gradient(
+    matrix: Vectors, queries: Vectors, passages: Vectors, temperature: float, groups: Groups | None = None
+) -> Vectors:
+    """The derivative ``(d, d)`` by the matrix of ``contrastive_loss`` of adapted queries.
 
     Pull each query to its passage, push it from the others by how much it is taken in by them (softmax), and
     leave out what would only change a length.
     """
-    asked, asked_length = _directions(queries @ matrix)
-    found, found_length = _directions(passages @ matrix) if side == "both" else (passages, np.ones(1))
-    logits = asked @ found.T / temperature
-    share = np.exp(logits - logits.max(axis=1, keepdims=True))
-    share /= share.sum(axis=1, keepdims=True)
-    error = (share - np.eye(len(queries), dtype=np.float32)) / (len(queries) * temperature)
-    gradient = queries.T @ (_sideways(error @ found, asked) / asked_length)
-    if side == "both":
-        gradient += passages.T @ (_sideways(error.T @ asked, found) / found_length)
-    return np.asarray(gradient, dtype=np.float32)
-
-
-def _directions(vectors: Vectors) -> tuple[Vectors, Vectors]:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
-    return vectors / length, length
-
-
-def _sideways(gradient: Vectors, direction: Vectors) -> Vectors:
-    """``gradient`` without its part along ``direction``."""
-    return np.asarray(gradient - (gradient * direction).sum(axis=1, keepdims=True) * direction)
+    adapted_queries = queries @ matrix
+    length = np.linalg.norm(adapted_queries, axis=1, keepdims=True).clip(1e-12)
+    direction = adapted_queries / length
+    logits = _without_same(direction @ passages.T / temperature, groups)
+    softmax = np.exp(logits - logits.max(axis=1, keepdims=True))
+    softmax /= softmax.sum(axis=1, keepdims=True)
+    error = (softmax - np.eye(len(queries), dtype=np.float32)) / (len(queries) * temperature)
+    move = error @ passages
+    sideways = move - (move * direction).sum(axis=1, keepdims=True) * direction
+    return np.asarray(queries.T @ (sideways / length), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,6 @@ class AdapterSettings:
 def train_adapter(
     pairs: Sequence[Pair],
     embedder: Embedder,
-    side: Side = "query",
     settings: AdapterSettings = AdapterSettings(),
     *,
     store: TokenStore | None = None,
@@ -156,18 +154,21 @@ def train_adapter(
     embedder has the passages' vectors already. The matrix returned did best on the pairs of held-out documents.
 
     Raises:
-        InputError: an unknown ``side``, or too few pairs.
+        InputError: too few pairs.
         StoreMismatchError: the store was built by another embedder, or a passage is not in it.
     """
     if store is not None and store.encoder.identity != embedder.identity:
         raise StoreMismatchError(f"a store of {store.encoder.identity!r}, but the embedder is {embedder.identity!r}")
     training, held_out = split_by_document(pairs, settings.share, settings.seed)
-    texts, n = [*training, *held_out], len(training)
-    queries = read_queries(embedder, [pair.query for pair in texts])
-    positives = [pair.positive for pair in texts]
-    passages = store.pool(positives) if store else embedder.encode([chunk.text for chunk in positives], "passage")
-    matrix, history = fit_matrix((queries[:n], passages[:n]), (queries[n:], passages[n:]), side, settings)
-    return LinearAdapter(matrix, side, embedder.identity, history)
+    both, n = [*training, *held_out], len(training)
+    queries = read_queries(embedder, [pair.query for pair in both])
+    positives = [pair.positive for pair in both]
+    passages = store.pool(positives) if store else encode(embedder, [chunk.text for chunk in positives])
+    groups = passage_groups(positives)
+    matrix, history = fit_matrix(
+        (queries[:n], passages[:n]), (queries[n:], passages[n:]), settings, (groups[:n], groups[n:])
+    )
+    return LinearAdapter(matrix, embedder.identity, history)
 
 
 def read_queries(embedder: Embedder, texts: Sequence[str]) -> Vectors:
@@ -175,59 +176,59 @@ def read_queries(embedder: Embedder, texts: Sequence[str]) -> Vectors:
     where neither kind has a prefix."""
     prefixes = getattr(getattr(embedder, "inner", embedder), "prefixes", None)  # a cache has the model inside
     same = prefixes is not None and not any(prefixes.values())
-    return embedder.encode(texts, "passage" if same else "query")
+    return encode(embedder, texts, "passage" if same else "query")
+
+
+def passage_groups(passages: Sequence[Chunk]) -> Groups:
+    """A number for each of ``passages``, the same for those that end at the same place: a section's text, and what
+    follows its first sentence (``cloze_pairs``)."""
+    numbers: dict[tuple[str, int], int] = {}
+    return np.array([numbers.setdefault((p.doc_id, p.end), len(numbers)) for p in passages], dtype=np.int64)
 
 
 def fit_matrix(
     training: tuple[Vectors, Vectors],
     held_out: tuple[Vectors, Vectors],
-    side: Side = "query",
     settings: AdapterSettings = AdapterSettings(),
-) -> tuple[Vectors, tuple[Look, ...]]:
+    groups: tuple[Groups, Groups] | None = None,
+) -> tuple[Vectors, tuple[Loss, ...]]:
     """The best matrix ``(d, d)`` for ``(query vectors, passage vectors)``, and the losses on the way, by Adam.
 
-    Adam: Kingma and Ba (2015), https://arxiv.org/abs/1412.6980
+    ``groups`` of both say which passages are the same (``passage_groups``); these are no negatives of each other.
 
-    Raises:
-        InputError: an unknown ``side``.
+    Adam: Kingma and Ba (2015), https://arxiv.org/abs/1412.6980
     """
-    if side not in SIDES:
-        raise InputError(f"side {side!r}: expected one of {', '.join(SIDES)}")
+    own, other = groups or (np.arange(len(training[0])), np.arange(len(held_out[0])))
+
+    def loss(queries: Vectors, passages: Vectors, groups: Groups) -> float:
+        return contrastive_loss(unit(queries @ matrix), passages, settings.temperature, groups)
+
     rng = np.random.default_rng(settings.seed)
     identity = np.eye(training[0].shape[1], dtype=np.float32)
     matrix, mean, square = identity, np.zeros_like(identity), np.zeros_like(identity)
     sample = rng.permutation(len(training[0]))[: max(2, len(held_out[0]))]  # as many as held out: losses that compare
-    looks, best = [], (np.inf, identity)
+    history: list[Loss] = []
+    best = (np.inf, identity)
     for step in range(settings.steps + 1):
         if step % _EVERY == 0 or step == settings.steps:
-            losses = [
-                _loss(matrix, q, p, side, settings) for q, p in ((training[0][sample], training[1][sample]), held_out)
-            ]
-            looks.append((step, losses[0], losses[1]))
-            best = min(best, (losses[1], matrix), key=lambda pair: pair[0])
+            history.append((step, loss(training[0][sample], training[1][sample], own[sample]), loss(*held_out, other)))
+            best = min(best, (history[-1][2], matrix), key=lambda pair: pair[0])
         rows = rng.permutation(len(training[0]))[: settings.batch]
-        gradient = loss_gradient(matrix, training[0][rows], training[1][rows], settings.temperature, side)
+        gradient = loss_gradient(matrix, training[0][rows], training[1][rows], settings.temperature, own[rows])
         gradient = gradient + 2 * settings.pull * (matrix - identity)
         mean = 0.9 * mean + 0.1 * gradient
         square = 0.999 * square + 0.001 * gradient**2
         move = (mean / (1 - 0.9 ** (step + 1))) / (np.sqrt(square / (1 - 0.999 ** (step + 1))) + 1e-8)
         matrix = (matrix - settings.learning_rate * move).astype(np.float32)
-    return best[1], tuple(looks)
-
-
-def _loss(matrix: Vectors, queries: Vectors, passages: Vectors, side: Side, settings: AdapterSettings) -> float:
-    found = unit(passages @ matrix) if side == "both" else passages
-    return contrastive_loss(unit(queries @ matrix), found, settings.temperature)
+    return best[1], tuple(history)
 
 
 class Adapted:
-    """``embedder`` behind ``adapter``: an embedder again.
-
-    Where the embedder hands out token vectors, so does this: the mean of adapted vectors is the adapted mean.
+    """``embedder`` whose queries pass through ``adapter``: an embedder again.
 
     >>> from ragkit.testing import FakeEmbedder
     >>> plain = FakeEmbedder(dimension=4)
-    >>> same = Adapted(plain, LinearAdapter(np.eye(4, dtype=np.float32), "query", plain.identity))
+    >>> same = adapted(plain, LinearAdapter(np.eye(4, dtype=np.float32), plain.identity))
     >>> bool(np.allclose(same.encode(["red wine"], "query"), plain.encode(["red wine"], "query")))
     True
 
@@ -242,24 +243,19 @@ class Adapted:
                 "train one for it"
             )
         self.embedder, self.adapter = embedder, adapter
-        self.name = f"{embedder.name}+adapter"
-        self.dimension = embedder.dimension
+        self.name, self.dimension = f"{embedder.name}+adapter", embedder.dimension
         self.identity = f"{embedder.identity}+{adapter.identity}"
 
     def encode(self, texts: Sequence[str], kind: Kind = "passage") -> Vectors:
         """Unit vectors ``(len(texts), dimension)``."""
         vectors = self.embedder.encode(texts, kind)
-        return self.adapter.apply(vectors) if self._adapts(kind) else vectors
-
-    def _adapts(self, kind: Kind) -> bool:
-        return kind == "query" or self.adapter.side == "both"
+        return self.adapter.apply(vectors) if kind == "query" else vectors
 
 
 class AdaptedTokens(Adapted):
-    """``Adapted`` for an embedder that hands out token vectors, for token stores.
+    """``Adapted`` with token vectors, for token stores: the mean of adapted vectors is the adapted mean.
 
-    ``TokenStore.open(corpus, adapted(embedder, adapter))`` takes the embedder's own store where the adapter changes
-    queries only.
+    ``TokenStore.open(corpus, adapted(embedder, adapter))`` takes the embedder's own vectors of the passages.
     """
 
     embedder: TokenEncoder
@@ -267,7 +263,7 @@ class AdaptedTokens(Adapted):
     @property
     def passage_identity(self) -> str:
         """Whose vectors the passages have."""
-        return self.identity if self._adapts("passage") else self.embedder.identity
+        return self.embedder.identity
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -282,11 +278,15 @@ class AdaptedTokens(Adapted):
 
     def encode_windows(self, windows: Sequence[Ids], kind: Kind = "passage") -> Iterator[tuple[int, WindowVectors]]:
         for i, vectors in self.embedder.encode_windows(windows, kind):
-            if self._adapts(kind):
+            if kind == "query":
                 vectors = WindowVectors(vectors.tokens @ self.adapter.matrix, vectors.mean @ self.adapter.matrix)
             yield i, vectors
 
 
 def adapted(embedder: Embedder, adapter: LinearAdapter) -> Adapted:
-    """``embedder`` behind ``adapter``, with token vectors where ``embedder`` has them."""
+    """``embedder`` behind ``adapter``, with token vectors where ``embedder`` has them.
+
+    Raises:
+        StoreMismatchError: the adapter was trained on another embedder's vectors.
+    """
     return (AdaptedTokens if isinstance(embedder, TokenEncoder) else Adapted)(embedder, adapter)

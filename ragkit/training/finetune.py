@@ -2,8 +2,7 @@
 
 The loss looks at a batch at a time: each query has its own passage, its hard negatives, and the passages of all
 other queries as further negatives. A few documents are held out; training stops when they no longer profit, and the
-weights are those of the best moment. What comes out is a folder like the base model's, with other weights and a
-manifest that says where they come from.
+weights are those of the best step. The result is a folder like the base model's, with other weights and a manifest.
 """
 
 from __future__ import annotations
@@ -19,34 +18,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ragkit.base import Embedder, InputError, ModelNotFoundError, require
 from ragkit.embedding import load_embedder
-from ragkit.files import (
-    MANIFEST,
-    atomic_folder,
-    check_replaceable,
-    home,
-    lock,
-    read_manifest,
-    sha256_file,
-    write_manifest,
-)
+from ragkit.files import MANIFEST, atomic_folder, home, lock, read_manifest, sha256_file, write_manifest
 from ragkit.tokens import MINILM, MINILM_SHA256, minilm_folder, verified
 from ragkit.training.pairs import Pair, split_by_document
 
 _WEIGHTS = "model.safetensors"
 _FORMAT = 2  # 1: trained in bfloat16 where the processor has it
+_TEMPERATURE = 0.05  # divides the cosines in the loss
+_PATIENCE = 2  # evaluations without a better held-out loss that end the training
 
 
 @dataclass(frozen=True)
 class Settings:
     """What fine-tuning depends on besides its pairs.
 
-    ``tokens`` of each text are read, ``batch`` pairs at a time, for at most ``epochs``; ``temperature`` divides the
-    cosines in the loss; ``frozen`` of the lower layers (and then the word embeddings too) keep their weights. The
-    held-out ``share`` of the documents is looked at ``checks`` times an epoch, and ``patience`` looks in vain end it.
+    ``tokens`` of each text are read, ``batch`` pairs at a time, for at most ``epochs``; ``frozen`` of the lower layers
+    (and then the word embeddings too) keep their weights. A ``share`` of the documents is held out, and its loss
+    measured ``checks`` times an epoch.
     """
 
     base: str = MINILM
@@ -54,23 +46,23 @@ class Settings:
     batch: int = 32
     epochs: float = 1.0
     learning_rate: float = 2e-5
-    temperature: float = 0.05
     frozen: int = 0
     share: float = 0.1
     checks: int = 6
-    patience: int = 2
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.tokens, self.batch, self.checks, self.patience) < 1 or min(self.epochs, self.learning_rate) <= 0:
-            raise InputError(f"{self}: tokens, batch, checks, patience are at least 1; epochs, learning_rate above 0")
-        if self.temperature <= 0 or self.frozen < 0:
-            raise InputError(f"temperature = {self.temperature}, frozen = {self.frozen}: expected > 0 and >= 0")
+        if (
+            min(self.tokens, self.batch, self.checks) < 1
+            or min(self.epochs, self.learning_rate) <= 0
+            or self.frozen < 0
+        ):
+            raise InputError(f"{self}: expected tokens, batch, checks >= 1; epochs, learning_rate > 0; frozen >= 0")
 
 
-@dataclass(frozen=True)
-class Moment:
-    """The losses after some steps: on the batches since the look before (None at first), and on held-out pairs."""
+class EvalStep(NamedTuple):
+    """The losses after some steps: on the batches since the evaluation before (None at first), and on held-out
+    pairs."""
 
     step: int
     training: float | None
@@ -83,66 +75,48 @@ class FineTuned:
 
     folder: Path
     provenance: dict[str, Any]
-    history: tuple[Moment, ...]
+
+    @property
+    def history(self) -> tuple[EvalStep, ...]:
+        return tuple(EvalStep(*row) for row in self.provenance["history"])
 
     @property
     def seconds(self) -> float:
-        """How long the training took, held-out looks included."""
+        """How long the training took, evaluations included."""
         return float(self.provenance["seconds"])
-
-    @property
-    def best(self) -> Moment:
-        """The moment whose weights were kept."""
-        return min(self.history, key=lambda moment: (moment.held_out, moment.step))
 
     def embedder(self) -> Embedder:
         """The trained embedder; like every mean-pooled model of this machine, a token store can be built from it."""
         return load_embedder(str(self.folder))
 
-    @classmethod
-    def open(cls, folder: Path) -> FineTuned:
-        """The model in ``folder``, after every file was compared with its recorded sha256.
 
-        Raises:
-            IntegrityError: a file is missing or is not the recorded one.
-        """
-        provenance = read_manifest(folder)
-        return cls(folder, provenance, tuple(Moment(*row) for row in provenance["history"]))
-
-
-def fine_tune(
-    pairs: Sequence[Pair], settings: Settings = Settings(), *, folder: Path | None = None, progress: bool = True
-) -> FineTuned:
+def fine_tune(pairs: Sequence[Pair], settings: Settings = Settings(), *, progress: bool = True) -> FineTuned:
     """The model that ``pairs`` and ``settings`` make: from disk, or trained first if it is not there.
 
-    Without ``folder`` it is kept below ``storage.home()``, under a key of pairs, base weights and settings, so it is
-    trained once. Pairs with fewer hard negatives than most are left out. The same input gives the same model on the
-    same machine with the same number of threads.
+    It lies below ``ragkit.files.home()``, under a key of pairs, base weights and settings, so it is trained once. Pairs
+    with fewer hard negatives than most are left out. The same input gives the same model on the same machine with the
+    same number of threads.
 
     Raises:
-        InputError: there are too few pairs for one batch and a held-out part, or ``folder`` holds files that ragkit
-            did not make (said before the training).
+        InputError: there are too few pairs for one batch and a held-out part.
         ModelNotFoundError: the base model is not on this machine.
         MissingExtraError: the extra ``models`` is not installed.
-        IntegrityError: the base model or ``folder`` is damaged.
-        StoreMismatchError: ``folder`` holds a model of other pairs or settings.
+        IntegrityError: the base model or the trained one is damaged.
     """
     base = _base_folder(settings.base)
     made_from = {
         "format": _FORMAT,
         "pairs": fingerprint(pairs),
         "base_sha256": sha256_file(base / _WEIGHTS),
-        "settings": asdict(settings),
+        "settings": {**asdict(settings), "temperature": _TEMPERATURE, "patience": _PATIENCE},
     }
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
-    path = folder or home() / "models" / f"{re.sub(r'[^A-Za-z0-9]+', '-', Path(settings.base).name)}-tuned-{key}"
+    path = home() / "models" / f"{re.sub(r'[^A-Za-z0-9]+', '-', Path(settings.base).name)}-tuned-{key}"
     if not (path / MANIFEST).is_file():
-        check_replaceable(path)
         with lock(path.parent / f".{path.name}.lock"):
             if not (path / MANIFEST).is_file():  # else another process has trained it meanwhile
                 _train(path, base, pairs, settings, made_from, progress)
-    read_manifest(path, made_from)
-    return FineTuned.open(path)
+    return FineTuned(path, read_manifest(path, made_from))
 
 
 def fingerprint(pairs: Sequence[Pair]) -> str:
@@ -200,7 +174,7 @@ def _fit(
     require("accelerate", "models")  # the trainer needs it, and says so less clearly
     library = require("sentence_transformers", "models")
     losses = require("sentence_transformers.sentence_transformer.losses", "models")
-    early = require("transformers", "models").EarlyStoppingCallback(settings.patience)
+    early = require("transformers", "models").EarlyStoppingCallback(_PATIENCE)
     library_kinds = require("sentence_transformers.base.sampler", "models").BatchSamplers
 
     model = library.SentenceTransformer(
@@ -218,7 +192,7 @@ def _fit(
         per_device_eval_batch_size=settings.batch,
         learning_rate=settings.learning_rate,
         warmup_steps=steps // 10,
-        batch_sampler=library_kinds.NO_DUPLICATES,  # a query's passage must not be the next query's negative
+        batch_sampler=library_kinds.NO_DUPLICATES,  # a copy of a query's passage must not be its negative
         eval_strategy="steps",
         eval_steps=every,
         eval_on_start=True,
@@ -241,7 +215,7 @@ def _fit(
         args=arguments,
         train_dataset=_dataset(training),
         eval_dataset=_dataset(held_out),
-        loss=losses.MultipleNegativesRankingLoss(model, scale=1 / settings.temperature),
+        loss=losses.MultipleNegativesRankingLoss(model, scale=1 / _TEMPERATURE),
         callbacks=[early],
     )
     trainer.remove_callback(require("transformers.trainer_callback", "models").PrinterCallback)
@@ -266,15 +240,15 @@ def _freeze(transformer: Any, layers: int) -> None:
 
 
 def _history(log: Sequence[dict[str, float]]) -> list[tuple[int, float | None, float]]:
-    """``(step, training loss, held-out loss)`` for every look."""
+    """``(step, training loss, held-out loss)`` for every evaluation."""
     training = {int(line["step"]): round(line["loss"], 4) for line in log if "loss" in line}
-    looks = {int(line["step"]): round(line["eval_loss"], 4) for line in log if "eval_loss" in line}
-    return [(step, training.get(step), loss) for step, loss in looks.items()]
+    held_out = {int(line["step"]): round(line["eval_loss"], 4) for line in log if "eval_loss" in line}
+    return [(step, training.get(step), loss) for step, loss in held_out.items()]
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No bar for every file that is read, no line for every look: the curve is in the history."""
+    """No bar for every file that is read, no line for every evaluation: the curve is in the history."""
     logging = require("transformers.utils", "models").logging
     level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

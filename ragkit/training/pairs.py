@@ -46,7 +46,7 @@ def make_pairs(
     negatives: int = 1,
     seed: int = 0,
 ) -> tuple[Pair, ...]:
-    """Every pair that the documents give, each query and each near-identical passage once, in an order by ``seed``.
+    """Every pair that the documents give, each query and each passage once, in an order by ``seed``.
 
     A passage is the beginning of a section's own text, ``tokens`` long at most, without its heading. Pairs for
     which BM25 finds no ``negatives`` have fewer.
@@ -75,7 +75,10 @@ def is_faq(document: Document) -> bool:
 
 
 def section_passages(corpus: Corpus, tokens: int = 128) -> tuple[Chunk, ...]:
-    """The first ``tokens`` of every section's own text, near-duplicates and pages with questions left out."""
+    """The first ``tokens`` of every section's own text, without pages of questions.
+
+    Of passages with the same runs of words (equal ``shingles``) the first is kept; near-duplicates stay.
+    """
     asked = {span.doc_id for question in corpus.questions for span in question.gold if "faq" in question.tags}
     kept: dict[frozenset[str], Chunk] = {}
     for document in corpus.documents:

@@ -37,7 +37,7 @@ PROJECTS = ("celery", "gunicorn", "scrapy", "aiohttp", "black")
 
 def main() -> list[Row]:
     corpus = load_pydocs("core")
-    store = TokenStore.open(corpus, verify=False)
+    store = TokenStore.open(corpus)
     presets = {"advanced": advanced(corpus, store=store), "naive": naive(corpus, store=store)}
     asked = {kind: load_questions(kind, corpus) for kind in (*KINDS[1:], "unanswerable")}
     asked["faq"] = corpus.questions
@@ -258,7 +258,7 @@ def calibration_error(confidence: Floats, right: np.ndarray, bins: int = 5) -> f
 def elsewhere(asked: Mapping[str, Sequence[Question]], core: RAGPipeline, core_store: TokenStore) -> Iterator[Row]:
     """The shipped weights on questions and documents that nothing was fitted on, and each corpus asked the other's."""
     corpus = load_pydocs("extended")
-    store = TokenStore.open(corpus, verify=False)
+    store = TokenStore.open(corpus)
     rag = advanced(corpus, store=store)
     own = ask(rag, {"faq": corpus.questions}, store)
     yield from quality(corpus, own, Extractive(store.maxsim, threshold=0), "extended")

@@ -42,7 +42,7 @@ WITHIN = 500
 def main() -> list[Row]:
     corpus = load_pydocs("core")
     seeds = range(int(os.environ.get("RAGKIT_BENCH_STREAMS", "120")))
-    scores = Scores(without(corpus, PROJECT), TokenStore.open(corpus, verify=False))
+    scores = Scores(without(corpus, PROJECT), TokenStore.open(corpus))
     quiet = [scores.frame(stream(corpus, seed, math.inf)) for seed in seeds]
     drifting = [scores.frame(stream(corpus, seed, AFTER)) for seed in seeds]
     scores.save()
@@ -168,7 +168,7 @@ def watched(quiet: list[pd.DataFrame], drifting: list[pd.DataFrame]) -> Iterator
 
 def arrival(corpus: Corpus, scores: Scores) -> Iterator[Row]:
     """New documents: half of the sessions are about scrapy all the time, and its documents come after 2,000 queries."""
-    grown, delays, early = Scores(corpus, TokenStore.open(corpus, verify=False)), [], 0
+    grown, delays, early = Scores(corpus, TokenStore.open(corpus)), [], 0
     for seed in range(ARRIVALS):
         asked = stream(corpus, seed, 0.0)
         log = pd.concat([scores.frame(asked[:2000]), grown.frame(asked[2000:])], ignore_index=True)

@@ -11,7 +11,7 @@ from ragkit import FixedChunker, TokenStore, load_embedder, load_pydocs
 from ragkit.base import Chunk, Corpus, Vectors
 from ragkit.embedding import TransformerEmbedder, unit
 from ragkit.evaluation.metrics import first_ranks, reciprocal_rank
-from ragkit.token_store.build import quantise, windows
+from ragkit.token_store import quantise, windows
 from ragkit.tokens import minilm_folder
 
 Row = tuple[str, float, str, str]

@@ -31,7 +31,7 @@ from ragkit.token_store import TokenStore
 from ragkit.training.adapter import adapted, train_adapter
 from ragkit.training.finetune import Settings, fine_tune
 from ragkit.training.pairs import make_pairs
-from ragkit.training.quantization import Binary, Codec, Int8, Truncated, neighbours_kept
+from ragkit.training.quantization import binary, int8, knn_recall, pca
 
 Row = tuple[str, float, str, str]
 HALVES = {"celery, scrapy": ("celery", "scrapy"), "aiohttp, black, gunicorn": ("aiohttp", "black", "gunicorn")}
@@ -117,8 +117,7 @@ def compressed(corpus: Corpus, store: TokenStore) -> Iterator[Row]:
     """How many of the ten nearest chunks a smaller vector keeps, over the questions of ``core``."""
     vectors = store.pool(chunk_corpus(FixedChunker(256, 32), corpus))
     queries = store.encode_queries([question.text for question in corpus.questions])
-    codecs: dict[str, Codec] = {f"{n} numbers": Truncated.fit(vectors, n) for n in (192, 96, 48)}
-    codecs |= {"int8": Int8.fit(vectors), "binary": Binary()}
-    for name, codec in codecs.items():
-        size = codec.encode(vectors[:1]).nbytes
-        yield f"{name} ({size} bytes): neighbours kept", neighbours_kept(queries, vectors, codec), "", ""
+    codes = {f"{n} numbers": pca(vectors, n) for n in (192, 96, 48)}
+    codes |= {"int8": int8(vectors), "binary": binary(vectors)}
+    for name, each in codes.items():
+        yield f"{name} ({each.bytes_per_vector} bytes): neighbours kept", knn_recall(queries, vectors, each), "", ""

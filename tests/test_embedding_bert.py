@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from ragkit.bert import Bert, gelu
+from ragkit.embedding.bert import Bert, gelu
 from ragkit.tokens import minilm_folder, minilm_tokenizer
 
 TEXTS = ["How do I discard all waiting tasks?", "x", "é 😀 " * 40, " ".join(["worker"] * 240), ""]

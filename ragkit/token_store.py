@@ -1,0 +1,574 @@
+"""Encode once, chunk later: the vectors of any chunk, from token vectors that are already on disk.
+
+Every document goes through the model once, in overlapping windows. A chunk owns the tokens that start between its first
+and its last character, so every chunker works, and a new chunk size costs a few subtractions a chunk instead of a run
+of the model (late chunking: Günther et al., 2024, https://arxiv.org/abs/2409.04701).
+
+On disk::
+
+    <home>/token_store/<key of the settings>/manifest.json             format, model, window, stride, dimension
+                                             <sha256 of a text>.tokens  the document's rows, then their CRC-32
+
+A document is known by the sha256 of its text: a build that was killed goes on where it stopped, corpora share the
+documents that they have in common, and only new and changed documents are encoded. A damaged file is encoded again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import zlib
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.base import Chunk, Corpus, Document, Embedder, InputError, IntegrityError, Mean, StoreMismatchError, Vectors
+from ragkit.embedding import Ids, TokenEncoder, check_vectors, load_embedder, split_evenly, unit
+from ragkit.embedding.bert import one_thread
+from ragkit.files import MANIFEST, atomic_write, home, lock, read_settings
+
+_FORMAT = 3  # 1: bfloat16 where the processor had it; 2: one folder for each version of a corpus
+_BLOCK = 32  # rows between two stored sums; a document begins at a multiple of it
+_GATHER = 64  # sums at a time: their rows stay in the processor's cache
+_GROUP_TOKENS = 65_536  # what is encoded, sorted by length and written at a time
+_PASSAGE = 4 * _BLOCK  # tokens of the passages in which idf counts a word
+_PIECE = 2048  # token vectors at a time: they stay in the processor's cache
+_CRC = 4  # bytes
+_NO_MATCH = 0.05  # the cosine of a word without a match, in a geometric mean
+
+
+class TokenStore:
+    """The contextual vectors of all tokens of a corpus. Make one with ``TokenStore.open(corpus)``.
+
+    Vectors are int8 with a scale each, on disk and in memory. Several threads may use a store.
+    """
+
+    def __init__(self, corpus: Corpus, encoder: TokenEncoder, identity: str, rows: Sequence[_Rows]) -> None:
+        """``rows`` are those of each different text of ``corpus``, in order."""
+        self.encoder, self.dimension, self.identity = encoder, encoder.dimension, identity
+        documents = _different(corpus)
+        places = {document.sha256: i for i, document in enumerate(documents)}
+        self._place = {document.id: places[document.sha256] for document in corpus.documents}
+        self._texts = [document.text for document in documents]
+        self._rows = rows
+        self._sums = BlockSums([each.vectors for each in rows], [each.scales for each in rows], self.dimension)
+        self._first = self._sums.first  # the number of each document's first row, over the whole corpus
+        self._chars = _starts_of([len(text) + 1 for text in self._texts])  # and of its first character
+        self._grids: dict[int, tuple[Vectors, NDArray[np.int64]]] = {}
+        self._query_vectors: dict[str, Vectors] = {}
+        # One question's stages share its vectors. More would make a second system look faster than the first.
+        self._read_query = lru_cache(maxsize=2)(self._encode_query_tokens)
+
+    @classmethod
+    def open(
+        cls,
+        corpus: Corpus,
+        embedder: Embedder | None = None,
+        *,
+        folder: Path | None = None,
+        progress: bool = True,
+    ) -> TokenStore:
+        """The store of ``corpus``: what is on disk is read, the rest is encoded first.
+
+        ``embedder`` is a ``TokenEncoder`` (default: ``load_embedder()``); neighbouring windows share a quarter of what
+        it reads at a time. ``folder`` is where stores lie (default: ``token_store`` below ``ragkit.files.home()``);
+        nothing in it is ever deleted, and ``ragkit doctor`` names what this version of the code does not read. A second
+        process that builds with the same model waits for the first.
+
+        Raises:
+            InputError: ``embedder`` has no token vectors, or reads less than 4 tokens at a time.
+            ContractError: it gave vectors of another shape, or NaN.
+        """
+        encoder = load_embedder() if embedder is None else embedder
+        if not isinstance(encoder, TokenEncoder):
+            raise InputError(
+                f"{encoder.name!r} gives no token vectors (it is not a mean-pooling model on this machine); "
+                "a store needs one that does, such as load_embedder()"
+            )
+        if encoder.max_tokens < 4:
+            raise InputError(f"{encoder.name!r} reads {encoder.max_tokens} tokens at a time: expected 4 or more")
+        settings = _settings(encoder)
+        key = _key(settings)
+        place = (home() / "token_store" if folder is None else Path(folder)) / key
+        documents = _different(corpus)
+        rows = [_Rows.read(_path(place, d), encoder.dimension) for d in documents]
+        if any(each is None for each in rows):
+            with lock(place.with_suffix(".lock")):
+                atomic_write(place / MANIFEST, json.dumps({"settings": settings, "files": {}}, indent=1).encode())
+                # another process may have written some of them meanwhile
+                missing = [d for d in documents if _Rows.read(_path(place, d), encoder.dimension) is None]
+                for document, encoded in _encode(missing, encoder, progress):
+                    encoded.write(_path(place, document))
+            rows = [_Rows.read(_path(place, d), encoder.dimension) for d in documents]
+        whole = [each for each in rows if each is not None]
+        if len(whole) < len(documents):
+            raise IntegrityError(f"{place}: what was written there can't be read: is the disk sound?")
+        own_queries = [] if settings["encoder"] == encoder.identity else [encoder.identity]
+        return cls(corpus, encoder, ":".join([key, corpus.fingerprint[:16], *own_queries]), whole)
+
+    def __repr__(self) -> str:
+        return f"TokenStore({len(self._place)} documents, {self.n_tokens} tokens, {self.encoder.name})"
+
+    @property
+    def n_tokens(self) -> int:
+        """The number of tokens of the corpus (equal texts counted once)."""
+        return sum(map(len, self._rows))
+
+    # ---- vectors of chunks
+
+    def pool(self, chunks: Sequence[Chunk]) -> Vectors:
+        """Unit vectors ``(len(chunks), d)``: the mean over each chunk's tokens (zero where it has none).
+
+        Cost: two look-ups and at most 32 additions a chunk, whatever its length.
+
+        Raises:
+            StoreMismatchError: a chunk is not from this corpus.
+        """
+        return unit(self._sums.between(self.rows(chunks)))
+
+    def windows(self, chunks: Sequence[Chunk], size: int = 64) -> tuple[Vectors, NDArray[np.int64]]:
+        """Unit vectors ``(w, d)`` of windows of ``size`` tokens, and which of them lie in each chunk.
+
+        A chunk owns the windows of its document that lie in it entirely (they stand half a window apart, the
+        same for every chunker, so they are made once), and the windows at its own two ends. The second array
+        ``(n, 2, 2)`` holds these two ranges ``(first, last)`` of places for each chunk; none is empty.
+
+        Raises:
+            InputError: ``size`` < 2.
+            StoreMismatchError: a chunk is not from this corpus.
+        """
+        grid, starts = self._grid(size)
+        rows = self.rows(chunks)
+        ends = rows[:, [0, 0, 1, 1]].reshape(-1, 2, 2)
+        ends[:, 0, 1] = np.minimum(rows[:, 0] + size, rows[:, 1])
+        ends[:, 1, 0] = np.maximum(rows[:, 1] - size, rows[:, 0])
+        inside = np.stack([np.searchsorted(starts, rows[:, 0]), np.searchsorted(starts, rows[:, 1] - size, "right")], 1)
+        own = len(grid) + 2 * np.arange(len(rows))[:, None] + [0, 2]
+        none = inside[:, :1] >= inside[:, 1:]
+        ranges = np.stack([np.where(none, own, inside), own], axis=1)
+        return np.concatenate([grid, unit(self._sums.between(ends.reshape(-1, 2)))]), ranges
+
+    def maxp(self, query_vector: Vectors, chunks: Sequence[Chunk], window: int = 64) -> Vectors:
+        """Scores ``(len(chunks),)``: the cosine of each chunk's best window (Dai and Callan, 2019: MaxP).
+
+        Long chunks do not dilute. https://arxiv.org/abs/1905.09217
+        """
+        vectors, ranges = self.windows(chunks, window)
+        return range_max(vectors @ np.asarray(query_vector, dtype=np.float32), ranges)
+
+    def maxsim(self, query: str, chunks: Sequence[Chunk], mean: Mean = "arithmetic") -> Vectors:
+        """Late interaction, scores ``(len(chunks),)`` in [-1, 1].
+
+        Each query token looks for its most similar token in the chunk; the score is the mean of these
+        cosines, weighted by idf. ColBERT's MaxSim (https://arxiv.org/abs/2004.12832) without its training.
+        In the ``"geometric"`` mean (cosines below .05 count as .05) one word that has no match costs more than
+        others can make up for: closer to "all of the words" than to "some of them".
+
+        Raises:
+            InputError: another ``mean``.
+            StoreMismatchError: a chunk is not from this corpus.
+        """
+        if mean not in ("arithmetic", "geometric"):
+            raise InputError(f"mean {mean!r}: expected 'arithmetic' or 'geometric'")
+        ids, tokens, _ = self._read_query(query)
+        rows, tokens = self.rows(chunks), unit(tokens)
+        best = np.zeros((len(chunks), len(ids)), dtype=np.float32)
+        with one_thread():
+            for i in np.flatnonzero(rows[:, 1] > rows[:, 0]):
+                best[i] = self._best_cosines(int(rows[i, 0]), int(rows[i, 1]), tokens)
+        weights = self.idf(ids)
+        weights = weights / max(float(weights.sum()), 1e-9)
+        if mean == "arithmetic" or not len(ids):
+            return np.asarray(best @ weights, dtype=np.float32)
+        return np.asarray(np.exp(np.log(np.maximum(best, _NO_MATCH)) @ weights), dtype=np.float32)
+
+    def token_cosines(self, query: str, chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.int64], Vectors]:
+        """What ``maxsim`` sees: character offsets of the query's and the chunk's tokens, and cosines ``(q, t)``."""
+        ((first, last),) = self.rows([chunk]) - self._first[self._known(chunk.doc_id)]
+        own = self._rows[self._known(chunk.doc_id)]
+        _, tokens, _ = self._read_query(query)
+        cosines = unit(own.vectors[first:last].astype(np.float32)) @ unit(tokens).T
+        return self.encoder.tokenize(query)[1], own.offsets[first:last].astype(np.int64), cosines.T
+
+    def tokens(self, doc_id: str) -> tuple[NDArray[np.int64], Vectors]:
+        """Character offsets ``(n, 2)`` and vectors ``(n, d)`` (float32, not normalised) of a document's tokens.
+
+        Raises:
+            StoreMismatchError: the corpus has no such document.
+        """
+        rows = self._rows[self._known(doc_id)]
+        return rows.offsets.astype(np.int64), rows.vectors.astype(np.float32) * rows.scales[:, None]
+
+    # ---- queries
+
+    def encode_query(self, query: str) -> Vectors:
+        """The unit vector ``(d,)`` of a query."""
+        return self._query_vectors[query] if query in self._query_vectors else self._read_query(query)[2]
+
+    def encode_queries(self, queries: Sequence[str]) -> Vectors:
+        """The unit vectors ``(len(queries), d)`` of many queries, in one batch."""
+        new = [query for query in dict.fromkeys(queries) if query not in self._query_vectors]
+        encoded = check_vectors(self.encoder.encode(new, "query"), len(new), self.encoder)
+        vectors = self._query_vectors | dict(zip(new, encoded, strict=True))
+        return np.array([vectors[query] for query in queries], dtype=np.float32).reshape(-1, self.dimension)
+
+    def remembering(self, queries: Sequence[str], tokens: bool = False) -> TokenStore:
+        """This store with the vectors of ``queries`` at hand, with ``tokens`` for ``maxsim`` too: they cost no run of
+        the model. For experiments that ask the same ones again and again, not for measuring latency."""
+        other = copy(self)
+        other._query_vectors = dict(zip(queries, self.encode_queries(queries), strict=True))
+        if tokens:
+            other._read_query = lru_cache(len(queries) + 2)(self._encode_query_tokens)
+            list(map(other._read_query, queries))
+        return other
+
+    def _encode_query_tokens(self, query: str) -> tuple[Ids, Vectors, Vectors]:
+        """Token ids, token vectors and the unit vector of a query, from one run of the model."""
+        ids, _ = self.encoder.tokenize(query)
+        pieces = split_evenly(ids, self.encoder.max_tokens)
+        windows = dict(self.encoder.encode_windows(pieces, "query"))
+        total = sum((windows[i].mean * max(1, len(piece)) for i, piece in enumerate(pieces)), np.zeros(self.dimension))
+        tokens = np.concatenate([windows[i].tokens for i in range(len(pieces))])
+        return ids, check_vectors(tokens, len(ids), self.encoder), unit(np.asarray(total))
+
+    def idf(self, ids: Ids) -> Vectors:
+        """How rare vocabulary ids are: ``ln(1 + (N - n + .5) / (n + .5))`` over passages of 128 tokens (as BM25)."""
+        counts, passages = self._passage_counts
+        n = np.where(ids < len(counts), counts[np.minimum(ids, len(counts) - 1)], 0)
+        return np.log1p((passages - n + 0.5) / (n + 0.5)).astype(np.float32)
+
+    # ---- inside
+
+    def rows(self, chunks: Sequence[Chunk]) -> NDArray[np.int64]:
+        """The rows ``[a, b)`` of each chunk's tokens, ``(n, 2)``.
+
+        Raises:
+            StoreMismatchError: a chunk's document is not in the store, or has another text there.
+        """
+        if not chunks:
+            return np.zeros((0, 2), dtype=np.int64)
+        place = np.array([self._known(chunk.doc_id) for chunk in chunks])
+        for chunk, i in zip(chunks, place.tolist(), strict=True):
+            if self._texts[i][chunk.start : chunk.end] != chunk.text:
+                raise StoreMismatchError(
+                    f"chunk {chunk.id}: the store's {chunk.doc_id!r} has another text there: "
+                    "the chunk is of another version of the corpus; open the store of that one"
+                )
+        chars = self._chars[place]
+        ends = [chars + [chunk.start for chunk in chunks], chars + [chunk.end for chunk in chunks]]
+        return np.stack([np.searchsorted(self._starts, end) for end in ends], axis=1)
+
+    def _known(self, doc_id: str) -> int:
+        try:
+            return self._place[doc_id]
+        except KeyError:
+            raise StoreMismatchError(
+                f"the store has no document {doc_id!r} (it has {len(self._place)} others): "
+                "chunks and store must come from the same corpus"
+            ) from None
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        """Where the token of each row starts, in characters from the start of the corpus: one sorted list for all.
+
+        Rows that fill up a document's last block lie at the end of its text, outside of any chunk.
+        """
+        lengths = np.diff(np.append(self._first, self._sums.rows))
+        ends = self._chars + np.array([len(text) for text in self._texts], dtype=np.int64)
+        starts: NDArray[np.int64] = np.repeat(ends, lengths)
+        for rows, first, chars in zip(self._rows, self._first, self._chars, strict=True):
+            starts[first : first + len(rows)] = chars + rows.offsets[:, 0]
+        return starts
+
+    def _grid(self, size: int) -> tuple[Vectors, NDArray[np.int64]]:
+        """The windows of all documents, and the row at which each starts."""
+        if size < 2:
+            raise InputError(f"window size {size}: expected at least 2 tokens")
+        if size not in self._grids:
+            places = zip(self._first.tolist(), self._rows, strict=True)
+            starts = [np.arange(first, first + len(rows) - size + 1, max(1, size // 2)) for first, rows in places]
+            first = np.concatenate([np.zeros(0, dtype=np.int64), *starts])
+            self._grids[size] = unit(self._sums.between(np.stack([first, first + size], axis=1))), first
+        return self._grids[size]
+
+    @cached_property
+    def _passage_counts(self) -> tuple[NDArray[np.int64], int]:
+        """In how many passages each vocabulary id occurs, and the number of passages."""
+        none = np.zeros(0, dtype=np.int64)
+        ids = np.concatenate([none, *(rows.ids for rows in self._rows)])
+        places = zip(self._first.tolist(), self._rows, strict=True)
+        passage = np.concatenate([none, *(np.arange(first, first + len(rows)) for first, rows in places)]) // _PASSAGE
+        width = int(ids.max(initial=0)) + 1
+        seen = np.unique(passage * width + ids)
+        return np.bincount(seen % width, minlength=width), len(np.unique(passage))
+
+    def _best_cosines(self, first: int, last: int, query_tokens: Vectors) -> Vectors:
+        """The highest cosine ``(q,)`` of each unit query token with the tokens in rows ``[first, last)`` of a document
+        (scales cancel out)."""
+        place = int(np.searchsorted(self._first, first, "right")) - 1
+        rows = self._rows[place].vectors[first - self._first[place] : last - self._first[place]]
+        best = np.full(len(query_tokens), -1, dtype=np.float32)
+        for at in range(0, len(rows), _PIECE):
+            vectors = rows[at : at + _PIECE].astype(np.float32)
+            length = np.sqrt(np.einsum("td,td->t", vectors, vectors))
+            cosines = vectors @ query_tokens.T / np.maximum(length, 1)[:, None]
+            best = np.maximum(best, cosines.max(axis=0))
+        return best
+
+
+# ---- building
+
+
+def _settings(encoder: TokenEncoder) -> dict[str, Any]:
+    """What two builds must share to share documents. An encoder that changes queries only says by ``passage_identity``
+    whose passages it shares."""
+    window = encoder.max_tokens
+    return {
+        "format": _FORMAT,
+        "encoder": getattr(encoder, "passage_identity", encoder.identity),
+        "window": window,
+        "stride": window - window // 4,
+        "dimension": encoder.dimension,
+    }
+
+
+def _key(settings: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _path(place: Path, document: Document) -> Path:
+    return place / f"{document.sha256}.tokens"
+
+
+def _different(corpus: Corpus) -> list[Document]:
+    """The documents of ``corpus``, of equal texts the first."""
+    return list({d.sha256: d for d in reversed(corpus.documents)}.values())[::-1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """The tokens of one document, one row each."""
+
+    vectors: NDArray[np.int8]
+    """``(n, d)``: times 127 over the largest component."""
+    scales: NDArray[np.float32]
+    """``(n,)``: what to multiply them with."""
+    ids: Ids
+    """``(n,)``: numbers in the vocabulary."""
+    offsets: NDArray[np.int32]
+    """``(n, 2)``: start and end in the text."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def write(self, path: Path) -> None:
+        """The arrays one after the other, and their CRC-32."""
+        data = b"".join(array.tobytes() for array in (self.vectors, self.scales, self.ids, self.offsets))
+        atomic_write(path, data + zlib.crc32(data).to_bytes(4, "little"))
+
+    @classmethod
+    def read(cls, path: Path, dimension: int) -> _Rows | None:
+        """The arrays of a file, mapped into memory; None where it is missing or damaged."""
+        try:
+            with path.open("rb") as file:
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (FileNotFoundError, ValueError):  # an empty file can't be mapped
+            return None
+        n, rest = divmod(len(data) - _CRC, dimension + 16)
+        body = memoryview(data)[:-_CRC]
+        if rest or zlib.crc32(body).to_bytes(_CRC, "little") != data[-_CRC:]:
+            return None
+        vectors = np.frombuffer(data, np.int8, n * dimension)
+        scales = np.frombuffer(data, np.float32, n, offset=n * dimension)
+        ids = np.frombuffer(data, np.int32, n, offset=n * (dimension + 4))
+        offsets = np.frombuffer(data, np.int32, 2 * n, offset=n * (dimension + 8))
+        return cls(vectors.reshape(n, dimension), scales, ids, offsets.reshape(n, 2))
+
+
+def _encode(documents: Sequence[Document], encoder: TokenEncoder, progress: bool) -> Iterator[tuple[Document, _Rows]]:
+    """The rows of each document; documents are encoded in groups, so that windows of equal length meet in a batch."""
+    from tqdm.auto import tqdm
+
+    total = sum(len(document.text) for document in documents)
+    with tqdm(total=total, desc="encoding", unit=" chars", unit_scale=True, disable=not (progress and total)) as bar:
+        group: list[tuple[Document, _Rows]] = []
+        for document in documents:
+            ids, offsets = encoder.tokenize(document.text)
+            vectors = np.zeros((len(ids), encoder.dimension), dtype=np.int8)
+            scales = np.zeros(len(ids), dtype=np.float32)
+            group.append((document, _Rows(vectors, scales, ids.astype(np.int32), offsets.astype(np.int32))))
+            if document is documents[-1] or sum(len(rows) for _, rows in group) >= _GROUP_TOKENS:
+                _encode_group(group, encoder, bar)
+                yield from group
+                group = []
+
+
+def _encode_group(group: Sequence[tuple[Document, _Rows]], encoder: TokenEncoder, bar: Any) -> None:
+    """Fill in the vectors of all rows of ``group``."""
+    stride = encoder.max_tokens - encoder.max_tokens // 4
+    jobs = [(document, rows, w) for document, rows in group for w in windows(len(rows), encoder.max_tokens, stride)]
+    jobs = [job for job in jobs if len(job[1])]
+    for i, vectors in encoder.encode_windows([rows.ids[start:end] for _, rows, (start, end, _, _) in jobs]):
+        document, rows, (start, end, first, last) = jobs[i]
+        tokens = check_vectors(vectors.tokens, end - start, encoder)[first - start : last - start]
+        rows.vectors[first:last], rows.scales[first:last] = quantise(tokens)
+        ends = [*rows.offsets[:, 0].tolist(), len(document.text)]
+        bar.update(ends[last] - ends[first])
+
+
+def quantise(vectors: Vectors) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """``vectors`` ``(n, d)`` as int8 with one float32 scale a row: ``vectors ~ int8 * scale``.
+
+    >>> quantise(np.array([[1.0, -2.0]], dtype=np.float32))[0].tolist()
+    [[64, -127]]
+    """
+    scales = np.abs(vectors).max(axis=1, initial=0).astype(np.float32) / 127
+    rounded = np.rint(vectors / np.where(scales > 0, scales, 1)[:, None]).astype(np.int8)
+    return rounded, scales
+
+
+def windows(tokens: int, size: int, stride: int) -> list[tuple[int, int, int, int]]:
+    """Windows ``(start, end, first, last)`` over ``tokens`` tokens; each owns the tokens ``[first, last)``.
+
+    They all have the same length and are spread evenly, at most ``stride`` apart. Where two overlap, each
+    token belongs to the one in which it stands further from a border.
+
+    >>> windows(10, size=6, stride=4)
+    [(0, 6, 0, 5), (4, 10, 5, 10)]
+    """
+    free = max(0, tokens - size)
+    steps = -(-free // stride)
+    starts = [i * free // max(1, steps) for i in range(steps + 1)]
+    ends = [min(tokens, start + size) for start in starts]
+    borders = [0, *((end + start) // 2 for end, start in zip(ends[:-1], starts[1:], strict=True)), tokens]
+    return list(zip(starts, ends, borders[:-1], borders[1:], strict=True))
+
+
+# ---- sums and maxima over ranges of rows
+
+
+def _starts_of(lengths: Sequence[int]) -> NDArray[np.int64]:
+    """Where each of some pieces starts, laid end to end."""
+    ends = np.cumsum(np.array(lengths, dtype=np.int64))
+    return ends - np.array(lengths, dtype=np.int64)
+
+
+class BlockSums:
+    """Sums over any range of rows of a document, ``vectors * scales[:, None]``, at a cost that does not depend on its
+    length.
+
+    The sum over rows ``[a, b)`` is ``prefix(b) - prefix(a)``. A prefix for every row would take eight times the room of
+    the int8 vectors ``(n, d)``, so there is one for every 32nd row, and the few rows between a border and the nearest
+    of these are added or taken away. Rows are numbered over all documents, each from a multiple of 32 on (``first``).
+
+    >>> ones = np.ones((64, 2), dtype=np.int8)
+    >>> sums = BlockSums([ones], [np.full(64, 0.5, dtype=np.float32)], 2)
+    >>> sums.between(np.array([[3, 50], [7, 7]])).tolist()
+    [[23.5, 23.5], [0.0, 0.0]]
+    """
+
+    def __init__(
+        self, vectors: Sequence[NDArray[np.int8]], scales: Sequence[NDArray[np.float32]], dimension: int
+    ) -> None:
+        self._vectors, self._scales, self._dimension = vectors, scales, dimension
+        padded = [-(-len(each) // _BLOCK) * _BLOCK for each in vectors]
+        self.first, self.rows = _starts_of(padded), sum(padded)
+
+    @cached_property
+    def _prefixes(self) -> NDArray[np.float64]:
+        """The sum of all rows before each block."""
+        prefixes = np.zeros((self.rows // _BLOCK + 1, self._dimension))
+        for vectors, scales, first in zip(self._vectors, self._scales, self.first.tolist(), strict=True):
+            for start in range(0, len(vectors), _PIECE):
+                part, weights = vectors[start : start + _PIECE].astype(np.float32), scales[start : start + _PIECE]
+                full = len(part) // _BLOCK * _BLOCK
+                sums = weights[:full].reshape(-1, 1, _BLOCK) @ part[:full].reshape(-1, _BLOCK, self._dimension)
+                at = (first + start) // _BLOCK
+                sums = np.concatenate([sums[:, 0], (weights[full:] @ part[full:])[None]][: 1 + (full < len(part))])
+                prefixes[at + 1 : at + 1 + len(sums)] = prefixes[at] + np.cumsum(sums, axis=0, dtype=np.float64)
+        return prefixes
+
+    def between(self, rows: NDArray[np.int64]) -> Vectors:
+        """The sum over rows ``[a, b)`` for each pair of ``rows`` ``(n, 2)``: ``(n, d)`` float32."""
+        prefixes = self._prefixes
+        borders, where = np.unique(rows, return_inverse=True)
+        nearest = (borders + _BLOCK // 2) // _BLOCK
+        few = self._few(borders, nearest * _BLOCK)
+        sums: Vectors = np.zeros((len(rows), self._dimension), dtype=np.float32)
+        for at in range(0, len(rows), _GATHER):
+            first, last = where.reshape(rows.shape)[at : at + _GATHER].T
+            sums[at : at + _GATHER] = prefixes[nearest[last]] - prefixes[nearest[first]]
+            sums[at : at + _GATHER] += few[last] - few[first]
+        return sums
+
+    def _few(self, borders: NDArray[np.int64], nearest: NDArray[np.int64]) -> Vectors:
+        """The sum over the rows from each of ``nearest`` to its border, at most 16, negative where the border comes
+        first."""
+        sums: Vectors = np.zeros((len(borders), self._dimension), dtype=np.float32)
+        ragged = np.flatnonzero(borders != nearest)
+        place = np.searchsorted(self.first, borders[ragged], "right") - 1
+        offsets = np.arange(_BLOCK // 2)
+        index = (np.minimum(borders, nearest)[ragged] - self.first[place])[:, None] + offsets
+        signs = np.where(offsets < np.abs(borders - nearest)[ragged, None], np.sign(borders - nearest)[ragged, None], 0)
+        cuts = np.union1d(np.flatnonzero(np.diff(place)) + 1, np.arange(0, len(ragged), _GATHER))
+        for start, end in pairwise([*cuts.tolist(), len(ragged)]):
+            vectors, scales = self._vectors[place[start]], self._scales[place[start]]
+            own = np.minimum(index[start:end], len(scales) - 1)  # what lies behind the document's end counts nothing
+            weights = signs[start:end] * scales[own] * (own == index[start:end])
+            part = weights.astype(np.float32)[:, None] @ vectors[own].astype(np.float32)
+            sums[ragged[start:end]] = part[:, 0]
+        return sums
+
+
+def range_max(scores: Vectors, ranges: NDArray[np.int64]) -> Vectors:
+    """For each of ``ranges`` ``(n, r, 2)`` the maximum of ``scores[..., a:b]`` over its ``r`` non-empty ranges.
+
+    >>> range_max(np.array([1.0, 5.0, 2.0], dtype=np.float32), np.array([[[0, 1], [2, 3]], [[0, 2], [0, 2]]])).tolist()
+    [2.0, 5.0]
+    """
+    if not len(ranges):
+        return np.zeros((*scores.shape[:-1], 0), dtype=np.float32)
+    closed = np.concatenate([scores, np.full((*scores.shape[:-1], 1), -np.inf, dtype=np.float32)], axis=-1)
+    each = np.maximum.reduceat(closed, ranges.ravel(), axis=-1)[..., ::2]
+    result: Vectors = each.reshape(*scores.shape[:-1], *ranges.shape[:-1]).max(axis=-1)
+    return result
+
+
+# ---- for ``ragkit doctor``
+
+
+def stored_bytes(corpus: Corpus) -> int:
+    """The bytes of the store of ``corpus`` that holds all of its documents, whatever the model; 0 where there is none.
+
+    Raises:
+        IntegrityError: a file of it is damaged.
+    """
+    for manifest in sorted((home() / "token_store").glob(f"*/{MANIFEST}")):
+        paths = [_path(manifest.parent, document) for document in _different(corpus)]
+        if all(path.is_file() for path in paths):
+            dimension = int(read_settings(manifest.parent)["dimension"])
+            if damaged := [path for path in paths if _Rows.read(path, dimension) is None]:
+                raise IntegrityError(f"{damaged[0]} is damaged; it is encoded again when the store is opened")
+            return sum(path.stat().st_size for path in paths)
+    return 0
+
+
+def unused_folders(root: Path) -> Iterator[tuple[Path, str]]:
+    """Folders below ``root`` (``home()/token_store``) that this version does not read, and why."""
+    for folder in sorted(root.glob("*/*.partial")):
+        yield folder, "an unfinished build of an older version"
+    for manifest in sorted((*root.glob(f"*/{MANIFEST}"), *root.glob(f"*/*/{MANIFEST}"))):
+        try:
+            written = read_settings(manifest.parent).get("format")
+        except IntegrityError:
+            continue
+        if written != _FORMAT:
+            yield manifest.parent, f"format {written}, this version reads {_FORMAT}"
