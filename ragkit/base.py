@@ -531,6 +531,20 @@ def is_whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+def check_whole(value: int, name: str) -> int:
+    """``value`` as Python's integer; ``name`` is what the caller calls it.
+
+    >>> check_whole(np.int64(3), "k")
+    3
+
+    Raises:
+        InputError: ``value`` is no whole number, or below 1.
+    """
+    if not is_whole(value) or value < 1:
+        raise InputError(f"{name} is {value!r}: expected a whole number, 1 or more")
+    return int(value)
+
+
 def check_query(query: str, k: int) -> None:
     """Refuse a blank query and ``k`` < 1.
 
@@ -539,8 +553,7 @@ def check_query(query: str, k: int) -> None:
     """
     if not isinstance(query, str) or not query.strip():
         raise InputError(f"query is {query!r}: expected a question with at least one visible character")
-    if not is_whole(k) or k < 1:
-        raise InputError(f"k is {k!r}: expected a whole number, 1 or more")
+    check_whole(k, "k")
 
 
 def question_key(question: str) -> str:

@@ -279,7 +279,7 @@ def _parser() -> argparse.ArgumentParser:
     corpus_option(added)
     kinds = f"repeat for several (default: {', '.join(ANSWERED)})"
     added.add_argument("--questions", action="append", metavar="KIND", help=kinds)
-    added.add_argument("--grid", metavar="FILE", help="what to try (TOML; default: 288 configurations)")
+    added.add_argument("--grid", metavar="FILE", help="what to try (TOML; default: 252 configurations)")
     added.add_argument("--out", metavar="FILE", help="write the best configuration here")
     added.add_argument("--fastest", action="store_true", help="write the fastest within one standard error of the best")
     added.add_argument("--k", type=int, default=10, help="results of the search that is timed (default: 10)")

@@ -213,11 +213,11 @@ def test_tune_writes_a_configuration_that_ask_and_eval_run(small, tmp_path, monk
     gold = (Span("fan/guide", 6, 20),)
     corpus = Corpus("more", more, (*asked, Question("fan", "Pull what?", gold)))
     monkeypatch.setattr("ragkit.corpus.load_pydocs", lambda name: corpus)
-    (tmp_path / "grid.toml").write_text("size = [32, 64]\noverlap = 0\nchunker = 'fixed'\nfetch = 3\n")
+    (tmp_path / "grid.toml").write_text("size = [32, 64]\noverlap = 0\nchunker = 'fixed'\nfetch_k = 3\n")
     arguments = ["--questions", "faq", "--grid", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "best.toml")]
     assert cli.main(["tune", *arguments]) == 0
     out = capsys.readouterr().out
-    assert "32 configurations on" in out
+    assert "28 configurations on" in out
     assert "On the other" in out
     assert "A true difference of" in out
     config = ["--config", str(tmp_path / "best.toml")]

@@ -414,9 +414,9 @@ def test_where_lost_names_the_stage() -> None:
         "no chunk": AtRank(0, chunks=without),
         "demoted": Hybrid([AtRank(9), *twins]),
         "neither": Hybrid(voters),
-        "cut": Reranked(AtRank(2), backwards, fetch=30),
-        "below fetch": Reranked(AtRank(40), no_reranker, fetch=30),
-        "deep": Reranked(Hybrid([AtRank(9), AtRank(0, 3)]), backwards, fetch=50),
+        "cut": Reranked(AtRank(2), backwards, fetch_k=30),
+        "below fetch": Reranked(AtRank(40), no_reranker, fetch_k=30),
+        "deep": Reranked(Hybrid([AtRank(9), AtRank(0, 3)]), backwards, fetch_k=50),
         "no chunk, deep": Reranked(Hybrid([AtRank(0, chunks=without), AtRank(0, 1, without)]), no_reranker),
     }
     lost = run(systems, questions).where_lost()

@@ -21,7 +21,7 @@ SMALL = Grid(
     chunker=("fixed",),
     size=(12,),
     overlap=(0,),
-    fetch=(9,),
+    fetch_k=(9,),
     retriever=("bm25", "dense", "hybrid"),
     rerank=(False, True),
     contextual=(False,),
@@ -72,8 +72,8 @@ def test_a_rewriter_is_measured_as_it_is_reported(corpus, store):
         replace(q, text=" ".join(["Where would they have these", *(misspelt[w] for w in WORDS if w in q.text)]))
         for q in corpus.questions
     ]
-    text = 'pipeline={{retriever="w"{}}}\nmodules.w={{kind="bm25"}}'
-    configs = [PipelineConfig.from_toml(text.format(extra)) for extra in ("", ', rewriter="spelling"')]
+    text = 'retriever="w"\n{}\nmodules.w={{kind="BM25Retriever"}}'
+    configs = [PipelineConfig.from_toml(text.format(extra)) for extra in ("", 'rewriter="Spelling"')]
     assert [RAGPipeline.from_config(c, corpus, store=store).rewriter is None for c in configs] == [True, False]
     tuned = tune(corpus, typed, configs, store=store, metric="mrr@10", progress=False)
     systems = {str(i): RAGPipeline.from_config(c, corpus, store=store).retriever for i, c in enumerate(configs)}
@@ -180,7 +180,7 @@ def test_a_wrong_grid_is_named(text, message, tmp_path):
 def test_a_grid_from_a_file(tmp_path):
     (tmp_path / "grid.toml").write_text('size = [64, 128]\nretriever = "bm25"\nrerank = false\n')
     grid = Grid.load(tmp_path / "grid.toml")
-    assert (grid.size, grid.retriever, grid.rerank, grid.fetch) == ((64, 128), ("bm25",), (False,), (20, 50))
+    assert (grid.size, grid.retriever, grid.rerank, grid.fetch_k) == ((64, 128), ("bm25",), (False,), (20, 50))
     assert len(grid.configurations()) == 2 * 2 * 2 * 2  # chunkers, sizes, overlaps, contextual
 
 

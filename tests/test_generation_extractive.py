@@ -267,6 +267,7 @@ def test_identity_says_which_similarity():
     assert one == same != other
     assert Extractive(by_embedder(Store("a"))).identity == Extractive(by_embedder(Store("a"))).identity
     assert Extractive(by_embedder(Store("a"))).identity != Extractive(by_embedder(Store("b"))).identity
-    assert Extractive(unnamed).identity != Extractive(unnamed).identity  # nothing says that they are the same
+    with pytest.raises(InputError, match="has no identity"):  # nothing says that it is the same
+        _ = Extractive(unnamed).identity
     assert Extractive().identity == Extractive().identity != one
     assert Extractive(most=1).identity != Extractive().identity

@@ -341,7 +341,7 @@ def test_a_real_pipeline_monitor_and_cache(small_corpus, tmp_path):
         FeedbackStore(monitor, tmp_path / "f.db", cache := SQLiteCache(tmp_path / "c.db")) as store,
         closing(cache),
     ):
-        rag = RAGPipeline(BM25Retriever(chunks), None, Extractive(), cache=cache, monitor=monitor, identity="test")
+        rag = RAGPipeline(BM25Retriever(chunks), None, Extractive(), cache=cache, monitor=monitor)
         first, again = (asyncio.run(rag.query("Which bulbs fit?")) for _ in range(2))
         said = store.add(again.trace_id, -1, ["wrong"], flagged=[again.hits[0].chunk.id])
         assert (said.question, said.answer, said.forgotten) == ("Which bulbs fit?", first.text, True)

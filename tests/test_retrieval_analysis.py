@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 
 import bm25s
 import pytest
@@ -18,7 +19,7 @@ PLAIN = Analyzer(whole=False, parts=False)
 
 
 @given(
-    st.text()
+    st.text(alphabet=st.characters(max_codepoint=0x7F))
     | st.lists(st.sampled_from(["the", "Workers", "running", "a_b", "x", "naïve", "3.14", "..."])).map(" ".join)
 )
 def test_with_identifiers_off_it_is_the_tokenizer_of_bm25s(text):
@@ -39,6 +40,8 @@ def test_with_identifiers_off_it_is_the_tokenizer_of_bm25s(text):
         ("e.g.", ["e.g"], []),
         ("ÉcoleÉté", [], []),
         ("café_crème", [], ["café", "crème"]),
+        ("C++, C# or R", ["c++", "c#"], []),
+        ("shipped 🚀", ["🚀"], []),
     ],
 )
 def test_identifiers_are_kept_whole_and_in_parts(text, whole, parts):
@@ -46,6 +49,48 @@ def test_identifiers_are_kept_whole_and_in_parts(text, whole, parts):
     assert sorted(Analyzer(stem=False, parts=False).terms(text)) == sorted(plain + whole)
     assert sorted(Analyzer(stem=False, whole=False).terms(text)) == sorted(plain + parts)
     assert sorted(Analyzer(stem=False).terms(text)) == sorted(plain + whole + parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("清空队列", ["清空", "空队", "队列"]),
+        ("キューを空に", ["キュ", "ュー", "ーを", "を空", "空に"]),
+        ("รหัสผ่าน", ["รห", "หั", "ัส", "สผ", "ผ่", "่า", "าน"]),
+        ("비밀번호는", ["비밀", "밀번", "번호", "호는"]),
+        ("停", ["停"]),
+        ("用celery队列", ["用", "队列", "celeri"]),
+        ("पासवर्ड में", ["पासवर्ड", "में"]),
+        ("கடவுச்சொல்", ["கடவுச்சொல்"]),
+        ("يُعاد تشغيل", ["يعاد", "تشغيل"]),
+    ],
+)
+def test_scripts_without_spaces_and_letters_with_marks(text, terms):
+    assert Analyzer().terms(text) == terms
+
+
+@pytest.mark.parametrize("text", ["naïve café", "한국어 글자", "Ångström", "が", "Ｗｏｒｋｅｒ ﬁle"])
+def test_the_unicode_form_of_a_word_does_not_matter(text):
+    terms = Analyzer().terms(text)
+    assert terms
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        assert Analyzer().terms(unicodedata.normalize(form, text)) == terms
+
+
+ENDLESS = ["x" * 100_000, "a." * 50_000, "Ab_" * 30_000, "停" * 30_000, "-" * 100_000]
+
+
+@pytest.mark.parametrize("text", ENDLESS, ids=lambda text: text[:3])
+def test_words_without_end_become_short_terms(text):
+    assert all(len(term) <= 100 for term in Analyzer().terms(text))
+
+
+def test_an_analyzer_of_your_own():
+    class Letters(Analyzer):
+        def terms_of(self, surface):
+            return list(surface)
+
+    assert Letters().terms("ab c") == ["a", "b", "c"]
 
 
 def test_each_step_can_be_switched_off():
@@ -72,6 +117,10 @@ WORDS = [
     "x" * 30,
     "(",
     "naïve",
+    "nai\u0308ve",
+    "清空队列",
+    "पासवर्ड",
+    "C++",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Dense retrieval: FAISS equals NumPy, and filters and every index name keep the contract."""
+"""Dense retrieval: FAISS equals NumPy, every index finds what flat finds, and an embedder is held to its contract."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragkit.base import Chunk, Corpus, Document, InputError, StoreMismatchError
+from ragkit.base import Chunk, ContractError, Corpus, Document, InputError, StoreMismatchError
 from ragkit.embedding import unit
-from ragkit.retrieval.dense import DenseRetriever
-from ragkit.retrieval.faiss_index import choose, make_index, search
+from ragkit.retrieval.dense import DenseRetriever, make_index, search_index
 from ragkit.testing import FakeEmbedder
 from ragkit.token_store import TokenStore
 
@@ -104,37 +103,13 @@ def test_scores_are_those_of_the_store(stored):
         assert [h.score for h in hits] == pytest.approx(np.sort(scores)[::-1].tolist(), abs=1e-5)
 
 
-def test_the_context_counts_a_tenth(stored):
-    chunks, store = stored
-    chunks = [replace(c, section=("Wine",) if i % 3 else ()) for i, c in enumerate(chunks)]
-    query = sentences(1, seed=5)[0] + " wine"
-    vector = store.encode_query(query)
-    cosines = np.array([float(store.encoder.encode([c.context])[0] @ vector) if c.context else 0.0 for c in chunks])
-    maxp = 0.9 * store.maxp(vector, chunks) + 0.1 * cosines
-    blank = [c.context == "" for c in chunks]
-    assert not any(blank)  # each has its project at least
-    pooled = unit(0.9 * store.pool(chunks) + 0.1 * store.encoder.encode([c.context for c in chunks])) @ vector
-    for scoring, expected in (("maxp", maxp), ("pooled", pooled)):
-        retriever = DenseRetriever(chunks, store=store, scoring=scoring, contextual=True)
-        found = {h.chunk.id: h.score for h in retriever.search(query, len(chunks))}
-        assert [found[c.id] for c in chunks] == pytest.approx(expected.tolist(), abs=1e-5)
-        assert "contextual" in repr(retriever)
-
-
-def test_a_chunk_without_context_keeps_its_order():
-    chunks = [replace(c, section=(), metadata={}) for c in chunks_of(["red wine", "blue sky", "wine"])]
-    plain, contextual = (DenseRetriever(chunks, embedder=FakeEmbedder(), contextual=on) for on in (False, True))
-    assert ids(plain.search("wine")) == ids(contextual.search("wine"))
-
-
 def test_no_chunks_give_no_hits(stored):
     _, store = stored
     for retriever in (
         DenseRetriever([], embedder=FakeEmbedder()),
         DenseRetriever([], store=store),
         DenseRetriever([], store=store, scoring="maxp"),
-        DenseRetriever([], embedder=FakeEmbedder(), index="sq8"),
-        DenseRetriever([], embedder=FakeEmbedder(), index="auto"),
+        DenseRetriever([], embedder=FakeEmbedder(), index="int8"),
     ):
         assert retriever.search("anything", 3) == []
         assert retriever.search_many(["a", "b"], 3) == [[], []]
@@ -146,7 +121,7 @@ def test_bad_arguments(stored):
         DenseRetriever(chunks, store=store, scoring="best")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="store=TokenStore"):
         DenseRetriever(chunks, embedder=FakeEmbedder(), scoring="maxp")
-    with pytest.raises(InputError, match="flat, sq8, hnsw, ivfpq, auto"):
+    with pytest.raises(InputError, match="flat, int8, hnsw, ivfpq"):
         DenseRetriever(chunks, store=store, index="tree")
     with pytest.raises(InputError, match="9984 vectors"):
         DenseRetriever(chunks, store=store, index="ivfpq")
@@ -164,42 +139,81 @@ def recall_at_10(index: str, dimension: int = 16, n: int = 10_000) -> float:
     centres = rng.standard_normal((300, dimension))
     vectors = unit((centres[rng.integers(0, 300, n)] + 0.4 * rng.standard_normal((n, dimension))).astype(np.float32))
     queries = unit((vectors[:100] + 0.05 * rng.standard_normal((100, dimension))).astype(np.float32))
-    everything = np.ones(n, dtype=bool)
-    _, exact = search(make_index("flat", vectors), queries, 10, everything)
-    _, found = search(make_index(index, vectors), queries, 10, everything)
+    _, exact = search_index(make_index("flat", vectors), queries, 10)
+    _, found = search_index(make_index(index, vectors), queries, 10)
     return float(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, found, strict=True)]))
 
 
-@pytest.mark.parametrize(("index", "least"), [("flat", 1.0), ("sq8", 0.9), ("hnsw", 0.95), ("ivfpq", 0.3)])
+@pytest.mark.parametrize(("index", "least"), [("flat", 1.0), ("int8", 0.9), ("hnsw", 0.95), ("ivfpq", 0.3)])
 def test_approximate_indexes_find_what_flat_finds(index, least):
     assert recall_at_10(index) >= least
 
 
-def test_auto_chooses_by_size():
-    assert [choose("auto", n) for n in (0, 49_999, 50_000, 2_000_000)] == ["flat", "flat", "hnsw", "ivfpq"]
+# ---- what goes in
 
 
-# ---- filters
+class Own:
+    """Somebody's embedder: good vectors, spoilt by ``how``."""
+
+    name, identity = "own", "own:1"
+
+    def __init__(self, how, dimension=32):
+        self.how, self.dimension, self.inner = how, dimension, FakeEmbedder(dimension=32)
+
+    def encode(self, texts, kind="passage"):
+        return self.how(self.inner.encode(texts, kind))
 
 
-@pytest.mark.parametrize("index", ["flat", "sq8", "hnsw"])
-def test_a_filter_returns_the_best_of_what_it_lets_through(index):
-    chunks = chunks_of(sentences(300))
-    retriever = DenseRetriever(chunks, embedder=FakeEmbedder(), index=index)
-    everything = retriever.search("w1 w2 w3", 300)
-    for wanted in ("a", ["a", "c"], {"b"}):
-        hits = retriever.where({"project": wanted}).search("w1 w2 w3", 20)
-        assert ids(hits) == [h.chunk.id for h in everything if h.chunk.metadata["project"] in wanted][:20]
-    assert retriever.where({"project": "none such"}).search("w1", 5) == []
-    assert retriever.where({"no such key": 1}).search("w1", 5) == []
-    assert len(retriever.where({})) == len(retriever) == 300
+def first(rows, value):
+    rows = rows.copy()
+    rows[0] = value
+    return rows
 
 
-def test_a_filter_on_maxp(stored):
-    chunks, store = stored
-    hits = DenseRetriever(chunks, store=store, scoring="maxp").where({"project": "d3"}).search("w5 w6", 100)
-    assert {h.chunk.doc_id for h in hits} == {"d3"}
-    assert len(hits) == sum(c.doc_id == "d3" for c in chunks)
+@pytest.mark.parametrize("how", [lambda r: r, lambda r: r.tolist(), lambda r: r.astype(float), np.float16])
+def test_vectors_may_come_as_lists_or_in_another_precision(how):
+    retriever = DenseRetriever(chunks_of(["red wine", "blue sky"]), embedder=Own(how))
+    assert [ids(retriever.search(text, 1)) for text in ("wine", "sky")] == [["d0#0-8"], ["d1#0-8"]]
+
+
+@pytest.mark.parametrize(
+    ("embedder", "message"),
+    [
+        (Own(lambda r: r, dimension=16), r"shape \(2, 32\), expected \(2, 16\)"),
+        (Own(lambda r: r, dimension=24), r"shape \(2, 32\), expected \(2, 24\)"),
+        (Own(lambda r: r[:-1]), r"shape \(1, 32\), expected \(2, 32\)"),
+        (Own(lambda r: np.concatenate([r, r])), r"shape \(4, 32\), expected \(2, 32\)"),
+        (Own(lambda r: first(r, np.nan)), "NaN or infinity for text 0 of 2"),
+        (Own(lambda r: first(r, np.inf)), "NaN or infinity for text 0 of 2"),
+    ],
+)
+def test_an_embedder_that_breaks_its_contract_is_named(embedder, message):
+    with pytest.raises(ContractError, match=f"embedder 'own' gave .*{message}"):
+        DenseRetriever(chunks_of(["red wine", "blue sky"]), embedder=embedder)
+
+
+def test_vectors_of_another_length_than_1_are_scaled():
+    chunks = chunks_of(["red wine", "blue sky"])
+    plain, long = (DenseRetriever(chunks, embedder=Own(how)) for how in (lambda r: r, lambda r: 7 * r))
+    found, expected = long.search("sky", 2), plain.search("sky", 2)
+    assert [hit.chunk for hit in found] == [hit.chunk for hit in expected]
+    assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected])
+
+
+def test_a_query_without_a_number_is_refused_too_and_a_zero_vector_passes():
+    retriever = DenseRetriever(chunks_of(["red wine", "blue sky"]), embedder=Own(lambda r: first(r, 0)))
+    assert len(retriever.search("sky", 2)) == 2
+    retriever.embedder.how = lambda r: first(r, np.nan)
+    with pytest.raises(ContractError, match="NaN or infinity"):
+        retriever.search("sky")
+
+
+def test_a_chunk_given_twice_counts_once_and_two_files_of_one_name_are_refused():
+    chunks = chunks_of(["red wine", "blue sky"])
+    hits = DenseRetriever([*chunks, *chunks], embedder=FakeEmbedder()).search("wine", np.int64(5))
+    assert ids(hits) == ["d0#0-8", "d1#0-8"]
+    with pytest.raises(InputError, match="two folders"):
+        DenseRetriever([*chunks, replace(chunks[0], text="red vine")], embedder=FakeEmbedder())
 
 
 def test_threads_are_those_that_the_environment_permits():

@@ -1,44 +1,36 @@
-"""Modular retrieval: every wrapper keeps the retrievers' contract, does its one thing, and says so in ``parts``."""
+"""Modular retrieval: each wrapper does its one thing and says so in ``parts``; who routes, and how sure it is."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.base import Chunk, Hit, InputError, Retriever
-from ragkit.chunking import FixedChunker, RecursiveChunker, chunk_corpus
-from ragkit.retrieval.bm25 import BM25Retriever
-from ragkit.retrieval.dense import DenseRetriever
-from ragkit.retrieval.hybrid import Hybrid
+from ragkit.base import Chunk, Corpus, Document, Hit, InputError, Question, Retriever, Span
+from ragkit.chunking import FixedChunker, chunk_corpus
+from ragkit.evaluation.compare import compare
 from ragkit.retrieval.modular import (
     MMR,
+    AbstainOnSeveral,
+    AverageClassifier,
     Corrective,
-    EachNamed,
     Filtered,
-    MultiHop,
-    Neighbours,
+    HitVoteClassifier,
+    NaiveBayesClassifier,
+    NameSplitter,
     Parent,
+    RegexClassifier,
     Router,
-    Rules,
-    Vocabulary,
+    SentenceWindow,
+    SubQuestions,
+    marginal,
 )
-from ragkit.retrieval.modular.shaping import marginal
-from ragkit.retrieval.rerank import LateInteraction, Reranked
-from ragkit.rewriting.parts import Parts
-from ragkit.testing import FakeEmbedder, FakeTokenizer, check_retriever
-from ragkit.token_store import TokenStore
-
-QUERIES = [
-    "How do I heat water?",
-    "Which bulbs fit? Which bulbs fit?",
-    "How do I clean the kettle, and which bulbs fit the lamp?",
-    "zzz unknown",
-    "?!",
-    "停止 כל העובדים",
-    "press the lever " * 100,
-]
+from ragkit.retrieval.rerank import rescored
+from ragkit.retrieval.rewrite import Parts
+from ragkit.testing import FakeTokenizer
 
 
 class Fixed(Retriever):
@@ -54,11 +46,11 @@ class Fixed(Retriever):
 
 
 class Says:
-    def __init__(self, **belief: float) -> None:
-        self.belief_ = belief
+    def __init__(self, **probabilities: float) -> None:
+        self.probabilities = probabilities
 
-    def belief(self, query: str) -> dict[str, float]:
-        return self.belief_
+    def predict_proba(self, query: str) -> dict[str, float]:
+        return self.probabilities
 
 
 class Rewrites:
@@ -71,56 +63,6 @@ class Rewrites:
 
 def names(hits):
     return [hit.chunk.doc_id for hit in hits]
-
-
-@pytest.fixture
-def parts(small_corpus, ragkit_home):
-    store = TokenStore.open(small_corpus, FakeEmbedder(), progress=False)
-    return small_corpus, chunk_corpus(RecursiveChunker(8, 2, FakeTokenizer()), small_corpus), store
-
-
-def by_project(chunks, make):
-    projects = sorted({chunk.metadata["project"] for chunk in chunks})
-    return {project: make([c for c in chunks if c.metadata["project"] == project]) for project in projects}
-
-
-def reranked(chunks, store):
-    return Reranked(Hybrid([BM25Retriever(chunks), DenseRetriever(chunks, store=store)]), LateInteraction(store))
-
-
-WRAPPERS = {
-    "router": lambda c, ch, s: Router(by_project(ch, BM25Retriever), Vocabulary(ch), BM25Retriever(ch)),
-    "router, never sure": lambda c, ch, s: Router(
-        by_project(ch, BM25Retriever), Vocabulary(ch), BM25Retriever(ch), threshold=1.0
-    ),
-    "filtered": lambda c, ch, s: Filtered(DenseRetriever(ch, store=s), {"project": ["kettle", "lamp"]}),
-    "parent": lambda c, ch, s: Parent(reranked(ch, s), c),
-    "neighbours": lambda c, ch, s: Neighbours(DenseRetriever(ch, store=s), ch, c),
-    "mmr": lambda c, ch, s: MMR(DenseRetriever(ch, store=s), s.pool),
-    "multihop": lambda c, ch, s: MultiHop(reranked(ch, s), Parts(shortest=3)),
-    "multihop, each named": lambda c, ch, s: MultiHop(
-        Router(by_project(ch, BM25Retriever), Rules({"kettle": "kettle", "lamp": "lamp"}), BM25Retriever(ch)),
-        EachNamed({"kettle": "kettle", "lamp": "lamp"}),
-    ),
-    "corrective": lambda c, ch, s: Corrective(
-        DenseRetriever(ch, store=s), 0.9, 0.1, rewriter=Rewrites("bulbs", " "), wider=BM25Retriever(ch)
-    ),
-    "nested": lambda c, ch, s: MMR(
-        Parent(MultiHop(Router(by_project(ch, BM25Retriever), Vocabulary(ch), BM25Retriever(ch)), Parts()), c), s.pool
-    ),
-}
-
-
-@pytest.mark.parametrize("name", WRAPPERS)
-def test_every_wrapper_keeps_the_contract(name, parts):
-    retriever = WRAPPERS[name](*parts)
-    for k in (1, 5, 1_000):
-        check_retriever(retriever, QUERIES, k)
-    hits = retriever.search("How do I press the lever to boil water?")
-    assert hits
-    texts = {document.id: document.text for document in parts[0].documents}
-    assert all(texts[h.chunk.doc_id][h.chunk.start : h.chunk.end] == h.chunk.text for h in hits)
-    assert all(h.parts for h in hits) or name in ("filtered", "multihop")
 
 
 # ---- shaping
@@ -153,8 +95,6 @@ def test_parent_returns_each_section_once_with_its_best_chunk(small_corpus):
 
 
 def test_a_document_without_sections_keeps_its_chunks(small_corpus):
-    from ragkit.base import Corpus, Document
-
     corpus = Corpus("plain", (Document("d", "some words"),))
     chunk = Chunk("d", 0, 4, "some")
     inner = Fixed()
@@ -169,14 +109,14 @@ def test_neighbours_join_what_stands_around_a_hit(small_corpus):
     own = [c for c in chunks if c.doc_id == "kettle/guide"]
     inner = Fixed()
     inner.hits = [Hit(own[1], 2.0, "bm25"), Hit(own[0], 1.0, "bm25"), Hit(own[-1], 0.5, "bm25")]
-    hits = Neighbours(inner, chunks, small_corpus).search("q")
+    hits = SentenceWindow(inner, chunks, small_corpus).search("q")
     assert [(h.chunk.start, h.chunk.end) for h in hits] == [(own[0].start, own[2].end), (own[-2].start, own[-1].end)]
     text = small_corpus.document("kettle/guide").text
     assert hits[0].chunk.text == text[own[0].start : own[2].end]
     assert hits[0].parts == {"bm25": 2.0}
-    alone = Neighbours(inner, chunks, small_corpus, before=0, after=0).search("q")
+    alone = SentenceWindow(inner, chunks, small_corpus, before=0, after=0).search("q")
     assert [h.chunk for h in alone] == [own[1], own[0], own[-1]]
-    elsewhere = Neighbours(inner, [], small_corpus).search("q")
+    elsewhere = SentenceWindow(inner, [], small_corpus).search("q")
     assert [h.chunk for h in elsewhere] == [own[1], own[0], own[-1]]
 
 
@@ -218,82 +158,186 @@ def test_mmr_equals_its_definition(relevance, balance, k, seed):
 # ---- more than one search
 
 
-def test_multihop_searches_the_question_and_each_part_once():
+def test_sub_questions_search_the_question_and_each_part_once():
     inner = Fixed(("a", 3.0), ("b", 2.0))
-    hop = MultiHop(inner, Rewrites("both", "one", "two", "one", " "))
+    hop = SubQuestions(inner, Rewrites("both", "one", "two", "one", " "))
     assert hop.queries("both") == ["both", "one", "two"]
     hop.search("both", 4)
     assert inner.asked == [("both", 15), ("one", 15), ("two", 15)]
-    assert MultiHop(inner, Rewrites("both")).search("both", 2) == inner.search("both", 2)
-    assert MultiHop(inner, Rewrites(*"abcdefg"), most=2).queries("q") == ["q", "a", "b"]
+    assert SubQuestions(inner, Rewrites("both")).search("both", 2) == inner.search("both", 2)
+    assert SubQuestions(inner, Rewrites(*"abcdefg"), most=2).queries("q") == ["q", "a", "b"]
 
 
-def test_multihop_by_ranks_puts_first_what_several_parts_have():
+def test_sub_questions_put_first_what_several_parts_have():
     lists = {"q": "abc", "x": "dcb", "y": "eab"}
 
     class PerQuery(Retriever):
         def _search(self, query, k):
             return [Hit(Chunk(name, 0, 1, "x"), 9.0 - i, "inner") for i, name in enumerate(lists[query][:k])]
 
-    hits = MultiHop(PerQuery(), Rewrites("x", "y")).search("q", 3)
+    hits = SubQuestions(PerQuery(), Rewrites("x", "y")).search("q", 3)
     assert names(hits) == ["b", "a", "c"]
     assert hits[0].score == pytest.approx(1 / 62 + 1 / 63 + 1 / 63)
-    assert hits[1].parts == {"inner": 8.0, "part:0": 9.0, "part:2": 8.0}
+    assert hits[1].parts == {"part:0": 9.0, "part:2": 8.0}
 
 
 def test_a_question_for_each_name():
-    each = EachNamed({"celery": r"celery(?:'s)?", "gunicorn": "gunicorn", "scrapy": "scrapy"}, otherwise=Rewrites("x"))
+    each = NameSplitter(
+        {"celery": r"celery(?:'s)?", "gunicorn": "gunicorn", "scrapy": "scrapy"}, otherwise=Rewrites("x")
+    )
     asked = "How do Gunicorn workers and Celery's workers stop?"
     assert each.rewrite(asked) == [
         "How do workers and Celery's workers stop?",
         "How do Gunicorn workers and workers stop?",
     ]
     assert each.rewrite("How does Scrapy log?") == ["x"]
-    assert EachNamed({"a": "b"}).rewrite("How does Scrapy log?") == ["How does Scrapy log?"]
-    assert EachNamed({"a": "gunicorn", "b": "celery"}).rewrite("Celery Gunicorn") == ["Gunicorn", "Celery"]
+    assert NameSplitter({"a": "b"}).rewrite("How does Scrapy log?") == ["How does Scrapy log?"]
+    assert NameSplitter({"a": "gunicorn", "b": "celery"}).rewrite("Celery Gunicorn") == ["Gunicorn", "Celery"]
+
+
+class ByName:
+    """A reranker that knows how well each document answers each question."""
+
+    def __init__(self, **scores: float) -> None:
+        self.scores = scores
+
+    def rerank(self, query, hits, k):
+        assert query == "q"
+        return rescored(hits, [self.scores[hit.chunk.doc_id] for hit in hits], "graded", k)
 
 
 def test_corrective_stops_at_the_first_list_that_is_good():
-    good, bad = Fixed(("a", 0.9)), Fixed(("b", 0.2))
-    hits = Corrective(good, 0.5, 0.3, rewriter=Rewrites("other"), wider=bad).search("q")
+    good, bad = Fixed(("a", 0.1)), Fixed(("b", 0.2))
+    grader = ByName(a=0.9)
+    hits = Corrective(good, grader, 0.5, 0.3, rewriter=Rewrites("other"), fallback=bad).search("q")
     assert names(hits) == ["a"]
-    assert hits[0].parts["corrective:searches"] == 1
+    assert hits[0].parts == {"fixed": 0.1, "corrective:grade": 0.9, "corrective:searches": 1}
     assert bad.asked == []
 
 
-def test_corrective_rewrites_then_widens_then_gives_up():
-    weak, wide = Fixed(("b", 0.2)), Fixed(("c", 0.4))
-    steps = Corrective(weak, 0.5, 0.1, rewriter=Rewrites("q", "other"), wider=wide)
-    assert [name for name, _, _ in steps.tries("q", 5)] == ["first", "rewritten: other", "wider"]
+def test_corrective_rewrites_then_falls_back_then_gives_up():
+    weak, wide, grader = Fixed(("b", 9.0)), Fixed(("c", 0.1)), ByName(b=0.2, c=0.4)
+    steps = Corrective(weak, grader, 0.5, 0.1, rewriter=Rewrites("q", "other"), fallback=wide)
+    assert [name for name, _, _ in steps.tries("q", 5)] == ["first", "rewritten: other", "fallback"]
     hits = steps.search("q")
     assert names(hits) == ["c"]
-    assert hits[0].parts == {"corrective:grade": 0.4, "corrective:searches": 3.0}
-    assert Corrective(weak, 0.5, 0.3).search("q") == []
-    assert names(Corrective(weak, 0.5, 0.2).search("q")) == ["b"]
+    assert hits[0].parts == {"fixed": 0.1, "corrective:grade": 0.4, "corrective:searches": 3.0}
+    assert Corrective(weak, grader, 0.5, 0.3).search("q") == []
+    assert names(Corrective(weak, grader, 0.5, 0.2).search("q")) == ["b"]
+    assert Corrective(Fixed(), grader, 0.5, 0.0).search("q") == []
 
 
-def test_corrective_grades_every_list_for_the_question_that_was_asked():
-    graded = []
+def test_a_rewriting_that_drifts_does_not_win_by_its_own_scores():
+    class Drifting(Retriever):
+        def _search(self, query, k):
+            return Fixed(("tea", 0.9)).search(query, k) if query == "q" else Fixed(("zoo", 1.4)).search(query, k)
 
-    def grade(query, hits):
-        graded.append((query, names(hits)))
-        return 0.0
+    steps = Corrective(Drifting(), ByName(tea=0.45, zoo=0.05), 0.5, 0.3, rewriter=Rewrites("zebra zoo"))
+    assert names(steps.search("q")) == ["tea"]
 
-    Corrective(Fixed(("a", 1.0)), 0.5, 0.0, grade=grade, rewriter=Rewrites("other")).search("asked")
-    assert graded == [("asked", ["a"]), ("asked", ["a"])]
+
+# ---- routing
+
+
+ROUTES = {"a": Fixed(("a1", 3.0), ("a2", 2.0)), "b": Fixed(("b1", 30.0), ("b2", 10.0))}
+ALL = Fixed(("b1", 1.0), ("a1", 0.5))
+
+
+def test_a_sure_router_asks_one_and_says_so():
+    hits = Router(ROUTES, Says(a=0.8, b=0.2), ALL).search("q")
+    assert names(hits) == ["a1", "a2"]
+    assert hits[0].parts == {"route:a": 0.8}
+    assert hits[0].score == 3.0
+    assert ROUTES["a"].hits[0].parts == {}
+
+
+def test_an_unsure_router_asks_for_everything():
+    for probabilities in ({"a": 0.5, "b": 0.5}, {}, {"elsewhere": 1.0}):
+        router = Router(ROUTES, Says(**probabilities), ALL, threshold=0.6)
+        decision = router.decide("q")
+        assert decision.route is None
+        assert decision.confidence == max(probabilities.values(), default=0.0)
+        hits = router.search("q")
+        assert names(hits) == ["b1", "a1"]
+        assert list(hits[0].parts) == ["route:fallback"]
+
+
+def test_where_an_answer_was_lost_is_seen_through_a_router():
+    gold = Question("q", "q", (Span("b2", 0, 4),))
+    other = Question("r", "q", (Span("a1", 0, 4),))
+    lost = compare({"routed": Router(ROUTES, Says(a=1.0), ALL)}, [gold, other], progress=False).where_lost()["routed"]
+    assert lost.tolist() == ["demoted by fusion", "found"]
+
+
+def test_patterns_share_the_probability():
+    patterns = RegexClassifier({"celery": r"celery|task_\w+", "scrapy": "scrap(y|ing)"})
+    assert patterns.predict_proba("Celery") == {"celery": 1.0}
+    assert patterns.predict_proba("Scrapy with Celery") == {"celery": 0.5, "scrapy": 0.5}
+    assert patterns.predict_proba("neither") == {}
+
+
+def chunk(name: str, text: str) -> Chunk:
+    return Chunk(name, 0, len(text), text, metadata={"project": name})
+
+
+def test_naive_bayes_by_hand():
+    classifier = NaiveBayesClassifier(
+        [chunk("a", "kettle water"), chunk("a", "lever"), chunk("b", "water bulb")], alpha=0.5
+    )
+    answer = classifier.predict_proba("kettle")
+    # P(term | a) = (1 + .5) / (2 + 1), P(term | b) = (0 + .5) / (1 + 1)
+    assert answer["a"] == pytest.approx(0.5 / (0.5 + 0.25))
+    assert classifier.predict_proba("unheard of") == {}
+    assert classifier.predict_proba("bulb unheard")["b"] == pytest.approx(classifier.predict_proba("bulb")["b"])
+
+
+@given(st.text(alphabet="kettl wabu", max_size=30))
+def test_probabilities_sum_to_one(query):
+    classifier = NaiveBayesClassifier([chunk("a", "kettle water"), chunk("b", "water bulb")])
+    answer = classifier.predict_proba(query)
+    assert not answer or sum(answer.values()) == pytest.approx(1)
+
+
+def test_votes_are_shares_of_the_hits():
+    inner = Fixed(("a", 3.0), ("b", 2.0), ("c", 1.0))
+    inner.hits = [replace(h, chunk=chunk("xxy"[i], "text")) for i, h in enumerate(inner.hits)]
+    assert HitVoteClassifier(inner).predict_proba("q") == pytest.approx({"x": 2 / 3, "y": 1 / 3})
+    assert HitVoteClassifier(inner, k=2).predict_proba("q") == {"x": 1.0}
+    assert HitVoteClassifier(Fixed()).predict_proba("q") == {}
+    assert HitVoteClassifier(inner, key="language").predict_proba("q") == {"": 1.0}
+
+
+def test_the_average_leaves_out_who_cannot_tell():
+    assert AverageClassifier([Says(a=1.0), Says(), Says(a=0.5, b=0.5)]).predict_proba("q") == {"a": 0.75, "b": 0.25}
+    assert AverageClassifier([Says(), Says()]).predict_proba("q") == {}
+
+
+def test_a_question_about_several_is_sent_to_none():
+    sure = AbstainOnSeveral(RegexClassifier({"a": "kettle", "b": "lamp"}), Says(a=1.0))
+    assert sure.predict_proba("the kettle") == sure.predict_proba("neither") == {"a": 1.0}
+    assert sure.predict_proba("the kettle and the lamp") == {}
+    assert Router(ROUTES, sure, ALL).decide("the kettle and the lamp").route is None
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Corrective(Fixed(), good=0.1, bad=0.2), "bad <= good"),
-        (lambda: MultiHop(Fixed(), Parts(), most=0), "1 or more"),
-        (lambda: MultiHop(Fixed(), Parts(), fetch=0), "1 or more"),
-        (lambda: EachNamed({}), "no rules"),
+        (lambda: Corrective(Fixed(), ByName(), good=0.1, bad=0.2), "bad <= good"),
+        (lambda: SubQuestions(Fixed(), Parts(), most=0), "1 or more"),
+        (lambda: SubQuestions(Fixed(), Parts(), fetch_k=0), "1 or more"),
+        (lambda: NameSplitter({}), "no patterns"),
         (lambda: MMR(Fixed(), lambda chunks: np.zeros((0, 2)), balance=2), "0 to 1"),
-        (lambda: MMR(Fixed(), lambda chunks: np.zeros((0, 2)), fetch=0), "1 or more"),
-        (lambda: Neighbours(Fixed(), [], None, before=-1), "0 or more"),
-        (lambda: Parent(Fixed(), None, most=0), "1 character or more"),
+        (lambda: MMR(Fixed(), lambda chunks: np.zeros((0, 2)), fetch_k=0), "1 or more"),
+        (lambda: SentenceWindow(Fixed(), [], None, before=-1), "0 or more"),
+        (lambda: Parent(Fixed(), None, most=0), "1 or more"),
+        (lambda: Router({}, Says(), ALL), "0 routes"),
+        (lambda: Router(ROUTES, Says(), ALL, threshold=1.5), "0 to 1"),
+        (lambda: RegexClassifier({}), "no patterns"),
+        (lambda: RegexClassifier({"a": "("}), "pattern of 'a'"),
+        (lambda: NaiveBayesClassifier([]), "0 chunks"),
+        (lambda: NaiveBayesClassifier([chunk("a", "x")], alpha=0), "above 0"),
+        (lambda: HitVoteClassifier(ALL, k=0), "k is 0"),
+        (lambda: AverageClassifier([]), "no classifiers"),
     ],
 )
 def test_bad_settings_are_refused(make, message):

@@ -94,13 +94,15 @@ def test_reranked_fetches_more_than_it_returns():
     chunks = [Chunk(f"d{i:02}", 0, 7 + i, "worker " + "x" * i) for i in range(30)]
     bm25 = BM25Retriever(chunks)
     best = bm25.search("worker", 30)
-    assert Reranked(bm25, LateInteraction(ByLength()), fetch=10).search("worker", 3) == rescored(
+    assert Reranked(bm25, LateInteraction(ByLength()), fetch_k=10).search("worker", 3) == rescored(
         best[:10], [len(h.chunk.text) for h in best[:10]], "late interaction", 3
     )
-    assert len(Reranked(bm25, LateInteraction(ByLength()), fetch=2).search("worker", 5)) == 5
+    assert len(Reranked(bm25, LateInteraction(ByLength()), fetch_k=2).search("worker", 5)) == 5
     assert Reranked(bm25, LateInteraction(ByLength())).search("unknown") == []
-    with pytest.raises(InputError, match="1 or more candidates"):
-        Reranked(bm25, LateInteraction(ByLength()), fetch=0)
+    by_three = Reranked(bm25, LateInteraction(ByLength())).search("worker", np.int64(3))
+    assert by_three == rescored(best[:9], [len(h.chunk.text) for h in best[:9]], "late interaction", 3)
+    with pytest.raises(InputError, match="fetch_k is 0"):
+        Reranked(bm25, LateInteraction(ByLength()), fetch_k=0)
 
 
 def test_all_rerankers_fill_the_role():

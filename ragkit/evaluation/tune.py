@@ -27,9 +27,7 @@ from ragkit.evaluation.compare import Comparison, clusters, compare
 from ragkit.evaluation.metrics import BUDGET, metric_names, relevant_gold
 from ragkit.generation import Extractive
 from ragkit.pipeline.config import PipelineConfig, read_record
-from ragkit.pipeline.modules import BM25, Dense, Fused
 from ragkit.pipeline.rag import RAGPipeline
-from ragkit.pipeline.settings import Chunking, LateInteractionSettings, one_of
 from ragkit.token_store import TokenStore
 
 if TYPE_CHECKING:
@@ -213,10 +211,10 @@ def default_config() -> PipelineConfig:
 class Grid:
     """The values that ``tune`` combines. ``retriever``: bm25, dense or hybrid (of both); ``fusion``: rrf or convex.
 
-    Settings that a combination does not use are not varied: 288 configurations as it stands.
+    Settings that a combination does not use are not varied: 252 configurations as it stands.
 
     >>> len(Grid().configurations()), len(Grid(retriever=("bm25",), rerank=(False,)).configurations())
-    (288, 24)
+    (252, 24)
 
     Raises:
         InputError: an empty list, or a word that is none of those.
@@ -230,14 +228,15 @@ class Grid:
     scoring: tuple[str, ...] = ("maxp",)
     fusion: tuple[str, ...] = ("rrf", "convex")
     rerank: tuple[bool, ...] = (False, True)
-    fetch: tuple[int, ...] = (20, 50)
+    fetch_k: tuple[int, ...] = (20, 50)
 
     def __post_init__(self) -> None:
         for f in fields(self):
             if not getattr(self, f.name):
                 raise InputError(f"{f.name} is empty: expected one value or more")
         for word in self.retriever:
-            one_of(word, ("bm25", "dense", "hybrid"), "retriever")
+            if word not in ("bm25", "dense", "hybrid"):
+                raise InputError(f"retriever = {word!r}: expected one of 'bm25', 'dense', 'hybrid'")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -247,7 +246,9 @@ class Grid:
             InputError: not TOML, an unknown key, a value of another type.
         """
         try:
-            return read_record(cls, tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8")), "grid")
+            table = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+            lists = {key: tuple(value) if isinstance(value, list) else (value,) for key, value in table.items()}
+            return read_record(cls, lists, "grid")
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, InputError) as error:
             raise InputError(f"{path}: {error}") from None
 
@@ -256,26 +257,22 @@ class Grid:
         return list({config.fingerprint: config for config in self._all()}.values())
 
     def _all(self) -> Iterator[PipelineConfig]:
-        rerankings = [None] * (False in self.rerank) + [n for n in self.fetch if True in self.rerank]
+        rerankings = [None] * (False in self.rerank) + [n for n in self.fetch_k if True in self.rerank]
         for chunker, size, overlap in product(self.chunker, self.size, self.overlap):
-            chunks = {"main": Chunking(chunker, size, overlap)}
-            for contextual, retriever, scoring, fusion, fetch in product(
+            chunks = {"main": {"kind": f"{chunker.capitalize()}Chunker", "size": size, "overlap": overlap}}
+            for contextual, retriever, scoring, fusion, fetch_k in product(
                 self.contextual, self.retriever, self.scoring, self.fusion, rerankings
             ):
-                yield PipelineConfig(
-                    retriever,
-                    _modules(retriever, contextual, scoring, fusion),
-                    chunks,
-                    reranker=LateInteractionSettings() if fetch else None,
-                    fetch=fetch,
-                )
+                table = {"retriever": retriever, "modules": _modules(retriever, contextual, scoring, fusion)}
+                reranking = {"reranker": {"kind": "LateInteraction"}, "fetch_k": fetch_k} if fetch_k else {}
+                yield read_record(PipelineConfig, table | {"chunks": chunks} | reranking, "grid")
 
 
 def _modules(retriever: str, contextual: bool, scoring: Any, fusion: str) -> dict[str, Any]:
     modules: dict[str, Any] = {
-        "bm25": BM25(contextual=contextual),
-        "dense": Dense(contextual=contextual, scoring=scoring),
-        "hybrid": Fused(("bm25", "dense"), fusion=fusion),
+        "bm25": {"kind": "BM25Retriever", "contextual": contextual},
+        "dense": {"kind": "DenseRetriever", "scoring": scoring},
+        "hybrid": {"kind": "Hybrid", "inputs": ["bm25", "dense"], "fusion": fusion},
     }
     return modules if retriever == "hybrid" else {retriever: modules[retriever]}
 
@@ -287,10 +284,10 @@ def label(config: PipelineConfig) -> str:
     'heading 1024/64, hybrid convex, contextual, rerank 50'
     """
     chunks, top = config.chunks["main"], config.modules[config.retriever]
-    fusion = f" {top.fusion}" if isinstance(top, Fused) else ""
-    words = [f"{chunks.chunker} {chunks.size}/{chunks.overlap}", config.retriever + fusion]
+    fusion = f" {top.fusion}" if top.kind == "Hybrid" else ""
+    words = [f"{chunks.kind.removesuffix('Chunker').lower()} {chunks.size}/{chunks.overlap}", config.retriever + fusion]
     if any(getattr(module, "contextual", False) for module in config.modules.values()):
         words.append("contextual")
     if config.reranker is not None:
-        words.append(f"rerank {config.fetch or '3 k'}")
+        words.append(f"rerank {config.fetch_k or '3 k'}")
     return ", ".join(words)

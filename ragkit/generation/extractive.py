@@ -14,12 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import Chunk, Citation, Context, Embedder, Generation, InputError, check_query, require
+from ragkit.base import Chunk, Citation, Context, Embedder, Generation, InputError, build_identity, check_query, require
 from ragkit.generation.prompts import NOT_FOUND
 from ragkit.markdown import Block, blocks, closed, sentences
 
@@ -77,31 +76,18 @@ def idf(term: str, texts: Sequence[set[str]]) -> float:
     return math.log(1 + (len(texts) - n + 0.5) / (n + 0.5))
 
 
-@dataclass(frozen=True)
-class _ByEmbedder:
-    embedder: Embedder
-
-    @property
-    def identity(self) -> str:
-        return self.embedder.identity
-
-    def __call__(self, question: str, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
-        query = self.embedder.encode([question], "query")[0]
-        scores: NDArray[np.float32] = self.embedder.encode([c.text for c in chunks]) @ query
-        return scores
-
-
 def by_embedder(embedder: Embedder) -> Similarity:
     """The cosine between question and passage, for ``Extractive(similarity=by_embedder(embedder))``."""
-    return _ByEmbedder(embedder)
+    return _Cosine(embedder)
 
 
-def _identity(similarity: Similarity | None) -> str:
-    """The name of a similarity and its ``identity``, or that of what it is a method of; without one, never the same."""
-    if similarity is None:
-        return "words"
-    identity = getattr(getattr(similarity, "__self__", similarity), "identity", None)
-    return f"{getattr(similarity, '__name__', 'cosine')}:{identity or uuid4().hex}"
+@dataclass(frozen=True)
+class _Cosine:
+    embedder: Embedder
+
+    def __call__(self, question: str, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
+        passages, query = self.embedder.encode([c.text for c in chunks]), self.embedder.encode([question], "query")
+        return np.asarray(passages @ query[0])
 
 
 class Extractive:
@@ -139,7 +125,6 @@ class Extractive:
         if not (0 <= keep <= 1 and 0 <= threshold <= 1):
             raise InputError(f"keep is {keep!r}, threshold {threshold!r}: expected numbers from 0 to 1")
         self.similarity, self.most, self.keep, self.threshold = similarity, most, keep, threshold
-        self._similar_by = _identity(similarity)
 
     def __repr__(self) -> str:
         return f"Extractive(most={self.most}, keep={self.keep}, threshold={self.threshold})"
@@ -147,7 +132,7 @@ class Extractive:
     @property
     def identity(self) -> str:
         """The settings that can change an answer, for cache keys."""
-        return f"extractive 3:{self.most}:{self.keep}:{self.threshold}:{self._similar_by}"
+        return build_identity(self, self.similarity, self.most, self.keep, self.threshold, WEIGHTS)
 
     async def generate(self, question: str, context: Context) -> Generation:
         """The answer, made in a thread: scoring many passages takes milliseconds that others can use.

@@ -1,7 +1,6 @@
 """The whole pipeline, question in and answer out: ``rag.py`` is the machine, ``presets.py`` the ways to set it up."""
 
-from ragkit.pipeline.answering import answering
 from ragkit.pipeline.presets import advanced, modular, naive
-from ragkit.pipeline.rag import RAGPipeline
+from ragkit.pipeline.rag import RAGPipeline, default_llm
 
-__all__ = ["RAGPipeline", "advanced", "answering", "modular", "naive"]
+__all__ = ["RAGPipeline", "advanced", "default_llm", "modular", "naive"]

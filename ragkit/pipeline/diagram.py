@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ragkit.base import LLM, Reranker, Retriever, Rewriter
@@ -69,14 +69,14 @@ def _quoted(text: str) -> str:
     return "".join(c if c.isalnum() or c in " .,:()-+_/=" else f"#{ord(c)};" for c in text)
 
 
-def drawn(
-    rewriter: Rewriter | None, store: Retriever, reranker: Reranker | None, fetch: int | None, budget: int, llm: LLM
+def pipeline_diagram(
+    rewriter: Rewriter | None, store: Retriever, reranker: Reranker | None, fetch_k: int | None, budget: int, llm: LLM
 ) -> Diagram:
     """The stages of a pipeline, in order."""
     top = tree(store)
     stages = [Node(f"rewriter: {rewriter!r}")] if rewriter else []
     stages.append(Node(f"vector_store: {top.label}", top.parts))
-    stages += [Node(f"reranker: {reranker!r}, fetch={fetch or '3 k'}")] if reranker else []
+    stages += [Node(f"reranker: {reranker!r}, fetch_k={fetch_k or '3 k'}")] if reranker else []
     return Diagram((*stages, Node(f"build_context: {budget} tokens"), Node(f"llm: {llm!r}")))
 
 
@@ -88,35 +88,28 @@ def tree(retriever: Retriever) -> Node:
 def parts_of(retriever: Retriever) -> Iterator[tuple[str, Retriever]]:
     """The retrievers that ``retriever`` holds, each once; with its name where they are held by name."""
     seen: set[int] = set()
-    for word, part in _held(retriever):
-        if id(part) not in seen:  # a router holds its routes by name, and all of them in ``inputs`` as well
-            seen.add(id(part))
-            yield word, part
-
-
-def _held(retriever: Retriever) -> Iterator[tuple[str, Retriever]]:
     for attribute, value in vars(retriever).items():
-        if isinstance(value, Retriever):
-            yield ("" if attribute == "retriever" else attribute), value
-        elif isinstance(value, Mapping) and _retrievers(value.values()):
-            yield from ((str(key), each) for key, each in value.items() if isinstance(each, Retriever))
-        elif isinstance(value, list | tuple) and _retrievers(value):
-            yield from (("", each) for each in value if isinstance(each, Retriever))
-
-
-def _retrievers(values: Iterable[object]) -> bool:
-    """Whether the first of ``values`` is a retriever: then all may be. Thousands of chunks need not be looked at."""
-    return isinstance(next(iter(values), None), Retriever)
+        if isinstance(value, Mapping):
+            pairs = [(str(name), each) for name, each in value.items()]
+        elif isinstance(value, list | tuple):
+            # Where the first is no retriever, none is: thousands of chunks need not be looked at.
+            pairs = [("", each) for each in value] if value and isinstance(value[0], Retriever) else []
+        else:
+            pairs = [("" if attribute == "retriever" else attribute, value)]
+        for word, part in pairs:
+            if isinstance(part, Retriever) and id(part) not in seen:  # a router holds its routes twice
+                seen.add(id(part))
+                yield word, part
 
 
 def _label(retriever: Retriever) -> str:
     """The class, how many chunks it has, and its plain settings."""
-    told = [f"{len(chunks)} chunks"] if isinstance(chunks := getattr(retriever, "chunks", None), Sequence) else []
-    reranker = getattr(retriever, "reranker", None)
-    told += [repr(reranker)] if reranker is not None else []
-    told += [
+    chunks, reranker = getattr(retriever, "chunks", None), getattr(retriever, "reranker", None)
+    words = [f"{len(chunks)} chunks"] if isinstance(chunks, Sequence) else []
+    words += [repr(reranker)] if reranker is not None else []
+    words += [
         value if isinstance(value, str) else f"{name}={value}"
         for name, value in vars(retriever).items()
         if not name.startswith("_") and isinstance(value, str | int | float) and value not in ("", False)
     ]
-    return type(retriever).__name__ + (f" ({', '.join(told)})" if told else "")
+    return type(retriever).__name__ + (f" ({', '.join(words)})" if words else "")

@@ -6,22 +6,21 @@ from collections.abc import Sequence
 
 from ragkit.base import LLM, Chunk, Corpus, Retriever
 from ragkit.chunking import FixedChunker, chunk_corpus
-from ragkit.pipeline.answering import answering
-from ragkit.pipeline.rag import RAGPipeline
+from ragkit.pipeline.rag import RAGPipeline, default_llm
 from ragkit.pipeline.trace import AnswerCache, Monitor
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
 from ragkit.retrieval.modular import (
-    EachNamed,
-    MultiHop,
-    OneNamed,
+    AbstainOnSeveral,
+    AverageClassifier,
+    HitVoteClassifier,
+    NaiveBayesClassifier,
+    NameSplitter,
+    RegexClassifier,
     Router,
-    Rules,
-    Together,
-    Vocabulary,
-    Votes,
-    by_name,
+    SubQuestions,
+    name_patterns,
 )
 from ragkit.retrieval.rerank import LateInteraction, Reranked
 from ragkit.token_store import TokenStore
@@ -38,13 +37,13 @@ def naive(
     cache: AnswerCache | None = None,
     monitor: Monitor | None = None,
 ) -> RAGPipeline:
-    """The textbook pipeline: fixed chunks, one mean vector each, nearest neighbours, no reranker."""
+    """The textbook pipeline: fixed chunks, one mean vector each, nearest neighbours, no reranker.
+
+    ``llm`` is by default the configured endpoint, else quotes; the other parameters are those of ``RAGPipeline``.
+    """
     store = store or TokenStore.open(corpus)
-    chunks = chunk_corpus(FixedChunker(size, overlap), corpus)
-    dense = DenseRetriever(chunks, store=store)
-    identity = f"naive:{corpus.fingerprint}:{store.identity}:{size}:{overlap}"
-    llm = llm or answering(store)
-    return RAGPipeline(dense, None, llm, budget=budget, cache=cache, monitor=monitor, identity=identity)
+    dense = DenseRetriever(chunk_corpus(FixedChunker(size, overlap), corpus), store=store)
+    return RAGPipeline(dense, None, llm or default_llm(store), budget=budget, cache=cache, monitor=monitor)
 
 
 def advanced(
@@ -54,7 +53,7 @@ def advanced(
     store: TokenStore | None = None,
     size: int = 512,
     overlap: int = 64,
-    fetch: int = 50,
+    fetch_k: int = 50,
     budget: int = 2000,
     cache: AnswerCache | None = None,
     monitor: Monitor | None = None,
@@ -62,25 +61,14 @@ def advanced(
     """Words and vectors, fused, then reranked: BM25 and MaxP dense retrieval, RRF, late interaction.
 
     Where no candidate has the question's words (all below .5), the question as a whole is compared too: paraphrases
-    need it. Chosen on ``core``, where a trained reranker and more candidates did not pay;
-    ``tests/bench/bench_advanced.py`` measures each step's share.
+    need it. ``tests/bench/bench_advanced.py`` measures each step's share. Parameters as in ``naive``.
     """
     store = store or TokenStore.open(corpus)
     chunks = chunk_corpus(FixedChunker(size, overlap), corpus)
-    bm25 = BM25Retriever(chunks)
-    dense = DenseRetriever(chunks, store=store, scoring="maxp")
-    hybrid = Hybrid([bm25, dense], fusion="rrf")
-    identity = f"advanced:geometric, doubt .5:{corpus.fingerprint}:{store.identity}:{size}:{overlap}"
-    return RAGPipeline(
-        hybrid,
-        LateInteraction(store, mean="geometric", doubt=0.5),
-        llm or answering(store),
-        fetch=fetch,
-        budget=budget,
-        cache=cache,
-        monitor=monitor,
-        identity=identity,
-    )
+    hybrid = Hybrid([BM25Retriever(chunks), DenseRetriever(chunks, store=store, scoring="maxp")], fusion="rrf")
+    late = LateInteraction(store, mean="geometric", doubt=0.5)
+    llm = llm or default_llm(store)
+    return RAGPipeline(hybrid, late, llm, fetch_k=fetch_k, budget=budget, cache=cache, monitor=monitor)
 
 
 def modular(
@@ -90,9 +78,9 @@ def modular(
     store: TokenStore | None = None,
     size: int = 512,
     overlap: int = 64,
-    fetch: int = 50,
-    budget: int = 2000,
+    fetch_k: int = 50,
     by: str = "project",
+    budget: int = 2000,
     cache: AnswerCache | None = None,
     monitor: Monitor | None = None,
 ) -> RAGPipeline:
@@ -100,8 +88,8 @@ def modular(
 
     A collection is what documents with the same metadata ``by`` make. A question goes to the one that the words and
     the vectors of the documents vote for, or to all of them at once where the vote is not clear; a question that names
-    several is asked once for each, too. (Questions that only look as if they had several parts are left whole: taking
-    them apart cost paraphrases on ``core``.) ``tests/bench/bench_modular.py`` measures what that brings.
+    several is asked once for each, too. (Questions that only look as if they had several parts are left whole.)
+    ``tests/bench/bench_modular.py`` measures what that brings. Parameters as in ``naive``.
     """
     store = store or TokenStore.open(corpus)
     chunks = chunk_corpus(FixedChunker(size, overlap), corpus)
@@ -110,22 +98,15 @@ def modular(
     def vectors(some: Sequence[Chunk]) -> DenseRetriever:
         return DenseRetriever(some, store=store, scoring="maxp")
 
-    def searching(some: Sequence[Chunk], dense: DenseRetriever) -> Retriever:
-        return Reranked(Hybrid([BM25Retriever(some), dense], fusion="rrf"), late, fetch)
+    def search(some: Sequence[Chunk], dense: DenseRetriever) -> Retriever:
+        return Reranked(Hybrid([BM25Retriever(some), dense], fusion="rrf"), late, fetch_k)
 
-    names, whole = by_name(chunks, by), vectors(chunks)
-    collections = {label: [c for c in chunks if c.metadata.get(by) == label] for label in names}
-    routes = {label: searching(own, vectors(own)) for label, own in collections.items()}
-    everything = searching(chunks, whole)
-    together = Together([Vocabulary(chunks, by), Votes(whole, by)])
-    router = Router(routes, OneNamed(Rules(names), together), everything, threshold=0.7) if routes else None
-    identity = f"modular:{by}:{fetch}:{corpus.fingerprint}:{store.identity}:{size}:{overlap}"
-    return RAGPipeline(
-        MultiHop(router, EachNamed(names)) if router else everything,
-        None,
-        llm or answering(store),
-        budget=budget,
-        cache=cache,
-        monitor=monitor,
-        identity=identity,
-    )
+    whole, names = vectors(chunks), name_patterns(chunks, by)
+    retriever = search(chunks, whole)
+    if names:
+        collections = {label: [chunk for chunk in chunks if chunk.metadata.get(by) == label] for label in names}
+        routes = {label: search(own, vectors(own)) for label, own in collections.items()}
+        average = AverageClassifier([NaiveBayesClassifier(chunks, by), HitVoteClassifier(whole, by)])
+        classifier = AbstainOnSeveral(RegexClassifier(names), average)
+        retriever = SubQuestions(Router(routes, classifier, retriever, threshold=0.7), NameSplitter(names))
+    return RAGPipeline(retriever, None, llm or default_llm(store), budget=budget, cache=cache, monitor=monitor)

@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Literal
 from ragkit.base import Answer, Corpus, InputError, Question, RagkitError, Span
 from ragkit.corpus import load_questions
 from ragkit.files import data_file
-from ragkit.rewriting.typos import misspelt
+from ragkit.retrieval.rewrite import misspelt
 
 if TYPE_CHECKING:
     from ragkit.pipeline import RAGPipeline

@@ -1,14 +1,16 @@
 """From text to the terms that BM25 counts: words, stems, and identifiers whole and in parts.
 
-A documentation corpus is full of names such as ``CELERY_TASK_ACKS_LATE`` or ``aiohttp.ClientSession``.
-Somebody who pastes the name wants exactly it; somebody who asks about "late acks" wants its parts. An
-``Analyzer`` can give both, and each step can be switched off to see what it is worth.
+Documentation is full of names such as ``CELERY_TASK_ACKS_LATE`` or ``aiohttp.ClientSession``. A pasted name should
+find exactly it; "late acks" should find its parts. An ``Analyzer`` gives both. Scripts that put no spaces between
+words (Chinese, Japanese, Thai, ...), and Korean, are cut into overlapping pairs of characters, as Lucene's CJK
+analyzer does.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -16,30 +18,43 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import Chunk, Document, InputError, require
+from ragkit.base import Chunk, Document, InputError, build_identity, require
 
-_WORD = re.compile(r"\w\w+")
-_COMPOUND = re.compile(r"\w+(?:[-.:/]+\w+)*")
+# Signs that belong to the letter before them (vowels of Devanagari, accents that stand alone), which \w leaves out.
+_MARKS = "".join(chr(c) for c in range(0x300, 0x10000) if unicodedata.category(chr(c)).startswith("M"))
+_LETTER = rf"[\w{_MARKS}\u200c\u200d]"
+_PICTOGRAPH = re.compile("[\u2600-\u27bf\U0001f000-\U0001faff]")
+_SURFACE = re.compile(rf"\w{_LETTER}*(?:[-.:/]+{_LETTER}+)*(?:(?<!\w\w)(?:\+\+|\#))?|{_PICTOGRAPH.pattern}")
+_WORD = re.compile(rf"{_LETTER}{{2,}}")
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff"
+    "\U00020000-\U0003ffff]+"
+)
+_OPTIONAL = re.compile("[\u0591-\u05c7\u0640\u064b-\u065f\u0670\u200c\u200d]")  # vowel signs of Hebrew and Arabic
+_LONGEST = 100  # characters of a term; of a longer one (encoded data), the beginning stands for it
 
 
 @dataclass(frozen=True)
 class Analyzer:
-    """Turns a text into terms.
+    """Turns a text into terms: words of two characters and more in lower case, without stop words, stemmed.
 
-    With ``whole`` and ``parts`` off it is the tokenizer of bm25s: words of two characters and more, lower
-    case, without its English stop words, stemmed by Snowball ("Porter 2").
+    For English with ``whole`` and ``parts`` off it is the tokenizer of bm25s (its stop words, Snowball's stemmer).
 
-    - ``whole`` adds words joined by ``- . : /`` as one more term, as written but in lower case.
+    - ``whole`` adds words joined by ``- . : /`` as one more term, as written but in lower case; ``C++``, ``C#`` and
+      pictographs are terms, too.
     - ``parts`` adds the parts of words with ``_`` or capitals inside.
+
+    A text's Unicode form does not matter (NFKC), nor do vowel signs that Arabic and Hebrew may leave out. For words
+    of your own making (a segmenter for Chinese, say), override ``terms_of`` and ``identity``.
 
     >>> Analyzer().terms("Set aiohttp.ClientSession")
     ['set', 'aiohttp', 'clientsess', 'client', 'session', 'aiohttp.clientsession']
-    >>> Analyzer(stem=False, whole=False, parts=False).terms("the --max-requests of a worker")
-    ['max', 'requests', 'worker']
+    >>> Analyzer().terms("清空队列")
+    ['清空', '空队', '队列']
 
     Raises:
-        InputError: there is no stemmer, or no stop words, for ``language``.
+        InputError: (when it is used) there is no stemmer, or there are no stop words, for ``language``.
     """
 
     stem: bool = True
@@ -48,23 +63,28 @@ class Analyzer:
     parts: bool = True
     language: str = "english"
 
+    @property
+    def identity(self) -> str:
+        return build_identity(self, self.stem, self.stop_words, self.whole, self.parts, self.language)
+
     def terms(self, text: str) -> list[str]:
         """The terms of ``text``, in order, with repetitions."""
-        return [term for surface in _COMPOUND.findall(text) for term in self.terms_of(surface)]
+        return [term for surface in _SURFACE.findall(text) for term in self.terms_of(surface)]
 
     def terms_of(self, surface: str) -> list[str]:
-        """The terms of one word or compound."""
+        """The terms of one word, or of words that are joined by ``- . : /``."""
+        pairs: list[str] = []
+        if not surface.isascii():
+            surface = _OPTIONAL.sub("", unicodedata.normalize("NFKC", surface))
+            pairs = [pair for run in _UNSPACED.findall(surface) for pair in _pairs(run)]
+            surface = _UNSPACED.sub(" ", surface).strip()
         words = _WORD.findall(surface)
-        found = list(words)
-        if self.parts:
-            for word in words:
-                # Capitals inside a word of another alphabet are not an identifier's.
-                if len(parts := _PART.findall(word) if word.isascii() else word.split("_")) > 1:
-                    found += (part for part in parts if len(part) > 1)
-        terms = [self._stem(word) for word in map(str.lower, found) if word not in self._stops]
-        if self.whole and words != [surface] and len(surface) > 1:
-            terms.append(surface.lower())
-        return terms
+        parts = [part for word in words for part in _parts(word)] if self.parts else []
+        terms = [self._stem(word[:_LONGEST]) for word in map(str.lower, words + parts) if word not in self._stops]
+        one = " " not in surface and (len(surface) > 1 or _PICTOGRAPH.fullmatch(surface))
+        if self.whole and one and words != [surface]:
+            terms.append(surface.lower()[:_LONGEST])
+        return pairs + terms
 
     @cached_property
     def _stops(self) -> frozenset[str]:
@@ -91,6 +111,17 @@ class Analyzer:
         return stem
 
 
+def _pairs(run: str) -> list[str]:
+    """The overlapping pairs of characters of ``run``; a single character is its own."""
+    return [run[i : i + 2] for i in range(max(1, len(run) - 1))]
+
+
+def _parts(word: str) -> list[str]:
+    """The parts of an identifier; capitals inside a word of another alphabet are not an identifier's."""
+    parts = _PART.findall(word) if word.isascii() else word.split("_")
+    return [part for part in parts if len(part) > 1] if len(parts) > 1 else []
+
+
 class AnalyzedCorpus:
     """Documents analyzed once, so that any chunks of them are counted without reading the text again.
 
@@ -105,11 +136,8 @@ class AnalyzedCorpus:
     def __init__(self, documents: Iterable[Document] = (), analyzer: Analyzer | None = None) -> None:
         self.analyzer = analyzer or Analyzer()
         self.vocabulary: dict[str, int] = {}
-        self._memo = _Memo(self)
+        self._known: dict[str, list[int]] = {}  # the term numbers of each surface: a corpus has few different ones
         self._documents = {d.id: self._read(d.text) for d in documents}
-
-    def __len__(self) -> int:
-        return len(self.vocabulary)
 
     def term(self, number: int) -> str:
         """The term with this number."""
@@ -126,38 +154,31 @@ class AnalyzedCorpus:
 
     def text_ids(self, text: str) -> NDArray[np.int32]:
         """The numbers of the terms of any text; new terms get new numbers."""
-        memo = self._memo
-        return np.fromiter(chain.from_iterable([memo[s] for s in _COMPOUND.findall(text)]), dtype=np.int32)
+        return np.fromiter(chain.from_iterable(self._numbers(_SURFACE.findall(text))), dtype=np.int32)
 
     def known(self, text: str) -> list[int]:
         """The numbers of those terms of a query that the vocabulary has; nothing is added to it."""
         numbers: list[int] = []
-        for surface in _COMPOUND.findall(text):
-            seen = self._memo.get(surface)
-            if seen is None:
-                terms = self.analyzer.terms_of(surface)
-                seen = [self.vocabulary[term] for term in terms if term in self.vocabulary]
-            numbers += seen
+        for surface in _SURFACE.findall(text):
+            own = self._known.get(surface)
+            if own is None:
+                own = [self.vocabulary[t] for t in self.analyzer.terms_of(surface) if t in self.vocabulary]
+            numbers += own
         return numbers
 
+    def _numbers(self, surfaces: Sequence[str]) -> list[list[int]]:
+        vocabulary = self.vocabulary
+        for surface in dict.fromkeys(surfaces):
+            if surface not in self._known:
+                terms = self.analyzer.terms_of(surface)
+                self._known[surface] = [vocabulary.setdefault(term, len(vocabulary)) for term in terms]
+        return [self._known[surface] for surface in surfaces]
+
     def _read(self, text: str) -> tuple[NDArray[np.int32], ...]:
-        matches = list(_COMPOUND.finditer(text))
+        """Where each surface starts and ends, where its terms begin, and the numbers of all terms."""
+        matches = list(_SURFACE.finditer(text))
         spans = np.array([m.span() for m in matches], dtype=np.int32).reshape(-1, 2)
-        terms = [self._memo[m.group()] for m in matches]
+        terms = self._numbers([m.group() for m in matches])
         firsts = np.cumsum([0, *map(len, terms)], dtype=np.int32)
         ids = np.fromiter(chain.from_iterable(terms), dtype=np.int32)
         return spans[:, 0].copy(), spans[:, 1].copy(), firsts, ids
-
-
-class _Memo(dict[str, list[int]]):
-    """The term numbers of every word seen: a corpus has few different words."""
-
-    def __init__(self, owner: AnalyzedCorpus) -> None:
-        super().__init__()
-        self.owner = owner
-
-    def __missing__(self, surface: str) -> list[int]:
-        vocabulary = self.owner.vocabulary
-        terms = self.owner.analyzer.terms_of(surface)
-        self[surface] = numbers = [vocabulary.setdefault(term, len(vocabulary)) for term in terms]
-        return numbers

@@ -5,42 +5,55 @@ Vectors come from a token store (no run of the model) or from encoding each chun
 - ``pooled``: one vector a chunk, searched by FAISS;
 - ``maxp``: a chunk scores as its best window of a few dozen tokens, so that long chunks do not dilute.
 
-Either can look at where a chunk stands, too (``contextual``). On ``core``, chunks of 512 tokens, 360 questions of five
-kinds, this changed the MRR@10 of ``maxp`` from .413 to .433, interval -.005 to +.047: names, paraphrases and questions
-over two pages gain .03 to .07; the FAQ, whose headings became the questions and are missing from the page, loses .025.
-``pooled`` went from .374 to .380. The textbook's way, to encode each chunk anew with its context in front (256 tokens),
-brought +.019, interval -.003 to +.042: no more than a tenth of the context's own vector, which is read once. After
-the advanced preset's reranking nothing is left of either, so it is off there.
+The FAISS indexes, all by inner product, so that unit vectors are compared by cosine:
+
+========  ==========================================  ===========================  ==============================
+name      what it is                                  bytes a vector of d numbers  when
+========  ==========================================  ===========================  ==============================
+flat      compares with every vector                  4 d                          exact; to some 50,000 vectors
+int8      flat, each number in 8 bits                 d                            a quarter of the memory
+hnsw      a graph of neighbours (arXiv 1603.09320)    4 d + 256                    fast up to some millions
+ivfpq     cells of product-quantised codes            d / 8                        when memory is what is short
+          (Jegou et al. 2011, IEEE TPAMI 33)
+========  ==========================================  ===========================  ==============================
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from copy import copy
-from typing import Any, Literal, Self
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import Chunk, Embedder, Hit, InputError, Retriever, Vectors
-from ragkit.embedding import load_embedder, unit
-from ragkit.retrieval.faiss_index import choose, make_index, search
+from ragkit.base import (
+    Chunk,
+    Embedder,
+    Hit,
+    InputError,
+    Retriever,
+    Vectors,
+    build_identity,
+    chunks_digest,
+    require,
+)
+from ragkit.embedding import encode, load_embedder
+from ragkit.retrieval.bm25 import unique_chunks
 from ragkit.token_store import TokenStore, range_max
 
 Scoring = Literal["pooled", "maxp"]
-_CONTEXT = 0.1  # the weight of a chunk's context beside its text: .05 to .15 are alike, from .2 on the text loses
-_QUERIES = 64  # a batch of queries, so that the table of scores stays small
+INDEXES = ("flat", "int8", "hnsw", "ivfpq")
+_PQ_TRAINING = 39 * 256  # FAISS wants 39 examples for each of the 256 centroids of a code
+_BATCH = 64  # queries at a time, so that the table of scores stays small
 
 
 class DenseRetriever(Retriever):
-    """The chunks whose vectors are nearest to the query's.
+    """The chunks whose vectors are nearest to the query's; a chunk that is given twice counts once.
 
-    ``store`` gives the chunks' vectors; without it ``embedder`` (default: ``load_embedder()``) encodes them,
-    long ones in windows that are averaged. ``scoring="maxp"`` needs a store; ``window`` is the length of its
-    windows in tokens. ``index`` names the FAISS index of pooled vectors (see ``ragkit.retrieval.faiss_index``).
-    ``contextual=True`` compares ``chunk.context`` (project, title, section path) as well, with a tenth of the weight:
-    each different context is encoded once, and its vector added to its chunks' vectors (``pooled``), its cosine to
-    their scores (``maxp``).
+    ``store`` gives the chunks' vectors; without it ``embedder`` (default: ``load_embedder()``) encodes them, long ones
+    in windows that are averaged. ``scoring="maxp"`` needs a store; ``window`` is the length of its windows in tokens.
+    ``index`` is the FAISS index of pooled vectors, one of ``INDEXES``.
 
     >>> from ragkit.testing import FakeEmbedder
     >>> chunks = [Chunk("a", 0, 8, "red wine"), Chunk("b", 0, 8, "blue sky")]
@@ -48,7 +61,9 @@ class DenseRetriever(Retriever):
     'a'
 
     Raises:
-        InputError: an unknown ``scoring`` or ``index``, or ``maxp`` without a store or with another index than flat.
+        InputError: an unknown ``scoring`` or ``index``, ``maxp`` without a store or with another index than flat, too
+            few chunks to train "ivfpq", or two texts under one chunk id.
+        ContractError: (also in a search) the embedder gave other numbers than a finite vector for each text.
         StoreMismatchError: a chunk is not from the store's corpus.
     """
 
@@ -60,108 +75,107 @@ class DenseRetriever(Retriever):
         scoring: Scoring = "pooled",
         index: str = "flat",
         window: int = 64,
-        contextual: bool = False,
     ) -> None:
         if scoring not in ("pooled", "maxp"):
             raise InputError(f"scoring = {scoring!r}: expected 'pooled' or 'maxp'")
         if scoring == "maxp" and store is None:
             raise InputError("scoring='maxp' needs the vectors of windows: give store=TokenStore.open(corpus)")
-        if scoring == "maxp" and index not in ("flat", "auto"):
+        if scoring == "maxp" and index != "flat":
             raise InputError(f"scoring='maxp' compares with every window: index = {index!r}, expected 'flat'")
         self.store = store
         self.embedder: Embedder = store.encoder if store else embedder or load_embedder()
-        self.chunks = tuple(chunks)
-        self.scoring, self.window, self.contextual = scoring, window, contextual
-        self.index = "flat" if scoring == "maxp" else choose(index, len(self.chunks))
-        self._allowed = np.ones(len(self.chunks), dtype=bool)
-        self._faiss: Any = None
-        self._windows: tuple[Vectors, NDArray[np.int64]] | None = None
-        self._contexts: tuple[Vectors, NDArray[np.int64]] | None = None
-        if store and scoring == "maxp":
-            self._windows = store.windows(self.chunks, window)
-            self._contexts = self._encode_contexts(self.chunks)
-        else:
-            self._faiss = make_index(self.index, self._encode(self.chunks))
+        self.chunks = tuple(unique_chunks(chunks))
+        self.scoring, self.index, self.window = scoring, index, window
+        self._windows = store.windows(self.chunks, window) if store and scoring == "maxp" else None
+        self._faiss = None if self._windows else make_index(index, self._encode_chunks())
 
     def __repr__(self) -> str:
-        how = f"{self.scoring}{', contextual' if self.contextual else ''}, {self.index}"
-        return f"DenseRetriever({len(self)} chunks, {self.embedder.name}, {how})"
+        return f"DenseRetriever({len(self.chunks)} chunks, {self.embedder.name}, {self.scoring}, {self.index})"
 
-    def __len__(self) -> int:
-        """The number of chunks that a search can return."""
-        return int(self._allowed.sum())
+    @cached_property
+    def identity(self) -> str:
+        vectors = self.store.identity if self.store else self.embedder.identity
+        return build_identity(self, chunks_digest(self.chunks), vectors, self.scoring, self.index, self.window)
 
-    def _encode(self, chunks: Sequence[Chunk]) -> Vectors:
-        vectors = self.store.pool(chunks) if self.store else self.embedder.encode([c.text for c in chunks])
-        vectors = vectors.reshape(-1, self.embedder.dimension)
-        if (contexts := self._encode_contexts(chunks)) is None:
-            return vectors
-        return unit((1 - _CONTEXT) * vectors + _CONTEXT * contexts[0][contexts[1]])
+    def _encode_chunks(self) -> Vectors:
+        if self.store:
+            return self.store.pool(self.chunks)
+        return encode(self.embedder, [chunk.text for chunk in self.chunks], "passage")
 
-    def _encode_contexts(self, chunks: Sequence[Chunk]) -> tuple[Vectors, NDArray[np.int64]] | None:
-        """The vectors of the different contexts, and which of them is each chunk's; zero for no context."""
-        if not self.contextual:
-            return None
-        number: dict[str, int] = {}
-        places = np.array([number.setdefault(chunk.context, len(number)) for chunk in chunks], dtype=np.int64)
-        vectors = self.embedder.encode([context or "-" for context in number]).reshape(-1, self.embedder.dimension)
-        return vectors * np.array([bool(context) for context in number], dtype=np.float32)[:, None], places
+    def _encode_queries(self, queries: Sequence[str]) -> Vectors:
+        if self.store is None:
+            return encode(self.embedder, queries, "query")
+        return self.store.encode_query(queries[0])[None] if len(queries) == 1 else self.store.encode_queries(queries)
 
     def _search(self, query: str, k: int) -> list[Hit]:
-        vector = self.store.encode_query(query)[None] if self.store else self.embedder.encode([query], "query")
-        return self.nearest(vector, k)[0]
+        return self._search_many([query], k)[0]
 
     def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        found: list[list[Hit]] = []
-        for at in range(0, len(queries), _QUERIES):
-            part = queries[at : at + _QUERIES]
-            found += self.nearest(
-                self.store.encode_queries(part) if self.store else self.embedder.encode(part, "query"), k
-            )
-        return found
+        batches = [queries[at : at + _BATCH] for at in range(0, len(queries), _BATCH)]
+        return [hits for batch in batches for hits in self._nearest(self._encode_queries(batch), k)]
 
-    def nearest(self, vectors: Vectors, k: int) -> list[list[Hit]]:
-        """The ``k`` hits for each query vector of ``(queries, d)``: a search for who makes the vectors himself."""
-        k = min(k, len(self))
+    def _nearest(self, vectors: Vectors, k: int) -> list[list[Hit]]:
+        """The ``k`` hits for each query vector of ``(queries, d)``."""
+        k = min(int(k), len(self.chunks))
         if k == 0:
             return [[] for _ in vectors]
-        if self._windows is not None:
-            windows, ranges = self._windows
-            scores = range_max(vectors @ windows.T, ranges)
-            if self._contexts is not None:
-                contexts, places = self._contexts
-                scores = (1 - _CONTEXT) * scores + _CONTEXT * (vectors @ contexts.T)[:, places]
-            scores = np.where(self._allowed, scores, -np.inf)
-            scores, places = _best(scores, k)
+        if self._windows is None:
+            scores, places = search_index(self._faiss, vectors, k)
         else:
-            scores, places = search(self._faiss, vectors, k, self._allowed)
-        name = f"dense:{self.scoring}"
+            windows, ranges = self._windows
+            scores, places = _best(range_max(vectors @ windows.T, ranges), k)
+        source = f"dense:{self.scoring}"
         return [
-            [Hit(self.chunks[i], float(s), name) for s, i in zip(*row, strict=True) if i >= 0]
+            [Hit(self.chunks[i], float(s), source) for s, i in zip(*row, strict=True) if i >= 0]
             for row in zip(scores, places, strict=True)
         ]
 
-    def where(self, metadata: Mapping[str, object]) -> Self:
-        """A retriever over the chunks whose metadata has all these values; a collection means any of its members.
 
-        It shares the index and costs nothing.
+def make_index(name: str, vectors: Vectors) -> Any:
+    """The FAISS index ``name`` over ``vectors`` ``(n, d)``.
 
-        >>> from ragkit.testing import FakeEmbedder
-        >>> chunks = [Chunk(name, 0, 3, "tea", metadata={"project": name}) for name in ("a", "b")]
-        >>> both = DenseRetriever(chunks, embedder=FakeEmbedder())
-        >>> [hit.chunk.doc_id for hit in both.where({"project": "b"}).search("tea")]
-        ['b']
-        """
-        wanted = {key: _accepted(value) for key, value in metadata.items()}
-        fits = [all(c.metadata.get(key) in values for key, values in wanted.items()) for c in self.chunks]
-        view = copy(self)
-        view._allowed = self._allowed & np.array(fits, dtype=np.bool_)
-        return view
+    Raises:
+        InputError: no such index, or too few vectors to train it.
+    """
+    faiss = require("faiss", "search")
+    n, d = vectors.shape
+    if name not in INDEXES:
+        raise InputError(f"index = {name!r}: expected one of {', '.join(INDEXES)}")
+    if name == "ivfpq" and n < _PQ_TRAINING:
+        raise InputError(
+            f"index = 'ivfpq' learns its codes from at least {_PQ_TRAINING} vectors, found {n}: use 'flat'"
+        )
+    if name == "hnsw":
+        index = faiss.IndexHNSWFlat(d, 32, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction = 100
+    elif name == "int8" and n:
+        index = faiss.IndexScalarQuantizer(d, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+    elif name == "ivfpq":
+        cells, codes = int(n**0.5), next(m for m in (d // 8, d // 4, 1) if m and d % m == 0)
+        index = faiss.index_factory(d, f"IVF{cells},PQ{codes}x8", faiss.METRIC_INNER_PRODUCT)
+        index.cp.min_points_per_centroid = 1
+        index.nprobe = max(16, cells // 8)
+    else:
+        index = faiss.IndexFlatIP(d)
+    if n:
+        index.train(vectors)
+        index.add(vectors)
+    return index
 
 
-def _accepted(value: object) -> Collection[object]:
-    """The values that a filter on ``value`` lets through."""
-    return value if isinstance(value, Collection) and not isinstance(value, str) else (value,)
+def search_index(index: Any, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+    """Scores and places ``(len(queries), k)`` of the nearest vectors; place -1 where there is none."""
+    faiss = require("faiss", "search")
+    graph = isinstance(index, faiss.IndexHNSW)  # there, look at more of it for more hits
+    params = faiss.SearchParametersHNSW(efSearch=max(128, 4 * k)) if graph else None
+    threads = faiss.omp_get_max_threads()  # from OMP_NUM_THREADS, else the cores that this process may use
+    try:
+        if len(queries) == 1:  # threads cost a single query more than they bring
+            faiss.omp_set_num_threads(1)
+        scores, places = index.search(queries, k, params=params)
+    finally:
+        faiss.omp_set_num_threads(threads)
+    return scores, places
 
 
 def _best(scores: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:

@@ -1,17 +1,15 @@
 """Reranking: look closely at the few dozen chunks that a retriever found, and put them in a better order.
 
-A retriever must be cheap, because it scores every chunk; a reranker reads only ``fetch`` of them, so it can afford to
+A retriever must be cheap, because it scores every chunk; a reranker reads only ``fetch_k`` of them, so it can afford to
 compare every word of the question with every word of the chunk. It can only reorder: what was not fetched stays
 lost. Every reranker returns new hits whose ``parts`` keep the scores of the stages before.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +18,20 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import Chunk, Hit, InputError, Mean, ModelNotFoundError, Reranker, Retriever, best_first, require
+from ragkit.base import (
+    Chunk,
+    Hit,
+    InputError,
+    Mean,
+    ModelNotFoundError,
+    Reranker,
+    Retriever,
+    best_first,
+    build_identity,
+    check_whole,
+    require,
+)
+from ragkit.concurrency import run_sync
 from ragkit.llm.chat import ChatModel
 
 Floats = NDArray[np.floating[Any]]
@@ -46,7 +57,7 @@ class MaxSim(Protocol):
 
 
 class Reranked(Retriever):
-    """``retriever`` fetches ``max(fetch, k)`` hits, ``reranker`` puts them in order, ``k`` are returned.
+    """``retriever`` fetches ``max(fetch_k, k)`` hits (``3 * k`` where it is None), ``reranker`` returns the best ``k``.
 
     >>> from ragkit.retrieval.bm25 import BM25Retriever
     >>> class Shortest:
@@ -57,23 +68,29 @@ class Reranked(Retriever):
     ['b', 'a']
 
     Raises:
-        InputError: ``fetch`` < 1.
+        InputError: ``fetch_k`` < 1.
     """
 
-    def __init__(self, retriever: Retriever, reranker: Reranker, fetch: int = 50) -> None:
-        if fetch < 1:
-            raise InputError(f"fetch is {fetch!r}: expected 1 or more candidates")
-        self.retriever, self.reranker, self.fetch = retriever, reranker, fetch
+    def __init__(self, retriever: Retriever, reranker: Reranker, fetch_k: int | None = None) -> None:
+        self.retriever, self.reranker = retriever, reranker
+        self.fetch_k = None if fetch_k is None else check_whole(fetch_k, "fetch_k")
 
     def __repr__(self) -> str:
-        return f"Reranked({self.retriever!r}, {self.reranker!r}, fetch={self.fetch})"
+        return f"Reranked({self.retriever!r}, {self.reranker!r}, fetch_k={self.fetch_k or '3 k'})"
+
+    @cached_property
+    def identity(self) -> str:
+        return build_identity(self, self.retriever, self.reranker, self.fetch_k)
 
     def _search(self, query: str, k: int) -> list[Hit]:
-        return self._reranked(query, self.retriever.search(query, max(self.fetch, k)), k)
+        return self._reranked(query, self.retriever.search(query, self._depth(k)), k)
 
     def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        found = self.retriever.search_many(queries, max(self.fetch, k))
+        found = self.retriever.search_many(queries, self._depth(k))
         return [self._reranked(query, hits, k) for query, hits in zip(queries, found, strict=True)]
+
+    def _depth(self, k: int) -> int:
+        return max(k, self.fetch_k or 3 * k)
 
     def _reranked(self, query: str, hits: Sequence[Hit], k: int) -> list[Hit]:
         return self.reranker.rerank(query, hits, k) if hits else []
@@ -96,8 +113,7 @@ class LateInteraction:
 
     ``doubt``: where no hit scores that much, none of them has the question's words, and their scores say little. Then
     the question as a whole joins the mean, with half the weight of all its words: as the cosine of the two texts'
-    vectors. ``parts`` show both, as ``words`` and ``whole``. (On ``core`` the best geometric score is below .5 for 65
-    of 74 paraphrases, for 4 of 122 FAQ questions and for 1 of 164 others; ``tests/bench/bench_advanced.py``.)
+    vectors. ``parts`` show both, as ``words`` and ``whole``.
 
     Raises:
         InputError: another ``mean``, or ``doubt`` outside 0 to 1.
@@ -113,6 +129,10 @@ class LateInteraction:
     def __repr__(self) -> str:
         return f"LateInteraction(mean={self.mean!r}{f', doubt={self.doubt}' if self.doubt else ''})"
 
+    @cached_property
+    def identity(self) -> str:
+        return build_identity(self, self.store, self.mean, self.doubt)
+
     def rerank(self, query: str, hits: Sequence[Hit], k: int) -> list[Hit]:
         """``hits`` by their MaxSim, the ``k`` best first.
 
@@ -126,17 +146,17 @@ class LateInteraction:
         if not self.doubt or words.max() >= self.doubt:
             return rescored(hits, words, "late interaction", k)
         whole = self.store.pool(chunks) @ self.store.encode_query(query)
-        known = [
+        detailed = [
             replace(hit, parts={**hit.parts, "words": float(w), "whole": float(c)})
             for hit, w, c in zip(hits, words, whole, strict=True)
         ]
-        return rescored(known, joined(words, whole, self.mean), "late interaction", k)
+        return rescored(detailed, words_and_whole(words, whole, self.mean), "late interaction", k)
 
 
-def joined(words: Floats, whole: Floats, mean: Mean) -> Floats:
+def words_and_whole(words: Floats, whole: Floats, mean: Mean) -> Floats:
     """The mean of MaxSim and of the cosine of the whole texts, which weighs half as much as all words together.
 
-    >>> joined(np.array([0.4, 0.3]), np.array([0.1, 0.9]), "arithmetic").round(2).tolist()
+    >>> words_and_whole(np.array([0.4, 0.3]), np.array([0.1, 0.9]), "arithmetic").round(2).tolist()
     [0.3, 0.5]
     """
     if mean == "arithmetic":
@@ -162,6 +182,10 @@ class CrossEncoder:
     def __repr__(self) -> str:
         return f"CrossEncoder({self.name!r})"
 
+    @property
+    def identity(self) -> str:
+        return build_identity(self, self.name)
+
     def rerank(self, query: str, hits: Sequence[Hit], k: int) -> list[Hit]:
         """``hits`` by the model's score for (query, chunk), the ``k`` best first.
 
@@ -172,8 +196,7 @@ class CrossEncoder:
             return []
         pieces = [self._pieces(query, hit.chunk.text) for hit in hits]
         pairs = [(query, piece) for own in pieces for piece in own]
-        found = self._model.predict(pairs, show_progress_bar=False)
-        scores = np.asarray(found, dtype=np.float64)
+        scores = np.asarray(self._model.predict(pairs, show_progress_bar=False), dtype=np.float64)
         if scores.ndim != 1:
             raise InputError(f"{self.name} gives {scores.shape[1]} scores a pair: expected a reranker, which gives one")
         firsts = np.cumsum([0, *(len(own) for own in pieces[:-1])])
@@ -247,12 +270,15 @@ class LLMReranker:
     """
 
     def __init__(self, model: ChatModel | None = None, most: int = 20, characters: int = 1_500) -> None:
-        if most < 1 or characters < 1:
-            raise InputError(f"most is {most}, characters {characters}: expected 1 or more")
-        self.model, self.most, self.characters = model or ChatModel(), most, characters
+        self.model = model or ChatModel()
+        self.most, self.characters = check_whole(most, "most"), check_whole(characters, "characters")
 
     def __repr__(self) -> str:
         return f"LLMReranker({self.model!r})"
+
+    @property
+    def identity(self) -> str:
+        return build_identity(self, _PROMPT, self.model, self.most, self.characters)
 
     def rerank(self, query: str, hits: Sequence[Hit], k: int) -> list[Hit]:
         """``hits`` in the model's order, the ``k`` best first; the score is 1 / rank.
@@ -265,16 +291,13 @@ class LLMReranker:
             return []
         passages = "\n\n".join(f"[{i}] {h.chunk.text[: self.characters]}" for i, h in enumerate(shown, 1))
         messages = [{"role": "user", "content": _PROMPT.format(query=query, passages=passages)}]
-        # In a thread of its own, because a notebook runs an event loop in this one.
-        with ThreadPoolExecutor(max_workers=1) as thread:
-            answer, _ = thread.submit(lambda: asyncio.run(self.model.chat(messages))).result()
+        answer, _ = run_sync(self.model.chat(messages))
         order = parse_order(answer, len(shown))
         source = "llm" if order else "llm: no order in the answer"
-        ordered = [hits[i] for i in dict.fromkeys([*order, *range(len(hits))])]
-        told = {"llm:ordered": 1.0 if order else 0.0}
+        marks = {"llm:ordered": 1.0 if order else 0.0}
+        ranked = [hits[i] for i in dict.fromkeys([*order, *range(len(hits))])][:k]
         return [
-            Hit(h.chunk, 1 / rank, source, {**h.parts, h.source: h.score, **told})
-            for rank, h in enumerate(ordered[:k], 1)
+            Hit(h.chunk, 1 / rank, source, {**h.parts, h.source: h.score, **marks}) for rank, h in enumerate(ranked, 1)
         ]
 
 

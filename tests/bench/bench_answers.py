@@ -96,7 +96,7 @@ class Without(Retriever):
 def without(rag: RAGPipeline, asked: Mapping[str, Sequence[Question]], store: TokenStore) -> dict[str, list[Case]]:
     """The answerable questions, asked of a corpus without their documents, and without their projects."""
     less = Without(rag.vector_store)
-    other = RAGPipeline(less, rag.reranker, rag.llm, fetch=rag.fetch)
+    other = RAGPipeline(less, rag.reranker, rag.llm, fetch_k=rag.fetch_k)
     cut: dict[str, Callable[[str], str]] = {"document": lambda d: d, "project": lambda d: d.split("/")[0] + "/"}
     cases: dict[str, list[Case]] = {}
     for name, prefix in cut.items():

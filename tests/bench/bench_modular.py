@@ -22,21 +22,22 @@ from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
 from ragkit.retrieval.modular import (
     MMR,
-    EachNamed,
-    MultiHop,
-    Neighbours,
-    OneNamed,
+    AbstainOnSeveral,
+    AverageClassifier,
+    Classifier,
+    HitVoteClassifier,
+    NaiveBayesClassifier,
+    NameSplitter,
     Parent,
+    Probabilities,
+    RegexClassifier,
     Router,
-    Rules,
-    Together,
-    Vocabulary,
-    Votes,
-    by_name,
+    SentenceWindow,
+    SubQuestions,
+    name_patterns,
 )
-from ragkit.retrieval.modular.routing import Belief, Classifier
 from ragkit.retrieval.rerank import LateInteraction, Reranked
-from ragkit.rewriting.parts import Parts
+from ragkit.retrieval.rewrite import Parts
 from ragkit.token_store import TokenStore
 
 Row = tuple[str, float, str, str]
@@ -73,22 +74,22 @@ def built(corpus: Corpus, store: TokenStore, chunks: Sequence[Chunk]) -> dict[st
 
     def of(project: str) -> Retriever:
         own = [chunk for chunk in chunks if chunk.metadata["project"] == project]
-        return Reranked(Hybrid([BM25Retriever(own), maxp.where({"project": project})]), late)
+        dense = DenseRetriever(own, store=store, scoring="maxp")
+        return Reranked(Hybrid([BM25Retriever(own), dense]), late, fetch_k=50)
 
-    rules = by_name(chunks)
-    routes = {project: of(project) for project in rules}
-    one = OneNamed(Rules(rules), Together([Vocabulary(chunks), Votes(maxp)]))
-    router = Router(routes, one, everything, threshold=SURE)
-    hops = EachNamed(rules)
+    names = name_patterns(chunks)
+    routes = {project: of(project) for project in names}
+    average = AverageClassifier([NaiveBayesClassifier(chunks), HitVoteClassifier(maxp)])
+    router = Router(routes, AbstainOnSeveral(RegexClassifier(names), average), everything, threshold=SURE)
     small = chunk_corpus(FixedChunker(128, 16), corpus)
-    windows = Reranked(Hybrid([BM25Retriever(small), DenseRetriever(small, store=store)]), late)
+    windows = Reranked(Hybrid([BM25Retriever(small), DenseRetriever(small, store=store)]), late, fetch_k=50)
     return {
         "advanced": everything,
         "router": router,
-        "router, multihop": MultiHop(router, hops),
-        "router, parts": MultiHop(router, EachNamed(rules, otherwise=Parts())),
+        "router, sub-questions": SubQuestions(router, NameSplitter(names)),
+        "router, parts": SubQuestions(router, NameSplitter(names, otherwise=Parts())),
         "sections of windows": Parent(windows, corpus),
-        "with neighbours": Neighbours(everything, chunks, corpus),
+        "sentence window": SentenceWindow(everything, chunks, corpus),
         "mmr .9": MMR(everything, store.pool, balance=0.9),
     }
 
@@ -97,7 +98,7 @@ def table(
     kind: str, systems: Mapping[str, Retriever], questions: Sequence[Question], metric: str, same_budget: bool = False
 ) -> Iterator[Row]:
     if same_budget:  # at a given number: the smallest mean of all systems would be that of very short lists
-        systems = {name: systems[name] for name in ("advanced", "with neighbours")}
+        systems = {name: systems[name] for name in ("advanced", "sentence window")}
         kind = f"{kind}, {BUDGET} tokens"
     budget = BUDGET if same_budget else False
     result = compare(systems, questions, baseline="advanced", same_budget=budget, metric=metric, progress=False)
@@ -105,7 +106,7 @@ def table(
     columns += ["tokens", "ms_p50", "diff", "diff_low", "diff_high", "p", "verdict"]
     sys.stdout.write(f"\n{kind}: {len(questions)} questions, {metric}\n{result.table[columns].round(3).to_string()}\n")
     for name, line in result.table.drop(index="advanced").iterrows():
-        target = ">= -0.0005" if name == "router, multihop" else ""
+        target = ">= -0.0005" if name == "router, sub-questions" else ""
         yield f"{kind}: {name} - advanced, {metric}", float(line["diff"]), "", target
 
 
@@ -132,39 +133,39 @@ def cost(systems: Mapping[str, Retriever], questions: Sequence[Question]) -> Ite
 
 def routing(chunks: Sequence[Chunk], store: TokenStore, questions: Sequence[Question]) -> Iterator[Row]:
     """Accuracy of every classifier on questions with one right project, and how often it is wrong when it is sure."""
-    rules = by_name(chunks)
-    vocabulary, votes = Vocabulary(chunks), Votes(DenseRetriever(chunks, store=store, scoring="maxp"))
+    names = name_patterns(chunks)
+    words, votes = NaiveBayesClassifier(chunks), HitVoteClassifier(DenseRetriever(chunks, store=store, scoring="maxp"))
     single = [q for q in questions if len(projects(q)) == 1]
-    telling = np.array([tells(q, vocabulary, rules) for q in single])
+    telling = np.array([tells(q, words, names) for q in single])
     sys.stdout.write(f"{len(single)} questions about one project, {telling.sum()} of them name or imply it\n")
     classifiers: dict[str, Classifier] = {
-        "rules": Rules(rules),
-        "vocabulary": vocabulary,
-        "votes": votes,
-        "vocabulary and votes": Together([vocabulary, votes]),
+        "names": RegexClassifier(names),
+        "naive Bayes": words,
+        "hit votes": votes,
+        "naive Bayes and hit votes": AverageClassifier([words, votes]),
     }
-    beliefs = {name: [classifier.belief(q.text) for q in single] for name, classifier in classifiers.items()}
-    for name, found in beliefs.items():
-        right = np.array([_best(belief) in projects(q) for belief, q in zip(found, single, strict=True)])
-        sure = np.array([max(belief.values(), default=0.0) >= SURE for belief in found])
-        target = ">= 0.95" if name == "vocabulary and votes" else ""
+    for name, classifier in classifiers.items():
+        answers = [classifier.predict_proba(q.text) for q in single]
+        right = np.array([_best(answer) in projects(q) for answer, q in zip(answers, single, strict=True)])
+        sure = np.array([max(answer.values(), default=0.0) >= SURE for answer in answers])
+        target = ">= 0.95" if name == "naive Bayes and hit votes" else ""
         yield f"routing by {name}: right where the question tells", float(right[telling].mean()), "", target
         yield f"routing by {name}: right on all", float(right.mean()), "", ""
         yield f"routing by {name}: sure", float(sure.mean()), "of all", ""
         yield f"routing by {name}: wrong when sure", float((~right[sure]).mean()), "", ""
 
 
-def _best(belief: Belief) -> str:
-    return max(belief, key=lambda label: (belief[label], label), default="")
+def _best(answer: Probabilities) -> str:
+    return max(answer, key=lambda label: (answer[label], label), default="")
 
 
-def tells(question: Question, vocabulary: Vocabulary, rules: Mapping[str, str]) -> bool:
+def tells(question: Question, words: NaiveBayesClassifier, names: Mapping[str, str]) -> bool:
     """Whether a question names one project; or names none, and has a word that the passages of one project alone
     use (3 at least, 19 of 20), and no such word of another."""
-    named = [name for name, rule in rules.items() if re.search(rule, question.text, re.IGNORECASE)]
+    named = [name for name, pattern in names.items() if re.search(pattern, question.text, re.IGNORECASE)]
     own = set()
-    for term in vocabulary.analyzer.terms(question.text):
-        found = {label: counts[term] for label, counts in vocabulary.counts.items()}
+    for term in words.analyzer.terms(question.text):
+        found = {label: counts[term] for label, counts in words.counts.items()}
         if sum(found.values()) >= 3 and max(found.values()) >= 0.95 * sum(found.values()):
             own.add(max(found, key=lambda label: found[label]))
     return len(named) == 1 or (not named and len(own) == 1)

@@ -1,6 +1,6 @@
 """Every offline rewriter's verdict on every kind of question, over keyword, naive and advanced search, and its cost.
 
-``python tests/run_bench.py rewriting`` prints the tables. Misspelt questions are simulated (``rewriting.misspelt``).
+``python tests/run_bench.py rewriting`` prints the tables. Misspelt questions are simulated (``rewrite.misspelt``).
 Settings were chosen on ``core``; ``RAGKIT_BENCH_EXTENDED=1`` adds the corpus that nothing was tuned on. The vectors of
 all queries are made beforehand, so the milliseconds are those of the rewriting and not of the search.
 """
@@ -24,10 +24,9 @@ from ragkit.evaluation.metrics import score
 from ragkit.pipeline import advanced
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
-from ragkit.retrieval.hybrid import Hybrid
+from ragkit.retrieval.hybrid import Hybrid, cross_validated
 from ragkit.retrieval.rerank import Reranked
-from ragkit.retrieval.tuning import _held_out
-from ragkit.rewriting import RM3, Acronyms, Identifiers, Parts, Rewritten, Rocchio, Spelling, misspelt
+from ragkit.retrieval.rewrite import RM3, Parts, Rewritten, Spelling, misspelt
 from ragkit.token_store import TokenStore
 
 Row = tuple[str, float, str, str]
@@ -38,7 +37,7 @@ def main() -> list[Row]:
     corpus = load_pydocs("core")
     tags = {"faq": corpus.questions} | {kind: load_questions(kind, corpus) for kind in KINDS}
     rows = list(verdicts("core", corpus, tags))
-    rows += cross_validated(corpus, [question for group in tags.values() for question in group])
+    rows += rm3_cross_validated(corpus, [question for group in tags.values() for question in group])
     if os.environ.get("RAGKIT_BENCH_EXTENDED"):
         other = load_pydocs("extended")
         rows += verdicts("extended", other, {"faq": other.questions})
@@ -60,8 +59,6 @@ class Kept(Retriever):
 def rewriters_of(corpus: Corpus) -> dict[str, Rewriter]:
     return {
         "spelling": Spelling.of(corpus.documents),
-        "acronyms": Acronyms.of(corpus.documents),
-        "names": Identifiers.of(corpus.documents),
         "parts": Parts(),
     }
 
@@ -91,14 +88,14 @@ def bases(corpus: Corpus, store: TokenStore, rewriters: Mapping[str, Rewriter]) 
     maxp, preset = DenseRetriever(chunks, store=store, scoring="maxp"), advanced(corpus, store=store)
     naive, best = Kept(dense), Kept(preset.retriever)
     assert preset.reranker is not None
-    inside = Reranked(Hybrid([RM3(bm25), maxp]), preset.reranker, fetch=50)
+    inside = Reranked(Hybrid([RM3(bm25), maxp]), preset.reranker, fetch_k=50)
     feedback: dict[str, dict[str, Retriever]] = {
         "BM25": {
             "RM3": RM3(bm25),
             "RM3, weight .5": RM3(bm25, weight=0.5),
             "RM3 from MaxP": Kept(RM3(bm25, source=maxp)),
         },
-        "naive": {"Rocchio": Rocchio(dense)},
+        "naive": {},
         "advanced": {"RM3 inside": Kept(inside)},
     }
     found: dict[str, dict[str, Retriever]] = {}
@@ -118,13 +115,13 @@ def costs(name: str, rewriters: Mapping[str, Rewriter], questions: Sequence[Ques
         yield f"{name}: {which}, searches", float(np.mean(searches)), "", ""
 
 
-def cross_validated(corpus: Corpus, questions: Sequence[Question]) -> Iterator[Row]:
+def rm3_cross_validated(corpus: Corpus, questions: Sequence[Question]) -> Iterator[Row]:
     """RM3 with settings chosen without the question's document, against BM25."""
     bm25 = BM25Retriever(chunk_corpus(FixedChunker(512, 64), corpus))
     grid = list(product((3, 5, 10), (5, 10, 20), (0.1, 0.2, 0.3, 0.5)))
     scores = np.column_stack([_mrr(RM3(bm25, d, t, w), questions) for d, t, w in grid])
     units = [question.gold[0].doc_id for question in questions]
-    held_out, plain = _held_out(scores, np.unique(units, return_inverse=True)[1], 5), _mrr(bm25, questions)
+    held_out, plain = cross_validated(scores, np.unique(units, return_inverse=True)[1], 5), _mrr(bm25, questions)
     gain = statistics.estimate((held_out - plain)[:, None], units)
     sys.stdout.write(
         f"\ncore, RM3 cross-validated by document: {held_out.mean():.3f}, BM25 {plain.mean():.3f}, difference "
