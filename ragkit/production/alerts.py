@@ -25,6 +25,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ragkit.base import InputError, require
+from ragkit.evaluation.statistics import wilson
 from ragkit.files import atomic_write, data_file, home
 from ragkit.production.drift import LIMIT, watch, with_value
 
@@ -88,9 +89,7 @@ def rate(frame: pd.DataFrame, what: Rate) -> Measured | None:
         each = frame.loc[frame["cache"] != "off", "cache"].isin(["hit", "near", "shared"])
     if each.empty:
         return None
-    test = require("scipy.stats", "notebook").binomtest(int(each.sum()), len(each))
-    low, high = test.proportion_ci(method="wilson")
-    return Measured(float(each.mean()), float(low), float(high), each.astype(float))
+    return Measured(float(each.mean()), *wilson(int(each.sum()), len(each)), each.astype(float))
 
 
 def quantile(values: pd.Series[float], q: float = 0.95) -> Measured | None:

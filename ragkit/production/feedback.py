@@ -233,14 +233,6 @@ class FeedbackStore:
         # Only now, when nothing can be lost any more.
         return replace(opinion, number=int(number or 0), forgotten=thumb < 0 and self._forgotten(trace.cache_key))
 
-    def history(self, trace_id: str) -> tuple[Feedback, ...]:
-        """All that was said about one trace, oldest first, also what was taken back.
-
-        Raises:
-            RagkitError: the file can't be read.
-        """
-        return self._read("SELECT * FROM feedback WHERE trace_id = ? ORDER BY number", trace_id)
-
     def all(self) -> tuple[Feedback, ...]:
         """The opinions that count, oldest first: of each ``who`` on each trace the last one.
 
@@ -248,7 +240,14 @@ class FeedbackStore:
             RagkitError: the file can't be read.
         """
         last = "SELECT max(number) FROM feedback GROUP BY trace_id, who"  # by number: a clock may be set back
-        return self._read(f"SELECT * FROM feedback WHERE number IN ({last}) ORDER BY number")
+        try:
+            with self._lock:
+                rows = self._database.execute(
+                    f"SELECT * FROM feedback WHERE number IN ({last}) ORDER BY number"
+                ).fetchall()
+        except sqlite3.Error as error:
+            raise RagkitError(f"{self.path} can't be read: {error}") from error
+        return tuple(_record(row["number"], json.loads(row["record"])) for row in rows)
 
     def queue(self, done: Collection[str] = (), days: float = 30.0) -> tuple[Flag, ...]:
         """The questions whose answers somebody disliked, the worst first (``Flag.weight``), each once for a tenant.
@@ -275,14 +274,6 @@ class FeedbackStore:
             if key[1] not in skip and any(opinion.thumb < 0 for opinion in own)
         ]
         return tuple(sorted(flags, key=lambda flag: (-flag.weight, -flag.down, flag.question, flag.tenant)))
-
-    def _read(self, query: str, *values: str) -> tuple[Feedback, ...]:
-        try:
-            with self._lock:
-                rows = self._database.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise RagkitError(f"{self.path} can't be read: {error}") from error
-        return tuple(_record(row["number"], json.loads(row["record"])) for row in rows)
 
     def _stored(self, text: str) -> str:
         if self.monitor.text == "none":
