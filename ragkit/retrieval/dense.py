@@ -63,7 +63,7 @@ class DenseRetriever(Retriever):
     Raises:
         InputError: an unknown ``scoring`` or ``index``, ``maxp`` without a store or with another index than flat, too
             few chunks to train "ivfpq", or two texts under one chunk id.
-        ContractError: (also in a search) the embedder gave other numbers than a finite vector for each text.
+        ContractError: (also in a search) the embedder gave another shape than it promises, or NaN.
         StoreMismatchError: a chunk is not from the store's corpus.
     """
 
