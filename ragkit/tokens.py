@@ -60,10 +60,13 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class WordTokenizer:
-    """A ``tokenizers`` tokenizer that never truncates and never pads.
+    """A ``tokenizers`` tokenizer that never truncates and never pads, and passes over Markdown's marks.
 
-    >>> minilm_tokenizer().count("How do I stop a worker?")
-    7
+    Fences with their language, backticks, the ``#`` of headings and the rules of tables say how a text is set, and an
+    embedding model was trained on text without them. Their characters belong to the word beside them.
+
+    >>> minilm_tokenizer().count("How do I stop a worker?"), minilm_tokenizer().count("# How do I stop a `worker`?")
+    (7, 7)
     """
 
     def __init__(self, path: Path, identity: str) -> None:
@@ -87,11 +90,60 @@ class WordTokenizer:
         """Token ids ``(n,)`` and character offsets ``(n, 2)``, without special tokens."""
         encoding = self.encode(text)
         offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-        return np.array(encoding.ids, dtype=np.int32), without_space(text, offsets)
+        return without_marks(text, np.array(encoding.ids, dtype=np.int32), without_space(text, offsets))
 
     def count(self, text: str) -> int:
         """The number of tokens, without special tokens."""
-        return len(self.encode(text).ids)
+        return len(self.tokenize(text)[0])
+
+
+_MARKS = re.compile(
+    r"""
+    ^[ \t]*(?P<fence>`{3,}|~{3,})(?P<language>[^`\n]*)$
+    | (?P<code>`+)
+    | ^[ ]{0,3}(?P<heading>\#{1,6})(?=[ \t])
+    | ^[ \t]*\|[ \t:|-]+\|[ \t]*$                       # between the head of a table and its rows
+    """,
+    re.MULTILINE | re.VERBOSE,
+)
+
+
+def without_marks(
+    text: str, ids: NDArray[np.int32], offsets: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """``ids`` and ``offsets`` without the tokens of Markdown's marks.
+
+    A mark that opens something belongs to the token after it, one that closes something to the token before it: so no
+    character of a text is lost where it is cut between two tokens. A text of marks alone stays as it is.
+
+    >>> ids, offsets = without_marks("a `b`", np.arange(4, dtype=np.int32), np.array([[0, 1], [2, 3], [3, 4], [4, 5]]))
+    >>> ids.tolist(), offsets.tolist()
+    ([0, 2], [[0, 1], [2, 5]])
+    """
+    marks = list(_MARKS.finditer(text)) if any(sign in text for sign in "`~#|") else []
+    if not marks:
+        return ids, offsets
+    borders = np.array([mark.span() for mark in marks])
+    at = np.searchsorted(borders[:, 0], offsets[:, 0], side="right") - 1
+    dropped = (at >= 0) & (offsets[:, 1] <= borders[at, 1])
+    if dropped.all():
+        return ids, offsets
+    offsets = offsets[~dropped].copy()
+    in_fence, opened = False, -1
+    for mark, after in zip(marks, np.searchsorted(offsets[:, 0], borders[:, 0]).tolist(), strict=True):
+        start, end = mark.span()
+        start += len(mark[0]) - len(mark[0].lstrip())
+        opens = bool(mark["heading"])
+        if mark["code"]:
+            opens = (start == 0 or not (text[start - 1].isalnum() or text[start - 1] in ".)")) and end < len(text)
+            opens = opens and not text[end].isspace()
+        elif mark["fence"]:
+            opens = in_fence = not in_fence or bool(mark["language"].strip())
+        if after == len(offsets) or (after and not opens and after != opened):
+            offsets[after - 1, 1] = max(offsets[after - 1, 1], end)
+        else:
+            offsets[after, 0], opened = min(offsets[after, 0], start), after
+    return ids[~dropped], offsets
 
 
 def without_space(text: str, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -119,4 +171,4 @@ def minilm_tokenizer() -> WordTokenizer:
     """
     digest = MINILM_SHA256["tokenizer.json"]
     path = verified(minilm_folder() / "tokenizer.json", digest)
-    return WordTokenizer(path, f"{MINILM}:{digest[:12]}")
+    return WordTokenizer(path, f"{MINILM}:{digest[:12]}:without marks")

@@ -428,7 +428,7 @@ def test_code_that_does_not_fit_is_cut_at_line_ends(kind):
 
 def test_the_plain_baseline_cuts_anywhere():
     document = Document("d", WORDS + CODE)
-    assert FixedChunker(8, 0).chunk(document)[-1].text == "Three.\nsecond = 2\n```"
+    assert FixedChunker(8, 0).chunk(document)[-1].text == "1\n\n# Two. Three.\nsecond = 2\n```"
 
 
 def test_numpy_integers_are_sizes():

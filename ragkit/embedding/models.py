@@ -43,7 +43,7 @@ class _LocalModel:
         self.name, self.precision, self.prefixes = name, precision, dict(prefixes)
         self._folder = folder
         file = folder / "tokenizer.json"
-        self.tokenizer = WordTokenizer(file, f"{name}:{sha256_file(file)[:12]}")
+        self.tokenizer = WordTokenizer(file, f"{name}:{sha256_file(file)[:12]}:without marks")
         one = self.tokenizer.fast.encode("a")
         own = np.flatnonzero(np.array(one.special_tokens_mask) == 0)
         ids = np.array(one.ids, dtype=np.int32)
@@ -51,7 +51,7 @@ class _LocalModel:
         longest = max((self.tokenizer.count(prefix.rstrip()) for prefix in prefixes.values()), default=0)
         self.max_tokens = window(folder) - len(self._first) - len(self._last) - longest
         suffix = f":{json.dumps(self.prefixes, sort_keys=True)}" if any(prefixes.values()) else ""
-        self.identity = f"{name}:{weights_sha256[:12]}:{self.max_tokens}:{precision}{suffix}"
+        self.identity = f"{name}:{weights_sha256[:12]}:{self.max_tokens}:{precision}:without marks{suffix}"
 
 
 class TransformerEmbedder(_LocalModel):
