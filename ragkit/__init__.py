@@ -32,7 +32,14 @@ if TYPE_CHECKING:
         Span,
         StoreMismatchError,
     )
-    from ragkit.chunking import FixedChunker, HeadingChunker, RecursiveChunker, SemanticChunker, SentenceChunker
+    from ragkit.chunking import (
+        FixedChunker,
+        HeadingChunker,
+        RecursiveChunker,
+        SemanticChunker,
+        SentenceChunker,
+        chunk_corpus,
+    )
     from ragkit.corpus import load_beir, load_folder, load_pydocs, load_squad
     from ragkit.embedding import load_embedder
     from ragkit.evaluation.compare import compare
@@ -50,7 +57,10 @@ _HOME = {
         *("IntegrityError", "StoreMismatchError", "ModelNotFoundError", "EndpointError", "ContractError"),
     ),
     "ragkit.corpus": ("load_beir", "load_folder", "load_pydocs", "load_squad"),
-    "ragkit.chunking": ("FixedChunker", "HeadingChunker", "RecursiveChunker", "SemanticChunker", "SentenceChunker"),
+    "ragkit.chunking": (
+        *("FixedChunker", "HeadingChunker", "RecursiveChunker", "SemanticChunker", "SentenceChunker"),
+        "chunk_corpus",
+    ),
     "ragkit.embedding": ("load_embedder",),
     "ragkit.token_store": ("TokenStore",),
     "ragkit.retrieval.bm25": ("BM25Retriever",),
@@ -66,7 +76,7 @@ __version__ = "0.2.0.dev0"
 __all__ = [  # noqa: RUF022 - in the order in which data flows
     "Document", "Span", "Question", "Chunk", "Hit", "Answer", "Corpus",
     "load_pydocs", "load_folder", "load_beir", "load_squad",
-    "FixedChunker", "SentenceChunker", "RecursiveChunker", "HeadingChunker", "SemanticChunker",
+    "FixedChunker", "SentenceChunker", "RecursiveChunker", "HeadingChunker", "SemanticChunker", "chunk_corpus",
     "load_embedder", "TokenStore",
     "BM25Retriever", "DenseRetriever", "Hybrid",
     "Reranked", "LateInteraction", "CrossEncoder",

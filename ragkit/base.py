@@ -283,12 +283,12 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Hit:
-    """A chunk that a retriever returned. ``parts`` keeps the scores of the stages before (by name)."""
+    """A chunk that a retriever returned. ``scores`` keeps the scores of the stages before (by name)."""
 
     chunk: Chunk
     score: float
     source: str = ""
-    parts: Mapping[str, float] = field(default_factory=dict, hash=False)
+    scores: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

@@ -220,7 +220,7 @@ class TokenStore:
         vectors = self._query_vectors | dict(zip(new, encoded, strict=True))
         return np.array([vectors[query] for query in queries], dtype=np.float32).reshape(-1, self.dimension)
 
-    def remembering(self, queries: Sequence[str], tokens: bool = False) -> TokenStore:
+    def with_queries(self, queries: Sequence[str], tokens: bool = False) -> TokenStore:
         """This store with the vectors of ``queries`` at hand, with ``tokens`` for ``maxsim`` too: they cost no run of
         the model. For experiments that ask the same ones again and again, not for measuring latency."""
         other = copy(self)

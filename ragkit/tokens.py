@@ -59,7 +59,7 @@ def verified(path: Path, sha256: str) -> Path:
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class WordTokenizer:
+class SubwordTokenizer:
     """A ``tokenizers`` tokenizer that never truncates and never pads, and passes over Markdown's marks.
 
     Fences with their language, backticks, the ``#`` of headings and the rules of tables say how a text is set, and an
@@ -162,7 +162,7 @@ def without_space(text: str, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @cache
-def minilm_tokenizer() -> WordTokenizer:
+def minilm_tokenizer() -> SubwordTokenizer:
     """The tokenizer of the packaged model, verified and loaded once.
 
     Raises:
@@ -171,4 +171,4 @@ def minilm_tokenizer() -> WordTokenizer:
     """
     digest = MINILM_SHA256["tokenizer.json"]
     path = verified(minilm_folder() / "tokenizer.json", digest)
-    return WordTokenizer(path, f"{MINILM}:{digest[:12]}:without marks")
+    return SubwordTokenizer(path, f"{MINILM}:{digest[:12]}:without marks")

@@ -115,18 +115,18 @@ def test_event_loops_do_not_share():
 
 
 def test_at_most_keeps_order_and_limit():
-    now = most = 0
+    now = limit = 0
 
     async def one(i: int) -> int:
-        nonlocal now, most
+        nonlocal now, limit
         now += 1
-        most = max(most, now)
+        limit = max(limit, now)
         await asyncio.sleep(0.001 * (7 - i % 7))
         now -= 1
         return i
 
     assert asyncio.run(gather_limited(3, [partial(one, i) for i in range(20)])) == list(range(20))
-    assert most == 3
+    assert limit == 3
 
 
 def test_at_most_stops_at_the_first_failure():

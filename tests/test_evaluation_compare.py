@@ -147,7 +147,7 @@ def test_questions_without_gold_are_left_out_and_counted() -> None:
     extra = (Question("u1", "question 1"), Question("u2", "question 2", (Span("d00", 0, 10, 0),)))
     found = run({"a": Lucky(0.5)}, QUESTIONS + extra)
     assert found.table.equals(found.table.assign(**run({"a": Lucky(0.5)}).table.drop(columns=["ms_p50", "ms_p95"])))
-    assert [q.id for q in found.left_out] == ["u1", "u2"]
+    assert [q.id for q in found.skipped] == ["u1", "u2"]
     assert "2 questions without gold left out" in repr(found)
 
 

@@ -96,7 +96,7 @@ def test_the_report_is_on_other_documents_and_the_fastest_is_within_one_standard
     assert row["diff"] >= -row["error"]
     assert row["ms"] == table.loc[table["diff"] >= -table["error"], "ms"].min()
     assert table.loc[label(tuned.best), ["diff", "error"]].tolist() == [0, 0]
-    assert tuned.best.made_with is not None
+    assert tuned.best.provenance is not None
     assert f"8 configurations on {len(tuned.tuning)} questions" in str(tuned)
     assert f"would detect a true difference of {tuned.report.minimum_detectable:.3f}" in str(tuned)
 

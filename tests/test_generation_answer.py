@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.base import LLM, Chunk, Context, EndpointError, Generation, Hit, InputError, StreamingLLM, Usage
-from ragkit.generation import OpenAIChat, WithFallback, in_pieces, parse_citations, unknown_citations
+from ragkit.generation import OpenAIChat, WithFallback, parse_citations, stream_answer, unknown_citations
 from ragkit.generation.context import build_context
 from ragkit.generation.extractive import Extractive
 from ragkit.generation.prompts import ANSWER, DEFENCES, NOT_FOUND
@@ -135,7 +135,7 @@ def test_an_answer_that_was_cut_is_said_to_be_cut():
 
 def pieces(llm: LLM, context: Context = CONTEXT, question: str = "How do I purge?") -> list[str | Generation]:
     async def main() -> list[str | Generation]:
-        return [piece async for piece in in_pieces(llm, question, context)]
+        return [piece async for piece in stream_answer(llm, question, context)]
 
     return asyncio.run(main())
 

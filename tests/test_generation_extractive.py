@@ -75,7 +75,7 @@ class Words:
 
 def test_extractive_quotes_the_sentence_with_its_code():
     context = build_context([hit("Nothing about it here.", "x"), hit(GUIDE, "celery")])
-    said = answer(Extractive(most=1), "How do I purge waiting tasks?", context)
+    said = answer(Extractive(limit=1), "How do I purge waiting tasks?", context)
     assert said.text == (
         "Use the purge command to discard all waiting tasks:\n\n```console\n$ celery -A proj purge\n```\n\n[2]"
     )
@@ -84,7 +84,7 @@ def test_extractive_quotes_the_sentence_with_its_code():
 
 
 def test_extractive_keeps_a_list_together():
-    said = answer(Extractive(most=1), "What happens to running tasks that are revoked?", build_context([hit(GUIDE)]))
+    said = answer(Extractive(limit=1), "What happens to running tasks that are revoked?", build_context([hit(GUIDE)]))
     assert "- Revoked tasks are skipped.\n- Running tasks go on, unless they are terminated." in said.text
 
 
@@ -92,7 +92,7 @@ def test_extractive_answers_in_reading_order_and_joins_neighbours():
     text = (
         "Boil the water with the lever.\n\nThe water is hot then.\n\nUnrelated words only.\n\nCool the water with ice."
     )
-    said = answer(Extractive(most=3, keep=0), "water lever ice hot", build_context([hit(text)]))
+    said = answer(Extractive(limit=3, keep=0), "water lever ice hot", build_context([hit(text)]))
     assert [c.quote for c in said.citations] == [
         "Boil the water with the lever.\n\nThe water is hot then.",
         "Cool the water with ice.",
@@ -127,7 +127,7 @@ def test_similarity_decides_between_equal_words():
         return lambda question, chunks: np.array([float(colour in c.text) for c in chunks], dtype=np.float32)
 
     for colour in ("red", "blue", "green"):
-        llm = Extractive(prefers(colour), most=1)
+        llm = Extractive(prefers(colour), limit=1)
         assert answer(llm, "Which task?", found).text == f"The task is {colour}. [1]"
 
 
@@ -192,7 +192,7 @@ def test_a_lead_whose_list_was_cut_off_is_not_quoted():
     assert [c.quote for c in said.citations] == ["Tasks wait in a queue."]
 
 
-@pytest.mark.parametrize("arguments", [{"most": 0}, {"keep": 1.5}, {"threshold": -0.1}])
+@pytest.mark.parametrize("arguments", [{"limit": 0}, {"keep": 1.5}, {"threshold": -0.1}])
 def test_extractive_refuses_settings_out_of_range(arguments):
     with pytest.raises(InputError, match="expected"):
         Extractive(**arguments)
@@ -270,4 +270,4 @@ def test_identity_says_which_similarity():
     with pytest.raises(InputError, match="has no identity"):  # nothing says that it is the same
         _ = Extractive(unnamed).identity
     assert Extractive().identity == Extractive().identity != one
-    assert Extractive(most=1).identity != Extractive().identity
+    assert Extractive(limit=1).identity != Extractive().identity

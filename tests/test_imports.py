@@ -30,7 +30,8 @@ HEAVY = ("torch", "faiss", "transformers", "sentence_transformers", "pandas", "p
 def test_public_names_are_pinned():
     names = (
         "Document Span Question Chunk Hit Answer Corpus load_pydocs load_folder load_beir load_squad "
-        "FixedChunker SentenceChunker RecursiveChunker HeadingChunker SemanticChunker load_embedder TokenStore "
+        "FixedChunker SentenceChunker RecursiveChunker HeadingChunker SemanticChunker chunk_corpus load_embedder "
+        "TokenStore "
         "BM25Retriever DenseRetriever Hybrid Reranked LateInteraction CrossEncoder "
         "RAGPipeline naive advanced modular compare RagkitError InputError MissingExtraError CorpusError FetchError "
         "ArchiveError IntegrityError StoreMismatchError ModelNotFoundError EndpointError ContractError"

@@ -9,7 +9,7 @@ import pytest
 
 import ragkit
 from ragkit import InputError, Question, Span, TokenStore, compare
-from ragkit.notebook.chunk_lab import CHUNKERS, SCORINGS, Bench, Setting
+from ragkit.notebook.chunk_lab import CHUNKERS, SCORINGS, ChunkExperiment, LabSettings
 from ragkit.testing import FakeEmbedder
 from ragkit.tokens import minilm_tokenizer
 
@@ -28,14 +28,14 @@ def store(tmp_path_factory, small_corpus) -> TokenStore:
 
 
 @pytest.fixture(scope="module")
-def bench(small_corpus, store) -> Bench:
-    return Bench(small_corpus, store=store)
+def bench(small_corpus, store) -> ChunkExperiment:
+    return ChunkExperiment(small_corpus, store=store)
 
 
 @pytest.mark.parametrize("scoring", SCORINGS)
 @pytest.mark.parametrize("chunker", CHUNKERS)
 def test_measure_is_what_compare_says(bench, chunker, scoring):
-    setting = Setting(chunker, size=12, overlap=4, scoring=scoring, k=3, budget=None)
+    setting = LabSettings(chunker, size=12, overlap=4, scoring=scoring, k=3, budget=None)
     measured = bench.measure(setting)
     retriever = bench.retriever(setting, _chunks(bench, setting))
     row = compare({"it": retriever}, bench.questions, k=3, progress=False).table.loc["it"]
@@ -48,7 +48,7 @@ def test_measure_is_what_compare_says(bench, chunker, scoring):
 @pytest.mark.parametrize("budget", [5, 20, 40])
 def test_measure_at_equal_budget_is_what_compare_says(bench, budget):
     """Both count tokens of the same tokenizer; a chunk that is cut may end one token apart (see above)."""
-    setting = Setting(size=12, overlap=4, scoring="bm25", budget=budget)
+    setting = LabSettings(size=12, overlap=4, scoring="bm25", budget=budget)
     measured = bench.measure(setting)
     retriever = bench.retriever(setting, _chunks(bench, setting))
     row = compare({"it": retriever}, bench.questions, same_budget=budget, progress=False).table.loc["it"]
@@ -58,8 +58,12 @@ def test_measure_at_equal_budget_is_what_compare_says(bench, budget):
 
 
 def test_a_real_corpus_gives_the_figures_of_compare(tiny):
-    bench = Bench(tiny)
-    for setting in (Setting(size=256, budget=None), Setting(size=512, scoring="maxp"), Setting(size=512, budget=1000)):
+    bench = ChunkExperiment(tiny)
+    for setting in (
+        LabSettings(size=256, budget=None),
+        LabSettings(size=512, scoring="maxp"),
+        LabSettings(size=512, budget=1000),
+    ):
         retriever = bench.retriever(setting, _chunks(bench, setting))
         budget = setting.budget or False
         row = compare({"it": retriever}, bench.questions, same_budget=budget, progress=False).table.loc["it"]
@@ -70,7 +74,7 @@ def test_a_real_corpus_gives_the_figures_of_compare(tiny):
 
 
 @pytest.mark.parametrize(
-    "setting", [Setting(), Setting("heading", 96, 0, "maxp", 5), Setting(scoring="hybrid", budget=None)]
+    "setting", [LabSettings(), LabSettings("heading", 96, 0, "maxp", 5), LabSettings(scoring="hybrid", budget=None)]
 )
 def test_the_exported_lines_measure_the_same(bench, store, setting, monkeypatch):
     monkeypatch.setattr(TokenStore, "open", lambda corpus: store)
@@ -87,24 +91,24 @@ def test_every_setting_exports_python_that_compiles():
     for chunker in CHUNKERS:
         for scoring in SCORINGS:
             for budget in (None, 500):
-                code = Setting(chunker, 256, 32, scoring, budget=budget).code()
+                code = LabSettings(chunker, 256, 32, scoring, budget=budget).code()
                 compile(code, "<exported>", "exec")
                 assert len(code.splitlines()) == 3
 
 
 def test_intervals_stay_between_0_and_1(bench):
     for size in (8, 12, 64):
-        measured = bench.measure(Setting(size=size, overlap=2))
+        measured = bench.measure(LabSettings(size=size, overlap=2))
         for band in (measured.coverage, measured.mrr):
             assert 0 <= band.low <= band.mean <= band.high <= 1
 
 
 def test_measuring_twice_measures_once(bench):
-    assert bench.measure(Setting(size=20, overlap=4)) is bench.measure(Setting(size=20, overlap=4))
+    assert bench.measure(LabSettings(size=20, overlap=4)) is bench.measure(LabSettings(size=20, overlap=4))
 
 
 def test_differences_are_paired_and_against_the_first(bench):
-    rows = [bench.measure(Setting(size=size, overlap=2, budget=20)) for size in (8, 64)]
+    rows = [bench.measure(LabSettings(size=size, overlap=2, budget=20)) for size in (8, 64)]
     ((mean, low, high, p),) = bench.differences(rows)
     assert mean == pytest.approx(np.mean(rows[1].scores[:, 0] - rows[0].scores[:, 0]))
     assert low <= mean <= high
@@ -114,18 +118,20 @@ def test_differences_are_paired_and_against_the_first(bench):
 def test_one_of_several_places_is_enough_where_the_question_says_so(small_corpus, store):
     elsewhere = Span("radio/guide", 0, 6)
     both = [replace(question, gold=(*question.gold, elsewhere)) for question in small_corpus.questions[:2]]
-    setting = Setting(size=64, overlap=0, scoring="bm25", budget=20)
-    needs_both = Bench(small_corpus, both, store).measure(setting)
-    needs_one = Bench(small_corpus, [replace(question, any_of=True) for question in both], store).measure(setting)
+    setting = LabSettings(size=64, overlap=0, scoring="bm25", budget=20)
+    needs_both = ChunkExperiment(small_corpus, both, store).measure(setting)
+    needs_one = ChunkExperiment(small_corpus, [replace(question, any_of=True) for question in both], store).measure(
+        setting
+    )
     assert needs_one.coverage.mean > needs_both.coverage.mean > 0
 
 
 def test_questions_without_gold_are_left_out(bench, small_corpus):
     assert [q.id for q in bench.questions] == ["boil", "bulb"]
     with pytest.raises(InputError, match="1 questions have gold"):
-        Bench(small_corpus, small_corpus.questions[1:], bench.store)
+        ChunkExperiment(small_corpus, small_corpus.questions[1:], bench.store)
     with pytest.raises(InputError, match="0 questions"):
-        Bench(small_corpus, [Question("q", "What?")], bench.store)
+        ChunkExperiment(small_corpus, [Question("q", "What?")], bench.store)
 
 
 @pytest.mark.parametrize(
@@ -139,12 +145,12 @@ def test_questions_without_gold_are_left_out(bench, small_corpus):
 )
 def test_bad_settings_are_refused(arguments, words):
     with pytest.raises(InputError, match=words):
-        Setting(**arguments)
+        LabSettings(**arguments)
 
 
 def test_the_overlap_shrinks_with_the_size():
-    assert Setting(overlap=64).at(64) == Setting(size=64, overlap=32)
-    assert Setting(overlap=64).at(256).overlap == 64
+    assert LabSettings(overlap=64).at(64) == LabSettings(size=64, overlap=32)
+    assert LabSettings(overlap=64).at(256).overlap == 64
 
 
 def _chunks(bench, setting):

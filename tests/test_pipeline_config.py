@@ -59,7 +59,7 @@ EVERYTHING = """
     some = {kind = "Filtered", retriever = "apart", metadata = {project = ["kettle", "lamp"]}}
     hops = {kind = "SubQuestions", retriever = "routed"}
     all = {kind = "Hybrid", inputs = ["hops", "some"]}
-    checked = {kind = "Corrective", retriever = "all", good = 0.001, bad = 0.0, fallback = "words"}
+    checked = {kind = "Corrective", retriever = "all", accept_above = 0.001, reject_below = 0.0, fallback = "words"}
 """
 
 
@@ -82,7 +82,7 @@ def test_the_presets_are_configurations_too(text, preset, small_corpus, store):
 
 def test_every_kind_of_module_in_one_file(small_corpus, store, tmp_path):
     config = PipelineConfig.from_toml(EVERYTHING)
-    config.made_on(small_corpus, store).save(tmp_path / "all.toml")
+    config.with_provenance(small_corpus, store).save(tmp_path / "all.toml")
     rag = RAGPipeline.from_config(tmp_path / "all.toml", small_corpus, store=store)
     same = RAGPipeline.from_config(config, small_corpus, store=store)
     check_retriever(rag.retriever, ["How do I heat water?", "Which bulbs fit the lamp and the radio?"])
@@ -90,7 +90,7 @@ def test_every_kind_of_module_in_one_file(small_corpus, store, tmp_path):
     assert set(MODULES) == {module.kind for module in config.modules.values()}
     answer = asyncio.run(rag.query("Which bulbs fit?", k=3))
     assert "E27" in " ".join(hit.chunk.text for hit in answer.hits)
-    parts = {name for hit in answer.hits for name in hit.parts}
+    parts = {name for hit in answer.hits for name in hit.scores}
     assert any(name.startswith("corrective:") for name in parts)
 
 
@@ -108,7 +108,7 @@ def test_a_fingerprint_is_that_of_the_settings():
 
 
 def test_another_corpus_or_other_vectors_are_refused(small_corpus, store, ragkit_home):
-    config = PipelineConfig.from_toml(NAIVE).made_on(small_corpus, store)
+    config = PipelineConfig.from_toml(NAIVE).with_provenance(small_corpus, store)
     other = Corpus("other", small_corpus.documents[:2], ())
     with pytest.raises(StoreMismatchError, match=r"with the corpus .* measure it again"):
         RAGPipeline.from_config(config, other, store=TokenStore.open(other, FakeEmbedder(), progress=False))
@@ -160,10 +160,10 @@ BM25 = 'retriever = "a"\nmodules.a = {kind = "BM25Retriever"}\n'
         (BM25 + 'chunks.main.kind = "FixdChunker"', r"\[chunks.main\], kind = 'FixdChunker': expected 'FixedChunker'"),
         (BM25 + "chunks.main.sise = 3", "unknown 'sise', did you mean 'size'"),
         (
-            BM25 + 'reranker = {kind = "LateInteraction", dout = 1}',
-            r"\[reranker\]: unknown 'dout', did you mean 'doubt'",
+            BM25 + 'reranker = {kind = "LateInteraction", pooled_belo = 1}',
+            r"\[reranker\]: unknown 'pooled_belo', did you mean 'pooled_below'",
         ),
-        (BM25 + 'made_with = {corpus = "x"}', r"\[made_with\]: store is missing"),
+        (BM25 + 'provenance = {corpus = "x"}', r"\[provenance\]: store is missing"),
     ],
 )
 def test_what_is_wrong_is_named(text, message):

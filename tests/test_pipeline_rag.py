@@ -76,12 +76,12 @@ class Echo:
         return "Echo()"
 
     def __init__(self, wait: float = 0.0, reason: str = "") -> None:
-        self.wait, self.reason, self.calls, self.now, self.most = wait, reason, 0, 0, 0
+        self.wait, self.reason, self.calls, self.now, self.limit = wait, reason, 0, 0, 0
 
     async def generate(self, question: str, context: Context) -> Generation:
         self.calls += 1
         self.now += 1
-        self.most = max(self.most, self.now)
+        self.limit = max(self.limit, self.now)
         try:
             await asyncio.sleep(self.wait)
         finally:
@@ -400,7 +400,7 @@ def test_many_questions_keep_their_order_and_the_limit():
     questions = [f"Question {i}?" for i in range(12)]
     answers = asyncio.run(RAGPipeline(Fixed(), None, llm).query_many(questions, concurrency=3))
     assert [a.question for a in answers] == questions
-    assert llm.most == 3
+    assert llm.limit == 3
 
 
 def test_one_failing_question_ends_the_others():

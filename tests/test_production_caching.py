@@ -159,10 +159,10 @@ def test_tenants_never_see_each_other(cache):
 def test_a_thumb_down_forgets_one_answer(cache):
     cache.put(key(), ANSWER)
     cache.put(key("other"), ANSWER)
-    assert cache.forget(cache.get(key()).digest)
+    assert cache.invalidate(cache.get(key()).digest)
     assert cache.get(key()) is None
     assert cache.get(key("other"))
-    assert not cache.forget(key().digest)
+    assert not cache.invalidate(key().digest)
 
 
 def test_an_answer_lives_for_its_time(tmp_path, clock):
@@ -198,7 +198,7 @@ def test_past_the_cap_it_evicts_as_a_textbook_lru_does(tmp_path_factory, steps, 
     cache = SQLiteCache(tmp_path_factory.mktemp("lru") / "c.db")
     cache.put(key("q0"), ANSWER)
     cache.max_bytes = cache.stats().bytes * room + 10
-    cache.forget(key("q0").digest)
+    cache.invalidate(key("q0").digest)
     model: dict[str, None] = {}
     for asks, number in steps:
         name = f"q{number}"

@@ -17,11 +17,11 @@ from ragkit.production.drift import (
     SLOPES,
     WINDOW,
     conformal_p_values,
+    detect_change,
     drift,
+    drift_contributions,
     first_in_window,
-    movers,
     simple_jumper,
-    watch,
 )
 
 
@@ -127,14 +127,14 @@ def test_rates_of_abstention_are_compared_too_and_failures_left_out():
 
 def test_movers_sum_to_the_difference_and_name_the_questions(score_of):
     before, now = asked([1, 1, 2, 3], score_of), asked([2, 4, 4, 4], score_of * 0.5)
-    table = movers(before, now, most=None)
+    table = drift_contributions(before, now, limit=None)
     assert table["part"].sum() == pytest.approx(drift(before, now).difference)
     rows = table.set_index("question")
     assert rows.loc["What is number 4?", ["asked_before", "asked_now"]].tolist() == [0, 3]
     assert np.isnan(rows.loc["What is number 4?", "before"])
     assert rows.loc["What is number 2?", "before"] == pytest.approx(2 * rows.loc["What is number 2?", "now"])
     assert table["part"].abs().is_monotonic_decreasing
-    assert len(movers(before, now, most=2)) == 2
+    assert len(drift_contributions(before, now, limit=2)) == 2
 
 
 @settings(max_examples=30)
@@ -147,10 +147,10 @@ def test_parts_are_the_difference_of_the_means_wherever_the_scale_begins(rows, c
     cut = min(cut, len(rows) - 2)
     frame = queries(len(rows), question=[q for q, _ in rows], top_score=[score for _, score in rows])
     before, now = frame.iloc[:cut], frame.iloc[cut:]
-    parts = movers(before, now, most=None).set_index("question")["part"]
+    parts = drift_contributions(before, now, limit=None).set_index("question")["part"]
     assert parts.sum() == pytest.approx(now["top_score"].mean() - before["top_score"].mean(), abs=1e-9)
     moved = (part.assign(top_score=part["top_score"] + shift) for part in (before, now))
-    again = movers(*moved, most=None).set_index("question")["part"]
+    again = drift_contributions(*moved, limit=None).set_index("question")["part"]
     assert again[parts.index].tolist() == pytest.approx(parts.tolist(), abs=1e-9)
 
 
@@ -168,19 +168,19 @@ def test_the_watch_fires_soon_after_the_change_and_says_which_way(score_of):
     rng = np.random.default_rng(0)
     old, new = rng.permutation(1000), rng.permutation(np.arange(1000, 1400))
     log = asked([*old, *new], np.where(np.arange(2000) < 1000, score_of, score_of - 0.2))
-    seen = watch(log.head(700), log.iloc[700:])
+    seen = detect_change(log.head(700), log.iloc[700:])
     assert seen.fired is not None
     assert 300 < seen.fired < 380
     assert 200 <= seen.began <= 320
     assert seen.lower
     assert "fired at query" in repr(seen)
     upside = log.assign(top_score=1.3 - log["top_score"])
-    assert not watch(upside.head(700), upside.iloc[700:]).lower
+    assert not detect_change(upside.head(700), upside.iloc[700:]).lower
 
 
 def test_the_watch_sees_the_same_however_far_it_has_come(score_of):
     log = asked(np.random.default_rng(1).integers(0, 2000, 900), score_of)
-    whole, part = watch(log.head(400), log.iloc[400:]), watch(log.head(400), log.iloc[400:600])
+    whole, part = detect_change(log.head(400), log.iloc[400:]), detect_change(log.head(400), log.iloc[400:600])
     assert whole.evidence[:200] == part.evidence
     assert len(whole.evidence) == 500
 
@@ -191,16 +191,16 @@ def test_the_watch_is_wrong_at_most_once_in_twenty(score_of):
         rng = np.random.default_rng(seed)
         weights = np.arange(1.0, 1001.0) ** -0.8
         log = asked(rng.choice(1000, 1200, p=weights / weights.sum()), score_of)
-        fired.append(watch(log.head(400), log.iloc[400:]).fired is not None)
+        fired.append(detect_change(log.head(400), log.iloc[400:]).fired is not None)
     assert np.mean(fired) <= 0.05 + 2 * (0.05 * 0.95 / 60) ** 0.5
 
 
 def test_a_hundred_repetitions_of_a_bad_question_leave_the_watch_quiet(score_of):
     score_of[5] = 0.1
     log = asked([*range(600), *[5] * 300], score_of)
-    assert watch(log.head(500), log.iloc[500:]).fired is None
+    assert detect_change(log.head(500), log.iloc[500:]).fired is None
     others = log.assign(question=[f"Question {i}" for i in range(len(log))])
-    assert watch(others.head(500), others.iloc[500:]).fired is not None
+    assert detect_change(others.head(500), others.iloc[500:]).fired is not None
 
 
 @pytest.mark.parametrize("size", [0, 3, WINDOW])
@@ -228,7 +228,7 @@ def test_the_game_is_fair():
 
 
 def test_a_watch_over_nothing_is_quiet(score_of):
-    seen = watch(asked(range(200), score_of), queries())
+    seen = detect_change(asked(range(200), score_of), queries())
     assert (seen.fired, seen.evidence) == (None, ())
     assert "quiet after 0 queries" in repr(seen)
 
@@ -239,4 +239,4 @@ def test_a_watch_over_nothing_is_quiet(score_of):
 )
 def test_a_watch_that_cannot_be_is_refused(reference, words):
     with pytest.raises(InputError, match=words):
-        watch(reference, queries(10))
+        detect_change(reference, queries(10))

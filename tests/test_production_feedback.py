@@ -66,7 +66,7 @@ class Monitor:
 class Cache:
     held: set[str] = field(default_factory=lambda: {"digest"})
 
-    def forget(self, digest: str) -> bool:
+    def invalidate(self, digest: str) -> bool:
         if digest == "broken":
             raise OSError("the cache is gone")
         held = digest in self.held

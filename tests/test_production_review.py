@@ -12,13 +12,13 @@ from ragkit.base import Corpus, Document, InputError, Section, Span
 from ragkit.chunking import FixedChunker
 from ragkit.generation.extractive import Extractive
 from ragkit.pipeline import RAGPipeline
-from ragkit.production.feedback import Flag
+from ragkit.production.feedback import ReviewItem
 from ragkit.production.regression import RegressionSet
 from ragkit.production.review import confirm, f_measure, spans_around, suggest
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.rerank import rescored
 
-FLAG = Flag("Which bulbs fit?", 1.0, 1, 0, 1, 0.5, ("t1",), ("wrong",))
+FLAG = ReviewItem("Which bulbs fit?", 1.0, 1, 0, 1, 0.5, ("t1",), ("wrong",))
 
 
 class ByVinegar:
@@ -95,9 +95,9 @@ def test_a_person_confirms_the_first_place_or_another(small_corpus, tmp_path):
 
 
 @pytest.mark.parametrize(("most", "fetch"), [(0, 50), (3, 0)])
-def test_bad_input_is_refused(small_corpus, most, fetch):
+def test_bad_input_is_refused(small_corpus, limit, fetch):
     with pytest.raises(InputError, match="expected 1 or more"):
-        suggest(FLAG, small_corpus, pipeline(small_corpus), most=most, fetch=fetch)
+        suggest(FLAG, small_corpus, pipeline(small_corpus), limit=limit, fetch=fetch)
 
 
 def test_another_corpus_is_refused(small_corpus):

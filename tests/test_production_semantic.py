@@ -19,13 +19,13 @@ from ragkit.pipeline import presets as presets_module
 from ragkit.pipeline.trace import AnswerCache, CacheKey
 from ragkit.production.caching import SQLiteCache
 from ragkit.production.semantic import (
-    Pair,
+    CachePair,
     SemanticCache,
-    agree,
     cache_pairs,
     choose_threshold,
     false_hit_rate,
-    reads_alike,
+    lexical_guard,
+    same_gold,
     upper_bound,
 )
 from ragkit.testing import FakeEmbedder
@@ -111,9 +111,9 @@ def test_what_was_forgotten_is_not_served_to_its_neighbours(cache):
     cache.put(key("a @10"), answer("good"))
     near = cache.get(key("b @1"))
     assert near.answer.text == "bad"
-    assert cache.forget(near.digest)
+    assert cache.invalidate(near.digest)
     assert cache.get(key("b @1")).answer.text == "good"
-    assert cache.forget(cache.get(key("b @1")).digest)
+    assert cache.invalidate(cache.get(key("b @1")).digest)
     assert cache.get(key("b @1")) is None
     assert cache.exact.stats().entries == 0
 
@@ -200,7 +200,7 @@ def test_what_was_forgotten_hides_nothing(cache):
         cache.put(key(f"a @{angle / 100}"), answer(f"{angle}"))
     assert cache.get(key("b @0"))
     for angle in range(29):
-        SemanticCache.forget(cache, key(f"a @{angle / 100}").digest)
+        SemanticCache.invalidate(cache, key(f"a @{angle / 100}").digest)
     assert cache.get(key("b @0")).answer.text == "29"
 
 
@@ -306,11 +306,11 @@ def test_no_threshold_tells_reversals_from_paraphrases(minilm):
     table = false_hit_rate(pairs, minilm)
     assert (table["false_hit_rate"] > 0.4).all()
     assert table.loc[0.9, "hits"] > 35
-    for guard in (None, reads_alike):
+    for guard in (None, lexical_guard):
         choice = choose_threshold(pairs, minilm, precision=0.99, guard=guard)
         assert choice.threshold is None
         assert repr(choice).startswith("none: no threshold promises 99.0% of the near hits right")
-    guarded = false_hit_rate(pairs, minilm, guard=reads_alike)
+    guarded = false_hit_rate(pairs, minilm, guard=lexical_guard)
     assert (guarded.loc[:0.95, "false_hit_rate"] < table.loc[:0.95, "false_hit_rate"] / 1.5).all()
 
 
@@ -327,9 +327,9 @@ def test_no_threshold_tells_reversals_from_paraphrases(minilm):
     ],
 )
 def test_the_guard_sees_what_vectors_overlook(asked, kept):
-    assert not reads_alike(asked, kept)
-    assert not reads_alike(kept, asked)
-    assert reads_alike(asked, asked)
+    assert not lexical_guard(asked, kept)
+    assert not lexical_guard(kept, asked)
+    assert lexical_guard(asked, asked)
 
 
 # ---- the tool
@@ -373,7 +373,7 @@ def test_hits_of_one_need_count_once():
 WORDS = ("start", "stop", "worker", "queue", "task", "before", "after", "not", "spider", "cookie", "all", "any")
 
 
-@pytest.mark.parametrize("guard", [None, reads_alike], ids=["no guard", "guard"])
+@pytest.mark.parametrize("guard", [None, lexical_guard], ids=["no guard", "guard"])
 @pytest.mark.parametrize("threshold", [0.6, 0.8, 0.9])
 def test_the_replay_is_what_the_cache_does(tmp_path, guard, threshold):
     rng, log = np.random.default_rng(1), []
@@ -388,7 +388,7 @@ def test_the_replay_is_what_the_cache_does(tmp_path, guard, threshold):
         found = cache.get(key(question.text))
         if found is not None:
             near += 1
-            wrong += not agree(question.gold, kept[found.answer.text].gold)
+            wrong += not same_gold(question.gold, kept[found.answer.text].gold)
         else:
             kept[question.text] = question
             cache.put(key(question.text), answer(question.text))
@@ -406,7 +406,7 @@ def test_the_guard_is_asked_in_a_log_too():
 
 
 def test_pairs_are_counted_each():
-    pairs = [Pair("a @0", "b @1", True), Pair("a @0", "b @2", False), Pair("a @0", "c @90", False)]
+    pairs = [CachePair("a @0", "b @1", True), CachePair("a @0", "b @2", False), CachePair("a @0", "c @90", False)]
     table = false_hit_rate(pairs, Angles(), [0.9, 0.9999])
     assert table.loc[0.9, ["asked", "hits", "false"]].tolist() == [3, 2, 1]
     assert table.loc[0.9, "false_hit_rate"] == 0.5
@@ -414,14 +414,14 @@ def test_pairs_are_counted_each():
 
 
 def test_without_hits_the_rate_is_unknown():
-    table = false_hit_rate([Pair("a @0", "b @90", True)], Angles(), [0.9])
+    table = false_hit_rate([CachePair("a @0", "b @90", True)], Angles(), [0.9])
     assert math.isnan(table.loc[0.9, "false_hit_rate"])
     assert table.loc[0.9, ["low", "high"]].tolist() == [0, 1]
 
 
 def test_a_threshold_is_chosen_with_its_promise_or_none():
-    right = [Pair(f"a{i} @0", f"b{i} @1", True) for i in range(600)]
-    near = [Pair(f"c{i} @0", f"d{i} @20", False) for i in range(30)]  # cosine .94
+    right = [CachePair(f"a{i} @0", f"b{i} @1", True) for i in range(600)]
+    near = [CachePair(f"c{i} @0", f"d{i} @20", False) for i in range(30)]  # cosine .94
     choice = choose_threshold(right + near, Angles(), precision=0.99)
     assert choice.threshold == 0.99  # as many hits from .95 up: then the strictest
     assert choice.table.loc[0.99, "at_most"] <= 0.01 < choice.table.loc[0.93, "at_most"]
@@ -438,7 +438,7 @@ def test_a_threshold_is_chosen_with_its_promise_or_none():
 def confusable(rng, sizes, p):
     """A log of pairs: so many wordings of each need, all served, and all wrong where the need is confusable."""
     wrong = rng.random(len(sizes)) < p
-    return [Pair(f"a {i} {n} @1", f"b {i} @0", not wrong[i]) for i, size in enumerate(sizes) for n in range(size)]
+    return [CachePair(f"a {i} {n} @1", f"b {i} @0", not wrong[i]) for i, size in enumerate(sizes) for n in range(size)]
 
 
 class Alike:
@@ -478,9 +478,9 @@ spans = st.lists(
 
 @given(spans, spans)
 def test_agreeing_is_symmetric_and_every_gold_agrees_with_itself(one, other):
-    assert agree(one, other) == agree(other, one)
-    assert agree(one, one) == bool(one)
-    assert not agree([*one, Span("c", 0, 1)], other)  # what only one of them needs is not in the other's answer
+    assert same_gold(one, other) == same_gold(other, one)
+    assert same_gold(one, one) == bool(one)
+    assert not same_gold([*one, Span("c", 0, 1)], other)  # what only one of them needs is not in the other's answer
 
 
 WRONG = (

@@ -26,11 +26,12 @@ from ragkit.production.simulation import (
     TENANTS,
     WEEK,
     WEEKEND,
-    Asked,
-    Drifting,
-    Need,
-    Readers,
+    Intent,
     SimulatedClock,
+    SimulatedQuery,
+    SimulatedUsers,
+    TopicDrift,
+    exclude_project,
     is_right,
     needs,
     quotes,
@@ -39,12 +40,11 @@ from ragkit.production.simulation import (
     simulate,
     typed,
     unanswerable,
-    without,
 )
 
 
 @pytest.fixture(scope="module")
-def quiet(core: Corpus) -> tuple[Asked, ...]:
+def quiet(core: Corpus) -> tuple[SimulatedQuery, ...]:
     return simulate(core, n=12_000, weeks=4, seed=3)
 
 
@@ -82,7 +82,7 @@ def test_the_hours_of_an_office_quiet_nights_and_weekends(quiet):
 
 
 def test_sessions_are_short_stay_on_one_topic_and_with_one_tenant(quiet):
-    sessions: dict[str, list[Asked]] = {}
+    sessions: dict[str, list[SimulatedQuery]] = {}
     for asked in quiet:
         sessions.setdefault(asked.session, []).append(asked)
     lengths = [len(s) for s in sessions.values()]
@@ -99,7 +99,7 @@ def test_questions_without_an_answer_are_asked_and_rephrased_more_often(quiet):
     first = {a.session: a for a in reversed(quiet)}
     assert np.mean([not a.question.gold for a in first.values()]) == pytest.approx(0.05, abs=0.01)
     after: dict[bool, list[bool]] = {True: [], False: []}
-    last: dict[str, Asked] = {}
+    last: dict[str, SimulatedQuery] = {}
     for asked in quiet:
         if before := last.get(asked.session):
             after[bool(before.question.gold)].append(asked.rephrased)
@@ -142,9 +142,9 @@ def test_forms_have_their_shares(quiet):
 
 def test_it_is_the_same_stream_on_every_machine(tiny):
     """Pinned: a lesson says numbers about a stream."""
-    stream = simulate(tiny, n=300, seed=1, drift=Drifting("black"))
-    assert stream == simulate(tiny, n=300, seed=1, drift=Drifting("black"))
-    assert stream != simulate(tiny, n=300, seed=2, drift=Drifting("black"))
+    stream = simulate(tiny, n=300, seed=1, drift=TopicDrift("black"))
+    assert stream == simulate(tiny, n=300, seed=1, drift=TopicDrift("black"))
+    assert stream != simulate(tiny, n=300, seed=2, drift=TopicDrift("black"))
     assert simulate(tiny, n=50, seed=1)[0].question.id == PINNED[0]
     assert [a.question.text for a in stream[:3]] == PINNED[1]
 
@@ -162,8 +162,8 @@ PINNED = (
 @settings(max_examples=30)
 @given(seed=st.integers(0, 1000), after=st.floats(0, 1), share=st.floats(0.1, 1))
 def test_no_drift_before_it_sets_in_and_the_same_stream_until_then(tiny, seed, after, share):
-    never = simulate(tiny, n=150, weeks=1, seed=seed, drift=Drifting("black", after=math.inf))
-    drift = Drifting("black", after, share)
+    never = simulate(tiny, n=150, weeks=1, seed=seed, drift=TopicDrift("black", after=math.inf))
+    drift = TopicDrift("black", after, share)
     stream = simulate(tiny, n=150, weeks=1, seed=seed, drift=drift)
     began = {a.session: a.at for a in reversed(stream)}
     assert not any(a.drifted for a in never)
@@ -175,7 +175,7 @@ def test_no_drift_before_it_sets_in_and_the_same_stream_until_then(tiny, seed, a
 
 
 def test_drift_takes_its_share_of_the_sessions(core):
-    stream = simulate(core, n=8000, weeks=4, seed=1, drift=Drifting("scrapy", after=2, share=0.4))
+    stream = simulate(core, n=8000, weeks=4, seed=1, drift=TopicDrift("scrapy", after=2, share=0.4))
     sessions = {a.session: a for a in reversed(stream)}
     later = [a.drifted for a in sessions.values() if a.at >= START + 2 * WEEK]
     assert np.mean(later) == pytest.approx(0.4, abs=0.04)
@@ -183,7 +183,7 @@ def test_drift_takes_its_share_of_the_sessions(core):
 
 
 def test_questions_about_the_new_project_are_rephrased_as_if_they_had_no_answer(core):
-    stream = simulate(core, n=8000, weeks=4, drift=Drifting("scrapy", after=1, share=0.8))
+    stream = simulate(core, n=8000, weeks=4, drift=TopicDrift("scrapy", after=1, share=0.8))
     again, last = [], set()
     for asked in stream:
         if asked.drifted and asked.session in last:
@@ -193,10 +193,10 @@ def test_questions_about_the_new_project_are_rephrased_as_if_they_had_no_answer(
 
 
 def test_the_corpus_without_a_project_can_answer_all_but_the_new_questions(core):
-    smaller = without(core, "scrapy")
+    smaller = exclude_project(core, "scrapy")
     there = {d.id for d in smaller.documents}
     assert {d.id for d in core.documents} - there == {d.id for d in core.documents if d.id.startswith("scrapy/")}
-    for asked in simulate(core, n=3000, drift=Drifting("scrapy")):
+    for asked in simulate(core, n=3000, drift=TopicDrift("scrapy")):
         if asked.question.gold:
             assert all(span.doc_id in there for span in asked.question.gold) != asked.drifted
 
@@ -225,7 +225,7 @@ def test_what_is_typed_is_never_blank(text, seed):
     rng = random.Random(seed)
     question = Question("q", text)
     assert typed(question, rng).text.strip() or not text.strip("?!. \t\n")
-    assert rephrased(Need("q", (question,), ()), question, rng).text.strip()
+    assert rephrased(Intent("q", (question,), ()), question, rng).text.strip()
 
 
 @pytest.mark.parametrize("bad", [{"n": 0}, {"weeks": 0}, {"weeks": math.nan}, {"tenants": ()}])
@@ -237,16 +237,16 @@ def test_impossible_streams_are_refused(small_corpus, bad):
 @pytest.mark.parametrize("bad", [{"share": 0}, {"share": 1.1}, {"after": -1}])
 def test_impossible_drifts_are_refused(bad):
     with pytest.raises(InputError, match="expected"):
-        Drifting("black", **bad)
+        TopicDrift("black", **bad)
 
 
 def test_a_corpus_without_the_questions_is_refused(small_corpus):
     with pytest.raises(InputError, match="no question about 'toaster'"):
-        simulate(small_corpus, drift=Drifting("toaster"))
+        simulate(small_corpus, drift=TopicDrift("toaster"))
     with pytest.raises(InputError, match="no question with gold"):
         simulate(Corpus("empty", small_corpus.documents))
     with pytest.raises(InputError, match="no project 'toaster'; there are: kettle, lamp, radio"):
-        without(small_corpus, "toaster")
+        exclude_project(small_corpus, "toaster")
 
 
 @dataclass
@@ -295,7 +295,7 @@ def test_a_simulated_clock_moves_only_when_it_is_told():
 TEXT = "One lever. Two wheels. Three bulbs."
 CHUNK = Chunk("d", 100, 100 + len(TEXT), TEXT)
 QUESTION = Question("q", "Which bulbs?", (Span("d", 123, 135),))
-CAREFUL = Readers(position=0, trust=0, slips=0, happy=1, unhappy=1)
+CAREFUL = SimulatedUsers(position=0, trust=0, noise=0, response_rate_positive=1, response_rate_negative=1)
 
 
 def answer(*sentences: str, abstained: bool = False) -> Answer:
@@ -303,7 +303,7 @@ def answer(*sentences: str, abstained: bool = False) -> Answer:
     return Answer("Which bulbs?", " ".join(sentences), citations=cited, abstained=abstained, trace_id="t")
 
 
-def many(readers: Readers, given: Answer, n: int = 400) -> list:
+def many(readers: SimulatedUsers, given: Answer, n: int = 400) -> list:
     return [readers.judge(QUESTION, given, str(i)) for i in range(n)]
 
 
@@ -334,16 +334,16 @@ def test_the_last_quote_is_read_least():
 def test_trust_slips_and_silence_are_the_shares_that_were_asked_for():
     wrong, right = answer("One lever."), answer("Three bulbs.")
     assert 90 < sum(o.thumb == 1 for o in many(replace(CAREFUL, trust=0.3), wrong)) < 150
-    assert 20 < sum(o.thumb == -1 for o in many(replace(CAREFUL, slips=0.1), right)) < 65
-    quiet = replace(CAREFUL, happy=0.05, unhappy=0.5)
+    assert 20 < sum(o.thumb == -1 for o in many(replace(CAREFUL, noise=0.1), right)) < 65
+    quiet = replace(CAREFUL, response_rate_positive=0.05, response_rate_negative=0.5)
     assert sum(o.speaks for o in many(quiet, right)) < 45
     assert 160 < sum(o.speaks for o in many(quiet, wrong)) < 240
 
 
 def test_the_same_seed_gives_the_same_opinions():
-    readers = Readers()
-    assert many(readers, answer("One lever.")) == many(Readers(), answer("One lever."))
-    assert many(readers, answer("One lever.")) != many(Readers(seed=1), answer("One lever."))
+    readers = SimulatedUsers()
+    assert many(readers, answer("One lever.")) == many(SimulatedUsers(), answer("One lever."))
+    assert many(readers, answer("One lever.")) != many(SimulatedUsers(seed=1), answer("One lever."))
 
 
 def test_a_citation_without_a_quote_is_all_of_its_chunk():
@@ -356,4 +356,4 @@ def test_a_citation_without_a_quote_is_all_of_its_chunk():
 @pytest.mark.parametrize("wrong", [{"trust": 1.1}, {"happy": -0.1}, {"position": -1}])
 def test_shares_are_shares(wrong):
     with pytest.raises(InputError, match="shares from 0 to 1"):
-        Readers(**wrong)
+        SimulatedUsers(**wrong)

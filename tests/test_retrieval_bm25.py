@@ -26,11 +26,11 @@ def chunks_of(texts):
     return [Chunk(f"d{i:03}", 0, len(t), t) for i, t in enumerate(texts)]
 
 
-def random_texts(rng, n_terms=30, most=40, longest=25):
+def random_texts(rng, n_terms=30, limit=40, longest=25):
     """Chunks of made-up words, some frequent, some rare, some chunks empty."""
     words = [f"w{i}" for i in range(n_terms)]
     weights = [1 / (i + 1) for i in range(n_terms)]
-    return [" ".join(rng.choices(words, weights, k=rng.randrange(longest))) for _ in range(rng.randrange(3, most))]
+    return [" ".join(rng.choices(words, weights, k=rng.randrange(longest))) for _ in range(rng.randrange(3, limit))]
 
 
 def corpora(count):

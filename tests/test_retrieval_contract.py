@@ -26,7 +26,7 @@ from ragkit.retrieval.modular import (
     SubQuestions,
 )
 from ragkit.retrieval.rerank import LateInteraction, Reranked
-from ragkit.retrieval.rewrite import RM3, Parts, Rewritten, Spelling
+from ragkit.retrieval.rewrite import RM3, ClauseSplitter, Rewritten, Spelling
 from ragkit.testing import FakeEmbedder, FakeTokenizer, check_retriever
 from ragkit.token_store import TokenStore
 
@@ -80,9 +80,11 @@ RETRIEVERS = {
     "hybrid convex": lambda d, c, s: Hybrid([BM25Retriever(c), DenseRetriever(c, store=s)], "convex", fetch_k=3),
     "reranked": lambda d, c, s: Reranked(BM25Retriever(c), LateInteraction(s), fetch_k=4),
     "reranked, 3 k": lambda d, c, s: Reranked(BM25Retriever(c), LateInteraction(s, "geometric")),
-    "reranked, in doubt": lambda d, c, s: Reranked(BM25Retriever(c), LateInteraction(s, "geometric", doubt=1), 4),
+    "reranked, in doubt": lambda d, c, s: Reranked(
+        BM25Retriever(c), LateInteraction(s, "geometric", pooled_below=1), 4
+    ),
     "spelling": lambda d, c, s: Rewritten(BM25Retriever(c), Spelling.of(d.documents)),
-    "parts": lambda d, c, s: Rewritten(DenseRetriever(c, s), Parts()),
+    "parts": lambda d, c, s: Rewritten(DenseRetriever(c, s), ClauseSplitter()),
     "rm3": lambda d, c, s: RM3(BM25Retriever(c), 3, 5, common=1),
     "rm3 from dense": lambda d, c, s: RM3(BM25Retriever(c), 3, 5, source=DenseRetriever(c, s), common=1),
     "rm3 empty": lambda d, c, s: RM3(BM25Retriever([])),
@@ -92,13 +94,19 @@ RETRIEVERS = {
     "parent": lambda d, c, s: Parent(advanced(c, s, 50), d),
     "sentence window": lambda d, c, s: SentenceWindow(DenseRetriever(c, store=s), c, d),
     "mmr": lambda d, c, s: MMR(DenseRetriever(c, store=s), s.pool),
-    "sub-questions": lambda d, c, s: SubQuestions(advanced(c, s), Parts(shortest=3)),
+    "sub-questions": lambda d, c, s: SubQuestions(advanced(c, s), ClauseSplitter(shortest=3)),
     "sub-questions by name": lambda d, c, s: SubQuestions(router(c, s), NameSplitter(NAMES)),
     "corrective": lambda d, c, s: Corrective(
         BM25Retriever(c), LateInteraction(s), 0.9, 0.1, rewriter=Rewrites(), fallback=DenseRetriever(c, store=s)
     ),
     "nested": lambda d, c, s: MMR(
-        Parent(Rewritten(SubQuestions(Hybrid([router(c, s), advanced(c, s)], "convex"), Parts()), Parts()), d), s.pool
+        Parent(
+            Rewritten(
+                SubQuestions(Hybrid([router(c, s), advanced(c, s)], "convex"), ClauseSplitter()), ClauseSplitter()
+            ),
+            d,
+        ),
+        s.pool,
     ),
 }
 
@@ -139,7 +147,7 @@ def test_different_settings_have_different_identities(parts):
         router(chunks, store, threshold=0.6),
         Filtered(DenseRetriever(chunks, store=store), {"project": "lamp"}),
         SentenceWindow(DenseRetriever(chunks, store=store), chunks, corpus, before=2),
-        MMR(DenseRetriever(chunks, store=store), store.pool, balance=0.5),
+        MMR(DenseRetriever(chunks, store=store), store.pool, lambda_mult=0.5),
         Corrective(bm25, late, 0.9, 0.1),
         Corrective(bm25, late, 0.8, 0.1),
     ]

@@ -70,7 +70,7 @@ def test_many_queries_give_what_single_ones_give(stored):
 def test_remembered_queries_cost_no_run_of_the_model(stored):
     chunks, store = stored
     queries = sentences(5, seed=7)
-    known = store.remembering(queries)
+    known = store.with_queries(queries)
     for scoring in ("pooled", "maxp"):
         retriever = DenseRetriever(chunks, store=known, scoring=scoring)
         before = store.encoder.encoded
@@ -85,7 +85,7 @@ def test_remembered_queries_cost_no_run_of_the_model(stored):
 def test_remembered_tokens_cost_no_run_of_the_model_either(stored):
     chunks, store = stored
     queries = sentences(5, seed=8)
-    known = store.remembering(queries, tokens=True)
+    known = store.with_queries(queries, tokens=True)
     before = store.encoder.encoded
     scores = [known.maxsim(query, chunks[:4]) for query in queries]
     assert store.encoder.encoded == before

@@ -98,12 +98,12 @@ def test_a_chunk_found_twice_is_one_hit_and_keeps_both_scores():
     a, b = Listed("bm25", {"q": {"x": 7.0, "y": 3.0}}), Listed("dense:maxp", {"q": {"x": 0.5, "z": 0.4}})
     hits = Hybrid([a, b]).search("q", 10)
     assert [h.chunk.doc_id for h in hits] == ["x", "y", "z"]
-    assert hits[0].parts == {"bm25": 7.0, "dense:maxp": 0.5}
+    assert hits[0].scores == {"bm25": 7.0, "dense:maxp": 0.5}
     assert hits[0].source == "hybrid:rrf"
     twice = Hybrid([a, a]).search("q", 10)
-    assert twice[0].parts == {"bm25 #1": 7.0, "bm25 #2": 7.0}
+    assert twice[0].scores == {"bm25 #1": 7.0, "bm25 #2": 7.0}
     nested = Hybrid([Hybrid([a, b], "convex"), a]).search("q", 1)[0]
-    assert set(nested.parts) == {"bm25", "dense:maxp", "hybrid:convex"}
+    assert set(nested.scores) == {"bm25", "dense:maxp", "hybrid:convex"}
 
 
 class Doubled(Listed):

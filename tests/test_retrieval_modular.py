@@ -29,7 +29,7 @@ from ragkit.retrieval.modular import (
     marginal,
 )
 from ragkit.retrieval.rerank import rescored
-from ragkit.retrieval.rewrite import Parts
+from ragkit.retrieval.rewrite import ClauseSplitter
 from ragkit.testing import FakeTokenizer
 
 
@@ -85,13 +85,13 @@ def test_parent_returns_each_section_once_with_its_best_chunk(small_corpus):
     inner = Fixed()
     inner.hits = [Hit(chunk, score, "dense") for chunk, score in zip(cut, (0.9, 0.8, 0.3), strict=True)]
     hits = Parent(inner, small_corpus).search("q")
-    assert [(h.chunk.section[-1], h.score, h.parts["chunks"]) for h in hits] == [
+    assert [(h.chunk.section[-1], h.score, h.scores["chunks"]) for h in hits] == [
         ("Boiling", 0.9, 2),
         ("Cleaning", 0.3, 1),
     ]
     assert hits[0].chunk.text == "Boiling\nPress the red lever to boil the water."
-    assert hits[0].parts["dense"] == 0.9
-    assert [h.chunk for h in Parent(inner, small_corpus, most=20).search("q")][:2] == cut[:2]
+    assert hits[0].scores["dense"] == 0.9
+    assert [h.chunk for h in Parent(inner, small_corpus, limit=20).search("q")][:2] == cut[:2]
 
 
 def test_a_document_without_sections_keeps_its_chunks(small_corpus):
@@ -113,7 +113,7 @@ def test_neighbours_join_what_stands_around_a_hit(small_corpus):
     assert [(h.chunk.start, h.chunk.end) for h in hits] == [(own[0].start, own[2].end), (own[-2].start, own[-1].end)]
     text = small_corpus.document("kettle/guide").text
     assert hits[0].chunk.text == text[own[0].start : own[2].end]
-    assert hits[0].parts == {"bm25": 2.0}
+    assert hits[0].scores == {"bm25": 2.0}
     alone = SentenceWindow(inner, chunks, small_corpus, before=0, after=0).search("q")
     assert [h.chunk for h in alone] == [own[1], own[0], own[-1]]
     elsewhere = SentenceWindow(inner, [], small_corpus).search("q")
@@ -127,27 +127,27 @@ def test_mmr_takes_the_unlike_before_the_same_again():
     def vectors(chunks):
         return np.array([twins[c.doc_id] for c in chunks], dtype=np.float32)
 
-    assert names(MMR(inner, vectors, balance=1.0).search("q")) == ["a", "b", "c"]
-    hits = MMR(inner, vectors, balance=0.5).search("q")
+    assert names(MMR(inner, vectors, lambda_mult=1.0).search("q")) == ["a", "b", "c"]
+    hits = MMR(inner, vectors, lambda_mult=0.5).search("q")
     assert names(hits) == ["a", "c", "b"]
-    assert hits[1].parts == {"fixed": 0.6}
+    assert hits[1].scores == {"fixed": 0.6}
     assert [k for _, k in inner.asked] == [50, 50]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.floats(0, 1), st.integers(1, 15), st.integers(0, 99))
-def test_mmr_equals_its_definition(relevance, balance, k, seed):
+def test_mmr_equals_its_definition(relevance, lambda_mult, k, seed):
     n = len(relevance)
     vectors = np.random.default_rng(seed).standard_normal((n, 3))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     likeness = vectors @ vectors.T
-    order, values = marginal(np.array(relevance), likeness, balance, k)
+    order, values = marginal(np.array(relevance), likeness, lambda_mult, k)
     assert sorted(order) == sorted(set(order))
     assert len(order) == min(k, n)
     assert values == sorted(values, reverse=True)
     taken: list[int] = []
     for place in order:
         left = {
-            i: balance * relevance[i] - (1 - balance) * max([0.0, *(likeness[i, j] for j in taken)])
+            i: lambda_mult * relevance[i] - (1 - lambda_mult) * max([0.0, *(likeness[i, j] for j in taken)])
             for i in range(n)
             if i not in taken
         }
@@ -165,7 +165,7 @@ def test_sub_questions_search_the_question_and_each_part_once():
     hop.search("both", 4)
     assert inner.asked == [("both", 15), ("one", 15), ("two", 15)]
     assert SubQuestions(inner, Rewrites("both")).search("both", 2) == inner.search("both", 2)
-    assert SubQuestions(inner, Rewrites(*"abcdefg"), most=2).queries("q") == ["q", "a", "b"]
+    assert SubQuestions(inner, Rewrites(*"abcdefg"), limit=2).queries("q") == ["q", "a", "b"]
 
 
 def test_sub_questions_put_first_what_several_parts_have():
@@ -178,7 +178,7 @@ def test_sub_questions_put_first_what_several_parts_have():
     hits = SubQuestions(PerQuery(), Rewrites("x", "y")).search("q", 3)
     assert names(hits) == ["b", "a", "c"]
     assert hits[0].score == pytest.approx(1 / 62 + 1 / 63 + 1 / 63)
-    assert hits[1].parts == {"part:0": 9.0, "part:2": 8.0}
+    assert hits[1].scores == {"part:0": 9.0, "part:2": 8.0}
 
 
 def test_a_question_for_each_name():
@@ -207,12 +207,12 @@ class ByName:
 
 
 def test_corrective_stops_at_the_first_list_that_is_good():
-    good, bad = Fixed(("a", 0.1)), Fixed(("b", 0.2))
+    accept_above, reject_below = Fixed(("a", 0.1)), Fixed(("b", 0.2))
     grader = ByName(a=0.9)
-    hits = Corrective(good, grader, 0.5, 0.3, rewriter=Rewrites("other"), fallback=bad).search("q")
+    hits = Corrective(accept_above, grader, 0.5, 0.3, rewriter=Rewrites("other"), fallback=reject_below).search("q")
     assert names(hits) == ["a"]
-    assert hits[0].parts == {"fixed": 0.1, "corrective:grade": 0.9, "corrective:searches": 1}
-    assert bad.asked == []
+    assert hits[0].scores == {"fixed": 0.1, "corrective:grade": 0.9, "corrective:searches": 1}
+    assert reject_below.asked == []
 
 
 def test_corrective_rewrites_then_falls_back_then_gives_up():
@@ -221,7 +221,7 @@ def test_corrective_rewrites_then_falls_back_then_gives_up():
     assert [name for name, _, _ in steps.tries("q", 5)] == ["first", "rewritten: other", "fallback"]
     hits = steps.search("q")
     assert names(hits) == ["c"]
-    assert hits[0].parts == {"fixed": 0.1, "corrective:grade": 0.4, "corrective:searches": 3.0}
+    assert hits[0].scores == {"fixed": 0.1, "corrective:grade": 0.4, "corrective:searches": 3.0}
     assert Corrective(weak, grader, 0.5, 0.3).search("q") == []
     assert names(Corrective(weak, grader, 0.5, 0.2).search("q")) == ["b"]
     assert Corrective(Fixed(), grader, 0.5, 0.0).search("q") == []
@@ -246,9 +246,9 @@ ALL = Fixed(("b1", 1.0), ("a1", 0.5))
 def test_a_sure_router_asks_one_and_says_so():
     hits = Router(ROUTES, Says(a=0.8, b=0.2), ALL).search("q")
     assert names(hits) == ["a1", "a2"]
-    assert hits[0].parts == {"route:a": 0.8}
+    assert hits[0].scores == {"route:a": 0.8}
     assert hits[0].score == 3.0
-    assert ROUTES["a"].hits[0].parts == {}
+    assert ROUTES["a"].hits[0].scores == {}
 
 
 def test_an_unsure_router_asks_for_everything():
@@ -259,7 +259,7 @@ def test_an_unsure_router_asks_for_everything():
         assert decision.confidence == max(probabilities.values(), default=0.0)
         hits = router.search("q")
         assert names(hits) == ["b1", "a1"]
-        assert list(hits[0].parts) == ["route:fallback"]
+        assert list(hits[0].scores) == ["route:fallback"]
 
 
 def test_where_an_answer_was_lost_is_seen_through_a_router():
@@ -322,14 +322,14 @@ def test_a_question_about_several_is_sent_to_none():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Corrective(Fixed(), ByName(), good=0.1, bad=0.2), "bad <= good"),
-        (lambda: SubQuestions(Fixed(), Parts(), most=0), "1 or more"),
-        (lambda: SubQuestions(Fixed(), Parts(), fetch_k=0), "1 or more"),
+        (lambda: Corrective(Fixed(), ByName(), accept_above=0.1, reject_below=0.2), "expected the other way round"),
+        (lambda: SubQuestions(Fixed(), ClauseSplitter(), limit=0), "1 or more"),
+        (lambda: SubQuestions(Fixed(), ClauseSplitter(), fetch_k=0), "1 or more"),
         (lambda: NameSplitter({}), "no patterns"),
-        (lambda: MMR(Fixed(), lambda chunks: np.zeros((0, 2)), balance=2), "0 to 1"),
+        (lambda: MMR(Fixed(), lambda chunks: np.zeros((0, 2)), lambda_mult=2), "0 to 1"),
         (lambda: MMR(Fixed(), lambda chunks: np.zeros((0, 2)), fetch_k=0), "1 or more"),
         (lambda: SentenceWindow(Fixed(), [], None, before=-1), "0 or more"),
-        (lambda: Parent(Fixed(), None, most=0), "1 or more"),
+        (lambda: Parent(Fixed(), None, limit=0), "1 or more"),
         (lambda: Router({}, Says(), ALL), "0 routes"),
         (lambda: Router(ROUTES, Says(), ALL, threshold=1.5), "0 to 1"),
         (lambda: RegexClassifier({}), "no patterns"),

@@ -42,7 +42,7 @@ class ByLength:
 def test_late_interaction_orders_by_maxsim_and_keeps_the_scores_before():
     found = LateInteraction(ByLength()).rerank("stop", HITS, 2)
     assert [h.chunk.doc_id for h in found] == ["d1", "d0"]
-    assert found[0].parts == {"dense": 0.5, "bm25": 9.0}
+    assert found[0].scores == {"dense": 0.5, "bm25": 9.0}
     assert (found[0].score, found[0].source) == (19.0, "late interaction")
     assert [h.score for h in HITS] == [10, 9, 8]
     assert LateInteraction(ByLength()).rerank("stop", [], 2) == []
@@ -74,20 +74,20 @@ class Vectors(ByLength):
 
 @pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
 def test_in_doubt_the_whole_question_joins_the_mean(mean):
-    sure = LateInteraction(Vectors(), mean, doubt=0.19).rerank("stop", HITS, 3)
+    sure = LateInteraction(Vectors(), mean, pooled_below=0.19).rerank("stop", HITS, 3)
     assert [h.chunk.doc_id for h in sure] == ["d1", "d0", "d2"]
-    assert "whole" not in sure[0].parts
-    found = LateInteraction(Vectors(), mean, doubt=0.2).rerank("stop", HITS, 3)
+    assert "whole" not in sure[0].scores
+    found = LateInteraction(Vectors(), mean, pooled_below=0.2).rerank("stop", HITS, 3)
     assert found[0].chunk.doc_id == "d2"
-    assert found[0].parts == pytest.approx({"dense": 0.5, "bm25": 8.0, "words": 0.08, "whole": 0.9})
+    assert found[0].scores == pytest.approx({"dense": 0.5, "bm25": 8.0, "words": 0.08, "whole": 0.9})
     two, one = [0.08, 0.08, 0.9], [0.19, 0.19, max(0.02, 0.05 if mean == "geometric" else 0)]
     for values, name in ((two, "d2"), (one, "d1")):
         expected = np.mean(values) if mean == "arithmetic" else np.prod(values) ** (1 / 3)
         assert next(h.score for h in found if h.chunk.doc_id == name) == pytest.approx(expected, rel=1e-5)
-    assert HITS[0].parts == {"dense": 0.5}
-    for doubt in (-0.1, 1.5):
+    assert HITS[0].scores == {"dense": 0.5}
+    for pooled_below in (-0.1, 1.5):
         with pytest.raises(InputError, match="from 0 to 1"):
-            LateInteraction(Vectors(), mean, doubt=doubt)
+            LateInteraction(Vectors(), mean, pooled_below=pooled_below)
 
 
 def test_reranked_fetches_more_than_it_returns():
@@ -149,7 +149,7 @@ def test_cross_encoder_scores_are_the_librarys(tiny_cross_encoder):
     by_id = {h.chunk.doc_id: h.score for h in found}
     assert [by_id[h.chunk.doc_id] for h in HITS] == pytest.approx(expected.tolist(), abs=1e-5)
     assert [h.score for h in found] == sorted(by_id.values(), reverse=True)
-    assert found[0].parts.keys() == {"dense", "bm25"}
+    assert found[0].scores.keys() == {"dense", "bm25"}
 
 
 def test_cross_encoder_reads_long_chunks_to_the_end(tiny_cross_encoder):
@@ -208,7 +208,7 @@ def test_the_model_orders_and_what_it_leaves_out_follows():
         asked = endpoint.requests[0]["messages"][0]["content"]
     assert [h.chunk.doc_id for h in found] == ["d2", "d0", "d1"]
     assert [h.score for h in found] == [1, 1 / 2, 1 / 3]
-    assert found[0].parts == {"dense": 0.5, "bm25": 8.0, "llm:ordered": 1.0}
+    assert found[0].scores == {"dense": 0.5, "bm25": 8.0, "llm:ordered": 1.0}
     assert "stop {it}" in asked
     assert "[2] stop the worker now" in asked
 
@@ -219,17 +219,17 @@ def test_an_answer_without_an_order_keeps_the_given_one_and_says_so(answer):
         found = LLMReranker(ChatModel(base_url=endpoint.url)).rerank("stop", HITS, 3)
     assert [h.chunk for h in found] == [h.chunk for h in HITS]
     assert {h.source for h in found} == {"llm: no order in the answer"}
-    assert all(h.parts["llm:ordered"] == 0 for h in found)
+    assert all(h.scores["llm:ordered"] == 0 for h in found)
 
 
 def test_only_the_first_hits_are_shown():
     with Endpoint(answer="[2] > [1] > [3]") as endpoint:
-        found = LLMReranker(ChatModel(base_url=endpoint.url), most=2, characters=4).rerank("q", HITS, 10)
+        found = LLMReranker(ChatModel(base_url=endpoint.url), limit=2, characters=4).rerank("q", HITS, 10)
         asked = endpoint.requests[0]["messages"][0]["content"]
     assert [h.chunk.doc_id for h in found] == ["d1", "d0", "d2"]
     assert asked.endswith("[1] task\n\n[2] stop")
     with pytest.raises(InputError, match="most is 0"):
-        LLMReranker(most=0)
+        LLMReranker(limit=0)
 
 
 def test_it_works_where_an_event_loop_runs_already():

@@ -26,8 +26,8 @@ from ragkit.retrieval.rewrite import (
     MULTI_QUERY,
     RM3,
     STEP_BACK,
+    ClauseSplitter,
     LLMRewriter,
-    Parts,
     Rewritten,
     Spelling,
     edits_allowed,
@@ -49,7 +49,7 @@ CHUNKS = [Chunk(d.id, 0, len(d.text), d.text) for d in DOCUMENTS]
 SPELLING = Spelling.of(DOCUMENTS, at_least=1)
 REWRITERS = {
     "spelling": SPELLING,
-    "parts": Parts(),
+    "parts": ClauseSplitter(),
 }
 ODD = [
     "?!...",
@@ -215,12 +215,12 @@ def test_the_nearest_word_then_the_same_first_letter_then_the_most_frequent():
     ],
 )
 def test_parts(question, parts):
-    assert Parts().rewrite(question) == [question, *parts]
+    assert ClauseSplitter().rewrite(question) == [question, *parts]
 
 
 @given(st.text(alphabet="ab .,?;and", max_size=80))
 def test_parts_hold_the_words_of_the_question(question):
-    whole, *found = Parts().rewrite(question)
+    whole, *found = ClauseSplitter().rewrite(question)
     assert whole == question
     assert len(found) != 1
     assert set(" ".join(found).replace(",", " ").split()) <= set(question.replace(",", " ").split())
@@ -338,13 +338,13 @@ def test_every_question_that_can_be_misspelt_is():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Rewritten(BM25Retriever([]), Parts(), fetch_k=0),
+        lambda: Rewritten(BM25Retriever([]), ClauseSplitter(), fetch_k=0),
         lambda: RM3(BM25Retriever([]), documents=0),
         lambda: RM3(BM25Retriever([]), terms=0),
         lambda: RM3(BM25Retriever([]), weight=1.5),
         lambda: RM3(BM25Retriever([]), common=-0.1),
         lambda: Spelling({}, at_least=0),
-        lambda: Parts(shortest=0),
+        lambda: ClauseSplitter(shortest=0),
         lambda: misspelt([], share=0),
     ],
 )

@@ -71,7 +71,7 @@ def test_a_turned_space_is_turned_back():
     turn = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))[0].astype(np.float32)
     passages = vectors(4, 300)
     queries = passages @ turn
-    settings = AdapterSettings(pull=0, steps=400, batch=240, learning_rate=0.02)
+    settings = AdapterSettings(l2_to_identity=0, steps=400, batch=240, learning_rate=0.02)
     matrix, looks = fit_matrix((queries[:240], passages[:240]), (queries[240:], passages[240:]), settings)
     assert min(look[2] for look in looks) < 0.2 * looks[0][2]
     near = unit(queries[240:] @ matrix) @ passages.T
@@ -80,9 +80,9 @@ def test_a_turned_space_is_turned_back():
 
 def test_a_strong_pull_learns_nothing_and_noise_keeps_the_identity():
     noise = (vectors(5, 100), vectors(6, 100)), (vectors(7, 30), vectors(8, 30))
-    strong, _ = fit_matrix(*noise, AdapterSettings(pull=1e4, steps=30))
+    strong, _ = fit_matrix(*noise, AdapterSettings(l2_to_identity=1e4, steps=30))
     assert np.abs(strong - np.eye(6)).max() < 0.02
-    kept, looks = fit_matrix(*noise, AdapterSettings(pull=0, steps=200, learning_rate=0.05))
+    kept, looks = fit_matrix(*noise, AdapterSettings(l2_to_identity=0, steps=200, learning_rate=0.05))
     assert looks[-1][1] < looks[0][1]  # it did learn the noise
     assert looks[-1][2] > looks[0][2]  # which helped nobody
     best = min(looks, key=lambda look: look[2])

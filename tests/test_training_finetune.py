@@ -17,7 +17,7 @@ from ragkit.files import sha256_file
 from ragkit.token_store import TokenStore
 from ragkit.tokens import minilm_folder
 from ragkit.training import finetune
-from ragkit.training.finetune import FineTuned, Settings, fine_tune
+from ragkit.training.finetune import FineTuned, FineTuneSettings, fine_tune
 from ragkit.training.pairs import Pair
 
 WORDS = "red wine blue sky green tea dark ale cold milk warm soup hard bread old cheese".split()  # noqa: SIM905
@@ -52,8 +52,8 @@ def pairs_of(negatives: int = 1) -> list[Pair]:
     ]
 
 
-def settings_of(base: Path) -> Settings:
-    return Settings(base=str(base), tokens=16, batch=8, epochs=2, learning_rate=2e-3, share=0.25, checks=2)
+def settings_of(base: Path) -> FineTuneSettings:
+    return FineTuneSettings(base=str(base), tokens=16, batch=8, epochs=2, learning_rate=2e-3, share=0.25, checks=2)
 
 
 @pytest.fixture(scope="module")
@@ -173,10 +173,10 @@ def test_what_cannot_be_trained_is_refused(base, ragkit_home):
     with pytest.raises(InputError, match=r"1 document\(s\)"):
         fine_tune(pairs_of()[:1], settings_of(base))
     with pytest.raises(ModelNotFoundError, match="no base model 'nothing'"):
-        fine_tune(pairs_of(), Settings(base="nothing"))
+        fine_tune(pairs_of(), FineTuneSettings(base="nothing"))
 
 
 @pytest.mark.parametrize("wrong", [{"tokens": 0}, {"epochs": 0}, {"frozen": -1}])
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(InputError):
-        Settings(**wrong)
+        FineTuneSettings(**wrong)

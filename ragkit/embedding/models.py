@@ -24,7 +24,7 @@ from ragkit.embedding.e5 import E5_SMALL, E5_SMALL_SHA256, e5_folder
 from ragkit.embedding.openai import OpenAIEmbedder
 from ragkit.embedding.vectors import Ids, WindowVectors, encode_texts, known_prefixes, unit
 from ragkit.files import sha256_file
-from ragkit.tokens import MINILM, MINILM_SHA256, WordTokenizer, minilm_folder, verified
+from ragkit.tokens import MINILM, MINILM_SHA256, SubwordTokenizer, minilm_folder, verified
 
 _BATCH_TOKENS = 4096  # 16 windows of 256: twice as many gained nothing, half as many were slower
 
@@ -43,7 +43,7 @@ class _LocalModel:
         self.name, self.precision, self.prefixes = name, precision, dict(prefixes)
         self._folder = folder
         file = folder / "tokenizer.json"
-        self.tokenizer = WordTokenizer(file, f"{name}:{sha256_file(file)[:12]}:without marks")
+        self.tokenizer = SubwordTokenizer(file, f"{name}:{sha256_file(file)[:12]}:without marks")
         one = self.tokenizer.fast.encode("a")
         own = np.flatnonzero(np.array(one.special_tokens_mask) == 0)
         ids = np.array(one.ids, dtype=np.int32)

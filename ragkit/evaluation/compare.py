@@ -79,7 +79,7 @@ class Comparison:
     k: int
     budget: int | None
     units: tuple[str, ...]
-    left_out: tuple[Question, ...]
+    skipped: tuple[Question, ...]
     minimum_detectable: float
     seed: int
     systems: Mapping[str, Retriever] = field(repr=False)
@@ -98,8 +98,8 @@ class Comparison:
         elif documents < statistics.FEW:
             counts += " (few: questions on more documents would detect smaller differences)"
         lines = [f"{counts}; {lists} of each system."]
-        if self.left_out:
-            lines.append(f"{_count(len(self.left_out), 'question')} without gold left out.")
+        if self.skipped:
+            lines.append(f"{_count(len(self.skipped), 'question')} without gold left out.")
         if len(self.systems) > 1:
             lines.append(
                 f"Verdicts on {self.metric} against {self.baseline!r}: a difference where the interval leaves out 0; "
@@ -301,7 +301,7 @@ def compare(
         raise InputError(f"k is {k!r}: expected a whole number, 1 or more")
     if not isinstance(same_budget, bool) and same_budget < 1:
         raise InputError(f"same_budget is {same_budget!r}: expected True or a number of tokens, 1 or more")
-    answerable, left_out = _checked_questions(questions)
+    answerable, skipped = _checked_questions(questions)
     first = _checked_systems(systems, baseline)
     if same_budget is not True:  # else its number, and with it the names, are known after the first searches
         _check_metric(metric, k, same_budget or None)
@@ -324,7 +324,7 @@ def compare(
         k=k,
         budget=budget,
         units=units,
-        left_out=left_out,
+        skipped=skipped,
         minimum_detectable=detectable,
         seed=seed,
         systems=dict(systems),

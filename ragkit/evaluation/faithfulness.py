@@ -171,7 +171,7 @@ def numbers(text: str) -> set[str]:
     return {n.rstrip("0").rstrip(".") if "." in n else n for n in _NUMBER.findall(text)} | spelled
 
 
-def is_cue(word: str) -> bool:
+def is_negation(word: str) -> bool:
     """Whether a word negates."""
     word = word.lower().replace("’", "'")
     return word in _CUES or word.endswith("n't")
@@ -192,7 +192,7 @@ def negated(text: str, text_words: Sequence[Word]) -> NDArray[np.bool_]:
             if _CLAUSE_END.search(text, text_words[j].end, word.start):
                 break
             pair = (text_words[j - 1].text.lower(), text_words[j].text.lower()) if j else ("", "")
-            inside[i] |= is_cue(text_words[j].text) or pair in _CUE_PHRASES
+            inside[i] |= is_negation(text_words[j].text) or pair in _CUE_PHRASES
     return inside
 
 
@@ -358,7 +358,7 @@ def _compare(
     terms = {word.term for word in evidence.words}
     common = np.array([word.term in terms for word in own])
     partner = ordered(own, evidence.words, np.maximum(weight, _FUNCTION_WORD))
-    plain = np.array([not word.absolute and not is_cue(word.text) for word in own])
+    plain = np.array([not word.absolute and not is_negation(word.text) for word in own])
     close = closeness(weight[plain], common[plain])
 
     low = known.lower()

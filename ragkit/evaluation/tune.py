@@ -104,7 +104,7 @@ def tune(
         expected = f"expected one or more, and one of {', '.join(names)}"
         raise InputError(f"{len(configs)} configurations, metric {metric!r}: {expected}")
     tuning, holdout = split_by_document(answerable, seed)
-    fast = store.remembering([q.text for q in answerable])
+    fast = store.with_queries([q.text for q in answerable])
 
     def measured(systems: dict[str, Retriever], half: Sequence[Question], progress: bool) -> Comparison:
         budget = BUDGET if metric == COVERAGE else False
@@ -121,7 +121,7 @@ def tune(
     named["fastest"] = configs[int(alike.index[int(alike["ms"].to_numpy().argmin())])]
     systems = {name: _retriever(config, corpus, store) for name, config in named.items()}
     report = measured(systems, holdout, progress)
-    made = {name: config.made_on(corpus, store) for name, config in named.items()}
+    made = {name: config.with_provenance(corpus, store) for name, config in named.items()}
     seconds = time.perf_counter() - began
     return Tuned(table, made["start"], made["best"], made["fastest"], report, tuning, holdout, seconds)
 

@@ -1,6 +1,6 @@
 """From hits to a cited answer: the context, the prompt, the writer, and when to stay silent."""
 
-from ragkit.generation.answer import OpenAIChat, WithFallback, in_pieces, parse_citations, unknown_citations
+from ragkit.generation.answer import OpenAIChat, WithFallback, parse_citations, stream_answer, unknown_citations
 from ragkit.generation.context import build_context
 from ragkit.generation.extractive import Extractive, by_embedder
 from ragkit.generation.prompts import ANSWER, NOT_FOUND
@@ -15,7 +15,7 @@ __all__ = [
     "build_context",
     "by_embedder",
     "endpoint_configured",
-    "in_pieces",
     "parse_citations",
+    "stream_answer",
     "unknown_citations",
 ]

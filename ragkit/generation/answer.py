@@ -64,7 +64,7 @@ def _cited(text: str) -> Iterator[tuple[int, bool]]:
                 yield number, glued
 
 
-async def in_pieces(llm: LLM, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
+async def stream_answer(llm: LLM, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
     """``llm``'s answer in pieces, and at last the ``Generation``; in one piece where it can't stream."""
     if isinstance(llm, StreamingLLM):
         async with aclosing(llm.stream(question, context)) as pieces:
@@ -181,7 +181,7 @@ class WithFallback:
         """
         given = False
         try:
-            async with aclosing(in_pieces(self.primary, question, context)) as pieces:
+            async with aclosing(stream_answer(self.primary, question, context)) as pieces:
                 async for piece in pieces:
                     given = True
                     yield piece

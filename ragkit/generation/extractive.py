@@ -100,7 +100,7 @@ class Extractive:
     Args:
         similarity: ``(question, chunks) -> (n,)`` scores, for example ``store.maxsim``; None is words alone. One with
             an ``identity`` (or a method of what has one) can be used beside a cache that outlives the process.
-        most: passages quoted, at most.
+        limit: passages quoted, at most.
         keep: the share of the best passage's odds that another one needs to be quoted, 0..1.
         threshold: the share of the question's words that some source must hold, 0..1; below it, we abstain.
 
@@ -108,7 +108,7 @@ class Extractive:
     >>> from ragkit.base import Hit
     >>> chunk = Chunk("celery/faq", 0, 43, "Stop it with kill.\\n\\nPurge tasks with purge.")
     >>> context = Context("...", (Hit(chunk, 1.0),), 12)
-    >>> asyncio.run(Extractive(most=1).generate("How do I purge tasks?", context)).text
+    >>> asyncio.run(Extractive(limit=1).generate("How do I purge tasks?", context)).text
     'Purge tasks with purge. [1]'
     """
 
@@ -116,23 +116,23 @@ class Extractive:
         self,
         similarity: Similarity | None = None,
         *,
-        most: int = 4,
+        limit: int = 4,
         keep: float = 0.2,
         threshold: float = 0.3,
     ) -> None:
-        if most < 1:
-            raise InputError(f"most is {most!r}: expected 1 passage or more")
+        if limit < 1:
+            raise InputError(f"limit is {limit!r}: expected 1 passage or more")
         if not (0 <= keep <= 1 and 0 <= threshold <= 1):
             raise InputError(f"keep is {keep!r}, threshold {threshold!r}: expected numbers from 0 to 1")
-        self.similarity, self.most, self.keep, self.threshold = similarity, most, keep, threshold
+        self.similarity, self.limit, self.keep, self.threshold = similarity, limit, keep, threshold
 
     def __repr__(self) -> str:
-        return f"Extractive(most={self.most}, keep={self.keep}, threshold={self.threshold})"
+        return f"Extractive(limit={self.limit}, keep={self.keep}, threshold={self.threshold})"
 
     @property
     def identity(self) -> str:
         """The settings that can change an answer, for cache keys."""
-        return build_identity(self, self.similarity, self.most, self.keep, self.threshold, WEIGHTS)
+        return build_identity(self, self.similarity, self.limit, self.keep, self.threshold, WEIGHTS)
 
     async def generate(self, question: str, context: Context) -> Generation:
         """The answer, made in a thread: scoring many passages takes milliseconds that others can use.
@@ -194,11 +194,11 @@ class Extractive:
         }
 
     def _select(self, found: Sequence[Candidate], scores: Floats) -> list[Candidate]:
-        """The best ``most`` candidates, no two of them nearly the same, in reading order."""
+        """The best ``limit`` candidates, no two of them nearly the same, in reading order."""
         odds = np.exp(scores - scores.max())
         chosen: list[Candidate] = []
         for i in np.argsort(-scores, kind="stable"):
-            if len(chosen) == self.most or odds[i] < self.keep:
+            if len(chosen) == self.limit or odds[i] < self.keep:
                 break
             if all(_jaccard(stems(found[i].text), stems(c.text)) < 0.6 for c in chosen):
                 chosen.append(found[i])

@@ -48,11 +48,11 @@ SIZES = (64, 128, 256, 512, 768, 1024)
 
 
 @dataclass(frozen=True)
-class Setting:
+class LabSettings:
     """One position of the lab's controls. ``budget`` cuts every ranked list at that many context tokens (None: at
     ``k`` results).
 
-    >>> Setting("fixed", 512, 64, "maxp").label
+    >>> LabSettings("fixed", 512, 64, "maxp").label
     'fixed 512/64 maxp in 2000 tokens'
     """
 
@@ -78,10 +78,10 @@ class Setting:
 
     @property
     def metric(self) -> str:
-        """The name of ``Measured.coverage`` in ``compare``."""
+        """The name of ``Measurement.coverage`` in ``compare``."""
         return f"gold_chars@{self.k}" if self.budget is None else f"coverage@{self.budget}"
 
-    def at(self, size: int) -> Setting:
+    def at(self, size: int) -> LabSettings:
         """This setting with another size; the overlap shrinks to half of a size that it would not fit."""
         return replace(self, size=size, overlap=min(self.overlap, size // 2))
 
@@ -104,7 +104,7 @@ class Setting:
         )
 
 
-class Band(NamedTuple):
+class Interval(NamedTuple):
     """A mean with its interval."""
 
     mean: float
@@ -113,21 +113,21 @@ class Band(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """What one setting gives. ``scores (questions, 2)`` are the share of the gold's characters that the cut list
     holds (``coverage``) and the reciprocal rank; bands are 95 % intervals."""
 
-    setting: Setting
+    setting: LabSettings
     chunks: int
     scores: NDArray[np.float64]
-    coverage: Band
-    mrr: Band
+    coverage: Interval
+    mrr: Interval
     tokens: float
     hits: tuple[tuple[Hit, ...], ...]
     milliseconds: float
 
 
-class Bench:
+class ChunkExperiment:
     """A corpus, its questions and its store, ready to measure settings. Results are remembered.
 
     Args:
@@ -146,21 +146,21 @@ class Bench:
                 f"{len(self.questions)} questions have gold: a measurement needs two, a verdict some dozens"
             )
         self.texts = [q.text for q in self.questions]
-        self.store = (store or TokenStore.open(corpus)).remembering(self.texts)
+        self.store = (store or TokenStore.open(corpus)).with_queries(self.texts)
         self.units = [q.gold[0].doc_id for q in self.questions]
-        self._known: dict[Setting, Measured] = {}
+        self._known: dict[LabSettings, Measurement] = {}
 
     @cached_property
     def _analyzed(self) -> AnalyzedCorpus:
         return AnalyzedCorpus(self.corpus.documents)
 
-    def chunker(self, setting: Setting) -> Chunker:
+    def chunker(self, setting: LabSettings) -> Chunker:
         """The chunker that ``setting.code()`` names."""
         store = [self.store] if setting.chunker == "semantic" else []
         chunker: Chunker = _CHUNKERS[setting.chunker](*store, setting.size, setting.overlap)
         return chunker
 
-    def retriever(self, setting: Setting, chunks: Sequence[Chunk]) -> Retriever:
+    def retriever(self, setting: LabSettings, chunks: Sequence[Chunk]) -> Retriever:
         """The retriever that ``setting.code()`` names."""
         if setting.scoring == "pooled":
             return DenseRetriever(chunks, store=self.store)
@@ -171,7 +171,7 @@ class Bench:
             return bm25
         return Hybrid([bm25, DenseRetriever(chunks, store=self.store, scoring="maxp")])
 
-    def measure(self, setting: Setting) -> Measured:
+    def measure(self, setting: LabSettings) -> Measurement:
         """Cut, index, search every question and score, or the remembered result."""
         if setting not in self._known:
             started = time.perf_counter()
@@ -185,13 +185,13 @@ class Bench:
             tokens = float(np.mean([self._tokens(found).sum() for found in hits]))
             milliseconds = (time.perf_counter() - started) * 1000
             level = statistics.level(scores, self.units)
-            covered, mrr = (Band(*map(float, band)) for band in zip(level.mean, level.low, level.high, strict=True))
-            self._known[setting] = Measured(
+            covered, mrr = (Interval(*map(float, band)) for band in zip(level.mean, level.low, level.high, strict=True))
+            self._known[setting] = Measurement(
                 setting, len(chunks), scores, covered, mrr, tokens, tuple(hits), milliseconds
             )
         return self._known[setting]
 
-    def differences(self, rows: Sequence[Measured]) -> list[tuple[float, float, float, float]]:
+    def differences(self, rows: Sequence[Measurement]) -> list[tuple[float, float, float, float]]:
         """Each row's paired difference in coverage to the first: ``(mean, low, high, p)``, in one simultaneous test."""
         values = np.stack([row.scores[:, 0] - rows[0].scores[:, 0] for row in rows[1:]], axis=1)
         found = statistics.estimate(values, self.units)
@@ -228,7 +228,7 @@ class Bench:
         return replace(hit, chunk=replace(chunk, end=end, text=chunk.text[: end - chunk.start]))
 
 
-def _score(hits: Sequence[Hit], question: Question, setting: Setting) -> tuple[float, float]:
+def _score(hits: Sequence[Hit], question: Question, setting: LabSettings) -> tuple[float, float]:
     """``compare``'s ``setting.metric``, and the reciprocal rank."""
     chunks = [hit.chunk for hit in hits]
     values = score(chunks, question.gold, setting.k, question.any_of, setting.budget)

@@ -278,14 +278,14 @@ def _footer(answer: Answer) -> list[str]:
     return parts
 
 
-def _chunk_lines(chunks: Sequence[Chunk], spans: Sequence[Span], most: int = 12) -> list[str]:
+def _chunk_lines(chunks: Sequence[Chunk], spans: Sequence[Span], limit: int = 12) -> list[str]:
     lines = []
-    for i, chunk in enumerate(chunks[:most]):
+    for i, chunk in enumerate(chunks[:limit]):
         shared = max(0, chunks[i - 1].end - chunk.start) if i else 0
         notes = f", {shared} shared with the one before" * bool(shared)
         notes += ", gold" * any(chunk.span.overlap(s) for s in spans)
         lines.append(f"{i + 1:>2}  characters {chunk.start}-{chunk.end}{notes}  {_snippet(chunk.text, (), 60)}")
-    return lines + [f"    … and {len(chunks) - most} more"] * (len(chunks) > most)
+    return lines + [f"    … and {len(chunks) - limit} more"] * (len(chunks) > limit)
 
 
 def _block(inner: str) -> str:

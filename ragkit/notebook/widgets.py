@@ -17,7 +17,7 @@ from plotly.subplots import make_subplots
 from ragkit.base import Corpus, InputError, Question, Retriever
 from ragkit.evaluation.compare import verdict
 from ragkit.evaluation.metrics import BUDGET, first_ranks, relevant_gold
-from ragkit.notebook.chunk_lab import CHUNKERS, SCORINGS, SIZES, Bench, Measured, Setting
+from ragkit.notebook.chunk_lab import CHUNKERS, SCORINGS, SIZES, ChunkExperiment, LabSettings, Measurement
 from ragkit.notebook.display import BLUE, GREEN, VERMILLION, show_chunks, show_hits
 from ragkit.token_store import TokenStore
 
@@ -49,8 +49,8 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
     ) -> None:
         store = store or TokenStore.open(corpus)
         sets = questions or {corpus.name: corpus.questions}
-        self._benches = {name: Bench(corpus, asked, store) for name, asked in sets.items()}
-        self._budget, self._kept = budget, list[Setting]()
+        self._benches = {name: ChunkExperiment(corpus, asked, store) for name, asked in sets.items()}
+        self._budget, self._kept = budget, list[LabSettings]()
         self.chunker = w.Dropdown(options=CHUNKERS, description="chunker")
         self.size = w.IntSlider(512, 32, 1024, 32, description="size", continuous_update=False)
         self.overlap = w.IntSlider(64, 0, 128, 8, description="overlap", continuous_update=False)
@@ -81,21 +81,21 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
         return f"ChunkLab({corpus.name!r}: {len(corpus.documents)} documents, {len(asked)} questions)"
 
     @property
-    def setting(self) -> Setting:
+    def setting(self) -> LabSettings:
         """Where the controls stand; an overlap that does not fit the size is halved down to it."""
         budget = self._budget if self.view.value == "equal tokens" else None
-        asked = Setting(
+        asked = LabSettings(
             self.chunker.value, self.size.value, self.overlap.value, self.scoring.value, self.k.value, budget
         )
         return asked.at(asked.size)
 
     @property
-    def result(self) -> Measured:
+    def result(self) -> Measurement:
         """What the current setting gives."""
         return self._bench.measure(self.setting)
 
     @property
-    def _bench(self) -> Bench:
+    def _bench(self) -> ChunkExperiment:
         return self._benches[self.questions.value]
 
     def _ask(self) -> None:
@@ -123,7 +123,7 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
         spinner = "<i class='fa fa-spinner fa-spin'></i> " if busy else ""
         self.status.value = f"<span style='opacity:0.75'>{spinner}{escape(what)}</span>"
 
-    def _draw(self, points: Sequence[Measured], first: int) -> None:
+    def _draw(self, points: Sequence[Measurement], first: int) -> None:
         x = [p.setting.size for p in points]
         columns = ([p.coverage.mean for p in points], [p.mrr.mean for p in points], [p.tokens for p in points])
         with self.fig.batch_update():
@@ -226,7 +226,7 @@ def _figure() -> Any:
     return fig
 
 
-def _table(bench: Bench, rows: Sequence[Measured], current: Setting) -> str:
+def _table(bench: ChunkExperiment, rows: Sequence[Measurement], current: LabSettings) -> str:
     """The kept settings and the current one; the first row is what the others are compared with."""
     head = ("setting", "chunks", "coverage", "MRR@k", "context tokens", "computed in", "coverage against the first row")
     lines = ["".join(f"<th style='{_CELL};text-align:left'>{cell}</th>" for cell in head)]

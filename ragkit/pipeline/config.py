@@ -77,7 +77,7 @@ from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever, Scoring
 from ragkit.retrieval.hybrid import Hybrid
 from ragkit.retrieval.rerank import CrossEncoder, LateInteraction, Reranked
-from ragkit.retrieval.rewrite import Parts, Spelling
+from ragkit.retrieval.rewrite import ClauseSplitter, Spelling
 from ragkit.token_store import TokenStore
 
 T = TypeVar("T")
@@ -136,10 +136,10 @@ class ChunkerConfig(Table):
 class LateInteractionConfig(Table):
     kind: Literal["LateInteraction"] = "LateInteraction"
     mean: Mean = "geometric"
-    doubt: float = 0.5
+    pooled_below: float = 0.5
 
     def build(self, store: TokenStore) -> Reranker:
-        return LateInteraction(store, self.mean, self.doubt)
+        return LateInteraction(store, self.mean, self.pooled_below)
 
 
 class CrossEncoderConfig(Table):
@@ -211,10 +211,10 @@ class FilteredConfig(Module):
 class ParentConfig(Module):
     kind: Literal["Parent"] = "Parent"
     retriever: str
-    most: int = 6_000
+    limit: int = 6_000
 
     def build(self, site: PipelineBuilder) -> Retriever:
-        return modular.Parent(site.module(self.retriever), site.corpus, self.most)
+        return modular.Parent(site.module(self.retriever), site.corpus, self.limit)
 
 
 class SentenceWindowConfig(Module):
@@ -231,28 +231,28 @@ class SentenceWindowConfig(Module):
 class MMRConfig(Module):
     kind: Literal["MMR"] = "MMR"
     retriever: str
-    balance: float = 0.7
+    lambda_mult: float = 0.7
     fetch_k: int = 50
 
     def build(self, site: PipelineBuilder) -> Retriever:
-        return modular.MMR(site.module(self.retriever), site.store.pool, self.balance, self.fetch_k)
+        return modular.MMR(site.module(self.retriever), site.store.pool, self.lambda_mult, self.fetch_k)
 
 
 class SubQuestionsConfig(Module):
     """A question that names several values of the documents' metadata ``by`` is asked once for each; another stays
-    whole, or with ``parts`` is taken apart by ``rewrite.Parts``."""
+    whole, or with ``parts`` is taken apart by ``rewrite.ClauseSplitter``."""
 
     kind: Literal["SubQuestions"] = "SubQuestions"
     retriever: str
     by: str = "project"
     parts: bool = False
-    most: int = 4
+    limit: int = 4
     fetch_k: int = 15
 
     def build(self, site: PipelineBuilder) -> Retriever:
         patterns = modular.name_patterns(site.chunks(self.chunks), self.by)
-        splitter = modular.NameSplitter(patterns, otherwise=Parts() if self.parts else None)
-        return modular.SubQuestions(site.module(self.retriever), splitter, self.most, self.fetch_k)
+        splitter = modular.NameSplitter(patterns, otherwise=ClauseSplitter() if self.parts else None)
+        return modular.SubQuestions(site.module(self.retriever), splitter, self.limit, self.fetch_k)
 
 
 class RouterConfig(Module):
@@ -283,14 +283,16 @@ class CorrectiveConfig(Module):
 
     kind: Literal["Corrective"] = "Corrective"
     retriever: str
-    good: float
-    bad: float
+    accept_above: float
+    reject_below: float
     grader: RerankerConfig = LateInteractionConfig()
     fallback: str | None = None
 
     def build(self, site: PipelineBuilder) -> Retriever:
         fallback, grader = site.module(self.fallback) if self.fallback else None, self.grader.build(site.store)
-        return modular.Corrective(site.module(self.retriever), grader, self.good, self.bad, fallback=fallback)
+        return modular.Corrective(
+            site.module(self.retriever), grader, self.accept_above, self.reject_below, fallback=fallback
+        )
 
 
 AnyModule = Annotated[
@@ -327,7 +329,7 @@ def _with_main(chunks: Mapping[str, ChunkerConfig]) -> Mapping[str, ChunkerConfi
     return {"main": ChunkerConfig(), **chunks}
 
 
-class MadeWith(Table):
+class Provenance(Table):
     """What a configuration was measured on: the fingerprint of the corpus, and the token store's identity."""
 
     corpus: str
@@ -337,7 +339,7 @@ class MadeWith(Table):
 class PipelineConfig(Table):
     """All settings of a pipeline's retrieval side, and its context budget.
 
-    ``retriever`` names one of ``modules``, ``rewriter`` one of ``REWRITERS``. ``made_with``, where it is there, is
+    ``retriever`` names one of ``modules``, ``rewriter`` one of ``REWRITERS``. ``provenance``, where it is there, is
     checked when a pipeline is made.
 
     >>> config = PipelineConfig.from_toml('''
@@ -358,7 +360,7 @@ class PipelineConfig(Table):
     reranker: RerankerConfig | None = None
     chunks: Annotated[Mapping[str, ChunkerConfig], AfterValidator(_with_main), Field(validate_default=True)] = {}
     modules: Mapping[str, AnyModule] = {}
-    made_with: MadeWith | None = None
+    provenance: Provenance | None = None
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
@@ -378,7 +380,7 @@ class PipelineConfig(Table):
     @property
     def fingerprint(self) -> str:
         """sha256 of every setting: equal fingerprints rank alike on the same corpus and store."""
-        return hashlib.sha256(json.dumps(self._tables() | {"made_with": None}, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self._tables() | {"provenance": None}, sort_keys=True).encode()).hexdigest()
 
     # ---- as text
 
@@ -422,9 +424,9 @@ class PipelineConfig(Table):
 
     # ---- what it was made with
 
-    def made_on(self, corpus: Corpus, store: TokenStore) -> Self:
+    def with_provenance(self, corpus: Corpus, store: TokenStore) -> Self:
         """This configuration, with a note of the corpus and the vectors that it was measured on."""
-        return self.model_copy(update={"made_with": MadeWith(corpus=corpus.fingerprint, store=store.identity)})
+        return self.model_copy(update={"provenance": Provenance(corpus=corpus.fingerprint, store=store.identity)})
 
     def check(self, corpus: Corpus, store: TokenStore) -> None:
         """Refuse another corpus or other vectors than those that it was measured on.
@@ -433,11 +435,11 @@ class PipelineConfig(Table):
             StoreMismatchError: says which of the two is another.
         """
         here = {"corpus": corpus.fingerprint, "store": store.identity}
-        for what, made in self.made_with.model_dump().items() if self.made_with else ():
+        for what, made in self.provenance.model_dump().items() if self.provenance else ():
             if made != here[what]:
                 raise StoreMismatchError(
                     f"this configuration was made with the {what} {made[:16]}, and here is {here[what][:16]}: it may "
-                    f"rank otherwise. To use it all the same, take [made_with] out and measure it again"
+                    f"rank otherwise. To use it all the same, take [provenance] out and measure it again"
                 )
 
 
@@ -524,7 +526,7 @@ _EXPECTED = {"bool": "true or false", "int": "a whole number", "float": "a numbe
 def _in_words(error: Mapping[str, Any], where: str, known: Iterable[str]) -> str:
     """An error of pydantic as a sentence: the table, the key, what was found, what was expected."""
     kind, found, context, place = error["type"], error["input"], error.get("ctx", {}), list(map(str, error["loc"]))
-    tables: dict[str, type[Table]] = {"chunks": ChunkerConfig, "made_with": MadeWith}
+    tables: dict[str, type[Table]] = {"chunks": ChunkerConfig, "provenance": Provenance}
     holder = tables.get(place[0]) if len(place) > 1 else None
     for i in range(1, len(place)):  # ("modules", "words", "BM25Retriever", "variant"): the kind is no key of the file
         if place[i] in _KINDS and place[i - 1] != "modules":

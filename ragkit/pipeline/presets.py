@@ -66,7 +66,7 @@ def advanced(
     store = store or TokenStore.open(corpus)
     chunks = chunk_corpus(FixedChunker(size, overlap), corpus)
     hybrid = Hybrid([BM25Retriever(chunks), DenseRetriever(chunks, store=store, scoring="maxp")], fusion="rrf")
-    late = LateInteraction(store, mean="geometric", doubt=0.5)
+    late = LateInteraction(store, mean="geometric", pooled_below=0.5)
     llm = llm or default_llm(store)
     return RAGPipeline(hybrid, late, llm, fetch_k=fetch_k, budget=budget, cache=cache, monitor=monitor)
 
@@ -93,7 +93,7 @@ def modular(
     """
     store = store or TokenStore.open(corpus)
     chunks = chunk_corpus(FixedChunker(size, overlap), corpus)
-    late = LateInteraction(store, mean="geometric", doubt=0.5)
+    late = LateInteraction(store, mean="geometric", pooled_below=0.5)
 
     def vectors(some: Sequence[Chunk]) -> DenseRetriever:
         return DenseRetriever(some, store=store, scoring="maxp")

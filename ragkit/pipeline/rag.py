@@ -36,7 +36,7 @@ from ragkit.base import (
     question_key,
 )
 from ragkit.concurrency import SingleFlight, gather_limited
-from ragkit.generation import Extractive, OpenAIChat, WithFallback, build_context, endpoint_configured, in_pieces
+from ragkit.generation import Extractive, OpenAIChat, WithFallback, build_context, endpoint_configured, stream_answer
 from ragkit.generation.abstain import Abstaining
 from ragkit.pipeline.diagram import Diagram, pipeline_diagram
 from ragkit.pipeline.trace import AnswerCache, CacheKey, Monitor, QueryTrace
@@ -213,7 +213,7 @@ class RAGPipeline:
             else:
                 context, generation = await asyncio.to_thread(self._read, trace), None
                 with trace.stage("generate", current=False):
-                    async with aclosing(in_pieces(self.llm, trace.question, context)) as pieces:
+                    async with aclosing(stream_answer(self.llm, trace.question, context)) as pieces:
                         async for piece in pieces:
                             if isinstance(piece, Generation):
                                 generation = piece

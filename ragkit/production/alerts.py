@@ -8,7 +8,7 @@
 A rule looks at a window of queries, and fires where the whole 95 % interval of what it measures lies beyond the limit:
 1 error of 3 queries is an error rate of .33, and also one of .06 to .79. Then it is silent for a while. The intervals
 of rates and quantiles are about one look, and take queries for independent: who looks all day sets the limit well away
-from what is usual. A rule on drift may look after each query (``ragkit.production.drift.watch``).
+from what is usual. A rule on drift may look after each query (``ragkit.production.drift.detect_change``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ragkit.base import InputError, require
 from ragkit.evaluation.statistics import wilson
 from ragkit.files import atomic_write, data_file, home
-from ragkit.production.drift import LIMIT, watch, with_value
+from ragkit.production.drift import LIMIT, detect_change, with_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,7 +157,7 @@ class Rule(BaseModel):
 
     @property
     def limit(self) -> float:
-        """Where it fires; of drift, the evidence at which ``watch`` does."""
+        """Where it fires; of drift, the evidence at which ``detect_change`` does."""
         return next((limit for limit in (self.above, self.below) if limit is not None), LIMIT)
 
 
@@ -302,7 +302,7 @@ def _drifted(rule: Rule, usual: pd.DataFrame, frame: pd.DataFrame, at: pd.Timest
     later = frame[frame["began"] > usual["began"].max()]
     if len(usual) < REFERENCE or len(later) < rule.least:
         return None
-    watched = watch(usual, later)
+    watched = detect_change(usual, later)
     if watched.fired is None:
         return None
     rows = with_value(later, "top_score").iloc[watched.began : watched.fired]

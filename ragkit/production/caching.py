@@ -165,7 +165,7 @@ class SQLiteCache:
                 evictions += 1
         self._count(evictions=evictions)
 
-    def forget(self, digest: str) -> bool:
+    def invalidate(self, digest: str) -> bool:
         """Drop the answer whose key has this digest (``Trace.cache_key``): somebody said that it is wrong.
 
         Returns whether there was one. The next time, the question is answered anew.

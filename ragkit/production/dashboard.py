@@ -54,19 +54,19 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "queries"])  # type: ignore[no-any-return]
 
 
-def most_asked(frame: pd.DataFrame, most: int = LISTED) -> pd.DataFrame:
+def most_asked(frame: pd.DataFrame, limit: int = LISTED) -> pd.DataFrame:
     """The questions that were asked most (``question``, ``times``); another writing makes no new one."""
-    return _by_question(frame).nlargest(most, "times", keep="first").reset_index(drop=True)
+    return _by_question(frame).nlargest(limit, "times", keep="first").reset_index(drop=True)
 
 
-def unanswered(frame: pd.DataFrame, most: int = LISTED) -> pd.DataFrame:
+def unanswered(frame: pd.DataFrame, limit: int = LISTED) -> pd.DataFrame:
     """The questions that were most often not answered, for want of sources or by an error (``question``, ``times``)."""
-    return most_asked(frame[frame["abstained"].astype(bool) | (frame["error"] != "")], most)
+    return most_asked(frame[frame["abstained"].astype(bool) | (frame["error"] != "")], limit)
 
 
-def slowest(frame: pd.DataFrame, most: int = LISTED) -> pd.DataFrame:
+def slowest(frame: pd.DataFrame, limit: int = LISTED) -> pd.DataFrame:
     """The queries that took longest (``question``, ``ms``, ``trace_id``)."""
-    return frame.nlargest(most, "ms", keep="first")[["question", "ms", "trace_id"]].reset_index(drop=True)
+    return frame.nlargest(limit, "ms", keep="first")[["question", "ms", "trace_id"]].reset_index(drop=True)
 
 
 def dashboard(frame: pd.DataFrame) -> Figure:

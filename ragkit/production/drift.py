@@ -8,7 +8,8 @@ Kolmogorov-Smirnov test on the queries then fires. So both tests here count equa
 sign is a whole question, or a whole session, with all its queries; of the two clusterings the less certain answer
 counts. Wordings that find the same best passage are one question.
 
-``watch`` may look after every query, for as long as one likes. It is a *conformal test martingale* (Vovk, Gammerman &
+``detect_change`` may look after every query, for as long as one likes. It is a *conformal test martingale* (Vovk,
+Gammerman &
 Shafer, Algorithmic Learning in a Random World, 2005; Vovk et al. 2021, arXiv 2102.10439): rank each new value among all
 before it, and bet on the rank. As long as nothing changes, every rank is as likely as every other, so the capital
 (*evidence*) starts at 1 and reaches 20 at some time with a probability of 1 in 20 at most (Ville's inequality, 1939).
@@ -122,13 +123,13 @@ def drift(
     )
 
 
-def movers(
-    reference: pd.DataFrame, now: pd.DataFrame, column: Column = "top_score", most: int | None = 10
+def drift_contributions(
+    reference: pd.DataFrame, now: pd.DataFrame, column: Column = "top_score", limit: int | None = 10
 ) -> pd.DataFrame:
     """Which questions make the difference: one row a distinct question; ``part`` sums to the whole difference.
 
     ``asked_before`` and ``asked_now`` count its queries, ``before`` and ``now`` are its mean values (NaN where it was
-    not asked). The largest parts (without regard to their sign) come first, ``most`` of them (None: all).
+    not asked). The largest parts (without regard to their sign) come first, ``limit`` of them (None: all).
 
     Raises:
         InputError: as ``drift``.
@@ -140,7 +141,7 @@ def movers(
         own = rows.groupby("key")["value"]
         result[f"asked_{name}"] = own.size().reindex(result.index, fill_value=0)
         result[name] = own.mean().reindex(result.index)
-    order = result["part"].abs().sort_values(ascending=False, kind="stable").index[:most]
+    order = result["part"].abs().sort_values(ascending=False, kind="stable").index[:limit]
     return result.loc[order, ["question", "asked_before", "asked_now", "before", "now", "part"]].reset_index(drop=True)
 
 
@@ -191,7 +192,7 @@ def _pair(counts: pd.Series[int]) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, repr=False)
-class Watch:
+class ChangePoint:
     """What a watch over ``column`` has seen.
 
     ``evidence`` is the capital after each query with a value. ``fired`` counts the queries until it reached ``LIMIT``,
@@ -214,7 +215,7 @@ class Watch:
         return f"{self.column}: {way} since about query {self.began}, fired at query {self.fired} of {seen}"
 
 
-def watch(reference: pd.DataFrame, queries: pd.DataFrame, column: Column = "top_score") -> Watch:
+def detect_change(reference: pd.DataFrame, queries: pd.DataFrame, column: Column = "top_score") -> ChangePoint:
     """Look at ``queries`` one by one: does ``column`` stay what it was in the ``reference``?
 
     Both are rows of ``TraceMonitor.dataframe()``. Of twenty logs in which nothing changes, one at most is expected ever
@@ -243,7 +244,7 @@ def watch(reference: pd.DataFrame, queries: pd.DataFrame, column: Column = "top_
         fired = int(above[0]) + 1
         began = int(fired - 1 - np.argmin(evidence[:fired][::-1]))
         lower = float(ranks[(positions >= began) & (positions < fired)].mean()) < 0.5
-    return Watch(column, tuple(evidence.tolist()), fired, began, lower, (usual, len(ranks)))
+    return ChangePoint(column, tuple(evidence.tolist()), fired, began, lower, (usual, len(ranks)))
 
 
 def first_in_window(questions: Sequence[str], window: int = WINDOW) -> list[int]:

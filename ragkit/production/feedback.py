@@ -4,7 +4,7 @@
     feedback.add(answer.trace_id, thumb=-1, reasons=["outdated"], correction="Since 5.0 it is ...", who="ann")
     feedback.queue()[0]                                         # the question that is most worth a look
 
-Those who speak are few, and not a fair sample: ``simulation.Readers`` shows how far thumbs can be from the truth.
+Those who speak are few, and not a fair sample: ``simulation.SimulatedUsers`` shows how far thumbs can be wrong.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Feedback:
 
 
 @dataclass(frozen=True)
-class Flag:
+class ReviewItem:
     """A question of a tenant with at least one thumb down: what was said about its answers, and how much it matters.
 
     ``asked`` counts the traces of the question, ``up`` and ``down`` the thumbs that count, ``sure`` is how the best
@@ -116,7 +116,7 @@ class Flag:
 class Cache(Protocol):
     """A cache that can be told to forget one answer."""
 
-    def forget(self, digest: str) -> bool: ...
+    def invalidate(self, digest: str) -> bool: ...
 
 
 class Traces(Protocol):
@@ -249,8 +249,8 @@ class FeedbackStore:
             raise RagkitError(f"{self.path} can't be read: {error}") from error
         return tuple(_record(row["number"], json.loads(row["record"])) for row in rows)
 
-    def queue(self, done: Collection[str] = (), days: float = 30.0) -> tuple[Flag, ...]:
-        """The questions whose answers somebody disliked, the worst first (``Flag.weight``), each once for a tenant.
+    def queue(self, done: Collection[str] = (), days: float = 30.0) -> tuple[ReviewItem, ...]:
+        """The questions whose answers somebody disliked, the worst first (``ReviewItem.weight``), each once a tenant.
 
         ``question_key`` says which questions are the same. Those in ``done`` (the texts of a regression set) are left
         out. Opinions count however old they are; how often a question was asked, and how it scored, is read off the
@@ -283,7 +283,7 @@ class FeedbackStore:
     def _forgotten(self, digest: str) -> bool:
         """Whether the cache has dropped the answer. Its failure is logged: the opinion is stored, and must be seen."""
         try:
-            return self.cache is not None and bool(digest) and self.cache.forget(digest)
+            return self.cache is not None and bool(digest) and self.cache.invalidate(digest)
         except Exception:
             _log.exception("the cache could not forget an answer that got a thumb down")
             return False
@@ -294,11 +294,11 @@ def _record(number: int, record: dict[str, Any]) -> Feedback:
     return Feedback(**{**record, **lists, "number": number})
 
 
-def _flag(opinions: Sequence[Feedback], asked: int, sure: Mapping[str, float]) -> Flag:
+def _flag(opinions: Sequence[Feedback], asked: int, sure: Mapping[str, float]) -> ReviewItem:
     bad = [opinion for opinion in opinions if opinion.thumb < 0]
     down, up = len(bad), len(opinions) - len(bad)
     surest = max(sure.get(opinion.trace_id, 0.5) for opinion in bad)
-    return Flag(
+    return ReviewItem(
         question=bad[-1].question,
         weight=asked * (down + 1) / (down + up + 2) * surest,
         asked=asked,

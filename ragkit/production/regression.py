@@ -26,7 +26,7 @@ from ragkit.files import atomic_write, lock
 
 
 @dataclass(frozen=True)
-class Checked:
+class CaseResult:
     """One question of a set: the rank of the first hit that answers it (0: none within ``k``), or why it could not be
     checked."""
 
@@ -40,22 +40,22 @@ class Checked:
 class RegressionReport:
     """What a retriever made of a set, ``k`` hits for each question."""
 
-    rows: tuple[Checked, ...]
+    rows: tuple[CaseResult, ...]
     k: int
     elsewhere: int = 0
     """How many questions of the file are about documents that are not in the corpus."""
 
     @property
-    def passed(self) -> tuple[Checked, ...]:
+    def passed(self) -> tuple[CaseResult, ...]:
         return tuple(row for row in self.rows if row.rank)
 
     @property
-    def failed(self) -> tuple[Checked, ...]:
+    def failed(self) -> tuple[CaseResult, ...]:
         """Their answer is not among the ``k`` hits."""
         return tuple(row for row in self.rows if not row.rank and not row.problem)
 
     @property
-    def stale(self) -> tuple[Checked, ...]:
+    def stale(self) -> tuple[CaseResult, ...]:
         """Nobody can say: the text of their answer has changed. Confirm them again."""
         return tuple(row for row in self.rows if row.problem)
 
@@ -143,13 +143,13 @@ class RegressionSet:
         return tuple(question for question in self._load()[0] if isinstance(question, Question))
 
     @property
-    def stale(self) -> tuple[Checked, ...]:
+    def stale(self) -> tuple[CaseResult, ...]:
         """Those whose gold has changed since, and what has.
 
         Raises:
             CorpusError: the file can't be read.
         """
-        return tuple(row for row in self._load()[0] if isinstance(row, Checked))
+        return tuple(row for row in self._load()[0] if isinstance(row, CaseResult))
 
     def add(self, text: str, gold: Sequence[Span], *, who: str, trace_id: str = "") -> Question:
         """Append a question that ``who`` has confirmed. The file is replaced in one step, by one process at a time.
@@ -187,23 +187,23 @@ class RegressionSet:
         """
         loaded, elsewhere = self._load()
         questions = [question for question in loaded if isinstance(question, Question)]
-        rows = [row for row in loaded if isinstance(row, Checked)]
+        rows = [row for row in loaded if isinstance(row, CaseResult)]
         for question, hits in zip(questions, retriever.search_many([q.text for q in questions], k), strict=True):
             spans = [hit.chunk.span for hit in hits]
             ranks = [next((r for r, s in enumerate(spans, 1) if s.answers(gold)), 0) for gold in question.gold]
-            rows.append(Checked(question.text, question.id, max(ranks) if all(ranks) else 0))
+            rows.append(CaseResult(question.text, question.id, max(ranks) if all(ranks) else 0))
         return RegressionReport(tuple(rows), k, elsewhere)
 
-    def _load(self) -> tuple[list[Question | Checked], int]:
+    def _load(self) -> tuple[list[Question | CaseResult], int]:
         """Each question about this corpus, or why it is stale; and how many are about other documents."""
         ids, entries = {document.id for document in self.corpus.documents}, _entries(self.path)
         own = [entry for entry in entries if all(place.doc in ids for place in entry.gold)]
-        loaded: list[Question | Checked] = []
+        loaded: list[Question | CaseResult] = []
         for entry in own:
             try:
                 loaded.append(entry.question(self.corpus))
             except CorpusError as error:
-                loaded.append(Checked(entry.text, entry.id, problem=str(error)))
+                loaded.append(CaseResult(entry.text, entry.id, problem=str(error)))
         return loaded, len(entries) - len(own)
 
 

@@ -18,7 +18,7 @@ from ragkit.base import Chunk, Corpus, Document, Hit, InputError, Question, Sect
 from ragkit.generation.extractive import idf, passages, stems
 from ragkit.markdown import blocks
 from ragkit.pipeline import RAGPipeline
-from ragkit.production.feedback import Flag, span_of
+from ragkit.production.feedback import ReviewItem, span_of
 from ragkit.production.regression import RegressionSet
 
 _SECTION = 1_600  # characters of a section that is suggested as a whole; of a longer one, neighbouring paragraphs are
@@ -31,7 +31,7 @@ _SOURCES_FINE = {"incomplete", "unclear", "slow"}  # reasons that do not say tha
 
 
 @dataclass(frozen=True)
-class Place:
+class CandidateSpan:
     """Where the answer may stand: ``text`` is the document's in ``span``. Scores of one suggestion can be compared."""
 
     span: Span
@@ -45,8 +45,8 @@ class Suggestion:
     """Places for the answer to a flagged question, the likeliest first (none, where nothing was found), and ``why``:
     by what they were ranked."""
 
-    flag: Flag
-    places: tuple[Place, ...]
+    flag: ReviewItem
+    places: tuple[CandidateSpan, ...]
     why: str
 
     def __repr__(self) -> str:
@@ -57,8 +57,8 @@ class Suggestion:
         return "\n".join(lines)
 
 
-def suggest(flag: Flag, corpus: Corpus, rag: RAGPipeline, *, most: int = 3, fetch: int = 50) -> Suggestion:
-    """``most`` places that do not overlap by half, looked for in the ``fetch`` best hits of ``rag``.
+def suggest(flag: ReviewItem, corpus: Corpus, rag: RAGPipeline, *, limit: int = 3, fetch: int = 50) -> Suggestion:
+    """``limit`` places that do not overlap by half, looked for in the ``fetch`` best hits of ``rag``.
 
     With a corrected answer: the paragraphs that share most of its words (``f_measure`` of stems, weighted by idf).
     Without: the sections that ``rag``'s reranker puts first (without a reranker: those that hold most of the question's
@@ -66,17 +66,17 @@ def suggest(flag: Flag, corpus: Corpus, rag: RAGPipeline, *, most: int = 3, fetc
     and a better one is better here.
 
     Raises:
-        InputError: ``most`` or ``fetch`` < 1, the question's text was not stored, or ``rag`` searches another corpus.
+        InputError: ``limit`` or ``fetch`` < 1, the question's text was not stored, or ``rag`` searches another corpus.
     """
-    if most < 1 or fetch < 1:
-        raise InputError(f"most is {most!r}, fetch {fetch!r}: expected 1 or more")
+    if limit < 1 or fetch < 1:
+        raise InputError(f"limit is {limit!r}, fetch {fetch!r}: expected 1 or more")
     if re.fullmatch(r"question:[0-9a-f]{16}", flag.question):
         raise InputError(f"{flag.question}: the monitor keeps no text, so nobody knows what was asked")
     texts = [flag.question, *(correction[:_ASKED] for correction in flag.corrections)]
     hits = [hit for text in texts for hit in rag.retriever.search(text, fetch)]
     chunks = _candidates(hits, corpus, every_run=bool(flag.corrections))
     if flag.corrections:
-        places = _distinct(_by_words(chunks, flag.corrections, hits), most)
+        places = _distinct(_by_words(chunks, flag.corrections, hits), limit)
         return Suggestion(flag, places, "the words of the corrected answer")
     irrelevant = [span_of(chunk_id) for chunk_id in flag.flagged]
     chunks = [c for c in chunks if not any(2 * c.span.overlap(span) >= len(c.span) for span in irrelevant)]
@@ -88,7 +88,7 @@ def suggest(flag: Flag, corpus: Corpus, rag: RAGPipeline, *, most: int = 3, fetc
         why, ranked = "the words of the question", _by_words(chunks, [flag.question], hits)
     if not _SOURCES_FINE.intersection(flag.reasons):
         ranked = ((score, chunk) for score, chunk in ranked if not _quoted(chunk, flag.answers))
-    return Suggestion(flag, _distinct(ranked, most), why)
+    return Suggestion(flag, _distinct(ranked, limit), why)
 
 
 def confirm(
@@ -175,12 +175,12 @@ def _quoted(chunk: Chunk, answers: Iterable[str]) -> bool:
     return any(part in answer for answer in answers for part in parts if len(part) >= _QUOTED)
 
 
-def _distinct(ranked: Iterable[tuple[float, Chunk]], most: int) -> tuple[Place, ...]:
-    """The first ``most`` that do not cover each other by half."""
-    places: list[Place] = []
+def _distinct(ranked: Iterable[tuple[float, Chunk]], limit: int) -> tuple[CandidateSpan, ...]:
+    """The first ``limit`` that do not cover each other by half."""
+    places: list[CandidateSpan] = []
     for score, chunk in ranked:
-        if len(places) == most:
+        if len(places) == limit:
             break
         if not any(chunk.span.answers(place.span) for place in places):
-            places.append(Place(chunk.span, chunk.text, chunk.section, score))
+            places.append(CandidateSpan(chunk.span, chunk.text, chunk.section, score))
     return tuple(places)

@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from ragkit.base import Answer, Embedder, InputError, Question, Span, Vectors, question_key, require
-from ragkit.evaluation.faithfulness import Word, is_cue, numbers, opposites, quantifiers, words
+from ragkit.evaluation.faithfulness import Word, is_negation, numbers, opposites, quantifiers, words
 from ragkit.files import data_file
 from ragkit.pipeline.trace import CachedAnswer, CacheKey
 from ragkit.production.caching import SQLiteCache
@@ -53,16 +53,16 @@ THRESHOLDS = (0.80, 0.85, 0.90, 0.93, 0.95, 0.97, 0.98, 0.99)
 """The thresholds that are looked at, chosen before any log was seen."""
 
 
-def reads_alike(question: str, cached: str) -> bool:
+def lexical_guard(question: str, cached: str) -> bool:
     """Whether nothing that vectors overlook tells the two questions apart.
 
     Looked at are numbers, names of code, negations, words of opposite meaning, quantifiers
     (``evaluation.faithfulness``), and the order of the words where both have the same. What its lists do not hold, it
     does not see: "pause" and "resume".
 
-    >>> reads_alike("How do I enable cookies?", "How do I disable cookies?")
+    >>> lexical_guard("How do I enable cookies?", "How do I disable cookies?")
     False
-    >>> reads_alike("How do I enable cookies?", "How can I turn cookies on?")
+    >>> lexical_guard("How do I enable cookies?", "How can I turn cookies on?")
     True
     """
     one, other = words(question), words(cached)
@@ -72,7 +72,7 @@ def reads_alike(question: str, cached: str) -> bool:
         numbers(question) != numbers(cached)
         or not _names(one) <= {word.text.lower() for word in other}
         or not _names(other) <= {word.text.lower() for word in one}
-        or any(is_cue(word.text) for word in one) != any(is_cue(word.text) for word in other)
+        or any(is_negation(word.text) for word in one) != any(is_negation(word.text) for word in other)
         or any(opposites().get(term, frozenset()) & (others - terms) for term in terms - others)
         or quantifiers(one) != quantifiers(other)
         or (content != contents and sorted(content) == sorted(contents))
@@ -112,7 +112,7 @@ class SemanticCache:
     """
 
     def __init__(
-        self, exact: SQLiteCache, embedder: Embedder, threshold: float, guard: Guard | None = reads_alike
+        self, exact: SQLiteCache, embedder: Embedder, threshold: float, guard: Guard | None = lexical_guard
     ) -> None:
         if not 0 < threshold <= 1:
             raise InputError(f"threshold is {threshold!r}: expected a cosine above 0 and at most 1")
@@ -144,9 +144,9 @@ class SemanticCache:
         vector = self._vector(key.question).astype("<f4").tobytes()
         self.exact.put(key, answer, model=self.embedder.identity, vector=vector)
 
-    def forget(self, digest: str) -> bool:
-        """As ``SQLiteCache.forget``."""
-        return self.exact.forget(digest)
+    def invalidate(self, digest: str) -> bool:
+        """As ``SQLiteCache.invalidate``."""
+        return self.exact.invalidate(digest)
 
     def _nearest(self, key: CacheKey) -> CachedAnswer | None:
         self._read_new_entries()
@@ -214,7 +214,7 @@ class _VectorTable:
 
 
 @dataclass(frozen=True)
-class Pair:
+class CachePair:
     """A question that is asked, one that was cached, and whether the same answer is right for both."""
 
     asked: str
@@ -223,26 +223,27 @@ class Pair:
     kind: str = ""
 
 
-def cache_pairs() -> tuple[Pair, ...]:
+def cache_pairs() -> tuple[CachePair, ...]:
     """Our 400 pairs about the core projects: 200 questions, each with a paraphrase and with a reversal.
 
     ``kind`` is ``same`` for a paraphrase; for a reversal it says how it is made: ``negation``, ``opposite``, ``order``
     (before, after), ``extreme`` (most, least), ``with`` (or without), ``only`` (or all), ``swap`` (of two roles).
     """
-    pairs: list[Pair] = []
+    pairs: list[CachePair] = []
     for line in data_file("cache_pairs.jsonl").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
-        pairs.append(Pair(entry["same"], entry["question"], True, "same"))
-        pairs.append(Pair(entry["other"], entry["question"], False, entry["kind"]))
+        pairs.append(CachePair(entry["same"], entry["question"], True, "same"))
+        pairs.append(CachePair(entry["other"], entry["question"], False, entry["kind"]))
     return tuple(pairs)
 
 
-def agree(gold: Sequence[Span], other: Sequence[Span]) -> bool:
+def same_gold(gold: Sequence[Span], other: Sequence[Span]) -> bool:
     """Whether two questions with this gold may share an answer: each span is answered by one of the other, both ways.
 
-    >>> agree([Span("a", 0, 10)], [Span("a", 5, 10)]), agree([Span("a", 0, 10)], [Span("a", 0, 10), Span("b", 0, 5)])
+    >>> one, two = [Span("a", 0, 10)], [Span("a", 0, 10), Span("b", 0, 5)]
+    >>> same_gold(one, [Span("a", 5, 10)]), same_gold(one, two)
     (True, False)
-    >>> agree([], [])
+    >>> same_gold([], [])
     False
     """
     if not gold or not other:
@@ -266,7 +267,7 @@ def upper_bound(wrong: float, n: float, confidence: float = 0.95) -> float:
 
 
 def false_hit_rate(
-    asked: Sequence[Question] | Sequence[Pair],
+    asked: Sequence[Question] | Sequence[CachePair],
     embedder: Embedder,
     thresholds: Sequence[float] = THRESHOLDS,
     *,
@@ -293,8 +294,8 @@ def false_hit_rate(
         raise InputError(
             f"{len(asked)} asked, thresholds {list(thresholds)}: expected some of both, above 0, at most 1"
         )
-    if isinstance(asked[0], Pair):
-        n, served = len(asked), _served_pairs(cast("Sequence[Pair]", asked), embedder, thresholds, guard)
+    if isinstance(asked[0], CachePair):
+        n, served = len(asked), _served_pairs(cast("Sequence[CachePair]", asked), embedder, thresholds, guard)
     else:
         n, served = _served_log(cast("Sequence[Question]", asked), embedder, thresholds, guard)
     rows = []
@@ -309,7 +310,7 @@ def false_hit_rate(
 
 
 @dataclass(frozen=True)
-class Choice:
+class ThresholdChoice:
     """The threshold that keeps a promise, or None, and what that was decided by."""
 
     threshold: float | None
@@ -336,14 +337,14 @@ class Choice:
 
 
 def choose_threshold(
-    asked: Sequence[Question] | Sequence[Pair],
+    asked: Sequence[Question] | Sequence[CachePair],
     embedder: Embedder,
     precision: float = 0.99,
     confidence: float = 0.95,
     thresholds: Sequence[float] = THRESHOLDS,
     *,
     guard: Guard | None = None,
-) -> Choice:
+) -> ThresholdChoice:
     """The threshold with the most hits at which ``precision`` of them are right, with ``confidence``; or None.
 
     Each threshold gets an upper bound of its false-hit rate. All bounds have to hold together, because the best is
@@ -363,7 +364,7 @@ def choose_threshold(
     safe = table[table["at_most"] <= 1 - precision]
     # Of several with as many hits, the strictest.
     best = max(zip(safe["hits"], safe.index, strict=True), default=(0, None))[1]
-    return Choice(best, precision, confidence, table)
+    return ThresholdChoice(best, precision, confidence, table)
 
 
 _NearHit = tuple[Hashable, bool]  # whose need it was, and whether the answer was wrong
@@ -375,7 +376,7 @@ def _independent(hits: Sequence[_NearHit]) -> float:
 
 
 def _served_pairs(
-    pairs: Sequence[Pair], embedder: Embedder, thresholds: Sequence[float], guard: Guard | None
+    pairs: Sequence[CachePair], embedder: Embedder, thresholds: Sequence[float], guard: Guard | None
 ) -> list[list[_NearHit]]:
     """The hits at each threshold."""
     keys = [(question_key(pair.asked), question_key(pair.kept)) for pair in pairs]
@@ -410,5 +411,5 @@ def _served_log(
                 cached[row, i] = True
             elif question.gold or questions[served].gold:
                 need = frozenset(question.gold) or served
-                hits[row].append((need, not agree(question.gold, questions[served].gold)))
+                hits[row].append((need, not same_gold(question.gold, questions[served].gold)))
     return len(texts), hits

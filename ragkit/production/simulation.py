@@ -22,8 +22,8 @@ on this stream is not shown to be safe on yours.
     rag.clock = clock
     answers = await replay(rag, stream, clock)
 
-The thumbs (``Readers``) are wrong in known ways, whose shares are assumptions, too. Whether an answer is right is
-known: it quotes the gold, or says that there is no answer where there is none.
+The thumbs (``SimulatedUsers``) are wrong in known ways, whose shares are assumptions, too. Whether an answer is right
+is known: it quotes the gold, or says that there is no answer where there is none.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ _GREETINGS = ("Hi, ", "Hello! ", "Quick question: ", "Please: ")
 
 
 @dataclass(frozen=True)
-class Need:
+class Intent:
     """One thing that somebody wants to know. ``wordings[0]`` is the question it was made from; all have its gold.
 
     ``topics`` are the projects that it is about (the first one files it).
@@ -98,7 +98,7 @@ class Need:
     topics: tuple[str, ...]
 
 
-def needs(corpus: Corpus) -> tuple[Need, ...]:
+def needs(corpus: Corpus) -> tuple[Intent, ...]:
     """The needs that ``corpus`` answers: its own questions with gold, and ours where it has the documents; with the
     rewordings of ``data/wordings.jsonl``, which were written by hand."""
     lines = map(json.loads, data_file("wordings.jsonl").read_text(encoding="utf-8").splitlines())
@@ -110,16 +110,16 @@ def needs(corpus: Corpus) -> tuple[Need, ...]:
             texts = enumerate(more.get(question.id, ()), 1)
             others = (replace(question, id=f"{question.id}~{i}", text=text) for i, text in texts)
             projects = (str(corpus.document(g.doc_id).metadata.get("project", "")) for g in question.gold)
-            result.append(Need(question.id, (question, *others), tuple(dict.fromkeys(projects))))
+            result.append(Intent(question.id, (question, *others), tuple(dict.fromkeys(projects))))
     return tuple(result)
 
 
-def unanswerable(corpus: Corpus) -> tuple[Need, ...]:
+def unanswerable(corpus: Corpus) -> tuple[Intent, ...]:
     """Our questions about projects of ``corpus`` that it has no answer to."""
     projects = {document.metadata.get("project", "") for document in corpus.documents}
     questions = load_questions("unanswerable", corpus)
     about = [(question, tuple(tag for tag in question.tags if tag in projects)) for question in questions]
-    return tuple(Need(question.id, (question,), topics) for question, topics in about if topics)
+    return tuple(Intent(question.id, (question,), topics) for question, topics in about if topics)
 
 
 def typed(question: Question, rng: random.Random) -> Question:
@@ -143,10 +143,10 @@ def typed(question: Question, rng: random.Random) -> Question:
     return replace(question, text=text, tags=(*question.tags, form))
 
 
-def rephrased(need: Need, last: Question, rng: random.Random) -> Question:
+def rephrased(need: Intent, last: Question, rng: random.Random) -> Question:
     """``need`` in other words than ``last``: another wording where there is one, else its content words alone.
 
-    >>> only = Need("q", (Question("q", "How do I stop a worker?"),), ())
+    >>> only = Intent("q", (Question("q", "How do I stop a worker?"),), ())
     >>> rephrased(only, only.wordings[0], random.Random(0)).text
     'stop worker'
     """
@@ -161,7 +161,7 @@ def rephrased(need: Need, last: Question, rng: random.Random) -> Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SimulatedQuery:
     """One simulated question: ``at`` (seconds since 1970), by whom, and about what.
 
     ``question.text`` is as typed, ``question.gold`` what answers it, ``question.id`` names the wording; ``need`` is the
@@ -180,12 +180,12 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Drifting:
+class TopicDrift:
     """People begin to ask about ``project``, of which nobody spoke before.
 
-    From ``after`` weeks on, ``share`` of the sessions are about it. An index ``without`` its documents should be asked:
-    those questions are rephrased as often as unanswerable ones. A drift that never sets in (``after=math.inf``) leaves
-    the stream as it was before it.
+    From ``after`` weeks on, ``share`` of the sessions are about it. Ask an index that lacks its documents
+    (``exclude_project``): those questions are rephrased as often as unanswerable ones. A drift that never sets in
+    (``after=math.inf``) leaves the stream as it was before it.
 
     Raises:
         InputError: ``after`` is negative, or ``share`` is not above 0 and at most 1.
@@ -200,10 +200,11 @@ class Drifting:
             raise InputError(f"share is {self.share}, after {self.after}: expected a share above 0, 0 weeks or more")
 
 
-def without(corpus: Corpus, project: str) -> Corpus:
+def exclude_project(corpus: Corpus, project: str) -> Corpus:
     """``corpus`` before the documents of ``project`` came: for an index that does not have them yet.
 
-    A store of the whole corpus serves it, too: ``advanced(without(corpus, "scrapy"), store=TokenStore.open(corpus))``.
+    A store of the whole corpus serves it, too:
+    ``advanced(exclude_project(corpus, "scrapy"), store=TokenStore.open(corpus))``.
 
     Raises:
         InputError: no document is of that project.
@@ -222,11 +223,11 @@ def simulate(
     n: int = 2000,
     weeks: float = 4.0,
     seed: int = 0,
-    drift: Drifting | None = None,
+    drift: TopicDrift | None = None,
     *,
     exponent: float = 0.8,
     tenants: Sequence[str] = TENANTS,
-) -> tuple[Asked, ...]:
+) -> tuple[SimulatedQuery, ...]:
     """``n`` simulated questions in ``weeks`` weeks from ``START`` on, in the order in which they come.
 
     This module's docstring says how they are drawn. With ``drift``, ``corpus`` is the one that has the new project's
@@ -254,7 +255,7 @@ def simulate(
     hours = [HOURS[h % 24] * (WEEKEND if h // 24 % 7 >= 5 else 1.0) for h in range(math.ceil(weeks * 168))]
     hours[-1] *= weeks * 168 - (len(hours) - 1)
     rates = list(accumulate(hours))
-    stream: list[Asked] = []
+    stream: list[SimulatedQuery] = []
     number = 0
     while len(stream) < n:
         # Drift has a generator of its own, so that a stream with drift is the one without until it sets in.
@@ -273,15 +274,15 @@ def simulate(
 class _Popular:
     """Needs in the order of their popularity, drawn by Zipf's law; with a ``topic``, among those of it only."""
 
-    def __init__(self, needs: Sequence[Need], exponent: float, order: random.Random) -> None:
-        self.among: dict[str, tuple[list[Need], list[float]]] = {}
+    def __init__(self, needs: Sequence[Intent], exponent: float, order: random.Random) -> None:
+        self.among: dict[str, tuple[list[Intent], list[float]]] = {}
         for rank, need in enumerate(order.sample(needs, len(needs)), 1):
             for topic in {"", *need.topics[:1]}:
                 found, weights = self.among.setdefault(topic, ([], []))
                 found.append(need)
                 weights.append(rank**-exponent)
 
-    def draw(self, rng: random.Random, topic: str = "") -> Need:
+    def draw(self, rng: random.Random, topic: str = "") -> Intent:
         return rng.choices(*self.among.get(topic, self.among[""]))[0]
 
 
@@ -293,8 +294,8 @@ def _moment(hours: Sequence[float], weeks: float, rng: random.Random) -> float:
 
 
 def _session(
-    at: float, length: int, popular: _Popular, in_vain: Sequence[Need], drift: Drifting | None, rng: random.Random
-) -> Iterator[Asked]:
+    at: float, length: int, popular: _Popular, in_vain: Sequence[Intent], drift: TopicDrift | None, rng: random.Random
+) -> Iterator[SimulatedQuery]:
     """``length`` questions of somebody who begins at ``at``; half of the people choose the most usual wording."""
     need = rng.choice(in_vain) if in_vain and rng.random() < UNANSWERABLE else popular.draw(rng)
     wording, again = need.wordings[0], False
@@ -305,7 +306,9 @@ def _session(
             need = popular.draw(rng, *need.topics[:1]) if position else need
             wording = need.wordings[0] if rng.random() < 0.5 else rng.choice(need.wordings)
         drifted = drift is not None and drift.project in need.topics
-        yield Asked(round(at, 3), typed(wording, rng), "", "", "".join(need.topics[:1]), drifted, need.id, again)
+        yield SimulatedQuery(
+            round(at, 3), typed(wording, rng), "", "", "".join(need.topics[:1]), drifted, need.id, again
+        )
         at += _GAP[0] + rng.expovariate(1 / _GAP[1])
         again = rng.random() < (_REPHRASED_IN_VAIN if drifted or need in in_vain else _REPHRASED)
 
@@ -326,7 +329,7 @@ class SimulatedClock:
         return self.now
 
 
-async def replay(rag: RAGPipeline, stream: Sequence[Asked], clock: SimulatedClock) -> list[Answer]:
+async def replay(rag: RAGPipeline, stream: Sequence[SimulatedQuery], clock: SimulatedClock) -> list[Answer]:
     """Ask ``rag`` the questions of ``stream``, one after the other; the answers, in order.
 
     Before each, ``clock`` is set to the moment at which it was asked: give the same clock to the pipeline, its monitor
@@ -347,7 +350,7 @@ async def replay(rag: RAGPipeline, stream: Sequence[Asked], clock: SimulatedCloc
 
 
 @dataclass(frozen=True)
-class Opinion:
+class SimulatedFeedback:
     """What one simulated reader makes of one answer. ``right`` is the truth, ``thumb`` what they think, ``speaks``
     whether anybody hears of it; ``flagged`` are chunks that they read and found beside the point."""
 
@@ -362,16 +365,16 @@ class Opinion:
 
 
 @dataclass(frozen=True)
-class Readers:
+class SimulatedUsers:
     """People whose thumbs are wrong in known ways. The same seed gives the same opinions.
 
     Args:
         position: of an answer's quotes, the one at place i is read with probability ``(1 / i) ** position``, as results
             of a search are looked at (the position-based model; Joachims et al. 2017, arXiv 1608.04468).
         trust: the share of readers who take a wrong answer that reads well for right.
-        slips: the share of thumbs that point the wrong way.
-        happy: of those who are content, the share that says so.
-        unhappy: of those who are not, the share that says so.
+        noise: the share of thumbs that point the wrong way.
+        response_rate_positive: of those who are content, the share that says so.
+        response_rate_negative: of those who are not, the share that says so.
         seed: of all that is drawn.
 
     Raises:
@@ -380,19 +383,21 @@ class Readers:
 
     position: float = 1.0
     trust: float = 0.3
-    slips: float = 0.05
-    happy: float = 0.03
-    unhappy: float = 0.3
+    noise: float = 0.05
+    response_rate_positive: float = 0.03
+    response_rate_negative: float = 0.3
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.position < 0 or not all(0 <= s <= 1 for s in (self.trust, self.slips, self.happy, self.unhappy)):
+        if self.position < 0 or not all(
+            0 <= s <= 1 for s in (self.trust, self.noise, self.response_rate_positive, self.response_rate_negative)
+        ):
             raise InputError(f"{self}: expected shares from 0 to 1, and position 0 or more")
 
-    def judge(self, question: Question, answer: Answer, reader: str = "reader") -> Opinion:
+    def judge(self, question: Question, answer: Answer, reader: str = "reader") -> SimulatedFeedback:
         """What ``reader`` makes of ``answer``; the same every time.
 
-        >>> careful = Readers(position=0, trust=0, slips=0, happy=1, unhappy=1)
+        >>> careful = SimulatedUsers(position=0, trust=0, noise=0, response_rate_positive=1, response_rate_negative=1)
         >>> careful.judge(Question("q", "Why?"), Answer("Why?", "Because.")).reasons
         ('should have abstained',)
         """
@@ -405,12 +410,12 @@ class Readers:
         else:
             content = any(_in_gold(span, question) for span, _ in read) or rng.random() < self.trust
             reason = "wrong" if question.gold else "should have abstained"
-        if rng.random() < self.slips:
+        if rng.random() < self.noise:
             content = not content
-        speaks = rng.random() < (self.happy if content else self.unhappy)
+        speaks = rng.random() < (self.response_rate_positive if content else self.response_rate_negative)
         if content:
-            return Opinion(reader, question.id, answer.trace_id, right, 1, speaks)
-        return Opinion(reader, question.id, answer.trace_id, right, -1, speaks, (reason,), tuple(flagged))
+            return SimulatedFeedback(reader, question.id, answer.trace_id, right, 1, speaks)
+        return SimulatedFeedback(reader, question.id, answer.trace_id, right, -1, speaks, (reason,), tuple(flagged))
 
 
 def is_right(question: Question, answer: Answer) -> bool:

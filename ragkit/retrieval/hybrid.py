@@ -55,7 +55,7 @@ def fuse(
     - ``fusion="convex"``: the weighted mean of the scores, each list stretched to 0 to 1 (``minmax``). A chunk that a
       list lacks counts as that list's lowest, 0.
 
-    ``parts`` of the hits are those they had, and their scores in each list under its name (default: its hits' source,
+    ``scores`` of the hits are those they had, and their scores in each list under its name (default: its hits' source,
     numbered where two are equal). Without ``weights`` all lists count alike.
 
     >>> a, b, c = (Hit(Chunk(name, 0, 1, "x"), 9.0, "s") for name in "abc")
@@ -70,7 +70,7 @@ def fuse(
     fused, names = [], names or _names(lists)
     for negative, chunk_id in sorted(zip((-values @ factors).tolist(), ids, strict=True))[:k]:
         own = {name: hits[chunk_id] for name, hits in zip(names, unique, strict=True) if chunk_id in hits}
-        parts = {stage: score for name, hit in own.items() for stage, score in {**hit.parts, name: hit.score}.items()}
+        parts = {stage: score for name, hit in own.items() for stage, score in {**hit.scores, name: hit.score}.items()}
         fused.append(Hit(next(iter(own.values())).chunk, -negative, source, parts))
     return fused
 

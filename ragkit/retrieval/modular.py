@@ -4,7 +4,7 @@
 - ``SubQuestions`` and ``Corrective`` search more than once.
 - ``Filtered``, ``Parent``, ``SentenceWindow`` and ``MMR`` change what comes out of a search.
 
-The ``parts`` of their hits say what each step did.
+The ``scores`` of their hits say what each step did.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ class AbstainOnSeveral:
 
 
 @dataclass(frozen=True)
-class Decision:
+class Route:
     """Where a query goes: ``route`` is None where the classifier is not sure enough, and the fallback is searched."""
 
     route: str | None
@@ -233,7 +233,7 @@ class Router(Retriever):
     """Asks the one retriever whose label has a probability of ``threshold`` or more, else ``fallback``.
 
     A wrong route loses the answer for good; a search of everything, which ``fallback`` should be, only costs time. The
-    hits' ``parts`` hold ``route:<label>`` (or ``route:fallback``) with the probability.
+    hits' ``scores`` hold ``route:<label>`` (or ``route:fallback``) with the probability.
 
     Raises:
         InputError: no routes, or a ``threshold`` outside 0 to 1.
@@ -254,20 +254,20 @@ class Router(Retriever):
     def identity(self) -> str:
         return build_identity(self, self.routes, self.classifier, self.fallback, self.threshold)
 
-    def decide(self, query: str) -> Decision:
+    def decide(self, query: str) -> Route:
         """The route for ``query``. A label without a retriever is never chosen."""
         probabilities = self.classifier.predict_proba(query)
         known = {label: p for label, p in probabilities.items() if label in self.routes}
         best = max(known, key=lambda label: (known[label], label), default=None)
         if best is not None and known[best] >= self.threshold:
-            return Decision(best, known[best], probabilities)
-        return Decision(None, max(probabilities.values(), default=0.0), probabilities)
+            return Route(best, known[best], probabilities)
+        return Route(None, max(probabilities.values(), default=0.0), probabilities)
 
     def _search(self, query: str, k: int) -> list[Hit]:
         decision = self.decide(query)
         retriever = self.fallback if decision.route is None else self.routes[decision.route]
         route = {f"route:{decision.route or 'fallback'}": decision.confidence}
-        return [replace(hit, parts={**hit.parts, **route}) for hit in retriever.search(query, k)]
+        return [replace(hit, scores={**hit.scores, **route}) for hit in retriever.search(query, k)]
 
 
 # ---- more than one search
@@ -310,28 +310,28 @@ class NameSplitter:
 class SubQuestions(Retriever):
     """A question is taken apart, it and each part are searched, and the lists are fused by rank (``hybrid.fuse``).
 
-    ``splitter`` is any rewriter (``NameSplitter``; ``rewrite.Parts``). A question that it leaves alone is searched as
-    it is; of another, at most ``most`` parts are searched. Each list has ``max(fetch_k, k)`` hits.
-    ``parts["part:2"]`` is the score that a hit had in the second part's list, ``parts["part:0"]`` in the whole
+    ``splitter`` is any rewriter (``NameSplitter``; ``rewrite.ClauseSplitter``). A question that it leaves alone is
+    searched as it is; of another, at most ``limit`` parts are searched. Each list has ``max(fetch_k, k)`` hits.
+    ``scores["part:2"]`` is the score that a hit had in the second part's list, ``scores["part:0"]`` in the whole
     question's.
 
     Raises:
-        InputError: ``most`` or ``fetch_k`` < 1.
+        InputError: ``limit`` or ``fetch_k`` < 1.
     """
 
-    def __init__(self, retriever: Retriever, splitter: Rewriter, most: int = 4, fetch_k: int = 15) -> None:
+    def __init__(self, retriever: Retriever, splitter: Rewriter, limit: int = 4, fetch_k: int = 15) -> None:
         self.retriever, self.splitter = retriever, splitter
-        self.most, self.fetch_k = check_whole(most, "most"), check_whole(fetch_k, "fetch_k")
+        self.limit, self.fetch_k = check_whole(limit, "most"), check_whole(fetch_k, "fetch_k")
 
     @cached_property
     def identity(self) -> str:
-        return build_identity(self, self.retriever, self.splitter, self.most, self.fetch_k)
+        return build_identity(self, self.retriever, self.splitter, self.limit, self.fetch_k)
 
     def queries(self, question: str) -> list[str]:
         """What is searched, in order: the question, then its parts."""
         rewritten = self.splitter.rewrite(question)
         parts = list(dict.fromkeys(part for part in rewritten if part.strip() and part != question))
-        return [question, *parts[: self.most]]
+        return [question, *parts[: self.limit]]
 
     def _search(self, query: str, k: int) -> list[Hit]:
         queries = self.queries(query)
@@ -349,45 +349,54 @@ class Corrective(Retriever):
     question that was asked*, whatever was searched, so grades can be compared. (So a repair of the question's spelling
     belongs before the loop: ``Rewritten(Corrective(...), Spelling.of(documents))``.)
 
-    1. A grade of ``good`` or more: the list stays.
+    1. A grade of ``accept_above`` or more: the list stays.
     2. Else the rewritten queries of ``rewriter`` are searched.
-    3. Where all grades are below ``good``, ``fallback`` (such as a retriever over all collections) is asked.
-    4. The list of the best grade is returned if that is at least ``bad``, else nothing: better no passage than a wrong
-       one.
+    3. Where all grades are below ``accept_above``, ``fallback`` (such as a retriever over all collections) is asked.
+    4. The list of the best grade is returned if that is at least ``reject_below``, else nothing: better no passage than
+       a wrong one.
 
-    Hits have the grader's scores and order; ``parts`` hold ``corrective:grade`` and ``corrective:searches``, the number
-    of searches that it took.
+    Hits have the grader's scores and order; ``scores`` hold ``corrective:grade`` and ``corrective:searches``, the
+    number of searches that it took.
 
     Raises:
-        InputError: ``bad`` is above ``good``.
+        InputError: ``reject_below`` is above ``accept_above``.
     """
 
     def __init__(
         self,
         retriever: Retriever,
         grader: Reranker,
-        good: float,
-        bad: float,
+        accept_above: float,
+        reject_below: float,
         rewriter: Rewriter | None = None,
         fallback: Retriever | None = None,
     ) -> None:
-        if bad > good:
-            raise InputError(f"bad = {bad} is above good = {good}: expected bad <= good")
-        self.retriever, self.grader, self.good, self.bad = retriever, grader, good, bad
+        if reject_below > accept_above:
+            raise InputError(
+                f"reject_below = {reject_below} is above accept_above = {accept_above}: expected the other way round"
+            )
+        self.retriever, self.grader, self.accept_above, self.reject_below = (
+            retriever,
+            grader,
+            accept_above,
+            reject_below,
+        )
         self.rewriter, self.fallback = rewriter, fallback
 
     @cached_property
     def identity(self) -> str:
-        return build_identity(self, self.retriever, self.grader, self.good, self.bad, self.rewriter, self.fallback)
+        return build_identity(
+            self, self.retriever, self.grader, self.accept_above, self.reject_below, self.rewriter, self.fallback
+        )
 
     def tries(self, query: str, k: int) -> list[tuple[str, float, list[Hit]]]:
         """Every search that was made: what it was, its grade (-inf where nothing was found), its hits."""
         made = [("first", *self._graded(query, self.retriever.search(query, k), k))]
-        if made[0][1] < self.good and self.rewriter is not None:
+        if made[0][1] < self.accept_above and self.rewriter is not None:
             for other in self.rewriter.rewrite(query):
                 if other.strip() and other != query:
                     made.append((f"rewritten: {other}", *self._graded(query, self.retriever.search(other, k), k)))
-        if max(grade for _, grade, _ in made) < self.good and self.fallback is not None:
+        if max(grade for _, grade, _ in made) < self.accept_above and self.fallback is not None:
             made.append(("fallback", *self._graded(query, self.fallback.search(query, k), k)))
         return made
 
@@ -398,10 +407,10 @@ class Corrective(Retriever):
     def _search(self, query: str, k: int) -> list[Hit]:
         made = self.tries(query, k)
         _, grade, hits = max(made, key=lambda one: one[1])
-        if grade < self.bad:
+        if grade < self.reject_below:
             return []
         marks = {"corrective:grade": grade, "corrective:searches": float(len(made))}
-        return [replace(hit, parts={**hit.parts, **marks}) for hit in hits]
+        return [replace(hit, scores={**hit.scores, **marks}) for hit in hits]
 
 
 # ---- what comes out of a search
@@ -453,20 +462,20 @@ def _accepts(wanted: object, value: object) -> bool:
 class Parent(Retriever):
     """Small chunks are found, the sections around them are returned: precise vectors, and context to read.
 
-    A section scores as its best chunk; ``parts["chunks"]`` says how many of the chunks that were found it holds. A
-    section of more than ``most`` characters is not returned whole: its chunk stays as it is.
+    A section scores as its best chunk; ``scores["chunks"]`` says how many of the chunks that were found it holds. A
+    section of more than ``limit`` characters is not returned whole: its chunk stays as it is.
 
     Raises:
-        InputError: ``most`` < 1; (in a search) a chunk's document is not in ``corpus``.
+        InputError: ``limit`` < 1; (in a search) a chunk's document is not in ``corpus``.
     """
 
-    def __init__(self, retriever: Retriever, corpus: Corpus, most: int = 6_000) -> None:
-        self.retriever, self.corpus, self.most = retriever, corpus, check_whole(most, "most")
+    def __init__(self, retriever: Retriever, corpus: Corpus, limit: int = 6_000) -> None:
+        self.retriever, self.corpus, self.limit = retriever, corpus, check_whole(limit, "most")
 
     @cached_property
     def identity(self) -> str:
         sections = hashlib.sha256(repr([d.sections for d in self.corpus.documents]).encode()).hexdigest()
-        return build_identity(self, self.retriever, self.corpus.fingerprint, sections, self.most)
+        return build_identity(self, self.retriever, self.corpus.fingerprint, sections, self.limit)
 
     def _search(self, query: str, k: int) -> list[Hit]:
         return _deepened(self.retriever, query, k, self._sections)
@@ -477,8 +486,8 @@ class Parent(Retriever):
         for hit in hits:
             parent = self._parent(hit.chunk)
             chunks[parent.id] += 1
-            best.setdefault(parent.id, Hit(parent, hit.score, "parent", {**hit.parts, hit.source: hit.score}))
-        counted = [replace(hit, parts={**hit.parts, "chunks": chunks[name]}) for name, hit in best.items()]
+            best.setdefault(parent.id, Hit(parent, hit.score, "parent", {**hit.scores, hit.source: hit.score}))
+        counted = [replace(hit, scores={**hit.scores, "chunks": chunks[name]}) for name, hit in best.items()]
         return best_first(counted, len(counted))
 
     def _parent(self, chunk: Chunk) -> Chunk:
@@ -488,7 +497,7 @@ class Parent(Retriever):
             return chunk
         section = max(sections, key=lambda s: _shared(s, chunk))
         text = document.text[section.start : section.end].rstrip()
-        if not text or len(text) > self.most:
+        if not text or len(text) > self.limit:
             return chunk
         return Chunk(chunk.doc_id, section.start, section.start + len(text), text, section.path, chunk.metadata)
 
@@ -533,7 +542,7 @@ class SentenceWindow(Retriever):
             if any(hit.chunk.span.overlap(w.chunk.span) == len(hit.chunk.span) for w in wide):
                 continue
             chunk = self._with_neighbours(hit.chunk)
-            wide.append(Hit(chunk, hit.score, "sentence window", {**hit.parts, hit.source: hit.score}))
+            wide.append(Hit(chunk, hit.score, "sentence window", {**hit.scores, hit.source: hit.score}))
         return wide
 
     def _with_neighbours(self, chunk: Chunk) -> Chunk:
@@ -550,29 +559,29 @@ class SentenceWindow(Retriever):
 class MMR(Retriever):
     """Maximal marginal relevance: each hit is relevant *and* unlike those before it.
 
-    One after the other the chunk with the highest ``balance * relevance - (1 - balance) * likeness`` is taken, where
-    relevance is the score, stretched to 0 to 1, and likeness its highest cosine with a chunk taken before, not below
-    0 (Carbonell and Goldstein 1998, SIGIR). ``vectors`` gives the chunks' unit vectors, such as ``store.pool``.
+    One after the other the chunk with the highest ``lambda_mult * relevance - (1 - lambda_mult) * likeness`` is taken,
+    where relevance is the score, stretched to 0 to 1, and likeness its highest cosine with a chunk taken before, not
+    below 0 (Carbonell and Goldstein 1998, SIGIR). ``vectors`` gives the chunks' unit vectors, such as ``store.pool``.
 
     Raises:
-        InputError: ``balance`` outside 0 to 1, or ``fetch_k`` < 1.
+        InputError: ``lambda_mult`` outside 0 to 1, or ``fetch_k`` < 1.
     """
 
     def __init__(
         self,
         retriever: Retriever,
         vectors: Callable[[Sequence[Chunk]], Vectors],
-        balance: float = 0.7,
+        lambda_mult: float = 0.7,
         fetch_k: int = 50,
     ) -> None:
-        if not 0 <= balance <= 1:
-            raise InputError(f"balance = {balance}: expected 0 to 1")
-        self.retriever, self.vectors, self.balance = retriever, vectors, balance
+        if not 0 <= lambda_mult <= 1:
+            raise InputError(f"lambda_mult = {lambda_mult}: expected 0 to 1")
+        self.retriever, self.vectors, self.lambda_mult = retriever, vectors, lambda_mult
         self.fetch_k = check_whole(fetch_k, "fetch_k")
 
     @cached_property
     def identity(self) -> str:
-        return build_identity(self, self.retriever, self.vectors, self.balance, self.fetch_k)
+        return build_identity(self, self.retriever, self.vectors, self.lambda_mult, self.fetch_k)
 
     def _search(self, query: str, k: int) -> list[Hit]:
         hits = self.retriever.search(query, max(self.fetch_k, k))
@@ -580,15 +589,15 @@ class MMR(Retriever):
             return []
         relevance = minmax(np.array([hit.score for hit in hits], dtype=np.float64))
         vectors = np.asarray(self.vectors([hit.chunk for hit in hits]), dtype=np.float64)
-        order, values = marginal(relevance, vectors @ vectors.T, self.balance, k)
+        order, values = marginal(relevance, vectors @ vectors.T, self.lambda_mult, k)
         return [
-            Hit(hits[i].chunk, value, "mmr", {**hits[i].parts, hits[i].source: hits[i].score})
+            Hit(hits[i].chunk, value, "mmr", {**hits[i].scores, hits[i].source: hits[i].score})
             for i, value in zip(order, values, strict=True)
         ]
 
 
 def marginal(
-    relevance: NDArray[np.float64], likeness: NDArray[np.float64], balance: float, k: int
+    relevance: NDArray[np.float64], likeness: NDArray[np.float64], lambda_mult: float, k: int
 ) -> tuple[list[int], list[float]]:
     """The ``k`` items in the order of maximal marginal relevance, and the value at which each was taken.
 
@@ -599,7 +608,7 @@ def marginal(
     values: list[float] = []
     worst = np.zeros(len(relevance))
     while len(order) < min(k, len(relevance)):
-        value = balance * relevance - (1 - balance) * worst
+        value = lambda_mult * relevance - (1 - lambda_mult) * worst
         value[order] = -np.inf
         best = int(np.argmax(value))
         order.append(best)

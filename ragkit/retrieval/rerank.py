@@ -2,7 +2,7 @@
 
 A retriever must be cheap, because it scores every chunk; a reranker reads only ``fetch_k`` of them, so it can afford to
 compare every word of the question with every word of the chunk. It can only reorder: what was not fetched stays
-lost. Every reranker returns new hits whose ``parts`` keep the scores of the stages before.
+lost. Every reranker returns new hits whose ``scores`` keep the scores of the stages before.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NO_MATCH = 0.05  # the lowest cosine in a geometric mean
 
 
 class MaxSim(Protocol):
-    """The part of a token store that late interaction needs; the vectors only for ``doubt``."""
+    """The part of a token store that late interaction needs; the vectors only for ``pooled_below``."""
 
     def maxsim(self, query: str, chunks: Sequence[Chunk], mean: Mean = "arithmetic") -> NDArray[np.float32]:
         """Late-interaction scores ``(len(chunks),)``."""
@@ -97,9 +97,9 @@ class Reranked(Retriever):
 
 
 def rescored(hits: Sequence[Hit], scores: Scores, source: str, k: int) -> list[Hit]:
-    """New hits with ``scores``, the ``k`` best first; the old scores go into ``parts`` under their old source."""
+    """New hits with ``scores``, the ``k`` best first; the old scores go into ``scores`` under their old source."""
     pairs = zip(hits, scores, strict=True)
-    return best_first((Hit(h.chunk, float(s), source, {**h.parts, h.source: h.score}) for h, s in pairs), k)
+    return best_first((Hit(h.chunk, float(s), source, {**h.scores, h.source: h.score}) for h, s in pairs), k)
 
 
 class LateInteraction:
@@ -111,27 +111,29 @@ class LateInteraction:
     ``mean="geometric"`` takes their weighted geometric mean instead: a word of the query that the chunk has nothing
     for costs more than the other words can make up for.
 
-    ``doubt``: where no hit scores that much, none of them has the question's words, and their scores say little. Then
-    the question as a whole joins the mean, with half the weight of all its words: as the cosine of the two texts'
-    vectors. ``parts`` show both, as ``words`` and ``whole``.
+    ``pooled_below``: where no hit scores that much, none of them has the question's words, and their scores say little.
+    Then the question as a whole joins the mean, with half the weight of all its words: as the cosine of the two texts'
+    vectors. ``scores`` show both, as ``words`` and ``whole``.
 
     Raises:
-        InputError: another ``mean``, or ``doubt`` outside 0 to 1.
+        InputError: another ``mean``, or ``pooled_below`` outside 0 to 1.
     """
 
-    def __init__(self, store: MaxSim, mean: Mean = "arithmetic", doubt: float = 0.0) -> None:
+    def __init__(self, store: MaxSim, mean: Mean = "arithmetic", pooled_below: float = 0.0) -> None:
         if mean not in ("arithmetic", "geometric"):
             raise InputError(f"mean {mean!r}: expected 'arithmetic' or 'geometric'")
-        if not 0 <= doubt <= 1:
-            raise InputError(f"doubt is {doubt!r}: expected a score, from 0 to 1")
-        self.store, self.mean, self.doubt = store, mean, doubt
+        if not 0 <= pooled_below <= 1:
+            raise InputError(f"pooled_below is {pooled_below!r}: expected a score, from 0 to 1")
+        self.store, self.mean, self.pooled_below = store, mean, pooled_below
 
     def __repr__(self) -> str:
-        return f"LateInteraction(mean={self.mean!r}{f', doubt={self.doubt}' if self.doubt else ''})"
+        return (
+            f"LateInteraction(mean={self.mean!r}{f', pooled_below={self.pooled_below}' if self.pooled_below else ''})"
+        )
 
     @cached_property
     def identity(self) -> str:
-        return build_identity(self, self.store, self.mean, self.doubt)
+        return build_identity(self, self.store, self.mean, self.pooled_below)
 
     def rerank(self, query: str, hits: Sequence[Hit], k: int) -> list[Hit]:
         """``hits`` by their MaxSim, the ``k`` best first.
@@ -143,11 +145,11 @@ class LateInteraction:
             return []
         chunks = [hit.chunk for hit in hits]
         words = self.store.maxsim(query, chunks, self.mean)
-        if not self.doubt or words.max() >= self.doubt:
+        if not self.pooled_below or words.max() >= self.pooled_below:
             return rescored(hits, words, "late interaction", k)
         whole = self.store.pool(chunks) @ self.store.encode_query(query)
         detailed = [
-            replace(hit, parts={**hit.parts, "words": float(w), "whole": float(c)})
+            replace(hit, scores={**hit.scores, "words": float(w), "whole": float(c)})
             for hit, w, c in zip(hits, words, whole, strict=True)
         ]
         return rescored(detailed, words_and_whole(words, whole, self.mean), "late interaction", k)
@@ -264,21 +266,21 @@ Question: {query}
 class LLMReranker:
     """A language model orders the hits in one go (listwise; RankGPT, Sun et al. 2023, arXiv 2304.09542).
 
-    The first ``most`` hits are shown, ``characters`` of each; the others follow in their order, as do passages that
+    The first ``limit`` hits are shown, ``characters`` of each; the others follow in their order, as do passages that
     the model left out. Where the answer holds no order at all, the given order is kept, the ``source`` of the hits is
-    ``llm: no order in the answer`` and ``parts["llm:ordered"]`` is 0 instead of 1.
+    ``llm: no order in the answer`` and ``scores["llm:ordered"]`` is 0 instead of 1.
     """
 
-    def __init__(self, model: ChatModel | None = None, most: int = 20, characters: int = 1_500) -> None:
+    def __init__(self, model: ChatModel | None = None, limit: int = 20, characters: int = 1_500) -> None:
         self.model = model or ChatModel()
-        self.most, self.characters = check_whole(most, "most"), check_whole(characters, "characters")
+        self.limit, self.characters = check_whole(limit, "most"), check_whole(characters, "characters")
 
     def __repr__(self) -> str:
         return f"LLMReranker({self.model!r})"
 
     @property
     def identity(self) -> str:
-        return build_identity(self, _PROMPT, self.model, self.most, self.characters)
+        return build_identity(self, _PROMPT, self.model, self.limit, self.characters)
 
     def rerank(self, query: str, hits: Sequence[Hit], k: int) -> list[Hit]:
         """``hits`` in the model's order, the ``k`` best first; the score is 1 / rank.
@@ -286,7 +288,7 @@ class LLMReranker:
         Raises:
             EndpointError: the endpoint failed or did not answer in time.
         """
-        shown = hits[: self.most]
+        shown = hits[: self.limit]
         if not shown:
             return []
         passages = "\n\n".join(f"[{i}] {h.chunk.text[: self.characters]}" for i, h in enumerate(shown, 1))
@@ -297,7 +299,7 @@ class LLMReranker:
         marks = {"llm:ordered": 1.0 if order else 0.0}
         ranked = [hits[i] for i in dict.fromkeys([*order, *range(len(hits))])][:k]
         return [
-            Hit(h.chunk, 1 / rank, source, {**h.parts, h.source: h.score, **marks}) for rank, h in enumerate(ranked, 1)
+            Hit(h.chunk, 1 / rank, source, {**h.scores, h.source: h.score, **marks}) for rank, h in enumerate(ranked, 1)
         ]
 
 

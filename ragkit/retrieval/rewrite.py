@@ -1,9 +1,9 @@
 """Rewriting: search with other words than those that were typed.
 
 A rewriter turns a question into the queries that are searched; ``Rewritten`` makes a retriever of a retriever and a
-rewriter. ``Spelling`` repairs misspelt words, ``Parts`` splits a question at its punctuation, an ``LLMRewriter`` asks a
-language model (for other wordings, a made-up answer, a broader question, or sub-questions). ``RM3`` extends a query
-by what its first hits have in common.
+rewriter. ``Spelling`` repairs misspelt words, ``ClauseSplitter`` splits a question at its punctuation, an
+``LLMRewriter`` asks a language model (for other wordings, a made-up answer, a broader question, or sub-questions).
+``RM3`` extends a query by what its first hits have in common.
 """
 
 from __future__ import annotations
@@ -406,13 +406,13 @@ _CLAUSE = re.compile(rf"[,;:]?\s+(?:and|but|or)\s+(?=(?:{_ASKS})\b)|,\s+(?=(?:{_
 _MOST = 4  # parts of one question, queries of one answer
 
 
-class Parts:
+class ClauseSplitter:
     """Searches the whole question and each of its parts: sentences, and clauses that begin with a question word.
 
     There are at most four. A part of fewer than ``shortest`` words stays with its neighbour. A question of one part is
     left alone.
 
-    >>> Parts().rewrite("How do I stop a worker, and how long does it wait for tasks?")
+    >>> ClauseSplitter().rewrite("How do I stop a worker, and how long does it wait for tasks?")
     ['How do I stop a worker, and how long does it wait for tasks?', 'How do I stop a worker', \
 'how long does it wait for tasks?']
 

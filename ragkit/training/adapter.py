@@ -122,13 +122,13 @@ def loss_gradient(
 
 @dataclass(frozen=True)
 class AdapterSettings:
-    """``pull`` weighs the squared distance to the identity: 0 forgets what the embedder knew, 1 learns nothing.
+    """``l2_to_identity`` weighs the squared distance to the identity: 0 forgets what the embedder knew, 1 keeps it.
 
     Adam takes ``steps`` steps with ``batch`` pairs each; ``temperature`` divides the cosines in the loss. A ``share``
     of the documents is held out.
     """
 
-    pull: float = 0.03
+    l2_to_identity: float = 0.03
     steps: int = 80
     batch: int = 512
     temperature: float = 0.05
@@ -137,7 +137,12 @@ class AdapterSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 2 or self.pull < 0 or min(self.temperature, self.learning_rate) <= 0:
+        if (
+            self.steps < 1
+            or self.batch < 2
+            or self.l2_to_identity < 0
+            or min(self.temperature, self.learning_rate) <= 0
+        ):
             raise InputError(f"{self}: expected steps >= 1, batch >= 2, pull >= 0, temperature and learning_rate > 0")
 
 
@@ -215,7 +220,7 @@ def fit_matrix(
             best = min(best, (history[-1][2], matrix), key=lambda pair: pair[0])
         rows = rng.permutation(len(training[0]))[: settings.batch]
         gradient = loss_gradient(matrix, training[0][rows], training[1][rows], settings.temperature, own[rows])
-        gradient = gradient + 2 * settings.pull * (matrix - identity)
+        gradient = gradient + 2 * settings.l2_to_identity * (matrix - identity)
         mean = 0.9 * mean + 0.1 * gradient
         square = 0.999 * square + 0.001 * gradient**2
         move = (mean / (1 - 0.9 ** (step + 1))) / (np.sqrt(square / (1 - 0.999 ** (step + 1))) + 1e-8)

@@ -33,7 +33,7 @@ _PATIENCE = 2  # evaluations without a better held-out loss that end the trainin
 
 
 @dataclass(frozen=True)
-class Settings:
+class FineTuneSettings:
     """What fine-tuning depends on besides its pairs.
 
     ``tokens`` of each text are read, ``batch`` pairs at a time, for at most ``epochs``; ``frozen`` of the lower layers
@@ -90,7 +90,9 @@ class FineTuned:
         return load_embedder(str(self.folder))
 
 
-def fine_tune(pairs: Sequence[Pair], settings: Settings = Settings(), *, progress: bool = True) -> FineTuned:
+def fine_tune(
+    pairs: Sequence[Pair], settings: FineTuneSettings = FineTuneSettings(), *, progress: bool = True
+) -> FineTuned:
     """The model that ``pairs`` and ``settings`` make: from disk, or trained first if it is not there.
 
     It lies below ``ragkit.files.home()``, under a key of pairs, base weights and settings, so it is trained once. Pairs
@@ -140,7 +142,7 @@ def _base_folder(name: str) -> Path:
 
 
 def _train(
-    path: Path, base: Path, pairs: Sequence[Pair], settings: Settings, made_from: dict[str, Any], progress: bool
+    path: Path, base: Path, pairs: Sequence[Pair], settings: FineTuneSettings, made_from: dict[str, Any], progress: bool
 ) -> None:
     """Train, and put the model's folder in its place."""
     begin = time.perf_counter()
@@ -168,7 +170,12 @@ def _train(
 
 
 def _fit(
-    base: Path, training: Sequence[Pair], held_out: Sequence[Pair], settings: Settings, scratch: Path, progress: bool
+    base: Path,
+    training: Sequence[Pair],
+    held_out: Sequence[Pair],
+    settings: FineTuneSettings,
+    scratch: Path,
+    progress: bool,
 ) -> tuple[Any, list[tuple[int, float | None, float]]]:
     """The model with its best weights, and its history."""
     require("accelerate", "models")  # the trainer needs it, and says so less clearly

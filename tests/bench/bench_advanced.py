@@ -42,7 +42,7 @@ def main() -> list[Row]:
     store = TokenStore.open(corpus)
     questions = {"faq": corpus.questions} | {kind: load_questions(kind, corpus) for kind in KINDS}
     everything = [question for group in questions.values() for question in group]
-    fast = store.remembering([question.text for question in everything], tokens=True)
+    fast = store.with_queries([question.text for question in everything], tokens=True)
     systems = {name: Recorded(system) for name, system in steps(corpus, fast).items()}
     rows = list(tables("core", systems, "naive", questions))
     rows += shares(systems, everything)
@@ -83,7 +83,7 @@ def steps(corpus: Corpus, store: TokenStore) -> dict[str, Retriever]:
     bm25, maxp = BM25Retriever(chunks), DenseRetriever(chunks, store=store, scoring="maxp")
     words = BM25Retriever(chunks, contextual=True)
     hybrid, convex = Hybrid([bm25, maxp]), Hybrid([bm25, maxp], fusion="convex")
-    last = LateInteraction(store, "geometric", doubt=0.5)
+    last = LateInteraction(store, "geometric", pooled_below=0.5)
     return {
         "naive": naive(corpus, store=store).retriever,
         "MaxP": maxp,
@@ -105,10 +105,10 @@ def steps(corpus: Corpus, store: TokenStore) -> dict[str, Retriever]:
 
 def shares(systems: dict[str, Recorded], questions: Sequence[Question]) -> Iterator[Row]:
     """What each step adds to the one before it, and what was left out would add to the preset: all questions."""
-    left_out = [("advanced", name) for name in systems if name.startswith("advanced,")]
+    skipped = [("advanced", name) for name in systems if name.startswith("advanced,")]
     context = [("BM25", "contextual BM25")]
     sys.stdout.write(f"\ncore, all {len(questions)} questions: one step after the other\n")
-    for before, after in (*pairwise(LADDER), ("BM25", "RRF"), *context, *left_out):
+    for before, after in (*pairwise(LADDER), ("BM25", "RRF"), *context, *skipped):
         pair = {name: systems[name] for name in (before, after)}
         line = compare(pair, questions, baseline=before, progress=False).table.loc[after]
         sys.stdout.write(f"{before} -> {after}: {told(line)}\n")

@@ -22,8 +22,8 @@ from ragkit.embedding.cache import CachedEmbedder
 from ragkit.pipeline import RAGPipeline
 from ragkit.pipeline.trace import CacheKey
 from ragkit.production.caching import SQLiteCache
-from ragkit.production.semantic import SemanticCache, cache_pairs, choose_threshold, false_hit_rate, reads_alike
-from ragkit.production.simulation import Asked, SimulatedClock, simulate
+from ragkit.production.semantic import SemanticCache, cache_pairs, choose_threshold, false_hit_rate, lexical_guard
+from ragkit.production.simulation import SimulatedClock, SimulatedQuery, simulate
 
 Row = tuple[str, float, str, str]
 T = TypeVar("T")
@@ -69,7 +69,7 @@ def percentiles(name: str, times: Sequence[float], target: str = "") -> list[Row
 
 
 async def _beside(
-    stream: Sequence[Asked], pipelines: dict[str, RAGPipeline], clock: SimulatedClock
+    stream: Sequence[SimulatedQuery], pipelines: dict[str, RAGPipeline], clock: SimulatedClock
 ) -> dict[str, list[Answer]]:
     """Fifty questions to each pipeline in turn, so that all meet the same load of the machine, then the next fifty.
 
@@ -84,7 +84,7 @@ async def _beside(
     return answers
 
 
-def _tenant(name: str, asked: Asked) -> str:
+def _tenant(name: str, asked: SimulatedQuery) -> str:
     return "" if name == "one tenant" else asked.tenant
 
 
@@ -158,7 +158,7 @@ def lies(corpus: Corpus, embedder: Embedder, folder: Path) -> list[Row]:
     rows: list[Row] = [("400 pairs: hits of the exact cache", exact, "pairs", "<= 0")]
     halves = {"paraphrases": [p for p in pairs if p.same], "reversals": [p for p in pairs if not p.same]}
     log = [asked.question for asked in simulate(corpus, n=2000)]
-    for name, guard in (("", None), (", guarded", reads_alike)):
+    for name, guard in (("", None), (", guarded", lexical_guard)):
         tables = {kind: false_hit_rate(half, embedder, SHOWN, guard=guard) for kind, half in halves.items()}
         table = false_hit_rate(log, embedder, guard=guard)
         for t in SHOWN:

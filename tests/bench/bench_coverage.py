@@ -15,7 +15,7 @@ def main() -> list[Row]:
     questions = list(corpus.questions)
     for name in ("keyword", "paraphrase", "multihop", "en"):
         questions += load_questions(name, corpus)
-    store = TokenStore.open(corpus).remembering([question.text for question in questions])
+    store = TokenStore.open(corpus).with_queries([question.text for question in questions])
     chunks = {size: chunk_corpus(FixedChunker(size, size // 8), corpus) for size in (64, 128, 256)}
     pairs = {
         "pooled vectors, 128 against 256 tokens": {

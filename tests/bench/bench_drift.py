@@ -28,8 +28,8 @@ from ragkit import TokenStore, advanced, load_pydocs
 from ragkit.base import Corpus
 from ragkit.evaluation.statistics import wilson
 from ragkit.files import atomic_write, home
-from ragkit.production.drift import drift, watch
-from ragkit.production.simulation import START, WEEK, Asked, Drifting, simulate, without
+from ragkit.production.drift import detect_change, drift
+from ragkit.production.simulation import START, WEEK, SimulatedQuery, TopicDrift, exclude_project, simulate
 
 Row = tuple[str, float, str, str]
 PROJECT = "scrapy"
@@ -42,7 +42,7 @@ WITHIN = 500
 def main() -> list[Row]:
     corpus = load_pydocs("core")
     seeds = range(int(os.environ.get("RAGKIT_BENCH_STREAMS", "120")))
-    scores = Scores(without(corpus, PROJECT), TokenStore.open(corpus))
+    scores = Scores(exclude_project(corpus, PROJECT), TokenStore.open(corpus))
     quiet = [scores.frame(stream(corpus, seed, math.inf)) for seed in seeds]
     drifting = [scores.frame(stream(corpus, seed, AFTER)) for seed in seeds]
     scores.save()
@@ -53,8 +53,8 @@ def main() -> list[Row]:
     ]
 
 
-def stream(corpus: Corpus, seed: int, after: float) -> tuple[Asked, ...]:
-    return simulate(corpus, QUERIES, WEEKS, seed, Drifting(PROJECT, after=after))
+def stream(corpus: Corpus, seed: int, after: float) -> tuple[SimulatedQuery, ...]:
+    return simulate(corpus, QUERIES, WEEKS, seed, TopicDrift(PROJECT, after=after))
 
 
 class Scores:
@@ -84,7 +84,7 @@ class Scores:
         atomic_write(self.path, json.dumps(self.known).encode())
         atomic_write(self.beside, json.dumps(self.first).encode())
 
-    def frame(self, asked: tuple[Asked, ...]) -> pd.DataFrame:
+    def frame(self, asked: tuple[SimulatedQuery, ...]) -> pd.DataFrame:
         rows = [(a.at, a.question.text, a.session, a.drifted, *self.of(a.question.text)) for a in asked]
         frame = pd.DataFrame(rows, columns=["at", "question", "session", "drifted", "top_score", "abstained"])
         return frame.assign(error="")
@@ -172,7 +172,7 @@ def arrival(corpus: Corpus, scores: Scores) -> Iterator[Row]:
     for seed in range(ARRIVALS):
         asked = stream(corpus, seed, 0.0)
         log = pd.concat([scores.frame(asked[:2000]), grown.frame(asked[2000:])], ignore_index=True)
-        seen = watch(log.head(REFERENCE), log.iloc[REFERENCE:])
+        seen = detect_change(log.head(REFERENCE), log.iloc[REFERENCE:])
         if seen.fired is not None and seen.fired <= 2000 - REFERENCE:
             early += 1
         else:
@@ -187,7 +187,7 @@ def arrival(corpus: Corpus, scores: Scores) -> Iterator[Row]:
 
 
 def alarm(frame: pd.DataFrame, column: str) -> int | None:
-    return watch(frame.head(REFERENCE), frame.iloc[REFERENCE:], column).fired  # type: ignore[arg-type]
+    return detect_change(frame.head(REFERENCE), frame.iloc[REFERENCE:], column).fired  # type: ignore[arg-type]
 
 
 def daily(frame: pd.DataFrame) -> bool:

@@ -17,11 +17,11 @@ from ragkit.embedding import load_embedder
 from ragkit.evaluation.compare import compare
 from ragkit.markdown import blocks, sentences
 from ragkit.pipeline import RAGPipeline, advanced, naive
-from ragkit.production.feedback import FeedbackStore, Flag, training_pairs
+from ragkit.production.feedback import FeedbackStore, ReviewItem, training_pairs
 from ragkit.production.monitoring import TraceMonitor
 from ragkit.production.regression import RegressionSet
 from ragkit.production.review import suggest
-from ragkit.production.simulation import Readers, is_right
+from ragkit.production.simulation import SimulatedUsers, is_right
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.token_store import TokenStore
 from ragkit.training.adapter import adapted, train_adapter
@@ -34,7 +34,7 @@ KINDS = ("en", "keyword", "paraphrase")
 def main() -> list[Row]:
     corpus = load_pydocs("core")
     questions = [*corpus.questions, *(q for kind in KINDS for q in load_questions(kind, corpus))]
-    store = TokenStore.open(corpus).remembering([q.text for q in questions], tokens=True)
+    store = TokenStore.open(corpus).with_queries([q.text for q in questions], tokens=True)
     plain, better = naive(corpus, store=store), advanced(corpus, store=store)
     answers = asyncio.run(plain.query_many([q.text for q in questions]))
     wrong = [(q, a) for q, a in zip(questions, answers, strict=True) if not is_right(q, a)]
@@ -60,7 +60,7 @@ def trained(
     asked_about = set(sorted({q.gold[0].doc_id for q in questions})[::2])
     asked = {q.text: q for q in questions if q.gold[0].doc_id in asked_about}
     apart = [q for q in questions if q.text not in asked]
-    embedder, readers = load_embedder(cache=True), Readers()
+    embedder, readers = load_embedder(cache=True), SimulatedUsers()
     with TemporaryDirectory() as folder, TraceMonitor(Path(folder) / "t.db") as monitor:
         rag = naive(corpus, store=store, monitor=monitor)
         with FeedbackStore(monitor, Path(folder) / "f.db") as feedback:
@@ -90,7 +90,7 @@ def trained(
     chunks = naive(corpus, store=store).vector_store.chunks
     systems = {"no adapter": DenseRetriever(chunks, store)}
     for name, adapter in adapters.items():
-        asking = TokenStore.open(corpus, adapted(load_embedder(), adapter)).remembering([q.text for q in apart])
+        asking = TokenStore.open(corpus, adapted(load_embedder(), adapter)).with_queries([q.text for q in apart])
         systems[name] = DenseRetriever(chunks, asking)
     table = compare(systems, apart, baseline="documents alone", progress=False).table
     for name, line in table.iterrows():
@@ -140,7 +140,7 @@ def suggested(
     first = three = 0
     for question, answer in wrong:
         given = tuple(text for text in [correction(question)] if text)
-        flag = Flag(question.text, 1.0, 1, 0, 1, 0.5, ("t",), ("wrong",), given, answers=(answer.text,))
+        flag = ReviewItem(question.text, 1.0, 1, 0, 1, 0.5, ("t",), ("wrong",), given, answers=(answer.text,))
         spans = [place.span for place in suggest(flag, corpus, rag).places]
         hits = [any(span.answers(gold) for gold in question.gold) for span in spans]
         first, three = first + any(hits[:1]), three + any(hits)

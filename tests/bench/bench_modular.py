@@ -37,7 +37,7 @@ from ragkit.retrieval.modular import (
     name_patterns,
 )
 from ragkit.retrieval.rerank import LateInteraction, Reranked
-from ragkit.retrieval.rewrite import Parts
+from ragkit.retrieval.rewrite import ClauseSplitter
 from ragkit.token_store import TokenStore
 
 Row = tuple[str, float, str, str]
@@ -50,7 +50,7 @@ def main() -> list[Row]:
     corpus = load_pydocs("core")
     questions = {"faq": corpus.questions} | {kind: load_questions(kind, corpus) for kind in KINDS}
     everything = [question for group in questions.values() for question in group]
-    store = TokenStore.open(corpus).remembering([q.text for q in everything], tokens=True)
+    store = TokenStore.open(corpus).with_queries([q.text for q in everything], tokens=True)
     chunks = chunk_corpus(FixedChunker(512, 64), corpus)
     rows = list(routing(chunks, store, everything))
     systems = built(corpus, store, chunks)
@@ -70,7 +70,10 @@ def projects(question: Question) -> set[str]:
 def built(corpus: Corpus, store: TokenStore, chunks: Sequence[Chunk]) -> dict[str, Retriever]:
     """The advanced preset, one retriever a project, and what can be made of them."""
     everything = advanced(corpus, store=store).retriever
-    late, maxp = LateInteraction(store, "geometric", doubt=0.5), DenseRetriever(chunks, store=store, scoring="maxp")
+    late, maxp = (
+        LateInteraction(store, "geometric", pooled_below=0.5),
+        DenseRetriever(chunks, store=store, scoring="maxp"),
+    )
 
     def of(project: str) -> Retriever:
         own = [chunk for chunk in chunks if chunk.metadata["project"] == project]
@@ -87,10 +90,10 @@ def built(corpus: Corpus, store: TokenStore, chunks: Sequence[Chunk]) -> dict[st
         "advanced": everything,
         "router": router,
         "router, sub-questions": SubQuestions(router, NameSplitter(names)),
-        "router, parts": SubQuestions(router, NameSplitter(names, otherwise=Parts())),
+        "router, parts": SubQuestions(router, NameSplitter(names, otherwise=ClauseSplitter())),
         "sections of windows": Parent(windows, corpus),
         "sentence window": SentenceWindow(everything, chunks, corpus),
-        "mmr .9": MMR(everything, store.pool, balance=0.9),
+        "mmr .9": MMR(everything, store.pool, lambda_mult=0.9),
     }
 
 

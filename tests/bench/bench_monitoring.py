@@ -55,19 +55,19 @@ def main() -> list[Row]:
     ):
         runner.run(rag.query(questions[0]))  # the first reads the store from disk
         timed = Timed(monitor)
-        without: list[float] = []
+        exclude_project: list[float] = []
         together: list[float] = []
         for i in range(ROUNDS * len(questions)):
             question = questions[i % len(questions)]
             # Which goes first changes, as the second finds the processor's caches warm.
             for watched in (i % 2 == 0, i % 2 == 1):
                 rag.monitor = timed if watched else None
-                (together if watched else without).append(elapsed(lambda q=question: runner.run(rag.query(q))))
+                (together if watched else exclude_project).append(elapsed(lambda q=question: runner.run(rag.query(q))))
         p50, p95 = quantiles(timed.ms)
-        base, slow = quantiles(without)
-        paired = np.array(together) - np.array(without)
+        base, slow = quantiles(exclude_project)
+        paired = np.array(together) - np.array(exclude_project)
         rows += [
-            (f"a query of advanced(core) without a monitor, p50 of {len(without)}", base, "ms", ""),
+            (f"a query of advanced(core) without a monitor, p50 of {len(exclude_project)}", base, "ms", ""),
             ("... p95", slow, "ms", ""),
             ("record() of a query's trace, p50", p50, "ms", ""),
             ("... p95", p95, "ms", ""),

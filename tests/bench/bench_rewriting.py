@@ -26,7 +26,7 @@ from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid, cross_validated
 from ragkit.retrieval.rerank import Reranked
-from ragkit.retrieval.rewrite import RM3, Parts, Rewritten, Spelling, misspelt
+from ragkit.retrieval.rewrite import RM3, ClauseSplitter, Rewritten, Spelling, misspelt
 from ragkit.token_store import TokenStore
 
 Row = tuple[str, float, str, str]
@@ -59,7 +59,7 @@ class Kept(Retriever):
 def rewriters_of(corpus: Corpus) -> dict[str, Rewriter]:
     return {
         "spelling": Spelling.of(corpus.documents),
-        "parts": Parts(),
+        "parts": ClauseSplitter(),
     }
 
 
@@ -71,7 +71,7 @@ def verdicts(name: str, corpus: Corpus, tags: Mapping[str, Sequence[Question]]) 
     yield from costs(name, rewriters, tags["misspelt"])
     texts = [question.text for group in (tags["all"], tags["misspelt"]) for question in group]
     queries = dict.fromkeys(q for text in texts for r in rewriters.values() for q in (text, *r.rewrite(text)))
-    store = TokenStore.open(corpus).remembering(list(queries))
+    store = TokenStore.open(corpus).with_queries(list(queries))
     for base, systems in bases(corpus, store, rewriters).items():
         for tag, questions in tags.items():
             metric = "recall@10" if tag == "multihop" else "mrr@10"

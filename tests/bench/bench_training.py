@@ -29,14 +29,14 @@ from ragkit.files import atomic_write
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.token_store import TokenStore
 from ragkit.training.adapter import adapted, train_adapter
-from ragkit.training.finetune import Settings, fine_tune
+from ragkit.training.finetune import FineTuneSettings, fine_tune
 from ragkit.training.pairs import make_pairs
 from ragkit.training.quantization import binary, int8, knn_recall, pca
 
 Row = tuple[str, float, str, str]
 HALVES = {"celery, scrapy": ("celery", "scrapy"), "aiohttp, black, gunicorn": ("aiohttp", "black", "gunicorn")}
-SHORT = Settings(tokens=64, frozen=3, learning_rate=5e-5, share=0.05, checks=4)  # as in notebook 09
-LONG = Settings(tokens=64, share=0.05, checks=5)
+SHORT = FineTuneSettings(tokens=64, frozen=3, learning_rate=5e-5, share=0.05, checks=4)  # as in notebook 09
+LONG = FineTuneSettings(tokens=64, share=0.05, checks=5)
 COMMAND = "RAGKIT_RECORD=data/fine_tuning.json python tests/run_bench.py training"
 
 
@@ -83,7 +83,7 @@ def groups(corpus: Corpus, projects: tuple[str, ...], embedders: dict[str, Embed
     asked = {kind: load_questions(kind, corpus) for kind in ("en", "keyword", "paraphrase")}
     questions = [*corpus.questions, *(question for kind in asked.values() for question in kind)]
     texts = [question.text for question in questions]
-    systems: dict[str, Retriever] = {n: DenseRetriever(chunks, s.remembering(texts)) for n, s in stores.items()}
+    systems: dict[str, Retriever] = {n: DenseRetriever(chunks, s.with_queries(texts)) for n, s in stores.items()}
     inside = tuple(q for q in questions if q.gold[0].doc_id.startswith(projects))
     yield "projects in the training", systems, inside
     yield "their FAQ pages, left out of it", systems, tuple(q for q in inside if "faq" in q.tags)
@@ -95,7 +95,7 @@ def groups(corpus: Corpus, projects: tuple[str, ...], embedders: dict[str, Embed
         others.append(("extended", load_pydocs("extended")))
     for name, other in others:
         pieces, texts = chunk_corpus(FixedChunker(256, 32), other), [question.text for question in other.questions]
-        there = {n: TokenStore.open(other, e).remembering(texts) for n, e in embedders.items()}
+        there = {n: TokenStore.open(other, e).with_queries(texts) for n, e in embedders.items()}
         yield name, {n: DenseRetriever(pieces, s) for n, s in there.items()}, other.questions
 
 

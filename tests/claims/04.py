@@ -56,10 +56,10 @@ def trying_it_costs_a_few_cents(wanted):
 def half_of_the_dimensions_can_go(curves, names):
     """Half can go for at most five answers in a hundred; with 24, MiniLM loses four in ten, E5 seven in ten."""
     assert (curves.loc[384] - curves.loc[192]).max() < 0.05
-    for name, least, most in ((names[0], 0.3, 0.5), (names[1], 0.6, 0.8)):
+    for name, least, limit in ((names[0], 0.3, 0.5), (names[1], 0.6, 0.8)):
         for line in (f"{name}, turned", f"{name}, just cut"):
             lost = 1 - curves.loc[24, line] / curves.loc[384, line]
-            assert least < lost < most
+            assert least < lost < limit
 
 
 def fewer_bits_beat_fewer_numbers(saved):

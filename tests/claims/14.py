@@ -104,11 +104,11 @@ def guard_helps_and_one_in_five_is_wrong(guarded):
     assert 0.17 < read["wrong of them"] / read["near hits of 400 pairs"] < 0.25
 
 
-def guard_sees_not_and_is_blind_to_pause(reads_alike, stored, blind, pairs, embedder):
+def guard_sees_not_and_is_blind_to_pause(lexical_guard, stored, blind, pairs, embedder):
     """It does not save the semantic cache: *pause* and *resume* pass."""
-    assert not reads_alike(*stored)
-    assert reads_alike(*blind)
-    assert choose_threshold(pairs, embedder, precision=0.95, guard=reads_alike).threshold is None
+    assert not lexical_guard(*stored)
+    assert lexical_guard(*blind)
+    assert choose_threshold(pairs, embedder, precision=0.95, guard=lexical_guard).threshold is None
 
 
 def only_exact_serves_no_reversal(report):
