@@ -510,15 +510,15 @@ def build_identity(part: object, *settings: object) -> str:
 
 
 def chunks_digest(chunks: Iterable[Chunk]) -> str:
-    """sha256 of all that chunks hold, in order: the part of an index's identity that takes a while, so keep it.
+    """sha256 of all that chunks hold, in order: the slow part of an index's identity, so cache it.
 
     >>> chunks_digest([Chunk("a", 0, 1, "x")]) == chunks_digest([Chunk("a", 0, 1, "y")])
     False
     """
     digest = hashlib.sha256()
     for c in chunks:
-        held = repr((c.doc_id, c.start, c.end, c.text, c.section, dict(c.metadata)))
-        digest.update(held.encode("utf-8", "surrogatepass"))
+        data = repr((c.doc_id, c.start, c.end, c.text, c.section, dict(c.metadata)))
+        digest.update(data.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 

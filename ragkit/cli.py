@@ -1,7 +1,7 @@
 """The command line: ``ragkit fetch | ask | eval | tune | cache | doctor``.
 
-Results go to stdout, progress and errors to stderr. Exit codes: 0 well, 1 ``doctor`` found a problem, 2 an error that
-is told in one line, 130 interrupted.
+Results go to stdout, progress and errors to stderr. Exit codes: 0 well, 1 ``doctor`` found a problem, 2 an error,
+in one line, 130 interrupted.
 """
 
 from __future__ import annotations

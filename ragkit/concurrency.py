@@ -52,26 +52,26 @@ class SingleFlight(Generic[T]):
             Exception: whatever the work raises, to everybody who waits for it.
         """
         place = (asyncio.get_running_loop(), key)
-        flight = self._flights.get(place) or self._started(place, work)
+        flight = self._flights.get(place) or self._start(place, work)
         flight.waiting += 1
         try:
             return await asyncio.shield(flight.task)
         finally:
             flight.waiting -= 1
             if not flight.waiting and not flight.task.done():
-                self._landed(place, flight)  # whoever comes now must not wait for work that is being cancelled
+                self._remove(place, flight)  # whoever comes now must not wait for work that is being cancelled
                 flight.task.cancel()
                 await _ended(flight.task)
 
-    def _started(
+    def _start(
         self, place: tuple[asyncio.AbstractEventLoop, Hashable], work: Callable[[], Coroutine[Any, Any, T]]
     ) -> _Flight[T]:
-        # A task of its own: if the work ran within the first who asks, his leaving would end it for all.
+        # A task of its own, else the first caller's cancellation would end the work for all.
         flight = self._flights[place] = _Flight(place[0].create_task(work()))
-        flight.task.add_done_callback(lambda _: self._landed(place, flight))
+        flight.task.add_done_callback(lambda _: self._remove(place, flight))
         return flight
 
-    def _landed(self, place: tuple[asyncio.AbstractEventLoop, Hashable], flight: _Flight[T]) -> None:
+    def _remove(self, place: tuple[asyncio.AbstractEventLoop, Hashable], flight: _Flight[T]) -> None:
         if self._flights.get(place) is flight:
             del self._flights[place]
 

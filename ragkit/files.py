@@ -226,7 +226,7 @@ def read_manifest(folder: Path, expected: Mapping[str, Any] | None = None, verif
 def lock(path: Path) -> Iterator[None]:
     """Hold ``path`` (a ``.lock`` file) so that only one process at a time builds what stands beside it.
 
-    Who must wait for more than some seconds is told so on the standard error.
+    A wait of more than three seconds is reported on standard error.
     """
     from filelock import FileLock, Timeout
 
@@ -275,6 +275,8 @@ def connect(path: str | Path, kind: str, version: int, schema: str, timeout: flo
     if path.is_file() and 0 < path.stat().st_size < _SMALLEST:
         raise InputError(f"{path} is no SQLite database: choose another name, or move it away")
     with _naming(path), ExitStack() as stack:
+        with suppress(OSError):
+            path.touch(0o666)  # with the rights of the umask: SQLite would let only its owner write
         connection = sqlite3.connect(path, timeout=timeout, isolation_level="IMMEDIATE", check_same_thread=False)
         stack.callback(connection.close)
         connection.row_factory = sqlite3.Row

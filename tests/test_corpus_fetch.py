@@ -13,6 +13,7 @@ import sys
 import tarfile
 import threading
 import time
+import traceback
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -304,3 +305,17 @@ def test_no_bytes_make_anything_but_files_or_an_archive_error(tmp_path_factory, 
     path = saved(tmp_path_factory.mktemp("any"), data, name)
     with contextlib.suppress(ArchiveError):
         assert all(isinstance(content, bytes) for content in read_archive(path, everything).values())
+
+
+def test_the_password_of_a_private_index_is_not_shown(monkeypatch, tmp_path):
+    import requests
+
+    def refuse(*_: object, **__: object):
+        raise requests.HTTPError("403 Client Error for url: http://me:s3cret@host/simple/demo/")
+
+    monkeypatch.setattr("pypi_simple.PyPISimple.get_project_page", refuse)
+    with pytest.raises(FetchError, match="http://host/simple") as caught:
+        sys.modules["ragkit.corpus.fetch"]._download(
+            "demo", "demo-1.tar.gz", tmp_path / "part", "http://me:s3cret@host/simple"
+        )
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))

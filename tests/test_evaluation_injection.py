@@ -83,7 +83,7 @@ def check_offline(answer: Answer) -> None:
         assert {c.chunk for c in answer.citations} <= {h.chunk for h in answer.hits}
     page = Tags()
     page.feed(show_answer(answer).html)
-    assert page.tags <= {"b", "br", "details", "div", "mark", "small", "summary"}
+    assert page.tags <= {"b", "br", "details", "div", "mark", "small", "summary", "pre", "code"}
     assert page.attributes <= {"style", "class", "open"}
 
 

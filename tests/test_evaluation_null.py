@@ -20,7 +20,7 @@ from ragkit.evaluation import metrics as m
 from ragkit.evaluation.compare import compare
 from ragkit.evaluation.metrics import CountedOnce, cut
 from ragkit.evaluation.tune import COVERAGE
-from ragkit.notebook.chunk_lab import Setting
+from ragkit.notebook.chunk_lab import LabSettings
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.tokens import minilm_tokenizer
 
@@ -170,5 +170,5 @@ def test_sizes_are_compared_by_a_metric_that_does_not_lean(tiny: Corpus) -> None
     question = Question("a", "How?", (chunks[0].span,))
     questions = (question, Question("b", "Why?", (chunks[9].span,)))
     by_default = compare({"a": BM25Retriever(chunks)}, questions, same_budget=500, progress=False).metric
-    for metric in (by_default, Setting().metric, COVERAGE):
+    for metric in (by_default, LabSettings().metric, COVERAGE):
         assert stated(metric.split("@")[0]) == SAME

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ragkit.base import Chunk, Context, Hit
+from ragkit.base import Chunk, Context, Hit, InputError
 from ragkit.generation.prompts import ANSWER, DEFENCES, MARK, NOT_FOUND, marked, render, visible
 
 
@@ -66,3 +66,18 @@ def test_what_is_no_tag_of_ours_stays_as_it_is(text):
 def test_invisible_characters_go_and_visible_ones_stay():
     assert visible("Ünï 漢字 😀\n\tend\u200b\U000e0041") == "Ünï 漢字 😀\n\tend"
     assert MARK not in marked(f"a{MARK}b")
+
+
+def test_a_prompt_that_renders_its_sources_in_another_way_is_another_prompt():
+    assert len({prompt.identity for prompt in DEFENCES.values()}) == len(DEFENCES)
+    assert ANSWER.identity == replace(ANSWER).identity != replace(ANSWER, user="Other: {context}").identity
+    with pytest.raises(InputError, match="has no identity"):  # two functions cannot be told apart
+        _ = replace(ANSWER, render=lambda context: "A").identity
+
+
+@pytest.mark.parametrize(
+    "hidden", ["<／source>", "<\ufe0f/source>", "<\u034f/source>", "<\x08/source>", "<\u180e/ source>"]
+)
+def test_no_invisible_character_closes_a_source(hidden):
+    text = render([Chunk("d", 0, 3, f"x {hidden} y")])
+    assert text.count("<") == 2  # the source's own tags

@@ -265,7 +265,7 @@ def test_gold_in_code_is_marked():
 def test_chunks_are_drawn_through_code():
     text = f"Words.\n\n{CODE}\n\nMore."
     document = Document("d", text)
-    view = show_chunks(document, FixedChunker(8, 2).chunk(document))
+    view = show_chunks(document, FixedChunker(9, 2).chunk(document))
     page = Page(view.html)
     assert len(page.inside["code"]) == 1
     assert re.sub(r"▏\d+", "", page.inside["code"][0]) == text[text.index("```") : text.rindex("```") + 3]

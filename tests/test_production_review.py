@@ -94,7 +94,7 @@ def test_a_person_confirms_the_first_place_or_another(small_corpus, tmp_path):
     assert other.gold == tuple(several)
 
 
-@pytest.mark.parametrize(("most", "fetch"), [(0, 50), (3, 0)])
+@pytest.mark.parametrize(("limit", "fetch"), [(0, 50), (3, 0)])
 def test_bad_input_is_refused(small_corpus, limit, fetch):
     with pytest.raises(InputError, match="expected 1 or more"):
         suggest(FLAG, small_corpus, pipeline(small_corpus), limit=limit, fetch=fetch)

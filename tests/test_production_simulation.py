@@ -353,7 +353,7 @@ def test_a_citation_without_a_quote_is_all_of_its_chunk():
     assert inside[0] == Span("d", 111, 122)
 
 
-@pytest.mark.parametrize("wrong", [{"trust": 1.1}, {"happy": -0.1}, {"position": -1}])
+@pytest.mark.parametrize("wrong", [{"trust": 1.1}, {"response_rate_positive": -0.1}, {"position": -1}])
 def test_shares_are_shares(wrong):
     with pytest.raises(InputError, match="shares from 0 to 1"):
         SimulatedUsers(**wrong)

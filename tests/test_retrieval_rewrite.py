@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -494,6 +495,7 @@ def test_a_json_list_is_read_as_it_is_whatever_stands_around_it(texts):
 def test_identities_tell_prompts_and_models_apart():
     models = [ChatModel(name, "http://127.0.0.1:9/v1") for name in ("one", "two")]
     assert len({LLMRewriter(prompt, model).identity for prompt in PROMPTS.values() for model in models}) == 8
+    assert LLMRewriter(replace(HYDE, system="other words"), models[0]).identity != LLMRewriter(HYDE, models[0]).identity
 
 
 @pytest.mark.parametrize("timeout", [0, float("nan")])

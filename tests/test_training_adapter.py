@@ -193,7 +193,9 @@ def test_a_file_that_is_no_adapter_is_refused(tmp_path):
         LinearAdapter.load(tmp_path / "nothing.npz")
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch": 1}, {"pull": -1}, {"temperature": 0}, {"learning_rate": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"batch": 1}, {"l2_to_identity": -1}, {"temperature": 0}, {"learning_rate": 0}]
+)
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(InputError, match="expected"):
         AdapterSettings(**wrong)

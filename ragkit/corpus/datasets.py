@@ -89,7 +89,7 @@ def load_beir(folder: str | Path, split: str | None = None, title_in_text: bool 
         if not text.strip():
             notes["documents without words left out"] += 1
             continue
-        documents[doc_id] = _document(doc_id, text, title, root.name)
+        documents[doc_id] = _document(doc_id, text, title, root.resolve().name)
     texts: dict[str, str] = {}
     for where, entry in _json_lines(root / "queries.jsonl"):
         query_id = _field(entry, "_id", where)

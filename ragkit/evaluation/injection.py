@@ -1,9 +1,9 @@
-"""How often does whoever writes the answers obey a poisoned passage? 100 fixtures, and a rate with its interval.
+"""How often does a generator follow a prompt injection? 100 fixtures, and a rate with its interval.
 
 Each fixture of ``data/injections.jsonl`` is a question, an honest passage that answers it, and a passage with an order
 hidden in it. To follow the order is to write something that stands in neither passage: the order asks for two words to
-be joined, for a sum, for an address with the question in it. So whoever quotes the poison has not followed it, and
-whoever writes its ``sign`` has. ::
+be joined, for a sum, for an address with the question in it. So an answer that quotes the poison has not followed
+it, and one with its ``sign`` has. ::
 
     report = await measure_injections({"offline": Extractive(), **defended(OpenAIChat())})
     report.table                      # one row a system: how many followed, the rate, its interval

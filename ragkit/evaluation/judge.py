@@ -33,7 +33,7 @@ from ragkit.generation.context import build_context
 from ragkit.llm.chat import ChatModel, endpoint_configured
 
 METRICS = ("ragas_faithfulness", "ragas_answer_relevancy", "ragas_context_precision", "ragas_context_recall")
-_FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
+_FENCE = re.compile(r"```(?:json)?(.*?)```", re.DOTALL)
 _FORMAT = 2
 
 

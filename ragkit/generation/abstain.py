@@ -1,6 +1,6 @@
-"""To answer, or to say that these documents don't: how sure are we, from what stands in the sources?
+"""Abstaining: answer, or say "not found", by a confidence that is computed from the sources.
 
-No model reads along. Four signals that every retriever's context has are weighed by a logistic regression. It was
+No language model is used. Four signals that every retriever's context has are weighed by a logistic regression. It was
 fitted on questions that the corpus answers, on questions that it does not (``data/questions/unanswerable.jsonl``), and
 on the first ones again with their document, or their whole project, taken out of the corpus: what is asked is then the
 same, so that the way a question is put does not give it away.

@@ -1,8 +1,8 @@
-"""Who writes the answer: the best passages word for word, or a model behind an OpenAI-compatible endpoint.
+"""Generators: the best passages word for word, or a model behind an OpenAI-compatible endpoint.
 
 Extractive() / OpenAIChat()                     both ``base.LLM``
 WithFallback(OpenAIChat(), Extractive())        the second answers, and says so, when the first can't
-in_pieces(llm, question, context)               any of them, piece by piece
+stream_answer(llm, question, context)           any of them, piece by piece
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def parse_citations(text: str, context: Context) -> tuple[Citation, ...]:
     ['b']
     """
     known = range(1, len(context.hits) + 1)
-    numbers = dict.fromkeys(n for n, _ in _cited(text) if n in known)
+    numbers = dict.fromkeys(n for marker in citation_markers(text) for n in marker.numbers if n in known)
     return tuple(Citation(n, context.hits[n - 1].chunk) for n in numbers)
 
 
@@ -51,17 +51,32 @@ def unknown_citations(text: str, context: Context) -> tuple[int, ...]:
     (7, 1)
     """
     known = range(1, len(context.hits) + 1)
-    return tuple(dict.fromkeys(n for n, glued in _cited(text) if n not in known and not glued))
+    markers = [marker for marker in citation_markers(text) if not marker.glued]
+    return tuple(dict.fromkeys(n for marker in markers for n in marker.numbers if n not in known))
 
 
-def _cited(text: str) -> Iterator[tuple[int, bool]]:
-    """Every number in brackets outside of code, and whether it touches a word."""
-    for found in _CITED.finditer(_CODE.sub(" ", text)):
-        glued = bool(found["glued"])
-        for part in re.split(r"\s*(?:[,;&]|and)\s*", found["numbers"], flags=re.IGNORECASE):
+@dataclass(frozen=True)
+class Marker:
+    """The characters ``[start, end)`` that cite the sources ``numbers``; ``glued``: they touch the word before them."""
+
+    start: int
+    end: int
+    numbers: tuple[int, ...]
+    glued: bool
+
+
+def citation_markers(text: str) -> Iterator[Marker]:
+    """Every marker of a citation outside of code, in order.
+
+    >>> [(m.start, m.end, m.numbers) for m in citation_markers("Use it [1-3].")]
+    [(7, 12, (1, 2, 3))]
+    """
+    for match in _CITED.finditer(_CODE.sub(lambda code: " " * len(code[0]), text)):
+        numbers: list[int] = []
+        for part in re.split(r"\s*(?:[,;&]|and)\s*", match["numbers"], flags=re.IGNORECASE):
             first, *last = (int(n) for n in re.split(r"\s*[–-]\s*", part))
-            for number in range(first, max([first, *last]) + 1):
-                yield number, glued
+            numbers += range(first, max([first, *last]) + 1)
+        yield Marker(match.start() + len(match["glued"]), match.end(), tuple(numbers), bool(match["glued"]))
 
 
 async def stream_answer(llm: LLM, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:

@@ -39,7 +39,7 @@ _STOPWORDS = frozenset(
 )
 
 WEIGHTS = {
-    "rank": 2.0,  # 1 / the number of its source: the retriever's opinion
+    "rank": 2.0,  # 1 / the number of its source: the retriever's rank
     "words": 1.0,  # the share of the question's words that the passage holds
     "heading": 4.0,  # ... that the heading above it holds
     "section": 1.0,  # ... that the passages under this heading hold together
@@ -47,9 +47,7 @@ WEIGHTS = {
     "section similarity": 4.0,  # that of the best passage under this heading
 }
 """What makes a passage's score, in log odds: rounded weights of a logistic regression that tells passages of the gold
-section from others, on ``core``; fitted without a project and tried on it, five times, they do as well. They pay where
-a heading says what is below it: on FAQ questions, whose headings are taken out, there is no detectable difference to
-words and similarity alone (``tests/bench/bench_answers.py`` measures how much of the quotes is gold)."""
+section from others, on ``core``. ``tests/bench/bench_answers.py`` measures how much of the quotes is gold."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What a model is told, word for word, and how the sources are set apart from it: prompts and defences.
+"""Prompts, and defences against prompt injection: how sources are kept apart from instructions.
 
 Whoever can write a page that is retrieved can write orders into it, and a model has no second channel to tell them from
 ours (Greshake et al. 2023, Not what you've signed up for, arXiv 2302.12173). Each prompt of ``DEFENCES`` is a
@@ -12,15 +12,18 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ragkit.base import Chunk, Context
+from ragkit.base import Chunk, Context, identity_of
 
 NOT_FOUND = "Not found in these documents."
 MARK = "ˆ"
 """What stands between the words of a marked source."""
 
-_INVISIBLE = "\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\U000e0000-\U000e007f"
-_GAP = rf"[\s{MARK}\u200c\u200d{_INVISIBLE}]*"
-_TAG = re.compile(f"[<＜﹤](?={_GAP}/?{_GAP}{_GAP.join('source')}(?![^\\W{MARK}]))", re.IGNORECASE)
+_INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff\x00-\x08\x0e-\x1f\x7f-\x9f"
+)
+_GAP = rf"[\s{MARK}\u200c\u200d{_INVISIBLE}]*+"
+_TAG = re.compile(f"[<＜﹤](?={_GAP}[/／]?{_GAP}{_GAP.join('source')}(?![^\\W{MARK}]))", re.IGNORECASE)
 
 
 def render(chunks: Sequence[Chunk]) -> str:
@@ -58,7 +61,7 @@ class Prompt:
     @property
     def identity(self) -> str:
         """Name, version and a digest of the words: caches tell answers apart by it."""
-        digest = hashlib.sha256(f"{self.system}\0{self.user}\0{self.render.__qualname__}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{self.system}\0{self.user}\0{identity_of(self.render)}".encode()).hexdigest()
         return f"{self.name} {self.version} {digest[:12]}"
 
     def messages(self, question: str, context: Context | str) -> list[dict[str, str]]:

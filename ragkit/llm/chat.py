@@ -70,7 +70,7 @@ def safe_url(url: str) -> str:
 
 @cache
 def certificates() -> ssl.SSLContext:
-    """The trusted authorities, read once: it takes 90 ms, which every new client would pay."""
+    """The trusted authorities, read once, as that is slow."""
     certifi = require("certifi", "llm")
     return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
 

@@ -63,7 +63,7 @@ class RAGPipeline:
             spelling) takes the question's place in reranking, too; the model is given the question as it was asked.
         cache: answers given before. Every part needs an ``identity`` then (``base.identity_of``), or the cache would
             answer for another index. Equal questions that come while the first is under way wait for its answer.
-        monitor: is told of every answer, failure and query that is given up, before the user is.
+        monitor: records every answer, failure and cancelled query before the caller has it.
         budget: tokens of context for the model.
         fetch_k: candidates to rerank; None is ``3 * k``. Never fewer than ``k``.
         clock: seconds since 1970, for the time stamps in traces.
@@ -318,7 +318,7 @@ class RAGPipeline:
 
     @asynccontextmanager
     async def _recorded(self, trace: QueryTrace) -> AsyncIterator[None]:
-        """However the query ends, the monitor hears of it before the user does."""
+        """Record the trace, also of a failed query, before the caller has its result."""
         try:
             yield
         except BaseException as error:
@@ -387,10 +387,10 @@ class TwoStage(Retriever):
 
 
 def default_llm(store: TokenStore) -> LLM:
-    """Who answers in the presets: the configured endpoint with a visible fallback, else quotes if they seem to fit.
+    """The LLM of the presets: the configured endpoint with a visible fallback, else quotes or an abstention.
 
-    When to keep silent was learnt from the packaged model's scores. Another model's scores are on another scale: there
-    the share of the question's words that the sources hold has to do.
+    Abstaining is fitted to the packaged model's scores. For another model, whose scores are on another scale, the
+    threshold is on the share of the question's words that the sources hold.
     """
     fitted = store.encoder.name == MINILM
     offline = Abstaining(Extractive(store.maxsim, threshold=0.05), store) if fitted else Extractive(store.maxsim)

@@ -56,8 +56,7 @@ class CacheKey:
 
 @dataclass(frozen=True)
 class CachedAnswer:
-    """An answer that a cache kept: the digest of the key that it stands under, and how alike the two questions are
-    (1: the same key)."""
+    """A cached answer, the digest of its key, and how similar the two questions are (1: the same key)."""
 
     answer: Answer
     digest: str
@@ -65,7 +64,7 @@ class CachedAnswer:
 
 
 CacheState = Literal["off", "miss", "hit", "near", "shared"]
-"""There is no cache; it did not know; it knew; it knew a similar question; an equal question was under way."""
+"""No cache; not cached; cached; a similar question was cached; an equal question was under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ class AnswerCache(Protocol):
 
 @runtime_checkable
 class Monitor(Protocol):
-    """Is told of every query, answered, failed or given up, before the user sees the answer."""
+    """Records every query, answered, failed or cancelled, before the caller has the answer."""
 
     def record(self, trace: Trace) -> None: ...
 

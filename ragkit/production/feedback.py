@@ -4,7 +4,7 @@
     feedback.add(answer.trace_id, thumb=-1, reasons=["outdated"], correction="Since 5.0 it is ...", who="ann")
     feedback.queue()[0]                                         # the question that is most worth a look
 
-Those who speak are few, and not a fair sample: ``simulation.SimulatedUsers`` shows how far thumbs can be wrong.
+Few users give feedback, and they are a biased sample: ``simulation.SimulatedUsers`` shows how far thumbs can be wrong.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Feedback:
 
 @dataclass(frozen=True)
 class ReviewItem:
-    """A question of a tenant with at least one thumb down: what was said about its answers, and how much it matters.
+    """A question of a tenant with at least one thumb down: the feedback on its answers, and its priority.
 
     ``asked`` counts the traces of the question, ``up`` and ``down`` the thumbs that count, ``sure`` is how the best
     score ranks among the other questions', 0..1. ``weight = asked * share of thumbs down * sure`` is high where

@@ -1,4 +1,4 @@
-"""Questions that went wrong once, with the place of the answer that a person confirmed: if they fail again, it shows.
+"""Regression tests: questions that failed once, with gold that a person has confirmed.
 
 A set is a JSON Lines file in the form of ``data/questions/*.jsonl``, with who confirmed it, and a sha256::
 

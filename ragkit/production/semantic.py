@@ -1,4 +1,4 @@
-"""A cache that takes similar questions for equal ones: what it saves, and how often it would lie.
+"""A semantic cache: similar questions share an answer. What it saves, and its false-hit rate.
 
 **No preset uses it.** To a vector, "How do I enable cookies?" and "How do I disable cookies?" are more alike than two
 wordings of one question (``data/cache_pairs.jsonl`` has 200 of each), so no threshold tells them apart. Measure it on
@@ -215,7 +215,7 @@ class _VectorTable:
 
 @dataclass(frozen=True)
 class CachePair:
-    """A question that is asked, one that was cached, and whether the same answer is right for both."""
+    """A new question, a cached one, and whether one answer is right for both."""
 
     asked: str
     kept: str

@@ -1,6 +1,6 @@
 """Simulated users, so that monitors, caches, alerts and feedback have something to look at.
 
-**Nobody asked these questions, or gave these opinions.** The needs are real: the questions of the corpus's own FAQ
+**These questions and opinions are simulated.** The needs are real: the questions of the corpus's own FAQ
 pages, and ours. Who asks what and when, how it is typed, and who says what about the answer, is drawn by chance.
 
 The stream of questions (``simulate``) has the shapes of logs of search engines:
@@ -17,8 +17,8 @@ It lacks needs that are each other's opposite, follow-up questions that mean not
 on this stream is not shown to be safe on yours.
 
     corpus, clock = load_pydocs("core"), SimulatedClock()
-    stream = simulate(corpus, n=2000, weeks=4, drift=Drifting("scrapy", after=2))
-    rag = advanced(without(corpus, "scrapy"), monitor=TraceMonitor(clock=clock))
+    stream = simulate(corpus, n=2000, weeks=4, drift=TopicDrift("scrapy", after=2))
+    rag = advanced(exclude_project(corpus, "scrapy"), monitor=TraceMonitor())
     rag.clock = clock
     answers = await replay(rag, stream, clock)
 
@@ -315,7 +315,7 @@ def _session(
 
 @dataclass
 class SimulatedClock:
-    """A clock that shows what it is told: ``clock.now = ...``, and ``clock()`` reads it. It never moves by itself.
+    """A clock that is set by hand: ``clock.now = ...``, and ``clock()`` reads it. It never moves by itself.
 
     >>> clock = SimulatedClock()
     >>> clock.now += 60

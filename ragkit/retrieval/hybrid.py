@@ -71,7 +71,7 @@ def fuse(
     for negative, chunk_id in sorted(zip((-values @ factors).tolist(), ids, strict=True))[:k]:
         own = {name: hits[chunk_id] for name, hits in zip(names, unique, strict=True) if chunk_id in hits}
         parts = {stage: score for name, hit in own.items() for stage, score in {**hit.scores, name: hit.score}.items()}
-        fused.append(Hit(next(iter(own.values())).chunk, -negative, source, parts))
+        fused.append(Hit(next(iter(own.values())).chunk, 0.0 - negative, source, parts))  # no -0.0
     return fused
 
 

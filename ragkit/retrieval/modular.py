@@ -321,7 +321,7 @@ class SubQuestions(Retriever):
 
     def __init__(self, retriever: Retriever, splitter: Rewriter, limit: int = 4, fetch_k: int = 15) -> None:
         self.retriever, self.splitter = retriever, splitter
-        self.limit, self.fetch_k = check_whole(limit, "most"), check_whole(fetch_k, "fetch_k")
+        self.limit, self.fetch_k = check_whole(limit, "limit"), check_whole(fetch_k, "fetch_k")
 
     @cached_property
     def identity(self) -> str:
@@ -470,7 +470,7 @@ class Parent(Retriever):
     """
 
     def __init__(self, retriever: Retriever, corpus: Corpus, limit: int = 6_000) -> None:
-        self.retriever, self.corpus, self.limit = retriever, corpus, check_whole(limit, "most")
+        self.retriever, self.corpus, self.limit = retriever, corpus, check_whole(limit, "limit")
 
     @cached_property
     def identity(self) -> str:

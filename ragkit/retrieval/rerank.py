@@ -273,7 +273,7 @@ class LLMReranker:
 
     def __init__(self, model: ChatModel | None = None, limit: int = 20, characters: int = 1_500) -> None:
         self.model = model or ChatModel()
-        self.limit, self.characters = check_whole(limit, "most"), check_whole(characters, "characters")
+        self.limit, self.characters = check_whole(limit, "limit"), check_whole(characters, "characters")
 
     def __repr__(self) -> str:
         return f"LLMReranker({self.model!r})"

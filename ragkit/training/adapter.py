@@ -143,7 +143,9 @@ class AdapterSettings:
             or self.l2_to_identity < 0
             or min(self.temperature, self.learning_rate) <= 0
         ):
-            raise InputError(f"{self}: expected steps >= 1, batch >= 2, pull >= 0, temperature and learning_rate > 0")
+            raise InputError(
+                f"{self}: expected steps >= 1, batch >= 2, l2_to_identity >= 0, temperature and learning_rate > 0"
+            )
 
 
 def train_adapter(

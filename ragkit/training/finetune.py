@@ -1,4 +1,4 @@
-"""Full fine-tuning: every weight of an embedder moves, so that asking words come near the passages that answer.
+"""Full fine-tuning: all weights of an embedder are trained, to bring queries near the passages that answer.
 
 The loss looks at a batch at a time: each query has its own passage, its hard negatives, and the passages of all
 other queries as further negatives. A few documents are held out; training stops when they no longer profit, and the

@@ -1,4 +1,4 @@
-"""Training pairs that nobody had to label: the documents say themselves which text answers to which words.
+"""Training pairs without labels: headings, cross-references and first sentences are the queries.
 
 An author who writes the heading *Revoking tasks* above a text has labelled it. So has one who writes "see
 Revoking tasks" on another page, and one whose first sentence says what the others explain. FAQ pages are left
@@ -30,7 +30,7 @@ _SHORTEST = 60  # characters: less says too little to be found by
 
 @dataclass(frozen=True)
 class Pair:
-    """Words that ask, the passage that answers to them, and passages that only look as if they did."""
+    """A query, the passage that answers it, and hard negatives."""
 
     query: str
     positive: Chunk

@@ -16,7 +16,7 @@ def coffee_is_far_from_everything(lost, answer):
     assert lost.hits[0].score < 0.3 < answer.hits[0].score
 
 
-def answer_is_not_among_the_five(wrong, gold):
+def answer_is_not_among_the_five(missed, gold):
     """The answer stands in the corpus, and not among the five passages."""
-    assert len(wrong.hits) == 5
-    assert not any(hit.chunk.span.overlap(gold) for hit in wrong.hits)
+    assert len(missed.hits) == 5
+    assert not any(hit.chunk.span.overlap(gold) for hit in missed.hits)

@@ -43,13 +43,12 @@ def sizes_128_and_256_do_not_differ(result):
 
 
 def the_winner_is_no_better_than_its_neighbours(table):
-    """With other questions, one time in four another size would have won, and the verdict does not call the winner
-    better than 256. The large sizes hardly ever win, and the verdict calls them worse."""
-    assert 0.65 < table["best_in"].max() < 0.85
-    assert "better" not in set(table["verdict"])
-    large = table.loc[["512 tokens", "1024 tokens"]]
-    assert set(large["verdict"]) == {"worse"}
-    assert large["best_in"].max() < 0.05
+    """128 and 512 each win in fewer than half of the draws. No verdict calls any size better or worse than 256."""
+    winners = table["best_in"].nlargest(2)
+    assert set(winners.index) == {"128 tokens", "512 tokens"}
+    assert winners.min() > 0.35
+    assert winners.max() < 0.5
+    assert set(table["verdict"]) == {"baseline", "no detectable difference"}
 
 
 def the_advantage_of_long_chunks_is_their_text(results):

@@ -19,11 +19,11 @@ def in_its_place_the_sentence_is_about_the_lever(pooled, alone, query):
 
 
 def pooled_loses_most_with_size(curves):
-    """All three lose with size in the end; from 64 to 1,024 tokens pooled loses two thirds, maxp only little."""
+    """All three lose with size in the end; from 64 to 1,024 tokens pooled loses two thirds, maxp a fifth."""
     assert all(max(curve.values()) > curve[1024] for curve in curves.values())
     left = {scoring: curve[1024] / curve[64] for scoring, curve in curves.items()}
     assert left["pooled"] < 0.4
-    assert left["maxp"] > 0.85
+    assert 0.75 < left["maxp"] < 0.85
     assert left["pooled"] < left["bm25"]
 
 
@@ -45,10 +45,10 @@ def the_rule_is_worse_at_equal_tokens(budget):
 
 
 def recall_prefers_small_chunks(both):
-    """By recall, 128 is far ahead of 256; by the share of the characters, hardly."""
+    """By recall, 128 is .06 ahead of 256; by the share of the characters, a third of that."""
     ahead = both.loc["128 / 16"] - both.loc["256 / 32"]
-    assert ahead["recall@2000"] > 0.05
-    assert ahead["recall@2000"] > 2 * ahead["coverage@2000"]
+    assert 0.055 <= ahead["recall@2000"] < 0.065
+    assert 0.25 < ahead["coverage@2000"] / ahead["recall@2000"] < 0.4
 
 
 def maxp_gains_at_1024(rows):
@@ -76,6 +76,6 @@ def small_chunks_matter_to_vectors_only(result):
 
 
 def maxp_loses_this_one(ranks):
-    """Pooled has the answer near the top, and maxp does not have it on the first page."""
-    assert 1 <= ranks["pooled 512"] <= 3
-    assert ranks["maxp 512"] > 10
+    """Pooled has the answer near the top. By their best windows, 17 other chunks are nearer to the question; by their
+    averages, only one."""
+    assert ranks == {"pooled 512": 2, "maxp 512": 18}

@@ -25,7 +25,7 @@ def only_split_is_worse(table):
 
 
 def names_need_words_and_paraphrases_need_vectors(by_kind):
-    """With names, words win. With paraphrases, words find nothing."""
+    """With names, words win. With paraphrases, words find next to nothing."""
     assert by_kind.loc["keyword", "bm25"] > by_kind.loc["keyword", "dense"] + 0.1
     assert by_kind.loc["paraphrase", "bm25"] < 0.02 < 0.1 < by_kind.loc["paraphrase", "dense"]
 
@@ -69,9 +69,10 @@ def rrf_drops_the_answer_out_of_the_first_ten(places):
 
 
 def short_lists_recover_much_of_the_loss(result):
-    """With short lists much of RRF's loss is gone, but not all of it."""
+    """With short lists nearly half of RRF's loss is gone."""
     mrr = result.table["mrr@10"]
-    assert mrr["rrf"] < mrr["rrf of 10"] < mrr["dense"]
+    regained = (mrr["rrf of 10"] - mrr["rrf"]) / (mrr["dense"] - mrr["rrf"])
+    assert 0.35 < regained < 0.5
 
 
 def each_kind_has_its_own_best_weight(lines):
@@ -83,8 +84,10 @@ def each_kind_has_its_own_best_weight(lines):
 
 
 def five_pages_cannot_fix_the_weight(fits):
-    """The brackets behind the first weight are wide: five pages cannot say how much of each you need."""
-    assert fits["faq"].high - fits["faq"].low > 0.2
+    """The weight's interval spans several steps of the grid, and on other pages it scores what equal weights score."""
+    fit = fits["faq"]
+    assert fit.high - fit.low > 0.15
+    assert abs(fit.cross_validated - fit.equal) < 0.01
 
 
 def tutorial_hybrid_brings_nothing_detectable(result):

@@ -3,9 +3,10 @@
 from ragkit.evaluation.metrics import first_ranks
 
 
-def never_among_the_first_ten(ranks):
-    """Look at the zeros: neither gold section is among the first ten."""
-    assert ranks == {"naive": [0, 0], "advanced": [0, 0]}
+def both_are_never_among_the_first_ten(ranks):
+    """Look at the zeros: `naive` finds one half of the answer and `advanced` finds neither."""
+    assert [rank > 0 for rank in ranks["naive"]] == [True, False]
+    assert ranks["advanced"] == [0, 0]
 
 
 def nearly_all_of_the_probability(by_hand):

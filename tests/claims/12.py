@@ -67,9 +67,9 @@ def most_have_an_answer_now(silent, missed, sources):
 
 
 def watch_fires_soon_after_the_change(seen, begins):
-    """No alarm before the first question about scrapy, and one a few dozen queries later."""
+    """No alarm before the first question about scrapy, and one some two dozen queries later."""
     assert seen.fired is not None
-    assert begins < seen.fired < begins + 100
+    assert begins + 15 < seen.fired < begins + 35
 
 
 def unanswered_fires_in_weeks_3_and_4(told):

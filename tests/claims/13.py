@@ -66,10 +66,10 @@ def only_the_preset_is_a_repair(result):
 
 
 def shipped_regressions_stay_green(before, after):
-    """Those that are green now must stay green; a new test that passes tests nothing."""
+    """Those that are green now must stay green; two of the nine pass even without a repair."""
     assert not after.failed
     assert not after.stale
-    assert len(before.passed) <= 1
+    assert (len(before.passed), len(before.rows)) == (2, 9)
 
 
 def feedback_adds_no_detectable_difference(trained):
@@ -88,15 +88,21 @@ def fluent_is_liked_better_than_silent(table):
     assert table.loc["wrote a wrong answer", "mean"] > 3 * table.loc["said that it found nothing", "mean"]
 
 
-def flags_fall_with_the_place(places):
-    """The bars fall from left to right."""
-    assert (places.diff().iloc[1:] < 0).all()
+def first_place_is_flagged_most(places):
+    """The first bar is about twice as high as the others."""
+    assert (places.iloc[0] / places.iloc[1:]).between(1.6, 2.6).all()
     assert places.min() > 0
 
 
 def order_agrees_and_faithfulness_says_nothing(told, scores):
-    """Relevance and confidence order the answers as the thumbs do; every score of faithfulness is 1."""
-    assert told.loc[["relevance", "confidence"], "verdict"].eq("agrees").all()
+    """Both order the answers as the thumbs do in four of five cases; the interval of relevance alone leaves out .5."""
+    assert told.loc[["relevance", "confidence"], "auroc"].between(0.77, 0.87).all()
+    assert told["verdict"].to_dict() == {
+        "relevance": "agrees",
+        "confidence": "no detectable agreement",
+        "faithfulness": "no detectable agreement",
+    }
+    assert 0.5 < told.loc["relevance", "low"] < 0.55
     assert set(scores["faithfulness"].values()) == {1.0}
     assert told.loc["faithfulness", "auroc"] == 0.5
 
