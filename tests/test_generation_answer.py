@@ -184,7 +184,7 @@ def test_fallback_answers_and_says_why():
 
 # Whatever the settings, a reader gets words: an error that says what to do, or an answer that says who gave it.
 BAD = {
-    "no endpoint": (None, "broke off.*is it running"),
+    "no endpoint": (None, "could not be reached.*is it running"),
     "wrong key": ("401", r"check \$OPENAI_API_KEY"),
     "no such model": ("404", "'m'.*The model does not exist.*check the model's name"),
     "window too small": ("400", "maximum context length.*lower budget="),

@@ -211,4 +211,5 @@ class WithFallback:
         generation = await self.fallback.generate(question, context)
         more = f" {generation.reason}" if generation.reason else ""
         writer = type(getattr(self.fallback, "llm", self.fallback)).__name__  # Abstaining only lets its llm write
-        return replace(generation, reason=f"answered by {writer}, because {error}.{more}")
+        cause = str(error) if str(error).endswith((".", "?", "!")) else f"{error}."
+        return replace(generation, reason=f"answered by {writer}, because {cause}{more}")

@@ -373,7 +373,8 @@ def failure(
     if body is not None:
         return f"sent an error within the stream: {message}", advice
     cause = error.__cause__ or error
-    return f"broke off ({type(cause).__name__}: {shortened(str(cause))})", "is it running?"
+    what = "could not be reached" if "Connect" in type(cause).__name__ else "broke off"
+    return f"{what} ({type(cause).__name__}: {shortened(str(cause))})", "is it running?"
 
 
 def shortened(text: str, length: int = 160) -> str:

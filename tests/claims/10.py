@@ -63,11 +63,15 @@ def siblings_in_english(siblings):
 
 
 def e5_loses_least(by_language):
-    """In English BM25 stands highest; elsewhere it has lost more than half, MiniLM about half, and E5 loses least."""
+    """In English BM25 stands highest. In Spanish it has lost more than half, as has MiniLM; E5 loses least everywhere.
+
+    From Spanish on, the lowest and the highest point of E5 are four questions of forty apart.
+    """
     english, abroad = by_language.loc["en"], by_language.loc["es":]
     assert english.idxmax() == "BM25"
-    assert (abroad["BM25"] < english["BM25"] / 2).all()
+    assert (abroad.loc["es", ["BM25", "MiniLM"]] < english[["BM25", "MiniLM"]] / 2).all()
     assert (english - abroad).idxmin(axis=1).eq("E5").all()
+    assert abroad["E5"].max() - abroad["E5"].min() < 4.5 / 40
 
 
 def english_weights_abroad(result, systems):
