@@ -137,8 +137,14 @@ def test_without_a_reranker_the_first_k_stay():
 @pytest.mark.parametrize(("fetch_k", "k", "candidates"), [(None, 5, 15), (8, 5, 8), (8, 10, 10)])
 def test_fetch_k_is_never_less_than_k(fetch_k, k, candidates):
     store = Fixed()
-    run(RAGPipeline(store, None, Echo(), fetch_k=fetch_k), k=k)
+    run(RAGPipeline(store, Reversed(), Echo(), fetch_k=fetch_k), k=k)
     assert store.asked[0][1] == candidates
+
+
+def test_without_a_part_that_chooses_no_more_than_k_are_fetched():
+    store = Fixed()
+    run(RAGPipeline(store, None, Echo()), k=5)
+    assert store.asked[0][1] == 5
 
 
 def test_every_stage_is_timed_in_order():

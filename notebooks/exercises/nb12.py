@@ -39,7 +39,7 @@ def slow_stage(answer: Callable[[Mapping[str, Sequence[float]]], Any]) -> str | 
     "12.2",
     expects=(int, float),
     hint="On each of 365 days the test is wrong with a probability of 0.05. What do you expect in a year?",
-    praise="More than one false alarm a month, and nothing had changed. A watch of 5 % fires in one quiet log of 20.",
+    praise="More than one false alarm a month, and nothing had changed. `detect_change` fires in one quiet log of 20.",
 )
 def alarms_a_year(answer: float) -> str | None:
     if abs(answer - 0.05) < 1e-9:

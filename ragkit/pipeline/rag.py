@@ -383,6 +383,8 @@ class TwoStage(Retriever):
         return [self.rerank(query, [query], hits, k) for query, hits in zip(queries, lists, strict=True)]
 
     def _n(self, k: int) -> int:
+        if self.fetch_k is None and self.reranker is None and self.rewriter is None:
+            return k  # nothing would choose among more of them
         return max(k, self.fetch_k or 3 * k)
 
 

@@ -38,7 +38,7 @@ class CacheKey:
     """What decides an answer: the settings of the pipeline, the tenant, and the question.
 
     ``settings`` is a digest of everything but the question that can change an answer; a pipeline's ``question`` is its
-    ``base.question_key``, equal for two writings of the same question. Equal keys, equal answers.
+    ``base.question_key``, equal for two writings of the same question: what the first was answered, the second is, too.
 
     >>> CacheKey("a", "How?").digest == CacheKey("a", "How?", tenant="acme").digest
     False

@@ -32,21 +32,22 @@ def only_what_cannot_change_the_answer_is_a_hit(hits):
     assert [name for name, hit in hits.items() if hit] == ["nothing", "white space"]
 
 
-def only_another_writing_gets_another_answer(given, week, equal, hit):
+def only_another_writing_gets_another_answer(given, week, equal):
     """106 of 120 are equal; the others are hits on another writing of a question on which the pipeline abstains."""
     assert len(given["with"]) == len(week) == 120
     assert sum(equal) == 106
     for n, (alone, served) in enumerate(zip(given["without"], given["with"], strict=True)):
         if not equal[n]:
             before = {answer.question for answer in given["with"][:n] if answer.text == served.text}
-            assert hit[n]
+            assert "retrieve" not in served.timings
             assert alone.abstained
             assert any(each != alone.question and question_key(each) == question_key(alone.question) for each in before)
 
 
 def rest_of_what_was_asked_before_abstained(texts, hit, silent):
-    """The difference are questions on which the pipeline abstained."""
-    assert (texts.duplicated() == (hit | texts.duplicated() & silent)).all()
+    """The difference are questions on which the pipeline had abstained each time before."""
+    for n, text in enumerate(texts):
+        assert hit[n] == bool((~silent[:n][texts[:n] == text]).any())
     assert texts.duplicated().mean() > 1.5 * hit.mean()
 
 
@@ -62,7 +63,7 @@ def four_questions_are_four_calls(counts, crowd):
 
 
 def rate_grows_with_the_logarithm_of_the_size(rates):
-    """Each step of three times the room adds some nine to sixteen points, until everything fits; then it is nearly flat."""
+    """Each step of three times the room adds some nine to sixteen points, until all fits; then it is nearly flat."""
     values = list(rates.values())
     steps = [round(100 * (larger - smaller)) for smaller, larger in pairwise(values)]
     assert all(7 <= step <= 18 for step in steps[:-1])
