@@ -86,7 +86,7 @@ def nearest_passage_says_nothing(nearest, names, question):
 
 
 def crumbs_are_hubs_of_one_model(hubs, minilm_visits):
-    """Crumbs and a page not found are among the ten best of dozens of the questions; MiniLM has no passage like that."""
+    """Crumbs and a page not found are among the ten best of dozens of questions; MiniLM has no passage like that."""
     assert (hubs["questions that find it"] > 30).all()
     assert (hubs["characters"] < 5).sum() == 2
     assert max(minilm_visits.values()) < 15

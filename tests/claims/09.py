@@ -74,7 +74,7 @@ def no_detectable_difference_elsewhere(elsewhere):
 
 
 def pages_of_the_training_gain_far_more(table):
-    """Both gain, pages that were in the training far more."""
+    """Both gain, pages that were in the training nearly twice as much."""
     assert table.loc["page was in training", "mean"] > 1.5 * table.loc["page was not", "mean"] > 0
 
 
@@ -84,14 +84,18 @@ def both_are_better(result):
 
 
 def neither_is_worse(elsewhere):
-    """On the others neither is *worse*, but the intervals are wide: a loss of .01 would not be noticed here."""
+    """On the others neither is *worse*: of the adapter, a loss of .01 would not be noticed here.
+
+    The interval of full fine-tuning begins close to 0.
+    """
     assert "worse" not in set(elsewhere.table["verdict"])
-    assert (elsewhere.table["diff_low"].iloc[1:] < -0.01).all()
+    assert elsewhere.table.loc["adapter", "diff_low"] < -0.01
+    assert abs(elsewhere.table.loc["fine-tuned", "diff_low"]) < 0.02
 
 
 def save_bits_before_dimensions(table):
-    """One byte a number costs next to nothing, and half of the numbers are enough. At the same 384 bytes int8 is far
-    ahead of 96 numbers, and one bit a number is ahead of both shorter truncations."""
+    """One byte a number costs next to nothing, and with half of the numbers no loss can be shown. At the same 384 bytes
+    int8 is far ahead of 96 numbers, and one bit a number is ahead of both shorter truncations."""
     assert table.loc["int8", "verdict"] == "no detectable difference"
     assert table.loc["192 of 384 numbers", "verdict"] == "no detectable difference"
     assert table.loc["int8", "bytes"] == table.loc["96 of 384 numbers", "bytes"] == 384
