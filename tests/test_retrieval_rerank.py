@@ -228,7 +228,7 @@ def test_only_the_first_hits_are_shown():
         asked = endpoint.requests[0]["messages"][0]["content"]
     assert [h.chunk.doc_id for h in found] == ["d1", "d0", "d2"]
     assert asked.endswith("[1] task\n\n[2] stop")
-    with pytest.raises(InputError, match="most is 0"):
+    with pytest.raises(InputError, match="limit is 0"):
         LLMReranker(limit=0)
 
 

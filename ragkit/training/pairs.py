@@ -107,7 +107,7 @@ def heading_pairs(corpus: Corpus, passages: Sequence[Chunk]) -> Iterator[Pair]:
 def reference_pairs(corpus: Corpus, passages: Sequence[Chunk]) -> Iterator[Pair]:
     """A sentence that names the heading of another section asks for that section's text.
 
-    Sphinx shows a cross-reference by the title of its target, so the words of the link survive in plain text.
+    Sphinx shows a cross-reference by the title of its target, so the words of the link stand in the text.
     Headings of a single word and headings that occur twice in the project could mean anything; they are left out.
     """
     keys = [(p.metadata.get("project"), p.section[-1]) for p in passages]
