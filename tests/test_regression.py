@@ -7,15 +7,15 @@ as well: on ``core``, as far as it is about its documents.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from ragkit.base import Corpus, CorpusError, Embedder
-from ragkit.files import MANIFEST, data_file, home
+from ragkit.base import Corpus, CorpusError
+from ragkit.files import data_file, home
 from ragkit.pipeline import advanced, naive
 from ragkit.production.regression import RegressionSet
+from ragkit.token_store import stored_bytes
 
 OURS = data_file("regression.jsonl")
 OWN = home() / "production" / "regression.jsonl"
@@ -24,10 +24,9 @@ K = 10
 
 
 @pytest.fixture(scope="module")
-def stored_core(core: Corpus, minilm: Embedder) -> Corpus:
+def stored_core(core: Corpus) -> Corpus:
     """``core``, where its vectors are on the disk: to encode it takes minutes."""
-    made = [json.loads(path.read_bytes())["settings"] for path in (home() / "token_store").glob(f"*/*/{MANIFEST}")]
-    if (core.fingerprint, minilm.identity) not in [(m.get("fingerprint"), m.get("encoder")) for m in made]:
+    if not stored_bytes(core):
         pytest.skip("the vectors of core are not on this machine: `ragkit fetch core --vectors`")
     return core
 
