@@ -53,8 +53,10 @@ class Lab:
         self.driver, self.url, self.folder = driver, url, folder
 
     def open(self, path: str | Path) -> None:
-        """Open a copy of the notebook at ``path``; the original is never written."""
+        """Open a copy of the notebook at ``path``, with its exercises beside it; the original is never written."""
         shutil.copy(path, self.folder)
+        if (path.parent / "exercises").is_dir():
+            shutil.copytree(path.parent / "exercises", self.folder / "exercises", dirs_exist_ok=True)
         self.driver.get(f"{self.url}/lab/tree/{Path(path).name}?token={TOKEN}&reset")
         self.script("return true", timeout=90)
 
