@@ -7,6 +7,7 @@ model's package, so nothing is downloaded, and loading it does not load torch.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -94,7 +95,12 @@ class SubwordTokenizer:
 
     def count(self, text: str) -> int:
         """The number of tokens, without special tokens."""
-        return len(self.tokenize(text)[0])
+        encoding = self.encode(text)
+        marks = find_marks(text)
+        if not marks:
+            return len(encoding.ids)
+        offsets = without_space(text, np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2))
+        return len(offsets) - int(is_mark(offsets, marks).sum())
 
 
 _MARKS = re.compile(
@@ -106,6 +112,22 @@ _MARKS = re.compile(
     """,
     re.MULTILINE | re.VERBOSE,
 )
+
+
+def find_marks(text: str) -> list[re.Match[str]]:
+    """The marks of Markdown in ``text``, in order."""
+    return list(_MARKS.finditer(text)) if any(sign in text for sign in "`~#|") else []
+
+
+def is_mark(offsets: NDArray[np.int64], marks: Sequence[re.Match[str]]) -> NDArray[np.bool_]:
+    """Which tokens ``(n, 2)`` are marks ``(n,)``; none where all are, as a text of marks alone stays as it is."""
+    none = np.zeros(len(offsets), dtype=np.bool_)
+    if not marks:
+        return none
+    borders = np.array([mark.span() for mark in marks])
+    at = np.searchsorted(borders[:, 0], offsets[:, 0], side="right") - 1
+    dropped: NDArray[np.bool_] = (at >= 0) & (offsets[:, 1] <= borders[at, 1])
+    return none if dropped.all() else dropped
 
 
 def without_marks(
@@ -120,15 +142,12 @@ def without_marks(
     >>> ids.tolist(), offsets.tolist()
     ([0, 2], [[0, 1], [2, 5]])
     """
-    marks = list(_MARKS.finditer(text)) if any(sign in text for sign in "`~#|") else []
-    if not marks:
-        return ids, offsets
-    borders = np.array([mark.span() for mark in marks])
-    at = np.searchsorted(borders[:, 0], offsets[:, 0], side="right") - 1
-    dropped = (at >= 0) & (offsets[:, 1] <= borders[at, 1])
-    if dropped.all():
+    marks = find_marks(text)
+    dropped = is_mark(offsets, marks)
+    if not dropped.any():
         return ids, offsets
     offsets = offsets[~dropped].copy()
+    borders = np.array([mark.span() for mark in marks])
     in_fence, opened = False, -1
     for mark, after in zip(marks, np.searchsorted(offsets[:, 0], borders[:, 0]).tolist(), strict=True):
         start, end = mark.span()
@@ -146,6 +165,9 @@ def without_marks(
     return ids[~dropped], offsets
 
 
+_SPACES = np.array([chr(code).isspace() for code in range(0x3001)])  # and no character after U+3000 is one
+
+
 def without_space(text: str, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     """``offsets`` with the white space before a word left out, which some tokenizers count to the word.
 
@@ -155,7 +177,9 @@ def without_space(text: str, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     [[0, 1], [3, 6]]
     """
     starts = offsets[:, 0].copy()
-    for i in np.flatnonzero([text[a : a + 1].isspace() for a in starts]):
+    letters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    first = letters[starts] if len(starts) else letters[:0]
+    for i in np.flatnonzero(_SPACES[np.minimum(first, 0x2FFF)] | (first == 0x3000)):
         word = text[offsets[i, 0] : offsets[i, 1]]
         starts[i] += len(word) - len(word.lstrip()) if word.strip() else 0
     return np.stack([starts, offsets[:, 1]], axis=1)
