@@ -28,6 +28,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -554,6 +555,15 @@ def check_query(query: str, k: int) -> None:
     if not isinstance(query, str) or not query.strip():
         raise InputError(f"query is {query!r}: expected a question with at least one visible character")
     check_whole(k, "k")
+
+
+def without_password(text: str) -> str:
+    """``text`` without the user and password of the URLs in it.
+
+    >>> without_password("OpenAIChat('m', base_url='http://me:secret@host/v1')")
+    "OpenAIChat('m', base_url='http://host/v1')"
+    """
+    return re.sub(r"(?<=://)[^/\s'\"]*@", "", text)
 
 
 def question_key(question: str) -> str:

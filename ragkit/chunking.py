@@ -20,14 +20,23 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from numbers import Integral
 from threading import Lock
 from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import Chunk, Chunker, ContractError, Corpus, Document, InputError, StoreMismatchError, Tokenizer
+from ragkit.base import (
+    Chunk,
+    Chunker,
+    ContractError,
+    Corpus,
+    Document,
+    InputError,
+    StoreMismatchError,
+    Tokenizer,
+    is_whole,
+)
 from ragkit.markdown import blocks, sentences
 from ragkit.tokens import minilm_tokenizer
 
@@ -115,9 +124,9 @@ class Layout:
     @cached_property
     def sentences(self) -> NDArray[np.int64]:
         """Tokens that begin a sentence, a paragraph or a list item; within code and tables, a line."""
-        found = self._at(start for start, _ in sentences(self.text))
+        sentence_starts = self._at(start for start, _ in sentences(self.text))
         inside = self.inside(len(self))
-        return np.union1d(found[~inside[found]], self.lines[inside[self.lines]])
+        return np.union1d(sentence_starts[~inside[sentence_starts]], self.lines[inside[self.lines]])
 
     @cached_property
     def lines(self) -> NDArray[np.int64]:
@@ -238,9 +247,9 @@ class _TokenChunker(ABC):
     fill: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
-        if not _whole_number(self.size) or self.size < 1:
+        if not is_whole(self.size) or self.size < 1:
             raise InputError(f"chunk size is {self.size!r}: expected a whole number of tokens, 1 or more")
-        if not _whole_number(self.overlap) or not 0 <= self.overlap < self.size:
+        if not is_whole(self.overlap) or not 0 <= self.overlap < self.size:
             raise InputError(f"overlap is {self.overlap!r}: expected 0 to {self.size - 1}, less than the chunk size")
 
     def chunk(self, document: Document) -> list[Chunk]:
@@ -368,7 +377,7 @@ class SemanticChunker(_TokenChunker):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not _whole_number(self.window) or self.window < 1:
+        if not is_whole(self.window) or self.window < 1:
             raise InputError(f"window is {self.window!r}: expected a whole number of tokens, 1 or more")
 
     def _parts(self, layout: Layout, document: Document) -> list[int]:
@@ -405,11 +414,6 @@ def border_likeness(vectors: NDArray[np.float32], places: NDArray[np.int64], win
     """
     means = [(vectors[max(0, p - window) : p].mean(axis=0), vectors[p : p + window].mean(axis=0)) for p in places]
     return np.array([a @ b / max(float(np.sqrt((a @ a) * (b @ b))), 1e-12) for a, b in means], dtype=np.float64)
-
-
-def _whole_number(value: object) -> bool:
-    """Whether ``value`` is an integer, Python's or NumPy's."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _paths(document: Document, offsets: Iterable[int]) -> list[tuple[str, ...]]:
@@ -491,6 +495,6 @@ def _check_gap(text: str, start: int, end: int, name: str) -> None:
         raise ContractError(f"{name}: the text {lost[:40]!r} at position {at} is in no chunk")
 
 
-def _first_difference(expected: str, found: str) -> int:
-    pairs = enumerate(zip(expected, found, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(expected), len(found)))
+def _first_difference(expected: str, actual: str) -> int:
+    pairs = enumerate(zip(expected, actual, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(expected), len(actual)))

@@ -42,8 +42,10 @@ def examine() -> Iterator[tuple[str, Finding]]:
 
 
 def python() -> Finding:
-    found = f"{platform.python_version()} at {sys.executable}"
-    return Finding("ok", found) if sys.version_info >= (3, 11) else Finding("fail", found, "use Python 3.11 or newer")
+    summary = f"{platform.python_version()} at {sys.executable}"
+    return (
+        Finding("ok", summary) if sys.version_info >= (3, 11) else Finding("fail", summary, "use Python 3.11 or newer")
+    )
 
 
 def torch() -> Finding:
@@ -97,12 +99,12 @@ def disk() -> Finding:
     folder = home()
     while not folder.exists():
         folder = folder.parent
-    found = f"{shutil.disk_usage(folder).free / 1e9:.0f} GB free at {home()}"
+    summary = f"{shutil.disk_usage(folder).free / 1e9:.0f} GB free at {home()}"
     if not os.access(folder, os.W_OK):
         return Finding("fail", f"{home()} is not writable", "set $RAGKIT_HOME to a folder that is")
     if shutil.disk_usage(folder).free < 2e9:
-        return Finding("fail", found, "set $RAGKIT_HOME to a folder with 2 GB free")
-    return Finding("ok", found)
+        return Finding("fail", summary, "set $RAGKIT_HOME to a folder with 2 GB free")
+    return Finding("ok", summary)
 
 
 def threads() -> Finding:

@@ -231,16 +231,16 @@ def lock(path: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(path)
+    file_lock = FileLock(path)
     try:
-        held.acquire(timeout=_SILENT_WAIT)
+        file_lock.acquire(timeout=_SILENT_WAIT)
     except Timeout:
         sys.stderr.write(f"ragkit: waiting for another process, which is building what {path} guards\n")
-        held.acquire()
+        file_lock.acquire()
     try:
         yield
     finally:
-        held.release()
+        file_lock.release()
 
 
 def connect(path: str | Path, kind: str, version: int, schema: str, timeout: float = 10.0) -> sqlite3.Connection:

@@ -76,7 +76,7 @@ def blocks(text: str, cut: bool = False) -> list[Block]:
     """
     lines = [m.span() for m in _LINE.finditer(text) if m[0]]
     kinds = _kinds_of_lines([text[a:b].rstrip("\r\n") for a, b in lines], cut)
-    found: list[Block] = []
+    result: list[Block] = []
     heading, first = "", 0
     for i in range(1, len(lines) + 1):
         if i < len(lines) and kinds[i] == kinds[first]:
@@ -88,10 +88,10 @@ def blocks(text: str, cut: bool = False) -> list[Block]:
             continue
         if kind != "code":  # the indentation of code belongs to it
             start += len(body) - len(body.lstrip())
-        found.append(Block(kind, start, start + len(text[start:end].rstrip()), level, heading))
+        result.append(Block(kind, start, start + len(text[start:end].rstrip()), level, heading))
         if kind == "heading":
             heading = _heading_words(body)
-    return found
+    return result
 
 
 def sections(text: str) -> tuple[Section, ...]:
@@ -136,7 +136,7 @@ def sentences(text: str, start: int = 0, end: int | None = None) -> list[tuple[i
     ['Stop it, e.g. A. Then go on.', '- Done?']
     """
     stop = len(text) if end is None else end
-    found: list[tuple[int, int]] = []
+    result: list[tuple[int, int]] = []
     begin = start
     for border in _BORDER.finditer(text, start, stop):
         at = border.start()
@@ -145,10 +145,10 @@ def sentences(text: str, start: int = 0, end: int | None = None) -> list[tuple[i
                 continue
             if _ABBREVIATION.search(text[max(begin, at - 12) : at]) or _NUMBER.fullmatch(text, begin, at):
                 continue
-        _add_visible(found, text, begin, at + len(border[0].rstrip()))
+        _add_visible(result, text, begin, at + len(border[0].rstrip()))
         begin = border.end()
-    _add_visible(found, text, begin, stop)
-    return found
+    _add_visible(result, text, begin, stop)
+    return result
 
 
 def closed(text: str) -> str:
@@ -169,12 +169,12 @@ def closed(text: str) -> str:
     return f"{text}\n{mark}" if mark else text
 
 
-def _add_visible(found: list[tuple[int, int]], text: str, start: int, end: int) -> None:
+def _add_visible(result: list[tuple[int, int]], text: str, start: int, end: int) -> None:
     """Append ``[start, end)`` without the white space at its edges, if anything is left."""
     body = text[start:end]
     if stripped := body.strip():
         start += len(body) - len(body.lstrip())
-        found.append((start, start + len(stripped)))
+        result.append((start, start + len(stripped)))
 
 
 @cache

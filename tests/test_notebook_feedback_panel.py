@@ -70,7 +70,8 @@ def test_what_can_not_be_saved_stays_in_the_panel(store, tmp_path):
     assert (unknown.thumb.value, unknown.correction.value) == (-1, "Because.")
     panel = FeedbackPanel(ANSWER, store)
     panel.thumb.value = 1
-    store._database.execute("PRAGMA busy_timeout = 50")
+    with store._database.transaction() as connection:
+        connection.execute("PRAGMA busy_timeout = 50")
     other = sqlite3.connect(tmp_path / "f.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     panel.save.click()

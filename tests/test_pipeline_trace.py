@@ -16,10 +16,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from test_pipeline_rag import HITS, Echo, Fixed, Memory, Notes, Reversed, Speaking, Twice
 
-from ragkit.base import Answer, Context, EndpointError, Generation, Hit, Usage
+from ragkit.base import Answer, Context, EndpointError, Generation, Hit, Usage, without_password
 from ragkit.pipeline import RAGPipeline
 from ragkit.pipeline import trace as module
-from ragkit.pipeline.trace import CacheKey, without_password
+from ragkit.pipeline.trace import CacheKey
 
 STAGES = ["rewrite", "retrieve", "rerank", "build", "generate"]
 SECRET = "Tr0ub4dor"

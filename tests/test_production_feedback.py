@@ -193,7 +193,8 @@ def test_a_file_of_another_kind_is_named_and_left(monitor, tmp_path, content):
 
 def test_a_locked_file_says_so_and_loses_nothing_that_was_there(store, tmp_path):
     store.add("t1", -1)
-    store._database.execute("PRAGMA busy_timeout = 50")
+    with store._database.transaction() as connection:
+        connection.execute("PRAGMA busy_timeout = 50")
     other = sqlite3.connect(tmp_path / "feedback.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(RagkitError, match=r"feedback\.db: database is locked; nothing was written"):
@@ -207,8 +208,9 @@ def test_a_locked_file_says_so_and_loses_nothing_that_was_there(store, tmp_path)
 
 def test_a_full_disk_says_so_and_keeps_what_was_there(store):
     store.add("t1", -1, comment="kept")
-    pages = store._database.execute("PRAGMA page_count").fetchone()[0]
-    store._database.execute(f"PRAGMA max_page_count = {pages}")  # what SQLite makes of a full disk
+    with store._database.transaction() as connection:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")  # what SQLite makes of a full disk
     with pytest.raises(RagkitError, match="full; nothing was written"):
         store.add("t1", 1, comment="x" * LONGEST)
     assert [f.comment for f in store.all()] == ["kept"]

@@ -84,17 +84,17 @@ def load_catalogues(languages: Sequence[str] = LANGUAGES, manifest: str | Path |
         messages, dropped = _messages(project, entries["en"])
         documents |= messages
         for language in languages:
-            found, lost = _translations(entries[language], messages)
-            translated[language] |= found
+            translations, lost = _translations(entries[language], messages)
+            translated[language] |= translations
             notes[language] += dropped + lost
-    common = [key for key in documents if all(key in found for found in translated.values())]
+    common = [key for key in documents if all(key in translations for translations in translated.values())]
     if not common:
         raise CorpusError(f"{path.name}: no message is translated into all of {', '.join(languages)}")
     originals = tuple(documents[key] for key in common)
     corpora = {}
-    for language, found in translated.items():
-        notes[language]["translations that another language lacks left out"] = len(found) - len(common)
-        questions = tuple(_question(language, documents[key], found[key]) for key in common)
+    for language, translations in translated.items():
+        notes[language]["translations that another language lacks left out"] = len(translations) - len(common)
+        questions = tuple(_question(language, documents[key], translations[key]) for key in common)
         counts = {what: count for what, count in notes[language].items() if count}
         corpora[language] = Corpus(f"{_GROUP}-{language}", originals, questions, counts)
     return corpora
@@ -165,7 +165,7 @@ def _translations(
     catalogues: Mapping[str, Sequence[Entry]], messages: Mapping[Key, Document]
 ) -> tuple[dict[Key, str], Counter[str]]:
     """The translations of ``messages``, and how many were left out and why."""
-    found: dict[Key, str] = {}
+    translations: dict[Key, str] = {}
     notes: Counter[str] = Counter()
     for part, entries in catalogues.items():
         for entry in entries:
@@ -177,9 +177,9 @@ def _translations(
             elif text.casefold() == messages[key].text.casefold():
                 notes["translations that are English left out"] += 1
             elif _WORD.search(text):
-                found[key] = text
-    notes["messages without a translation"] = len(messages) - len(found) - notes.total()
-    return found, notes
+                translations[key] = text
+    notes["messages without a translation"] = len(messages) - len(translations) - notes.total()
+    return translations, notes
 
 
 def _question(language: str, original: Document, text: str) -> Question:

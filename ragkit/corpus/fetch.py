@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import re
 import stat
 import tarfile
 import zipfile
@@ -19,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-from ragkit.base import ArchiveError, CorpusError, FetchError, IntegrityError
+from ragkit.base import ArchiveError, CorpusError, FetchError, IntegrityError, without_password
 from ragkit.files import home, lock, sha256_file
 
 if TYPE_CHECKING:
@@ -59,10 +58,10 @@ def fetch(project: str, filename: str, sha256: str, endpoint: str | None = None)
         part = target.with_name(f".{filename}.part")
         try:
             _download(project, filename, part, endpoint)
-            found = sha256_file(part)
-            if found != sha256:
+            digest = sha256_file(part)
+            if digest != sha256:
                 raise IntegrityError(
-                    f"{filename}: the index delivered sha256 {found[:16]}..., the manifest pins {sha256[:16]}...; "
+                    f"{filename}: the index delivered sha256 {digest[:16]}..., the manifest pins {sha256[:16]}...; "
                     "nothing was kept. Check the manifest, or a proxy in between"
                 )
             with part.open("rb") as file:
@@ -109,15 +108,11 @@ def _download(project: str, filename: str, part: Path, endpoint: str | None) -> 
             raise FetchError(f"the package index has no project {project!r}; check the manifest") from error
         except (requests.RequestException, NotAnIndexError) as error:
             if attempt == _ATTEMPTS:
-                reason = _without_password(error)
+                reason = without_password(str(error))
                 raise FetchError(
                     f"{filename}: the package index did not deliver it in {_ATTEMPTS} attempts ({reason}). "
                     "Check the network and run again; what is already fetched is kept"
                 ) from None  # the cause would show the password of a private index
-
-
-def _without_password(error: Exception) -> str:
-    return re.sub(r"(?<=://)[^/\s@]*@", "", str(error))
 
 
 def _find(index: PyPISimple, project: str, filename: str) -> DistributionPackage:

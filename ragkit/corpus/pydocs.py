@@ -75,9 +75,9 @@ def load_pydocs(name: str = "core", manifest: str | Path | None = None) -> Corpu
     questions: list[Question] = []
     notes: Counter[str] = Counter()
     for project in projects:
-        pages, asked, counts = _load(project)
+        pages, faq_questions, counts = _load(project)
         documents += pages
-        questions += asked
+        questions += faq_questions
         notes.update(counts)
     return Corpus(name if manifest is None else path.stem, tuple(documents), tuple(questions), dict(notes))
 
@@ -167,8 +167,8 @@ def read_pages(project: Project, files: Mapping[str, bytes]) -> Loaded:
         text = text.replace("|version|", project.version).replace("|release|", project.version)
         trees[path] = parse(text, _MARKUP[PurePosixPath(path).suffix], path, read)
     faqs = {path for path, tree in trees.items() if _FAQ.search(PurePosixPath(path).stem) or _FAQ.search(_title(tree))}
-    asked = {q.question for path in sorted(faqs) for q in write(trees[path], faq=True).questions}
-    banned = frozenset(map(fold, asked))
+    faq_questions = {q.question for path in sorted(faqs) for q in write(trees[path], faq=True).questions}
+    banned = frozenset(map(fold, faq_questions))
 
     documents: dict[str, Document] = {}
     questions: list[Question] = []

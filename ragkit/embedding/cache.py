@@ -14,13 +14,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from threading import RLock
 
 import numpy as np
 
 from ragkit.base import Embedder, InputError, IntegrityError, Kind, Vectors
 from ragkit.embedding.vectors import check_vectors
-from ragkit.files import connect, home, lock
+from ragkit.files import Database, home, lock
 
 MAX_BYTES = 2_000_000_000
 _SCHEMA = "CREATE TABLE vector (key BLOB PRIMARY KEY, vector BLOB NOT NULL, used REAL NOT NULL);"
@@ -80,13 +79,13 @@ class CachedEmbedder:
         if not texts:
             return np.zeros((0, self.dimension), dtype=np.float32)
         keys = [self._key(text, kind) for text in texts]
-        found = self._table.get(keys)
-        if not all(key in found for key in keys):
+        cached = self._table.get(keys)
+        if not all(key in cached for key in keys):
             with lock(self.folder / f".{hashlib.sha256(self.identity.encode()).hexdigest()[:16]}.lock"):
-                found |= self._table.get([key for key in keys if key not in found])  # what another process wrote
-                missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
-                found |= self._encode_missing(missing, kind)
-        vectors = np.stack([found[key] for key in keys])
+                cached |= self._table.get([key for key in keys if key not in cached])  # what another process wrote
+                missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in cached}
+                cached |= self._encode_missing(missing, kind)
+        vectors = np.stack([cached[key] for key in keys])
         self._dimension = vectors.shape[1]
         return vectors
 
@@ -123,24 +122,23 @@ class VectorTable:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "vectors.db"
-        self._database = connect(self.path, "vectors", 1, _SCHEMA)
-        self._turn = RLock()
+        self._database = Database(self.path, "vectors", 1, _SCHEMA)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
-            with self._turn, self._database:
-                yield self._database
+            with self._database.transaction() as connection:
+                yield connection
         except sqlite3.OperationalError:  # locked, disk full: it says so itself
             raise
         except sqlite3.DatabaseError as error:
             raise IntegrityError(
-                f"{self.path} is damaged ({error}): delete it; its vectors are encoded again"
+                f"the cache of vectors is damaged ({error}): delete it; its vectors are encoded again"
             ) from error
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
         """The vectors of those ``keys`` that are there."""
-        found: dict[bytes, Vectors] = {}
+        cached: dict[bytes, Vectors] = {}
         now, old = time.time(), []
         with self._transaction() as database:
             for at in range(0, len(keys), _KEYS):
@@ -149,12 +147,12 @@ class VectorTable:
                 for key, data, used in database.execute(
                     f"SELECT key, vector, used FROM vector WHERE key IN ({marks})", part
                 ):
-                    found[key] = np.frombuffer(data, dtype="<f4")
+                    cached[key] = np.frombuffer(data, dtype="<f4")
                     if used < now - _FRESH:
                         old.append((now, key))
             if old:
                 database.executemany("UPDATE vector SET used = ? WHERE key = ?", old)
-        return found
+        return cached
 
     def put(self, keys: Sequence[bytes], vectors: Vectors, max_bytes: int) -> None:
         """Write vectors; if the file then holds more than ``max_bytes``, those go that were not used for longest."""
@@ -165,8 +163,8 @@ class VectorTable:
                 "INSERT OR REPLACE INTO vector VALUES (?, ?, ?)",
                 [(key, row.tobytes(), now) for key, row in zip(keys, rows, strict=True)],
             )
-            if self.bytes > max_bytes:
-                self.evict(int(_ROOM * max_bytes))
+        if self.bytes > max_bytes:
+            self.evict(int(_ROOM * max_bytes))
 
     def evict(self, max_bytes: int) -> None:
         """Remove the vectors that were not used for longest, so that about ``max_bytes`` are left."""
@@ -179,17 +177,17 @@ class VectorTable:
 
     def shrink(self) -> None:
         """Give the room of removed vectors back to the disk."""
-        with self._turn:
-            self._database.execute("VACUUM")
+        with self._transaction() as database:
+            database.execute("VACUUM")
 
     def __len__(self) -> int:
-        return int(self._database.execute("SELECT COUNT(*) FROM vector").fetchone()[0])
+        with self._transaction() as database:
+            return int(database.execute("SELECT COUNT(*) FROM vector").fetchone()[0])
 
     @property
     def bytes(self) -> int:
         """Bytes in use; what was removed and not yet written again is not counted."""
-        size, pages, free = (
-            int(self._database.execute(f"PRAGMA {name}").fetchone()[0])
-            for name in ("page_size", "page_count", "freelist_count")
-        )
+        names = ("page_size", "page_count", "freelist_count")
+        with self._transaction() as database:
+            size, pages, free = (int(database.execute(f"PRAGMA {name}").fetchone()[0]) for name in names)
         return size * (pages - free)

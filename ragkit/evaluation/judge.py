@@ -191,15 +191,15 @@ class RagasJudge:
         Raises:
             InputError: a system has not as many answers as there are questions.
         """
-        for name, given in answers.items():
-            if len(given) != len(questions):
-                raise InputError(f"system {name!r}: {len(given)} answers to {len(questions)} questions")
+        for name, inputs in answers.items():
+            if len(inputs) != len(questions):
+                raise InputError(f"system {name!r}: {len(inputs)} answers to {len(questions)} questions")
         model, metrics = self.model or ChatModel(), tuple(m for m in METRICS if m in self.metrics)
         scorers = await asyncio.to_thread(self._scorers, model)
         work = [
             partial(self._verdict, scorers[metric], name, question, answer, metric, run)
-            for name, given in answers.items()
-            for question, answer in zip(questions, given, strict=True)
+            for name, inputs in answers.items()
+            for question, answer in zip(questions, inputs, strict=True)
             for metric in metrics
             for run in range(self.runs)
         ]
@@ -232,12 +232,12 @@ class RagasJudge:
         self, scorer: Any, system: str, question: Question, answer: Answer | BaseException, metric: str, run: int
     ) -> Verdict:
         verdict = partial(Verdict, system, question.id, metric, run)
-        given = self._given(metric, question, answer)
-        if isinstance(given, str):
-            return verdict(None, given)
+        inputs = self._given(metric, question, answer)
+        if isinstance(inputs, str):
+            return verdict(None, inputs)
         try:
             async with asyncio.timeout(self.timeout):
-                value = float((await scorer.ascore(**given)).value)
+                value = float((await scorer.ascore(**inputs)).value)
         except TimeoutError:
             return verdict(None, f"no verdict within {self.timeout:g} s")
         except Exception as error:  # whatever ragas makes of a reply: one verdict must not cost the others
@@ -259,9 +259,9 @@ class RagasJudge:
             return "the answer comes without sources"
         if not of_answer and not (question.answer or "").strip():
             return "the question has no reference answer"
-        given: dict[str, Any] = {"user_input": question.text}
-        given |= {"response": answer.text} if of_answer else {"reference": question.answer}
-        return given | ({} if metric == "ragas_answer_relevancy" else {"retrieved_contexts": contexts})
+        inputs: dict[str, Any] = {"user_input": question.text}
+        inputs |= {"response": answer.text} if of_answer else {"reference": question.answer}
+        return inputs | ({} if metric == "ragas_answer_relevancy" else {"retrieved_contexts": contexts})
 
 
 def json_in(reply: str) -> Any:

@@ -42,13 +42,13 @@ def names(question: str) -> list[str]:
     >>> names("How do I set --timeout for a Celery worker over HTTP/3? Is it task_time_limit?")
     ['--timeout', 'Celery', 'HTTP/3', 'task_time_limit']
     """
-    found = []
+    terms = []
     for term in _TERM.finditer(question):
         before = question[: term.start()].rstrip()
         inside = bool(before) and before[-1] not in ".?!;:"
         if _IDENTIFIER.search(term[0]) or (inside and term[0][0].isupper() and term[0] != "I"):
-            found.append(term[0])
-    return found
+            terms.append(term[0])
+    return terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +138,11 @@ class Abstaining:
         Raises:
             InputError: the context is empty.
         """
-        found = signals(question, context, self.store)
-        reason = f"the best source matches the question only by {found.match:.2f}"
-        if found.missing:
-            reason = f"no source mentions {' or '.join(found.missing)}"
-        return Confidence(float(probability(found.vector)), reason)
+        measured = signals(question, context, self.store)
+        reason = f"the best source matches the question only by {measured.match:.2f}"
+        if measured.missing:
+            reason = f"no source mentions {' or '.join(measured.missing)}"
+        return Confidence(float(probability(measured.vector)), reason)
 
     async def generate(self, question: str, context: Context) -> Generation:
         """The answer of ``llm``, or none and the reason.

@@ -194,16 +194,16 @@ class WithFallback:
 
         Pieces given before the failure are no answer then: show the text of the ``Generation`` in their place.
         """
-        given = False
+        started = False
         try:
             async with aclosing(stream_answer(self.primary, question, context)) as pieces:
                 async for piece in pieces:
-                    given = True
+                    started = True
                     yield piece
             return
         except EndpointError as error:
             generation = await self._fall_back(question, context, error)
-        if not given:
+        if not started:
             yield generation.text
         yield generation
 

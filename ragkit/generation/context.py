@@ -32,18 +32,18 @@ def build_context(hits: Sequence[Hit], budget: int = 2000, tokenizer: Tokenizer 
     if budget < 1:
         raise InputError(f"budget is {budget!r}: expected 1 token or more")
     tokenizer = tokenizer or minilm_tokenizer()
-    meter, kept = _Meter(tokenizer), list[Hit]()
+    meter, sources = _Meter(tokenizer), list[Hit]()
     for hit in hits:
-        grown = _with(kept, hit)
+        grown = _add(sources, hit)
         if meter(grown) > budget:
-            kept = _with_part(kept, hit, budget, meter)
+            sources = _add_part(sources, hit, budget, meter)
             break
-        kept = grown
+        sources = grown
     while True:
-        text = render([h.chunk for h in kept])
+        text = render([h.chunk for h in sources])
         if (tokens := tokenizer.count(text)) <= budget:
-            return Context(text, tuple(kept), tokens)
-        kept = kept[:-1]  # the sum was too low: the tokenizer joins words across lines
+            return Context(text, tuple(sources), tokens)
+        sources = sources[:-1]  # the sum was too low: the tokenizer joins words across lines
 
 
 class _Meter:
@@ -60,17 +60,17 @@ class _Meter:
         return sum(self._counted[hit.chunk.id] for hit in hits)
 
 
-def _with(kept: list[Hit], hit: Hit) -> list[Hit]:
-    """``kept`` and ``hit``, joined with every source of its document that it overlaps or touches."""
-    if any(hit.chunk.text in h.chunk.text for h in kept):
-        return kept
-    chunk, rank, rest = hit.chunk, len(kept), []
-    for i, other in enumerate(kept):
+def _add(sources: list[Hit], hit: Hit) -> list[Hit]:
+    """``sources`` and ``hit``, joined with every source of its document that it overlaps or touches."""
+    if any(hit.chunk.text in h.chunk.text for h in sources):
+        return sources
+    chunk, rank, rest = hit.chunk, len(sources), []
+    for i, other in enumerate(sources):
         if (joined := _union(other.chunk, chunk)) is not None:
             chunk, rank = joined, min(rank, i)
         else:
             rest.append(other)
-    best = kept[rank] if rank < len(kept) else hit
+    best = sources[rank] if rank < len(sources) else hit
     return [*rest[:rank], replace(best, chunk=chunk), *rest[rank:]]
 
 
@@ -86,19 +86,19 @@ def _union(a: Chunk, b: Chunk) -> Chunk | None:
     return replace(first, end=second.end, text=first.text + second.text[first.end - second.start :])
 
 
-def _with_part(kept: list[Hit], hit: Hit, budget: int, meter: _Meter) -> list[Hit]:
-    """``kept`` and as much of ``hit``'s beginning as the budget allows."""
+def _add_part(sources: list[Hit], hit: Hit, budget: int, meter: _Meter) -> list[Hit]:
+    """``sources`` and as much of ``hit``'s beginning as the budget allows."""
     ends = [int(end) for end in meter.tokenizer.offsets(hit.chunk.text)[:, 1]]
-    grown, n = _with(kept, hit), len(ends)
+    grown, n = _add(sources, hit), len(ends)
     while (excess := meter(grown) - budget) > 0:
         n -= excess  # what a source takes is its own tokens and a constant: this ends after two or three rounds
         if n < 1:
-            return kept
+            return sources
         text = _to_line(hit.chunk.text, ends[n - 1])
         if not text.strip():
-            return kept
+            return sources
         cut = replace(hit, chunk=replace(hit.chunk, end=hit.chunk.start + len(text), text=text))
-        grown = _with(kept, cut)
+        grown = _add(sources, cut)
     return grown
 
 

@@ -145,22 +145,22 @@ class Extractive:
         if not context.hits:
             return _nothing("the context holds no sources")
         wanted = stems(question)
-        found = candidates(context)
-        if not wanted or not found:
+        listed = candidates(context)
+        if not wanted or not listed:
             return _nothing("the question has no content words" if not wanted else "the sources hold no words")
-        features = self.features(question, found)
-        if (held := features["source"].max()) < self.threshold:
-            return _nothing(f"the best source holds {held:.0%} of what is asked, below {self.threshold:.0%}")
-        return _quote(self._select(found, sum((w * features[name] for name, w in WEIGHTS.items()), np.zeros(1))))
+        features = self.features(question, listed)
+        if (covered := features["source"].max()) < self.threshold:
+            return _nothing(f"the best source holds {covered:.0%} of what is asked, below {self.threshold:.0%}")
+        return _quote(self._select(listed, sum((w * features[name] for name, w in WEIGHTS.items()), np.zeros(1))))
 
-    def features(self, question: str, found: Sequence[Candidate]) -> dict[str, Floats]:
+    def features(self, question: str, listed: Sequence[Candidate]) -> dict[str, Floats]:
         """What the score of a passage is made of: for each name in ``WEIGHTS``, and ``source``, numbers ``(n,)``.
 
         A share is that of the question's words, weighted by their idf among the passages.
         """
         wanted = stems(question)
-        words = [stems(c.text) for c in found]
-        heads = [stems(c.heading) for c in found]
+        words = [stems(c.text) for c in listed]
+        heads = [stems(c.heading) for c in listed]
         both = [own | head for own, head in zip(words, heads, strict=True)]
         weight = {term: idf(term, both) for term in wanted}
         all_of = sum(weight.values())
@@ -174,32 +174,32 @@ class Extractive:
                 union[key] |= text
             return [union[key] for key in keys]
 
-        sections = [(c.number, c.heading) for c in found]
-        similar = np.zeros(len(found))
+        sections = [(c.number, c.heading) for c in listed]
+        similar = np.zeros(len(listed))
         if self.similarity is not None:
-            similar = _to_unit(self.similarity(question, [c.span for c in found]))
+            similar = _to_unit(self.similarity(question, [c.span for c in listed]))
         best = dict.fromkeys(sections, 0.0)
         for section, value in zip(sections, similar.tolist(), strict=True):
             best[section] = max(best[section], value)
         return {
-            "rank": 1 / np.array([c.number for c in found]),
+            "rank": 1 / np.array([c.number for c in listed]),
             "words": shares(words),
             "heading": shares(heads),
             "section": shares(pooled(sections)),
             "similarity": similar,
             "section similarity": np.array([best[section] for section in sections]),
-            "source": shares(pooled([c.number for c in found])),
+            "source": shares(pooled([c.number for c in listed])),
         }
 
-    def _select(self, found: Sequence[Candidate], scores: Floats) -> list[Candidate]:
+    def _select(self, listed: Sequence[Candidate], scores: Floats) -> list[Candidate]:
         """The best ``limit`` candidates, no two of them nearly the same, in reading order."""
         odds = np.exp(scores - scores.max())
         chosen: list[Candidate] = []
         for i in np.argsort(-scores, kind="stable"):
             if len(chosen) == self.limit or odds[i] < self.keep:
                 break
-            if all(_jaccard(stems(found[i].text), stems(c.text)) < 0.6 for c in chosen):
-                chosen.append(found[i])
+            if all(_jaccard(stems(listed[i].text), stems(c.text)) < 0.6 for c in chosen):
+                chosen.append(listed[i])
         return sorted(chosen, key=lambda c: (c.number, c.passage.start))
 
 
@@ -247,7 +247,7 @@ def passages(text: str, short: int = 240, long: int = 1200, cut: bool = False) -
     >>> [text[p.start : p.end] for p in passages(text)]
     ['Type:\\n\\n```sh\\npurge\\n```', 'Done. Gone.']
     """
-    found: list[Block] = []
+    result: list[Block] = []
     every = blocks(text, cut)
     lead: Block | None = None
     for block in every:
@@ -263,11 +263,11 @@ def passages(text: str, short: int = 240, long: int = 1200, cut: bool = False) -
         offered = [replace(block, start=a, end=b) for a, b in parts]
         if lead and _belongs(text, lead, block, long):
             fit = sum(p.end - lead.start <= long for p in offered) if block.kind == "list" else 1
-            found[-1] = replace(lead, end=offered[max(1, fit) - 1].end, kind=block.kind)
+            result[-1] = replace(lead, end=offered[max(1, fit) - 1].end, kind=block.kind)
             offered = offered[max(1, fit) :]
-        found += offered
-        lead = found[-1]
-    return found or [replace(block, kind="paragraph") for block in every]
+        result += offered
+        lead = result[-1]
+    return result or [replace(block, kind="paragraph") for block in every]
 
 
 def _belongs(text: str, lead: Block, block: Block, long: int) -> bool:
@@ -291,8 +291,8 @@ def _grouped(parts: Sequence[tuple[int, int]], short: int) -> list[tuple[int, in
 def whole_passages(chunk: Chunk) -> list[Block]:
     """The passages of ``chunk`` without a first or last sentence (a list: line) that its edges cut, if any remain."""
     text = chunk.text
-    found = passages(text, cut=True)
-    whole = list(found)
+    result = passages(text, cut=True)
+    whole = list(result)
     if whole and chunk.start > 0 and whole[0].start == 0 and text[0].islower() and whole[0].kind == "paragraph":
         after = sentences(text, 0, whole[0].end)[1:]
         whole[:1] = [replace(whole[0], start=after[0][0])] if after else []
@@ -304,7 +304,7 @@ def whole_passages(chunk: Chunk) -> list[Block]:
         elif last.kind in ("list", "table") and last.end == len(text):
             lines = text[last.start :].rpartition("\n")[0].rstrip()
             whole[-1:] = [replace(last, end=last.start + len(lines))] if lines and lines[-1] != ":" else []
-    return whole or found
+    return whole or result
 
 
 def _quote(chosen: Sequence[Candidate]) -> Generation:

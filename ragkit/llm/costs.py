@@ -59,11 +59,11 @@ def prices() -> Mapping[str, Price]:
     file = data_file("prices.toml")
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
-        found = {model: Price(**row) for model, row in table.items()}
-        for model, price in found.items():
+        by_model = {model: Price(**row) for model, row in table.items()}
+        for model, price in by_model.items():
             if not isinstance(price.as_of, date) or not price.usd + (price.usd_output or price.dimensions or 0) > 0:
                 raise ValueError(f"{model}: {price}")
-        return found
+        return by_model
     except (ValueError, TypeError) as error:
         raise RagkitError(
             f"{file}: cannot be read ({error}); expected a table per model with usd, as_of, and usd_output for a "

@@ -178,11 +178,11 @@ class ChunkExperiment:
             chunks = chunk_corpus(self.chunker(setting), self.corpus)
             retriever = self.retriever(setting, chunks)
             if setting.budget is None:
-                hits = [tuple(found) for found in retriever.search_many(self.texts, setting.k)]
+                hits = [tuple(row) for row in retriever.search_many(self.texts, setting.k)]
             else:
                 hits = self._within_budget(retriever, setting.budget, setting.size)
-            scores = np.array([_score(found, q, setting) for found, q in zip(hits, self.questions, strict=True)])
-            tokens = float(np.mean([self._tokens(found).sum() for found in hits]))
+            scores = np.array([_score(row, q, setting) for row, q in zip(hits, self.questions, strict=True)])
+            tokens = float(np.mean([self._tokens(row).sum() for row in hits]))
             milliseconds = (time.perf_counter() - started) * 1000
             level = statistics.level(scores, self.units)
             covered, mrr = (Interval(*map(float, band)) for band in zip(level.mean, level.low, level.high, strict=True))
@@ -194,8 +194,8 @@ class ChunkExperiment:
     def differences(self, rows: Sequence[Measurement]) -> list[tuple[float, float, float, float]]:
         """Each row's paired difference in coverage to the first: ``(mean, low, high, p)``, in one simultaneous test."""
         values = np.stack([row.scores[:, 0] - rows[0].scores[:, 0] for row in rows[1:]], axis=1)
-        found = statistics.estimate(values, self.units)
-        columns = (found.mean.tolist(), found.low.tolist(), found.high.tolist(), found.p.tolist())
+        estimates = statistics.estimate(values, self.units)
+        columns = (estimates.mean.tolist(), estimates.low.tolist(), estimates.high.tolist(), estimates.p.tolist())
         return list(zip(*columns, strict=True))
 
     def _tokens(self, hits: Sequence[Hit]) -> NDArray[np.int64]:
@@ -215,10 +215,10 @@ class ChunkExperiment:
     def _cut(self, hits: Sequence[Hit], budget: int) -> tuple[Hit, ...]:
         sizes = self._tokens(hits)
         before = np.cumsum(sizes) - sizes
-        kept = [hit for hit, used in zip(hits, before, strict=True) if used < budget]
-        if kept and before[len(kept) - 1] + sizes[len(kept) - 1] > budget:
-            kept[-1] = self._beginning(kept[-1], budget - int(before[len(kept) - 1]))
-        return tuple(kept)
+        within = [hit for hit, used in zip(hits, before, strict=True) if used < budget]
+        if within and before[len(within) - 1] + sizes[len(within) - 1] > budget:
+            within[-1] = self._beginning(within[-1], budget - int(before[len(within) - 1]))
+        return tuple(within)
 
     def _beginning(self, hit: Hit, tokens: int) -> Hit:
         chunk = hit.chunk

@@ -83,7 +83,7 @@ class FeedbackPanel(w.VBox):  # type: ignore[misc]
             self._say("Not saved: choose a thumb first.", VERMILLION)
             return
         try:
-            kept = self.store.add(
+            record = self.store.add(
                 self.answer.trace_id,
                 self.thumb.value,
                 [reason for reason, chip in self.reasons.items() if chip.value],
@@ -95,11 +95,11 @@ class FeedbackPanel(w.VBox):  # type: ignore[misc]
         except (RagkitError, OSError) as error:
             self._say(f"Not saved, and nothing of it is lost here: {error}", VERMILLION)
             return
-        self.saved = (*self.saved, kept)
-        told = [f"Saved as record {kept.number}: {_WORDS[kept.thumb]}", *kept.reasons]
-        told += [f"{len(kept.flagged)} flagged"] * bool(kept.flagged) + ["corrected"] * bool(kept.correction)
-        told += ["the cache has forgotten this answer"] * kept.forgotten
-        self._say(" · ".join(told), GREEN)
+        self.saved = (*self.saved, record)
+        lines = [f"Saved as record {record.number}: {_WORDS[record.thumb]}", *record.reasons]
+        lines += [f"{len(record.flagged)} flagged"] * bool(record.flagged) + ["corrected"] * bool(record.correction)
+        lines += ["the cache has forgotten this answer"] * record.forgotten
+        self._say(" · ".join(lines), GREEN)
 
     def _say(self, what: str, colour: str = "transparent") -> None:
         self.status.value = (

@@ -195,8 +195,8 @@ class RetrievalInspector(w.VBox):  # type: ignore[misc]
         question = Question("yours", own) if own else self._questions[self.question.value]
         for name, view in zip(self.names, self.hits, strict=True):
             hits = self._systems[name.value].search(question.text, self.k.value)
-            found = _rank_of_gold(hits, question) if question.gold else "no gold is known"
-            view.value = f"<p><b>{escape(name.value)}</b> · {found}</p>{show_hits(hits, question).html}"
+            place = _rank_of_gold(hits, question) if question.gold else "no gold is known"
+            view.value = f"<p><b>{escape(name.value)}</b> · {place}</p>{show_hits(hits, question).html}"
 
 
 def _figure() -> Any:
@@ -246,5 +246,5 @@ def _difference(mean: float, low: float, high: float, p: float) -> str:
 
 def _rank_of_gold(hits: Sequence[Any], question: Question) -> str:
     ranks = first_ranks([hit.chunk for hit in hits], relevant_gold(question.gold))
-    found = sorted(int(rank) for rank in ranks if rank)
-    return f"gold at rank {found[0]} of {len(hits)}" if found else f"gold not found in {len(hits)}"
+    gold_ranks = sorted(int(rank) for rank in ranks if rank)
+    return f"gold at rank {gold_ranks[0]} of {len(hits)}" if gold_ranks else f"gold not found in {len(hits)}"

@@ -132,7 +132,7 @@ class RAGPipeline:
 
         ``Answer.timings`` has the milliseconds of ``cache`` (where there is one), ``rewrite``, ``retrieve``,
         ``rerank``, ``build``, ``generate`` and ``total``; of ``cache`` and ``total`` where the cache knew the answer.
-        A cache never gives one ``tenant`` what another was answered; ``session`` is only told to the monitor.
+        A cache never gives one ``tenant`` what another was answered; ``session`` only stands in the trace.
 
         Raises:
             InputError: ``question`` is blank or ``k`` < 1.
@@ -184,7 +184,7 @@ class RAGPipeline:
         return None if cached is None else trace.served(cached)
 
     async def _to_cache(self, trace: QueryTrace, answer: Answer) -> Answer:
-        # A reason means that the model abstained or that a fallback answered: the next try may do better.
+        # A reason (an abstention, a fallback, no source cited) says that the next try may do better.
         if self.cache is not None and trace.key is not None and not answer.reason:
             await _best_effort("the cache", self.cache.put, trace.key, answer)
         return answer
@@ -335,7 +335,9 @@ class RAGPipeline:
 
 
 class TwoStage(Retriever):
-    """The retrieval side of a pipeline: ``fetch_k`` candidates (None: ``3 * k``) for a question, reranked to ``k``.
+    """The retrieval side of a pipeline: ``fetch_k`` candidates for a question, reranked to ``k``.
+
+    ``fetch_k=None`` means ``3 * k``, or ``k`` where nothing chooses among the candidates.
 
     ``where_lost`` knows its stages by the names of the attributes.
     """

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from opentelemetry import trace as otel
 
-from ragkit.base import Answer, Generation, Hit
+from ragkit.base import Answer, Generation, Hit, without_password
 
 _tracer = otel.get_tracer("ragkit")
 _UNDER_WAY = -1.0
@@ -228,15 +227,6 @@ class QueryTrace:
 
     def _ms(self) -> float:
         return (time.perf_counter() - self._start) * 1000
-
-
-def without_password(text: str) -> str:
-    """``text`` without the user and password of the URLs in it.
-
-    >>> without_password("OpenAIChat('m', base_url='http://me:secret@host/v1')")
-    "OpenAIChat('m', base_url='http://host/v1')"
-    """
-    return re.sub(r"(?<=://)[^/\s'\"]*@", "", text)
 
 
 def _fail(span: otel.Span, error: BaseException) -> None:

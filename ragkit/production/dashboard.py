@@ -107,10 +107,10 @@ def dashboard(frame: pd.DataFrame) -> Figure:
     states = Bar(x=_STATES, y=counts, text=counts, marker_color=_GREEN, showlegend=False, name="queries")
     figure.add_trace(states, 1, 2)
     _over_time(figure, frame)
-    asked, slow, silent = most_asked(frame), slowest(frame), unanswered(frame)
+    questions, slow, silent = most_asked(frame), slowest(frame), unanswered(frame)
     lists = {
-        "Asked most": asked["question"].map(shown),
-        "times": asked["times"].map(str),
+        "Asked most": questions["question"].map(shown),
+        "times": questions["times"].map(str),
         "Slowest": slow["question"].map(shown),
         "ms": slow["ms"].map("{:.0f}".format),
         "Not answered": silent["question"].map(shown),
@@ -172,8 +172,8 @@ def _times(frame: pd.DataFrame) -> dict[str, pd.Series[float]]:
 
 def _by_question(frame: pd.DataFrame) -> pd.DataFrame:
     """The distinct questions, as they were first asked, and how many ``times``."""
-    asked = frame.groupby(frame["question"].map(question_key), sort=False)["question"]
-    return asked.agg(["first", "size"]).set_axis(["question", "times"], axis=1).reset_index(drop=True)
+    questions = frame.groupby(frame["question"].map(question_key), sort=False)["question"]
+    return questions.agg(["first", "size"]).set_axis(["question", "times"], axis=1).reset_index(drop=True)
 
 
 def _slices(frame: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:

@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -26,7 +25,7 @@ import numpy as np
 
 from ragkit.base import Chunk, Corpus, InputError, RagkitError, Span, question_key, require
 from ragkit.evaluation.statistics import auroc, auroc_interval
-from ragkit.files import connect, home
+from ragkit.files import Database, home
 from ragkit.production.redaction import encodable, redact
 from ragkit.production.regression import RegressionSet
 from ragkit.tokens import minilm_tokenizer
@@ -156,7 +155,7 @@ class FeedbackStore:
     ) -> None:
         self.monitor, self.cache, self.clock = monitor, cache, clock
         self.path = Path(path or home() / "production" / "feedback.db")
-        self._database, self._lock = connect(self.path, "feedback", 1, _SCHEMA), Lock()
+        self._database = Database(self.path, "feedback", 1, _SCHEMA)
 
     def __repr__(self) -> str:
         return f"FeedbackStore({str(self.path)!r})"
@@ -225,11 +224,11 @@ class FeedbackStore:
         )
         row = (opinion.trace_id, opinion.who, json.dumps(asdict(opinion)))
         try:
-            with self._lock, self._database as database:
+            with self._database.transaction() as database:
                 insert = "INSERT INTO feedback (trace_id, who, record) VALUES (?, ?, ?)"
                 number = database.execute(insert, row).lastrowid
         except sqlite3.Error as error:
-            raise RagkitError(f"{self.path}: {error}; nothing was written, so try again") from error
+            raise RagkitError(f"{error}; nothing was written, so try again") from error
         # Only now, when nothing can be lost any more.
         return replace(opinion, number=int(number or 0), forgotten=thumb < 0 and self._forgotten(trace.cache_key))
 
@@ -241,12 +240,10 @@ class FeedbackStore:
         """
         last = "SELECT max(number) FROM feedback GROUP BY trace_id, who"  # by number: a clock may be set back
         try:
-            with self._lock:
-                rows = self._database.execute(
-                    f"SELECT * FROM feedback WHERE number IN ({last}) ORDER BY number"
-                ).fetchall()
+            with self._database.transaction() as database:
+                rows = database.execute(f"SELECT * FROM feedback WHERE number IN ({last}) ORDER BY number").fetchall()
         except sqlite3.Error as error:
-            raise RagkitError(f"{self.path} can't be read: {error}") from error
+            raise RagkitError(f"feedback can't be read: {error}") from error
         return tuple(_record(row["number"], json.loads(row["record"])) for row in rows)
 
     def queue(self, done: Collection[str] = (), days: float = 30.0) -> tuple[ReviewItem, ...]:

@@ -179,9 +179,9 @@ def top(scores: Floats, rank: NDArray[np.int64], k: int) -> list[int]:
     >>> top(np.array([0.0, 2.0, 1.0, 2.0]), np.array([0, 3, 2, 1]), k=3)
     [3, 1, 2]
     """
-    found = np.flatnonzero(scores > 0)
-    if len(found) > k:
-        least = np.partition(scores[found], len(found) - k)[len(found) - k]
-        found = found[scores[found] >= least]
-    order: list[int] = found[np.lexsort((rank[found], -scores[found]))][:k].tolist()
+    matching = np.flatnonzero(scores > 0)
+    if len(matching) > k:
+        least = np.partition(scores[matching], len(matching) - k)[len(matching) - k]
+        matching = matching[scores[matching] >= least]
+    order: list[int] = matching[np.lexsort((rank[matching], -scores[matching]))][:k].tolist()
     return order

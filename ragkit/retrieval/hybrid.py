@@ -143,8 +143,8 @@ class Hybrid(Retriever):
         return self._fused([r.search(query, max(self.fetch_k, k)) for r in self.inputs], k)
 
     def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        found = [r.search_many(queries, max(self.fetch_k, k)) for r in self.inputs]
-        return [self._fused(lists, k) for lists in zip(*found, strict=True)]
+        results = [r.search_many(queries, max(self.fetch_k, k)) for r in self.inputs]
+        return [self._fused(lists, k) for lists in zip(*results, strict=True)]
 
     def _fused(self, lists: Sequence[Sequence[Hit]], k: int) -> list[Hit]:
         return fuse(lists, k, self.fusion, self.weights, source=f"hybrid:{self.fusion}")
@@ -159,10 +159,10 @@ class Hybrid(Retriever):
         """
         if len(self.inputs) != 2:
             raise InputError(f"{len(self.inputs)} inputs: expected two, since one weight is fitted")
-        asked = [question for question in questions if question.gold]
-        found = [r.search_many([q.text for q in asked], self.fetch_k) for r in self.inputs]
-        tables = [self._table([_unique(hits) for hits in lists]) for lists in zip(*found, strict=True)]
-        fit = _fit(tables, asked, folds)
+        labelled = [question for question in questions if question.gold]
+        results = [r.search_many([q.text for q in labelled], self.fetch_k) for r in self.inputs]
+        tables = [self._table([_unique(hits) for hits in lists]) for lists in zip(*results, strict=True)]
+        fit = _fit(tables, labelled, folds)
         tuned = Hybrid(self.inputs, self.fusion, (fit.weight, 1 - fit.weight), self.fetch_k)
         tuned.fitted = fit
         return tuned
@@ -176,10 +176,10 @@ class Hybrid(Retriever):
 
 
 def _checked_weights(weights: Sequence[float] | None, n: int) -> tuple[float, ...]:
-    given = [1.0] * n if weights is None else [float(w) for w in weights]
-    if len(given) != n or not np.isfinite(given).all() or min(given) < 0 or sum(given) <= 0:
-        raise InputError(f"weights {given} for {n} retrievers: expected {n} numbers, 0 or more, not all 0")
-    return tuple(given)
+    numbers = [1.0] * n if weights is None else [float(w) for w in weights]
+    if len(numbers) != n or not np.isfinite(numbers).all() or min(numbers) < 0 or sum(numbers) <= 0:
+        raise InputError(f"weights {numbers} for {n} retrievers: expected {n} numbers, 0 or more, not all 0")
+    return tuple(numbers)
 
 
 # ---- choosing the weight

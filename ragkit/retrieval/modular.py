@@ -421,9 +421,9 @@ def _deepened(retriever: Retriever, query: str, k: int, keep: Callable[[list[Hit
     depth = 4 * k
     while True:
         hits = retriever.search(query, depth)
-        kept = keep(hits)
-        if len(kept) >= k or len(hits) < depth:
-            return kept[:k]
+        chosen = keep(hits)
+        if len(chosen) >= k or len(hits) < depth:
+            return chosen[:k]
         depth *= 4
 
 

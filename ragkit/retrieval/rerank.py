@@ -86,8 +86,8 @@ class Reranked(Retriever):
         return self._reranked(query, self.retriever.search(query, self._depth(k)), k)
 
     def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        found = self.retriever.search_many(queries, self._depth(k))
-        return [self._reranked(query, hits, k) for query, hits in zip(queries, found, strict=True)]
+        lists = self.retriever.search_many(queries, self._depth(k))
+        return [self._reranked(query, hits, k) for query, hits in zip(queries, lists, strict=True)]
 
     def _depth(self, k: int) -> int:
         return max(k, self.fetch_k or 3 * k)
@@ -312,7 +312,7 @@ def parse_order(answer: str, n: int) -> list[int]:
     >>> parse_order("Best first: [2] > [1] > [7] > [2]", 3), parse_order("3, 1", 3), parse_order("I like 2", 3)
     ([1, 0], [2, 0], [])
     """
-    found = re.findall(r"\[\s*(\d{1,6})\s*\]", answer)
-    if not found and re.fullmatch(r"[\d\s,>;.]+", answer):
-        found = re.findall(r"\d{1,6}", answer)
-    return list(dict.fromkeys(int(i) - 1 for i in found if 1 <= int(i) <= n))
+    numbers = re.findall(r"\[\s*(\d{1,6})\s*\]", answer)
+    if not numbers and re.fullmatch(r"[\d\s,>;.]+", answer):
+        numbers = re.findall(r"\d{1,6}", answer)
+    return list(dict.fromkeys(int(i) - 1 for i in numbers if 1 <= int(i) <= n))

@@ -80,7 +80,7 @@ def section_passages(corpus: Corpus, tokens: int = 128) -> tuple[Chunk, ...]:
     Of passages with the same runs of words (equal ``shingles``) the first is kept; near-duplicates stay.
     """
     asked = {span.doc_id for question in corpus.questions for span in question.gold if "faq" in question.tags}
-    kept: dict[frozenset[str], Chunk] = {}
+    distinct: dict[frozenset[str], Chunk] = {}
     for document in corpus.documents:
         if document.id in asked or is_faq(document):
             continue
@@ -91,8 +91,10 @@ def section_passages(corpus: Corpus, tokens: int = 128) -> tuple[Chunk, ...]:
             if section.path and len(offsets) and offsets[-1, 1] >= _SHORTEST:
                 end = start + int(offsets[-1, 1])
                 text = document.text[start:end]
-                kept.setdefault(shingles(text), Chunk(document.id, start, end, text, section.path, document.metadata))
-    return tuple(kept.values())
+                distinct.setdefault(
+                    shingles(text), Chunk(document.id, start, end, text, section.path, document.metadata)
+                )
+    return tuple(distinct.values())
 
 
 def heading_pairs(corpus: Corpus, passages: Sequence[Chunk]) -> Iterator[Pair]:
@@ -142,9 +144,9 @@ def with_hard_negatives(pairs: Iterable[Pair], passages: Sequence[Chunk], n: int
     What overlaps the positive, says nearly the same, or holds the query word for word is no negative.
     """
     bm25, listed = BM25Retriever(passages), list(pairs)
-    found = bm25.search_many([pair.query for pair in listed], _FETCH)
+    lists = bm25.search_many([pair.query for pair in listed], _FETCH)
     made = []
-    for pair, hits in zip(listed, found, strict=True):
+    for pair, hits in zip(listed, lists, strict=True):
         own = shingles(pair.positive.text)
         others = [
             h.chunk for h in hits if not h.chunk.span.overlap(pair.positive.span) and pair.query not in h.chunk.text
@@ -185,9 +187,9 @@ def split_by_document(
         raise InputError(f"share = {share}: expected a number between 0 and 1")
     ids = sorted({pair.positive.doc_id for pair in pairs})
     random.Random(seed).shuffle(ids)
-    held = set(ids[: max(1, round(share * len(ids)))])
-    out = tuple(pair for pair in pairs if pair.positive.doc_id in held)
-    rest = tuple(pair for pair in pairs if pair.positive.doc_id not in held)
+    withheld = set(ids[: max(1, round(share * len(ids)))])
+    out = tuple(pair for pair in pairs if pair.positive.doc_id in withheld)
+    rest = tuple(pair for pair in pairs if pair.positive.doc_id not in withheld)
     if not out or not rest:
         raise InputError(f"{len(ids)} document(s): expected at least 2, to hold one out")
     return rest, out
