@@ -472,3 +472,12 @@ def test_importing_compare_loads_neither_pandas_nor_plotly() -> None:
     code = f"import sys, ragkit.evaluation.compare; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+
+
+def test_a_detectable_difference_is_named_only_where_questions_differ(result: Comparison) -> None:
+    assert "would be detected 8 times in 10" in str(result)
+    alike = run({"one": Lucky(0.5), "two": Lucky(0.5)})
+    assert alike.minimum_detectable == 0
+    assert "would be detected" not in str(alike)

@@ -116,9 +116,12 @@ class Comparison:
         if len(self.systems) > 1:
             lines.append(
                 f"Verdicts on {self.metric} against {self.baseline!r}: a difference where the interval leaves out 0; "
-                f"intervals and p are corrected for {_count(len(self.systems) - 1, 'comparison')}. A true difference "
-                f"of {self.minimum_detectable:.3f} or more would be detected 8 times in 10."
+                f"intervals and p are corrected for {_count(len(self.systems) - 1, 'comparison')}."
             )
+            if self.minimum_detectable > 0:  # 0: no question tells the systems apart
+                lines[-1] += (
+                    f" A true difference of {self.minimum_detectable:.3f} or more would be detected 8 times in 10."
+                )
         if self.errors:
             first = self.errors[0]
             lines.append(
