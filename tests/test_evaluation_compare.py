@@ -474,8 +474,6 @@ def test_importing_compare_loads_neither_pandas_nor_plotly() -> None:
     assert done.stdout.strip() == "[]"
 
 
-
-
 def test_a_detectable_difference_is_named_only_where_questions_differ(result: Comparison) -> None:
     assert "would be detected 8 times in 10" in str(result)
     alike = run({"one": Lucky(0.5), "two": Lucky(0.5)})

@@ -106,7 +106,9 @@ def test_sizes_are_compared_by_coverage_in_the_same_tokens(corpus, ragkit_home):
     documents = tuple(replace(d, text=" ".join([d.text] * 12)) for d in corpus.documents)
     long = replace(corpus, documents=documents)
     store = TokenStore.open(long, FakeEmbedder(), progress=False)
-    grid = Grid(("fixed",), (24, 400), (0,), (False,), ("bm25",), rerank=(False,))
+    grid = Grid(
+        chunker=("fixed",), size=(24, 400), overlap=(0,), contextual=(False,), retriever=("bm25",), rerank=(False,)
+    )
     tuned = tune(long, grid=grid, store=store, progress=False)
     assert tuned.report.metric == "coverage@2000"
     assert tuned.report.budget == 2000
@@ -168,13 +170,13 @@ def test_no_document_is_in_both_halves_and_they_are_nearly_equal(golds, seed):
         ("size = []", "size is empty"),
         ("sizes = [1]", "unknown 'sizes', did you mean 'size'"),
         ('size = ["big"]', "expected"),
-        ('retriever = ["bm52"]', "expected one of 'bm25'"),
+        ('retriever = ["bm52"]', "expected 'bm25', 'dense' or 'hybrid'"),
     ],
 )
 def test_a_wrong_grid_is_named(text, message, tmp_path):
     (tmp_path / "grid.toml").write_text(text)
     with pytest.raises(InputError, match=message):
-        Grid.load(tmp_path / "grid.toml")
+        Grid.load(tmp_path / "grid.toml").configurations()
 
 
 def test_a_grid_from_a_file(tmp_path):

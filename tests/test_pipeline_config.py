@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from ragkit.base import Corpus, InputError, StoreMismatchError
 from ragkit.evaluation.tune import Grid
 from ragkit.pipeline import RAGPipeline, advanced, modular, naive
-from ragkit.pipeline.config import MODULES, PipelineConfig, read_record
+from ragkit.pipeline.config import MODULES, PipelineConfig
 from ragkit.testing import FakeEmbedder, check_retriever
 from ragkit.token_store import TokenStore
 
@@ -178,18 +177,6 @@ def test_all_that_is_wrong_is_named_at_once():
         PipelineConfig.from_toml(
             'retriever = "a"\nmodules.a = {kind = "DenseRetriever", scoring = "max", window = "a", indx = 1}'
         )
-
-
-@dataclass(frozen=True)
-class Rule:
-    above: float
-    name: str = "unnamed"
-
-
-def test_a_dataclass_is_read_in_the_same_way():
-    assert read_record(Rule, {"above": 3}, "slow") == Rule(3.0)
-    with pytest.raises(InputError, match=r"\[slow\]: above is missing; \[slow\]: unknown 'nam', did you mean 'name'"):
-        read_record(Rule, {"nam": "x"}, "slow")
 
 
 @pytest.mark.parametrize(

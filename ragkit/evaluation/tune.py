@@ -13,10 +13,10 @@ from __future__ import annotations
 import time
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -26,7 +26,7 @@ from ragkit.evaluation import statistics
 from ragkit.evaluation.compare import Comparison, clusters, compare
 from ragkit.evaluation.metrics import BUDGET, metric_names, relevant_gold
 from ragkit.generation import Extractive
-from ragkit.pipeline.config import PipelineConfig, read_record
+from ragkit.pipeline.config import PipelineConfig, Table, read_table
 from ragkit.pipeline.rag import RAGPipeline
 from ragkit.token_store import TokenStore
 
@@ -200,16 +200,24 @@ def default_config() -> PipelineConfig:
     >>> label(default_config())
     'fixed 512/64, hybrid rrf, rerank 50'
     """
-    grid = Grid(("fixed",), (512,), (64,), (False,), ("hybrid",), ("maxp",), ("rrf",), (True,), (50,))
+    grid = Grid(
+        chunker=("fixed",),
+        size=(512,),
+        overlap=(64,),
+        contextual=(False,),
+        retriever=("hybrid",),
+        fusion=("rrf",),
+        rerank=(True,),
+        fetch_k=(50,),
+    )
     return grid.configurations()[0]
 
 
 # ---- the configurations
 
 
-@dataclass(frozen=True)
-class Grid:
-    """The values that ``tune`` combines. ``retriever``: bm25, dense or hybrid (of both); ``fusion``: rrf or convex.
+class Grid(Table):
+    """The values that ``tune`` combines; ``retriever``: "hybrid" is of both.
 
     Settings that a combination does not use are not varied: 252 configurations as it stands.
 
@@ -217,26 +225,18 @@ class Grid:
     (252, 24)
 
     Raises:
-        InputError: an empty list, or a word that is none of those.
+        pydantic.ValidationError: a value that a setting cannot have.
     """
 
-    chunker: tuple[str, ...] = ("fixed", "heading")
+    chunker: tuple[Literal["fixed", "sentence", "recursive", "heading", "semantic"], ...] = ("fixed", "heading")
     size: tuple[int, ...] = (256, 512, 1024)
     overlap: tuple[int, ...] = (0, 64)
     contextual: tuple[bool, ...] = (False, True)
-    retriever: tuple[str, ...] = ("bm25", "dense", "hybrid")
-    scoring: tuple[str, ...] = ("maxp",)
-    fusion: tuple[str, ...] = ("rrf", "convex")
+    retriever: tuple[Literal["bm25", "dense", "hybrid"], ...] = ("bm25", "dense", "hybrid")
+    scoring: tuple[Literal["pooled", "maxp"], ...] = ("maxp",)
+    fusion: tuple[Literal["rrf", "convex"], ...] = ("rrf", "convex")
     rerank: tuple[bool, ...] = (False, True)
     fetch_k: tuple[int, ...] = (20, 50)
-
-    def __post_init__(self) -> None:
-        for f in fields(self):
-            if not getattr(self, f.name):
-                raise InputError(f"{f.name} is empty: expected one value or more")
-        for word in self.retriever:
-            if word not in ("bm25", "dense", "hybrid"):
-                raise InputError(f"retriever = {word!r}: expected one of 'bm25', 'dense', 'hybrid'")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -248,12 +248,18 @@ class Grid:
         try:
             table = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
             lists = {key: tuple(value) if isinstance(value, list) else (value,) for key, value in table.items()}
-            return read_record(cls, lists, "grid")
+            return read_table(cls, lists, "grid")
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, InputError) as error:
             raise InputError(f"{path}: {error}") from None
 
     def configurations(self) -> list[PipelineConfig]:
-        """One configuration for each combination that differs, in order."""
+        """One configuration for each combination that differs, in order.
+
+        Raises:
+            InputError: there is none, as a setting has no value.
+        """
+        if empty := [name for name in type(self).model_fields if not getattr(self, name)]:
+            raise InputError(f"{empty[0]} is empty: expected one value or more")
         return list({config.fingerprint: config for config in self._all()}.values())
 
     def _all(self) -> Iterator[PipelineConfig]:
@@ -265,7 +271,7 @@ class Grid:
             ):
                 table = {"retriever": retriever, "modules": _modules(retriever, contextual, scoring, fusion)}
                 reranking = {"reranker": {"kind": "LateInteraction"}, "fetch_k": fetch_k} if fetch_k else {}
-                yield read_record(PipelineConfig, table | {"chunks": chunks} | reranking, "grid")
+                yield read_table(PipelineConfig, table | {"chunks": chunks} | reranking, "grid")
 
 
 def _modules(retriever: str, contextual: bool, scoring: Any, fusion: str) -> dict[str, Any]:

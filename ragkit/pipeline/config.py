@@ -34,10 +34,10 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args, get_type_hints
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -46,7 +46,6 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    create_model,
     model_validator,
 )
 
@@ -80,7 +79,7 @@ from ragkit.retrieval.rerank import CrossEncoder, LateInteraction, Reranked
 from ragkit.retrieval.rewrite import ClauseSplitter, Spelling
 from ragkit.token_store import TokenStore
 
-T = TypeVar("T")
+T = TypeVar("T", bound="Table")
 
 
 class Table(BaseModel):
@@ -396,7 +395,7 @@ class PipelineConfig(Table):
             table = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise InputError(f"not TOML: {error}") from None
-        return read_record(cls, table)
+        return read_table(cls, table)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -494,30 +493,16 @@ class PipelineBuilder:
 # ---- errors in words
 
 
-def read_record(record: type[T], table: object, where: str = "") -> T:
-    """``record`` (a model of this module, or a dataclass) from a table called ``where``; every key and type is checked.
+def read_table(model: type[T], table: object, where: str = "") -> T:
+    """``model`` from a table called ``where``; every key and type is checked.
 
     Raises:
         InputError: says where, what was found and what was expected.
     """
     try:
-        if issubclass(record, Table):
-            return record.model_validate(table)
-        hints = get_type_hints(record)
-        held: dict[str, Any] = {f.name: (hints[f.name], _default(f)) for f in fields(record)}  # type: ignore[arg-type]
-        model = create_model(record.__name__, __base__=Table, **held).model_validate(table)
-        values = {name: getattr(model, name) for name in model.model_fields_set}
-        try:
-            return cast(Callable[..., T], record)(**values)
-        except InputError as error:
-            raise InputError(f"{_table(where, ())}: {error}") from None
+        return model.model_validate(table)
     except ValidationError as error:
-        known = record.model_fields if issubclass(record, Table) else held
-        raise InputError("; ".join(_in_words(each, where, known) for each in error.errors())) from None
-
-
-def _default(f: Any) -> Any:
-    return ... if f.default is MISSING and f.default_factory is MISSING else f.default
+        raise InputError("; ".join(_in_words(each, where, model.model_fields) for each in error.errors())) from None
 
 
 _EXPECTED = {"bool": "true or false", "int": "a whole number", "float": "a number", "string": "a text"}
