@@ -220,7 +220,7 @@ def test_xquad_in_beir_form_is_the_same_corpus(tmp_path):
     queries = "".join(json.dumps({"_id": q.id, "text": q.text}) + "\n" for q in whole.questions)
     rows = "".join(f"{q.id}\t{q.gold[0].doc_id}\t1\n" for q in whole.questions)
     again = load_beir(beir(tmp_path, corpus=corpus, queries=queries, test="query-id\tcorpus-id\tscore\n" + rows))
-    assert again.fingerprint == whole.fingerprint
+    assert [(d.id, d.title, d.text) for d in again.documents] == [(d.id, d.title, d.text) for d in whole.documents]
     assert [(q.id, q.text, q.gold) for q in again.questions] == [(q.id, q.text, q.gold) for q in whole.questions]
     spans = load_squad(XQUAD)
     assert all(text[0] == q.answer for text, q in zip(gold(spans), spans.questions, strict=True))
