@@ -9,7 +9,7 @@ from html import escape
 
 import ipywidgets as w
 
-from ragkit.base import Answer, Chunk, InputError, RagkitError
+from ragkit.base import Answer, Chunk, RagkitError
 from ragkit.notebook.display import GREEN, VERMILLION, show_answer
 from ragkit.production.feedback import REASONS, Feedback, FeedbackStore
 
@@ -32,14 +32,9 @@ class FeedbackPanel(w.VBox):  # type: ignore[misc]
         answer: with the trace id that ``store``'s monitor knows.
         store: where opinions are kept.
         who: whose opinions these are.
-
-    Raises:
-        InputError: not an ``Answer``.
     """
 
     def __init__(self, answer: Answer, store: FeedbackStore, who: str = "") -> None:
-        if not isinstance(answer, Answer):
-            raise InputError(f"a {type(answer).__name__}: expected the Answer of await rag.query(...)")
         self.answer, self.store, self.who = answer, store, who
         self.saved: tuple[Feedback, ...] = ()
         self.thumb = w.ToggleButtons(
