@@ -92,12 +92,12 @@ def test_a_judge_that_changes_its_mind_has_a_spread():
     assert done.spread("kettle", "ragas_faithfulness") == pytest.approx(1 / 6)
 
 
-def test_prose_is_missing_with_its_reason_and_asked_for_again():
-    done, requests = run("I think the answer is quite good!", metrics=["ragas_faithfulness"], runs=1, tries=2)
+def test_prose_is_missing_with_its_reason():
+    done, requests = run("I think the answer is quite good!", metrics=["ragas_faithfulness"], runs=1)
     value, reason = done.score("kettle", "boil", "ragas_faithfulness")
     assert value is None
     assert "prose instead of JSON" in reason
-    assert len(requests) == 2 * len(QUESTIONS)
+    assert len(requests) == len(QUESTIONS)
     assert sum(v.value is None for v in done.verdicts) == len(QUESTIONS)
 
 
@@ -111,7 +111,7 @@ def test_prose_is_missing_with_its_reason_and_asked_for_again():
     ],
 )
 def test_wrong_json_is_missing_with_its_reason(reply, reason):
-    done, _ = run(reply, metrics=["ragas_faithfulness"], runs=1, tries=1)
+    done, _ = run(reply, metrics=["ragas_faithfulness"], runs=1)
     value, why = done.score("kettle", "boil", "ragas_faithfulness")
     assert value is None
     assert reason in why
@@ -120,7 +120,7 @@ def test_wrong_json_is_missing_with_its_reason(reply, reason):
 def test_no_question_is_no_zero():
     # ragas itself returns 0.0 here: a zero in disguise.
     reply = '{"question": " ", "noncommittal": 0}'
-    done, _ = run(reply, metrics=["ragas_answer_relevancy"], runs=1, tries=1)
+    done, _ = run(reply, metrics=["ragas_answer_relevancy"], runs=1)
     assert done.score("kettle", "boil", "ragas_answer_relevancy") == (None, "the judge generated no question")
 
 
@@ -195,7 +195,7 @@ def test_without_an_endpoint_one_is_told_what_to_do(monkeypatch):
         RagasJudge()
 
 
-@pytest.mark.parametrize("wrong", [{"runs": 0}, {"tries": 0}, {"concurrency": 0}, {"metrics": ["bleu"]}])
+@pytest.mark.parametrize("wrong", [{"runs": 0}, {"concurrency": 0}, {"metrics": ["bleu"]}])
 def test_settings_outside_their_range(wrong):
     with pytest.raises(InputError, match="expected"):
         RagasJudge(ChatModel("m", "http://127.0.0.1:1/v1"), **wrong)

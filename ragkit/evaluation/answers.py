@@ -146,7 +146,7 @@ def score_answers(
         rows.append({"system": name, "question": question.id, **values})
         missing += [(name, question.id, metric, reason) for metric, reason in reasons.items()]
     per_answer = pandas.DataFrame(rows).set_index(["system", "question"]).astype("Float64")
-    units = [q.gold[0].doc_id if q.gold else q.id for q in questions]
+    units = pandas.Series({q.id: q.gold[0].doc_id if q.gold else q.id for q in questions})
     table = pandas.DataFrame({n: _row(n, given, per_answer.loc[n], units, judged) for n, given in answers.items()}).T
     table = table.astype({c: "Int64" if c[0] == "answers" else "Float64" for c in table.columns})
     reasons_table = pandas.DataFrame(missing, columns=["system", "question", "metric", "reason"])
@@ -172,22 +172,20 @@ def _row(
     name: str,
     given: Sequence[Answer | BaseException],
     scores: pd.DataFrame,
-    units: Sequence[str],
+    units: pd.Series[Any],
     judged: JudgeRun | None,
-) -> dict[tuple[str, str], float | None]:
+) -> dict[tuple[str, str], Any]:
     """The cells of one system's row, by their two levels of columns."""
-    row: dict[tuple[str, str], float | None] = {
+    row: dict[tuple[str, str], Any] = {
         ("answers", "total"): len(given),
         ("answers", "failed"): sum(isinstance(answer, BaseException) for answer in given),
         ("answers", "abstained"): sum(isinstance(answer, Answer) and answer.abstained for answer in given),
     }
-    for metric in map(str, scores.columns):
-        there = scores[metric].notna().to_numpy()
-        values = scores[metric][there].to_numpy(dtype=np.float64)
-        low, high = _interval(metric, values, [unit for unit, known in zip(units, there, strict=True) if known])
-        row[metric, "mean"] = float(values.mean()) if len(values) else None
-        row[metric, "low"], row[metric, "high"] = low, high
-        row[metric, "coverage"] = float(there.mean())
+    for metric in map(str, scores):
+        values = scores[metric].dropna()
+        low, high = _interval(metric, values.to_numpy(dtype=np.float64), units[values.index].tolist())
+        row |= {(metric, "mean"): values.mean(), (metric, "low"): low, (metric, "high"): high}
+        row[metric, "coverage"] = len(values) / len(scores)
         if judged and metric in judged.metrics:
             row[metric, "spread"] = judged.spread(name, metric)
     return row

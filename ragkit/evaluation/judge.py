@@ -5,8 +5,8 @@
     run.save("judged.json")                                  # shown again later with ``JudgeRun.load``, as recorded
     score_answers(answers, questions, store=store, judged=run)
 
-ragas asks for JSON; small local models answer in prose, stop in the middle, or take minutes. A reply that can't be read
-is requested again, ``tries`` times in all; after that the verdict is missing, with the reason.
+ragas asks for JSON; small local models answer in prose, stop in the middle, or take minutes. Where a reply can't be
+read, the verdict is missing, with the reason; it is no zero, and is not requested until it suits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -126,7 +125,6 @@ class RagasJudge:
         embedder: compares questions in answer relevancy; None is the packaged model, so no endpoint needs to embed.
         metrics: some of ``METRICS``.
         runs: how often each verdict is requested: a model does not answer the same each time.
-        tries: how often a reply that can't be read is requested, within one run.
         timeout: seconds for one verdict, with all its calls.
         concurrency: verdicts under way at a time.
         budget: tokens of the context that the answers were made from.
@@ -140,7 +138,6 @@ class RagasJudge:
     embedder: Embedder | None = None
     metrics: Sequence[str] = METRICS
     runs: int = 3
-    tries: int = 2
     timeout: float = 120.0
     concurrency: int = 4
     budget: int = 2000
@@ -151,8 +148,8 @@ class RagasJudge:
                 "no judge: neither $OPENAI_API_KEY nor $OPENAI_BASE_URL is set. Set one, "
                 "or show a recorded run with JudgeRun.load(PATH)"
             )
-        if min(self.runs, self.tries, self.concurrency) < 1 or not set(self.metrics) <= set(METRICS):
-            raise InputError(f"{self}: expected runs, tries and concurrency of 1 or more, metrics of {METRICS}")
+        if min(self.runs, self.concurrency) < 1 or not set(self.metrics) <= set(METRICS):
+            raise InputError(f"{self}: expected runs and concurrency of 1 or more, metrics of {METRICS}")
 
     async def judge(
         self, answers: Mapping[str, Sequence[Answer | BaseException]], questions: Sequence[Question]
@@ -184,7 +181,7 @@ class RagasJudge:
         """ragas' metrics by our names. The import takes seconds; by default it sends telemetry."""
         os.environ["RAGAS_DO_NOT_TRACK"] = "true"
         ragas = require("ragas.metrics.collections", "judge")
-        llm = _through(model, self.tries)
+        llm = _through(model)
         embeddings = _embeddings(self.embedder or load_embedder())
         return {
             FAITHFULNESS: ragas.Faithfulness(llm=llm),
@@ -244,27 +241,21 @@ def json_in(reply: str) -> Any:
         raise UnreadableError(f"the judge answered in prose instead of JSON: {begin!r}") from None
 
 
-def _through(model: ChatModel, tries: int) -> Any:
+def _through(model: ChatModel) -> Any:
     """ragas' kind of model, which asks ours: with our time limits, retries and errors, and no need for tool calls."""
     base = require("ragas.llms.base", "judge")
 
-    async def ask(prompt: str, response_model: Any) -> Any:
-        reply, _usage = await model.chat([{"role": "user", "content": prompt}])
-        try:
-            parsed = response_model.model_validate(json_in(reply))
-        except ValueError as error:
-            problem = " ".join(str(error).split())[:120]
-            raise UnreadableError(f"the judge's JSON is not a {response_model.__name__}: {problem}") from None
-        if not getattr(parsed, "question", "asked").strip():  # ragas would make 0 of it
-            raise UnreadableError("the judge generated no question")
-        return parsed
-
     class Judge(base.InstructorBaseRagasLLM):  # type: ignore[misc, name-defined]
         async def agenerate(self, prompt: str, response_model: Any) -> Any:
-            for _ in range(tries - 1):
-                with suppress(UnreadableError):
-                    return await ask(prompt, response_model)
-            return await ask(prompt, response_model)
+            reply, _usage = await model.chat([{"role": "user", "content": prompt}])
+            try:
+                parsed = response_model.model_validate(json_in(reply))
+            except ValueError as error:
+                problem = " ".join(str(error).split())[:120]
+                raise UnreadableError(f"the judge's JSON is not a {response_model.__name__}: {problem}") from None
+            if not getattr(parsed, "question", "asked").strip():  # ragas would make 0 of it
+                raise UnreadableError("the judge generated no question")
+            return parsed
 
         def generate(self, prompt: str, response_model: Any) -> Any:
             return asyncio.run(self.agenerate(prompt, response_model))
