@@ -5,7 +5,7 @@ A reader who checks a sentence looks for the place that says it, and then for wh
 1. **Align.** Every word of the sentence looks for its most similar word (cosine of the encoder's token vectors, 1 for
    the same stem), in every window of up to three lines of the sources. The window whose words agree best, weighted by
    idf, is the evidence.
-2. **Compare.** ``Features`` counts what the evidence does not bear out: unknown names and numbers, a negation on one
+2. **Compare.** Eight features count what the evidence does not bear out: unknown names and numbers, a negation on one
    side only, an absolute ("always"), an opposite ("before" for "after"), another word in the same place, another order.
 3. **Weigh.** A logistic regression over these, ``WEIGHTS``, makes a probability. What stands word for word in a
    source is 1 without any of this.
@@ -30,8 +30,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -259,8 +259,8 @@ class _Evidence:
     agreement: float
 
 
-def _best_evidence(sentence: str, own: Sequence[Word], weight: Floats, chunk: Chunk, encoder: Any) -> _Evidence | None:
-    """The window of ``chunk`` that agrees best, one that is longer by a line only if that adds something."""
+def _best_evidence(sentence: str, own: Sequence[Word], weight: Floats, chunk: Chunk, encoder: Any) -> _Evidence:
+    """The window of ``chunk``, which has words, that agrees best; one that is longer only if that adds something."""
     other = words(chunk.text)
     _, query, left = token_vectors(sentence, encoder)
     _, tokens, right = token_vectors(chunk.text, encoder)
@@ -268,18 +268,17 @@ def _best_evidence(sentence: str, own: Sequence[Word], weight: Floats, chunk: Ch
     likeness = np.maximum(likeness, [[a.term == b.term for b in other] for a in own])
     ranges, starts = lines(chunk.text), [word.start for word in other]
     edges = np.searchsorted(starts, [a for a, _ in ranges] + [len(chunk.text)])
-    best, window = -1.0, None
-    for i in range(len(ranges)):
-        for n in range(min(_LINES, len(ranges) - i)):
-            a, b = edges[i], edges[i + n + 1]
-            agreement = float(likeness[:, a:b].max(axis=1) @ weight) - _LONGER * n if a < b else -1.0
-            if agreement > best:
-                best, window = agreement, (slice(ranges[i][0], ranges[i + n][1]), slice(a, b))
-    if window is None:
-        return None
-    characters, inside = window
-    text, negations = chunk.text[characters], negated(chunk.text, other)[inside]
-    return _Evidence(chunk, text, other[inside], negations, likeness[:, inside], best)
+
+    def agreement(window: tuple[int, int]) -> float:
+        first, last = window
+        inside = likeness[:, edges[first] : edges[last + 1]]
+        return float(inside.max(axis=1) @ weight) - _LONGER * (last - first)
+
+    windows = [(i, j) for i in range(len(ranges)) for j in range(i, min(i + _LINES, len(ranges)))]
+    first, last = max((window for window in windows if edges[window[0]] < edges[window[1] + 1]), key=agreement)
+    text, inside = chunk.text[ranges[first][0] : ranges[last][1]], slice(edges[first], edges[last + 1])
+    negations = negated(chunk.text, other)[inside]
+    return _Evidence(chunk, text, other[inside], negations, likeness[:, inside], agreement((first, last)))
 
 
 def _tokens_of(text_words: Sequence[Word], offsets: NDArray[np.int64]) -> list[slice]:
@@ -301,9 +300,27 @@ _STEEP = 6  # the power of closeness: .9 gives .53, .7 gives .12, .5 gives .02
 _NARROW = 3  # words that a gap may hold for its fillings to be compared
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
-    """Only ``agreement`` supports the sentence; of the others, more is worse.
+# Fitted on the fitting half of data/answers.jsonl: `python tests/bench/bench_scorers.py --fit` prints them.
+WEIGHTS = {
+    "intercept": -4.15,
+    "agreement": 6.73,
+    "unknown": -4.36,
+    "numbers": -2.21,
+    "polarity": -11.79,
+    "quantifiers": -5.11,
+    "opposites": -20.93,
+    "replaced": -8.92,
+    "moved": -9.20,
+}
+NAMES = tuple(name for name in WEIGHTS if name != "intercept")
+
+
+def _compare(
+    sentence: str, own: Sequence[Word], weight: Floats, evidence: _Evidence, known: str
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """The features of a sentence beside its evidence, and in words what speaks against it.
+
+    Only ``agreement`` supports the sentence; of the others, more is worse.
 
     - ``agreement``: the mean over its content words of the likeness to the best word of the evidence, weighted by idf,
       0 to 1.
@@ -317,28 +334,10 @@ class Features:
 
     From ``polarity`` on they are in the nature of rewording, too ("must not exceed" is "at most"). They mean something
     where the sentence is otherwise close to the wording of its evidence, and so they are multiplied by its closeness.
-    """
 
-    agreement: float
-    unknown: float
-    numbers: float
-    polarity: float
-    quantifiers: float
-    opposites: float
-    replaced: float
-    moved: float
-
-
-NAMES = tuple(field.name for field in fields(Features))
-
-
-def _compare(
-    sentence: str, own: Sequence[Word], weight: Floats, evidence: _Evidence, known: str
-) -> tuple[Features, tuple[str, ...]]:
-    """The features of a sentence beside its evidence, and in words what speaks against it.
-
-    ``weight`` is the share of each word ``(n,)``; ``known`` the text and the headings of all sources, where a name may
-    stand even if the evidence does without it.
+    Args:
+        weight: the share of each word ``(n,)``.
+        known: the text and the headings of all sources, where a name may stand even if the evidence does without it.
     """
     terms = {word.term for word in evidence.words}
     common = np.array([word.term in terms for word in own])
@@ -367,16 +366,16 @@ def _compare(
         if new and old and max(len(here), len(there)) <= _NARROW:
             unlike = max(unlike, 1 - float(evidence.likeness[np.ix_(new, old)].max()))
             replaced.append((own[new[0]].text, evidence.words[old[0]].text))
-    features = Features(
-        agreement=float(evidence.likeness.max(axis=1) @ weight),
-        unknown=float(len(unknown)),
-        numbers=float(bool(missing)),
-        polarity=close * float(polarity),
-        quantifiers=close * len(absolute),
-        opposites=close * bool(turned),
-        replaced=close * unlike,
-        moved=close * float(weight[common].sum() - sum(weight[i] for i in partner)),
-    )
+    features = {
+        "agreement": float(evidence.likeness.max(axis=1) @ weight),
+        "unknown": float(len(unknown)),
+        "numbers": float(bool(missing)),
+        "polarity": close * float(polarity),
+        "quantifiers": close * len(absolute),
+        "opposites": close * bool(turned),
+        "replaced": close * unlike,
+        "moved": close * float(weight[common].sum() - sum(weight[i] for i in partner)),
+    }
     doubts = [f"{word!r} is in no source" for word in unknown] + [f"{n} is not in the evidence" for n in missing]
     doubts += [f"{word!r} is not said" for word in absolute] + [f"{w!r} stands against its opposite" for w in turned]
     doubts += ["one side negates, the other does not"] * bool(polarity)
@@ -420,19 +419,6 @@ def _is_name(word: Word, sentence: str) -> bool:
 
 # ---- weigh
 
-# Fitted on the fitting half of data/answers.jsonl: `python tests/bench/bench_scorers.py --fit` prints them.
-WEIGHTS = {
-    "intercept": -4.15,
-    "agreement": 6.73,
-    "unknown": -4.36,
-    "numbers": -2.21,
-    "polarity": -11.79,
-    "quantifiers": -5.11,
-    "opposites": -20.93,
-    "replaced": -8.92,
-    "moved": -9.20,
-}
-
 
 @dataclass(frozen=True)
 class Support:
@@ -443,7 +429,7 @@ class Support:
     evidence: str = ""
     chunk: Chunk | None = None
     quoted: bool = False
-    features: Features | None = None
+    features: Mapping[str, float] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
 
 
@@ -466,19 +452,17 @@ class Faithfulness:
         own = words(sentence)
         if not own:
             raise InputError(f"sentence {sentence!r} has no words: there is nothing to check")
-        if not sources:
-            raise InputError("no sources: a sentence can't be supported by nothing, leave it unscored")
         if chunk := quoted_in(sentence, sources):
             return Support(sentence, 1.0, sentence, chunk, quoted=True)
         weight = self._weight(sentence, own)
         holding = [chunk for chunk in sources if words(chunk.text)]
+        if not holding:
+            raise InputError("no sources with words: a sentence can't be supported by nothing, leave it unscored")
         windows = [_best_evidence(sentence, own, weight, chunk, self.store.encoder) for chunk in holding]
-        evidence = max((w for w in windows if w is not None), key=lambda w: w.agreement, default=None)
-        if evidence is None:
-            raise InputError("the sources hold no words: leave the sentence unscored")
+        evidence = max(windows, key=lambda window: window.agreement)
         known = "\n".join(part for chunk in sources for part in (*chunk.section, chunk.text))
         features, doubts = _compare(sentence, own, weight, evidence, known)
-        total = WEIGHTS["intercept"] + sum(WEIGHTS[name] * getattr(features, name) for name in NAMES)
+        total = WEIGHTS["intercept"] + sum(WEIGHTS[name] * value for name, value in features.items())
         score = 1 / (1 + math.exp(min(-total, 500.0)))
         return Support(sentence, score, evidence.text, evidence.chunk, False, features, doubts)
 

@@ -7,7 +7,7 @@ of ``ragkit.evaluation.faithfulness`` again, on the other half of the labelled s
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,6 @@ from ragkit.evaluation.faithfulness import (
     NAMES,
     WEIGHTS,
     Faithfulness,
-    Features,
     LabelledSentence,
     agreement,
     load_labelled_answers,
@@ -66,7 +65,7 @@ def faithfulness_rows(
     scorer = Faithfulness(store)
     found = [scorer.support(s.text, [s.source, *others]) for s, others in zip(sentences, more, strict=True)]
     table = agreement(sentences, [support.score for support in found])
-    words = [support.features.agreement if support.features else 1.0 for support in found]
+    words = [support.features.get("agreement", 1.0) for support in found]
     labels = np.array([s.supported for s in sentences])
     alone = auroc(np.array(words)[labels], np.array(words)[~labels])
     yield f"faithfulness, AUROC, {what}: by agreement of words alone", alone, "", ""
@@ -112,18 +111,20 @@ def fitted(store: TokenStore) -> dict[str, float]:
     scorer = Faithfulness(store)
     sentences = load_labelled_answers(load_pydocs("core"), "fit")
     pairs = [(scorer.support(s.text, [s.source]).features, s.supported) for s in sentences]
-    kept = [(features, supported) for features, supported in pairs if features is not None]  # quotes are not weighed
+    kept = [(features, supported) for features, supported in pairs if features]  # quotes are not weighed
     return fit_weights([features for features, _ in kept], [supported for _, supported in kept])
 
 
-def fit_weights(features: Sequence[Features], supported: Sequence[bool], penalty: float = 1.0) -> dict[str, float]:
+def fit_weights(
+    features: Sequence[Mapping[str, float]], supported: Sequence[bool], penalty: float = 1.0
+) -> dict[str, float]:
     """A logistic regression in which every sign must point where its meaning says.
 
     ``agreement`` may only support and all others may only speak against a sentence. Without this rule the fit would
     use that a false sentence which was made from the source resembles it more than a true one in other words does.
     Both labels weigh the same; ``penalty`` times half of the squared weights (of standardised features) is added.
     """
-    x = np.array([[getattr(row, name) for name in NAMES] for row in features], dtype=np.float64)
+    x = np.array([[row[name] for name in NAMES] for row in features], dtype=np.float64)
     y = np.asarray(supported, dtype=bool)
     sign = np.array([1.0 if name == "agreement" else -1.0 for name in NAMES])
     mean, spread = (x * sign).mean(axis=0), (x * sign).std(axis=0) + 1e-9
