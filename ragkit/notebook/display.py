@@ -110,6 +110,11 @@ def show_answer(answer: Answer) -> View:
     return View(_block(html), "\n".join([*text, footer] if footer else text))
 
 
+def show_passage(chunk: Chunk) -> View:
+    """One passage to unfold, under its document and section."""
+    return View(_block(_details(_where(chunk), _with_code(chunk.text), SKY)), _where_text(chunk))
+
+
 def show_chunks(document: Document, chunks: Sequence[Chunk], gold: Iterable[Span] | None = None) -> View:
     """The document with its chunks drawn in: a numbered border where one begins, overlaps and gold tinted.
 
@@ -228,10 +233,10 @@ def _gold_pieces(chunk: Chunk, spans: Iterable[Span]) -> list[Piece]:
 
 
 def _flag(chunk: Chunk, spans: Iterable[Span]) -> str:
-    shared = [(chunk.span.overlap(s), len(s)) for s in spans]
-    if any(common == whole for common, whole in shared):
-        return " ★ holds the answer"
-    return " ★ holds a part of the answer" if any(common for common, _ in shared) else ""
+    missing = [len(span) - common for span in spans if (common := chunk.span.overlap(span))]
+    if not missing:
+        return ""
+    return " ★ holds the answer" if min(missing) == 0 else " ★ holds a part of the answer"
 
 
 def _snippet(text: str, pieces: Sequence[Piece], width: int = 110) -> str:
