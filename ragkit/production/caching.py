@@ -150,7 +150,8 @@ class SQLiteCache:
         row = (key.digest, key.settings, tenant, question, text, size, self.clock(), model, vector)
         with self.database.transaction() as connection:
             connection.execute(_PUT, row)
-            connection.execute(_EVICT, (self.max_bytes,))
+            if connection.execute("SELECT sum(bytes) FROM answers").fetchone()[0] > self.max_bytes:
+                connection.execute(_EVICT, (self.max_bytes,))
 
     def invalidate(self, digest: str) -> bool:
         """Drop the answer whose key has this digest (``Trace.cache_key``): somebody said that it is wrong.
