@@ -256,7 +256,7 @@ def passages(text: str, short: int = 240, long: int = 1200, cut: bool = False) -
             continue
         parts = [(block.start, block.end)]
         if block.kind in ("paragraph", "quote"):
-            parts = grouped(sentences(text, block.start, block.end), short)
+            parts = _grouped(sentences(text, block.start, block.end), short)
         elif block.kind == "list" and block.end - block.start > long:
             marks = [m.start() for m in _ITEM.finditer(text, block.start, block.end)] or [block.start]
             parts = [(a, a + len(text[a:b].rstrip())) for a, b in zip(marks, [*marks[1:], block.end], strict=True)]
@@ -277,7 +277,7 @@ def _belongs(text: str, lead: Block, block: Block, long: int) -> bool:
     return lead.kind == "paragraph" and (block.kind == "code" or text[lead.end - 1] == ":")
 
 
-def grouped(parts: Sequence[tuple[int, int]], short: int) -> list[tuple[int, int]]:
+def _grouped(parts: Sequence[tuple[int, int]], short: int) -> list[tuple[int, int]]:
     """Neighbouring ``parts`` together, as long as they stay within ``short`` characters."""
     groups: list[tuple[int, int]] = []
     for start, end in parts:

@@ -31,7 +31,7 @@ import numpy as np
 from ragkit.base import Chunk, Corpus, Document, Hit, InputError, Question, RagkitError, Span, question_key, require
 from ragkit.evaluation.statistics import auroc, auroc_interval
 from ragkit.files import Database, home
-from ragkit.generation.extractive import grouped, idf, passages, stems
+from ragkit.generation.extractive import idf, passages, stems
 from ragkit.markdown import blocks
 from ragkit.pipeline import RAGPipeline
 from ragkit.production.caching import SQLiteCache
@@ -362,11 +362,15 @@ def spans_around(document: Document, hit: Span, every_run: bool) -> Iterator[Spa
         parts = [(start + block.start, start + block.end) for block in blocks(text.strip())]
         if every_run or len(body) <= _SECTION:
             yield body
+        groups: list[tuple[int, int]] = []
         if every_run:
             runs = [(first, last) for i, (first, _) in enumerate(parts) for _, last in parts[i : i + _PARAGRAPHS]]
-            yield from (Span(document.id, first, last) for first, last in runs if last - first <= _RUN)
+            groups = [(first, last) for first, last in runs if last - first <= _RUN]
         elif len(body) > _SECTION:
-            yield from (Span(document.id, first, last) for first, last in grouped(parts, _SECTION // 2))
+            for first, last in parts:
+                joined = groups and last - groups[-1][0] <= _SECTION // 2
+                groups.append((groups.pop()[0] if joined else first, last))
+        yield from (Span(document.id, first, last) for first, last in groups)
 
 
 def _by_words(chunks: Sequence[Chunk], texts: Iterable[str], hits: Sequence[Hit]) -> list[Hit]:
