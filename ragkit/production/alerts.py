@@ -17,6 +17,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -124,8 +125,7 @@ class Rule(Table):
     def measure(self, frame: pd.DataFrame) -> Measured | None:
         """What the rule looks at in the last queries of ``frame``; None: there are too few."""
         if self.metric == "cost a day":
-            day = require("pandas", "notebook").Timedelta(days=1)
-            return total(frame.loc[frame["began"] > frame["began"].max() - day, "cost"])
+            return total(frame.loc[frame["began"] > frame["began"].max() - timedelta(days=1), "cost"])
         rows = frame.tail(self.queries)
         if self.metric == "latency":
             measured = quantile(rows["ms" if self.stage == "total" else f"{self.stage}_ms"])
@@ -146,12 +146,9 @@ def load_alerts(path: str | Path | None = None) -> tuple[Rule, ...]:
     file = Path(path).expanduser() if path is not None else data_file("alerts.toml")
     try:
         tables = tomllib.loads(file.read_text(encoding="utf-8"))
-        if outside := [key for key, table in tables.items() if not isinstance(table, dict)]:
-            raise InputError(f"{outside[0]} stands outside any rule: expected tables such as [{outside[0]}]")
-        return tuple(read_table(Rule, {**table, "name": name}, name) for name, table in tables.items())
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{file}: not TOML: {error}") from None
-    except (OSError, UnicodeDecodeError, InputError) as error:
+        named = {name: {**table, "name": name} if isinstance(table, dict) else table for name, table in tables.items()}
+        return tuple(read_table(Rule, table, name) for name, table in named.items())
+    except (OSError, ValueError, InputError) as error:  # no such file, no TOML, no rule
         raise InputError(f"{file}: {error}") from None
 
 
@@ -160,7 +157,7 @@ def load_alerts(path: str | Path | None = None) -> tuple[Rule, ...]:
 
 @dataclass(frozen=True, repr=False)
 class Alert:
-    """A rule that fired at time ``at``: what it measured on so many ``queries``, with its 95 % interval.
+    """A rule that fired at time ``at``, and what it ``measured``.
 
     ``since`` is when the first query came that speaks for it, ``trace_ids`` are a few to look at, the worst or newest
     first.
@@ -168,20 +165,17 @@ class Alert:
 
     rule: Rule
     at: pd.Timestamp
-    value: float
-    low: float
-    high: float
-    queries: int
+    measured: Measured
     since: pd.Timestamp
     trace_ids: tuple[str, ...]
 
     def __repr__(self) -> str:
-        rule = self.rule
+        rule, m = self.rule, self.measured
         what = f"{rule.stage} p95 in milliseconds" if rule.metric == "latency" else rule.metric
-        interval = "" if self.low == self.high else f" [{self.low:.3g}, {self.high:.3g}]"
+        interval = "" if m.low == m.high else f" [{m.low:.3g}, {m.high:.3g}]"
         return (
-            f"{rule.name}: {what} {self.value:.3g}{interval} is above {rule.above:g} "
-            f"({self.queries} queries, since {self.since:%Y-%m-%d %H:%M}). {rule.message}".rstrip()
+            f"{rule.name}: {what} {m.value:.3g}{interval} is above {rule.above:g} "
+            f"({len(m.each)} queries, since {self.since:%Y-%m-%d %H:%M}). {rule.message}".rstrip()
         )
 
 
@@ -194,12 +188,12 @@ def check(rules: Sequence[Rule], frame: pd.DataFrame, previous: Sequence[Alert] 
     at = frame["began"].max()
     alerts = []
     for rule in rules:
-        hours = [(at - alert.at).total_seconds() / 3600 for alert in previous if alert.rule.name == rule.name]
-        if any(0 <= ago < rule.silent_hours for ago in hours):
-            continue
+        ago = [at - alert.at for alert in previous if alert.rule.name == rule.name]
+        silent = any(timedelta(0) <= each < timedelta(hours=rule.silent_hours) for each in ago)
         measured = rule.measure(frame)
-        if measured and measured.low > rule.above:
-            alerts.append(_alert(rule, measured, frame, at))
+        if measured and measured.low > rule.above and not silent:
+            since, ids = _evidence(rule, measured, frame)
+            alerts.append(Alert(rule, at, measured, since, ids))
     return alerts
 
 
@@ -214,11 +208,10 @@ def history(rules: Sequence[Rule], frame: pd.DataFrame, every: int = 50) -> list
     return alerts
 
 
-def _alert(rule: Rule, measured: Measured, frame: pd.DataFrame, at: pd.Timestamp) -> Alert:
+def _evidence(rule: Rule, measured: Measured, frame: pd.DataFrame) -> tuple[pd.Timestamp, tuple[str, ...]]:
+    """When the first query came that is above the limit, and a few of them."""
     each = measured.each[::-1]  # the newest first
     if rule.metric != "cost a day":  # where each query has its part in the sum
         each = each[each > rule.above]
     worst = frame.loc[each.sort_values(ascending=False, kind="stable").index]
-    interval = (measured.value, measured.low, measured.high)
-    since, ids = worst["began"].min(), tuple(worst["trace_id"][:SHOWN])
-    return Alert(rule, at, *interval, len(measured.each), since, ids)
+    return worst["began"].min(), tuple(worst["trace_id"][:SHOWN])

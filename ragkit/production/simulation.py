@@ -248,13 +248,16 @@ def simulate(
     while len(stream) < n:
         # Drift has a generator of its own, so that a stream with drift is the one without until it sets in.
         rng, drifts = random.Random(f"{seed}:{number}"), random.Random(f"{seed}:drift:{number}")
-        at, tenant = _moment(rates, rng), rng.choices(tenants)[0]
+        # Given their number, the arrivals of a Poisson process are independent draws in proportion to its rate (Ross,
+        # Introduction to Probability Models, section 5.3).
+        at = START + (bisect(rates, rng.random() * rates[-1]) + rng.random()) * 3600
+        tenant = rng.choices(tenants)[0]
         length = next(i for i in range(1, _LONGEST + 1) if i == _LONGEST or rng.random() < 0.5)  # 2 on average
         if drift and at >= START + drift.after * WEEK and drifts.random() < drift.share:
             session = _session(at, length, drifting, [], new, drifts)
         else:
             session = _session(at, length, popular, in_vain, new, rng)
-        stream += [SimulatedQuery(at, question, f"s{seed}-{number}", tenant, old) for at, question, old in session]
+        stream += [SimulatedQuery(at, asked, f"s{seed}-{number}", tenant, drifted) for at, asked, drifted in session]
         number += 1
     return tuple(sorted(stream[:n], key=lambda asked: (asked.at, asked.session)))
 
@@ -268,12 +271,6 @@ def _draw(popular: Popular, rng: random.Random, topic: str = "") -> Intent:
     """A need; with a ``topic`` that somebody asks about, one of those."""
     among = [pair for pair in popular if topic in pair[0].topics[:1]] or popular
     return rng.choices([need for need, _ in among], [weight for _, weight in among])[0]
-
-
-def _moment(rates: Sequence[float], rng: random.Random) -> float:
-    """A moment of the whole time: given their number, the arrivals of a Poisson process are independent draws in
-    proportion to its rate (Ross, Introduction to Probability Models, section 5.3), here ``rates``, hours added up."""
-    return START + (bisect(rates, rng.random() * rates[-1]) + rng.random()) * 3600
 
 
 def _session(
