@@ -35,8 +35,7 @@ from ragkit.generation.extractive import idf, passages, stems
 from ragkit.markdown import blocks
 from ragkit.pipeline import RAGPipeline
 from ragkit.production.caching import SQLiteCache
-from ragkit.production.monitoring import TraceMonitor
-from ragkit.production.redaction import encodable, redact
+from ragkit.production.monitoring import TraceMonitor, encodable, redact
 from ragkit.production.regression import RegressionSet
 from ragkit.production.semantic import SemanticCache
 from ragkit.tokens import minilm_tokenizer

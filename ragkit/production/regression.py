@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field, ValidationError
 from ragkit.base import Corpus, CorpusError, Document, Hit, InputError, Question, Retriever, Span, question_key
 from ragkit.corpus.datasets import section_span
 from ragkit.files import atomic_write, lock
-from ragkit.production.redaction import encodable
+from ragkit.production.monitoring import encodable
 
 
 @dataclass(frozen=True)
