@@ -291,7 +291,7 @@ class RAGPipeline:
 
     def describe(self) -> Diagram:
         """The stages and the retrievers in them: a diagram in a notebook, a tree where it is printed."""
-        return pipeline_diagram(self.rewriter, self.vector_store, self.reranker, self.fetch_k, self.budget, self.llm)
+        return pipeline_diagram(self)
 
     def settings(self, k: int = 10) -> str:
         """The digest of all but the question that can change an answer (``CacheKey.settings``, ``Trace.settings``).
