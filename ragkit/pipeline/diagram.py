@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ragkit.base import Retriever
-
-if TYPE_CHECKING:
-    from ragkit.pipeline.rag import RAGPipeline
 
 
 @dataclass(frozen=True)
@@ -69,15 +65,6 @@ def _quoted(text: str) -> str:
     return "".join(c if c.isalnum() or c in " .,:()-+_/=" else f"#{ord(c)};" for c in text)
 
 
-def pipeline_diagram(rag: RAGPipeline) -> Diagram:
-    """The stages of a pipeline, in order."""
-    store = tree(rag.vector_store)
-    stages = [Node(f"rewriter: {rag.rewriter!r}")] if rag.rewriter else []
-    stages += [Node(f"vector_store: {store.label}", store.parts)]
-    stages += [Node(f"reranker: {rag.reranker!r}, fetch_k={rag.fetch_k or '3 k'}")] if rag.reranker else []
-    return Diagram((*stages, Node(f"build_context: {rag.budget} tokens"), Node(f"llm: {rag.llm!r}")))
-
-
 def tree(retriever: Retriever) -> Node:
     """The node of ``retriever``, with the retrievers that it holds below it. Any retriever will do, also your own."""
     return Node(_label(retriever), tuple((word, tree(part)) for word, part in parts_of(retriever)))
@@ -99,7 +86,7 @@ def parts_of(retriever: Retriever) -> Collection[tuple[str, Retriever]]:
 
 def _label(retriever: Retriever) -> str:
     """The class, how many chunks it has, and its plain settings."""
-    words = []
+    words: list[str] = []
     for name, value in vars(retriever).items():
         if name == "chunks" and isinstance(value, Sequence):
             words.insert(0, f"{len(value)} chunks")

@@ -42,7 +42,7 @@ from ragkit.concurrency import gather_limited
 from ragkit.generation import Extractive, OpenAIChat, WithFallback, build_context, endpoint_configured, stream_answer
 from ragkit.generation.abstain import Abstaining
 from ragkit.pipeline.config import Modules, PipelineConfig
-from ragkit.pipeline.diagram import Diagram, pipeline_diagram
+from ragkit.pipeline.diagram import Diagram, Node, tree
 from ragkit.pipeline.trace import AnswerCache, CacheKey, Monitor, QueryTrace
 from ragkit.retrieval.hybrid import fuse
 from ragkit.retrieval.rewrite import Rewritten, Spelling
@@ -291,7 +291,11 @@ class RAGPipeline:
 
     def describe(self) -> Diagram:
         """The stages and the retrievers in them: a diagram in a notebook, a tree where it is printed."""
-        return pipeline_diagram(self)
+        store = tree(self.vector_store)
+        stages = [Node(f"rewriter: {self.rewriter!r}")] if self.rewriter else []
+        stages += [Node(f"vector_store: {store.label}", store.parts)]
+        stages += [Node(f"reranker: {self.reranker!r}, fetch_k={self.fetch_k or '3 k'}")] if self.reranker else []
+        return Diagram((*stages, Node(f"build_context: {self.budget} tokens"), Node(f"llm: {self.llm!r}")))
 
     def settings(self, k: int = 10) -> str:
         """The digest of all but the question that can change an answer (``CacheKey.settings``, ``Trace.settings``).
