@@ -11,44 +11,26 @@ Every public name stands here, flat. Each is imported from its module when it is
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# fmt: off
+# isort: off
 if TYPE_CHECKING:
     from ragkit.base import (
-        Answer,
-        ArchiveError,
-        Chunk,
-        ContractError,
-        Corpus,
-        CorpusError,
-        Document,
-        EndpointError,
-        FetchError,
-        Hit,
-        InputError,
-        IntegrityError,
-        MissingExtraError,
-        ModelNotFoundError,
-        Question,
-        RagkitError,
-        Span,
-        StoreMismatchError,
-    )
-    from ragkit.chunking import (
-        FixedChunker,
-        HeadingChunker,
-        RecursiveChunker,
-        SemanticChunker,
-        SentenceChunker,
-        chunk_corpus,
+        Answer, Chunk, Corpus, Document, Hit, Question, Span,
+        RagkitError, InputError, MissingExtraError, CorpusError, FetchError, ArchiveError,
+        IntegrityError, StoreMismatchError, ModelNotFoundError, EndpointError, ContractError,
     )
     from ragkit.corpus import load_beir, load_folder, load_pydocs, load_squad
+    from ragkit.chunking import FixedChunker, SentenceChunker, RecursiveChunker, HeadingChunker, SemanticChunker
+    from ragkit.chunking import chunk_corpus
     from ragkit.embedding import load_embedder
-    from ragkit.evaluation.compare import compare
-    from ragkit.pipeline import RAGPipeline, advanced, modular, naive
+    from ragkit.token_store import TokenStore
     from ragkit.retrieval.bm25 import BM25Retriever
     from ragkit.retrieval.dense import DenseRetriever
     from ragkit.retrieval.hybrid import Hybrid
-    from ragkit.retrieval.rerank import CrossEncoder, LateInteraction, Reranked
-    from ragkit.token_store import TokenStore
+    from ragkit.retrieval.rerank import Reranked, LateInteraction, CrossEncoder
+    from ragkit.pipeline import RAGPipeline, naive, advanced, modular
+    from ragkit.evaluation.compare import compare
+# fmt: on
 
 _MODULES = {
     "corpus": "load_pydocs load_folder load_beir load_squad",

@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -31,7 +32,6 @@ from ragkit.base import (
     Reranker,
     Retriever,
     Rewriter,
-    build_identity,
     check_query,
     check_whole,
     identity_of,
@@ -144,7 +144,8 @@ class RAGPipeline:
             answer = await self._from_cache(trace)
             if answer is None:
                 context = await self._retrieve_context(trace)
-                answer = await self._generate(trace, context)
+                with trace.stage("generate"):
+                    answer = trace.generated(await self.llm.generate(question, context))
                 await self._to_cache(trace, answer)
             trace.answer = answer
         return trace.result
@@ -191,11 +192,8 @@ class RAGPipeline:
             InputError: ``concurrency`` < 1, a blank question, ``k`` < 1.
             EndpointError: as ``query``.
         """
-        for question in questions:
-            check_query(question, k)
-        return await gather_limited(
-            check_whole(concurrency, "concurrency"), [partial(self.query, question, k) for question in questions]
-        )
+        queries = [partial(self.query, question, k) for question in questions]
+        return await gather_limited(check_whole(concurrency, "concurrency"), queries)
 
     # ---- its stages
 
@@ -212,10 +210,6 @@ class RAGPipeline:
             context = await asyncio.to_thread(build_context, trace.hits, self.budget)
         trace.context_tokens = context.tokens
         return context
-
-    async def _generate(self, trace: QueryTrace, context: Context) -> Answer:
-        with trace.stage("generate"):
-            return trace.generated(await self.llm.generate(trace.question, context))
 
     # ---- cache and monitor
 
@@ -306,6 +300,7 @@ class RAGPipeline:
         return hashlib.sha256(identity_of([self.retriever, self.llm, self.budget, k]).encode()).hexdigest()
 
 
+@dataclass(frozen=True, eq=False)
 class TwoStage(Retriever):
     """The retrieval side of a pipeline: ``fetch_k`` candidates for a question, reranked to ``k``.
 
@@ -313,14 +308,10 @@ class TwoStage(Retriever):
     stages by the names of the attributes.
     """
 
-    def __init__(
-        self, retriever: Retriever, reranker: Reranker | None, rewriter: Rewriter | None, fetch_k: int | None
-    ) -> None:
-        self.retriever, self.reranker, self.rewriter, self.fetch_k = retriever, reranker, rewriter, fetch_k
-
-    @property
-    def identity(self) -> str:
-        return build_identity(self, self.retriever, self.reranker, self.rewriter, self.fetch_k)
+    retriever: Retriever
+    reranker: Reranker | None
+    rewriter: Rewriter | None
+    fetch_k: int | None
 
     def rewrite(self, question: str) -> tuple[str, ...]:
         """The queries that are searched.
