@@ -87,14 +87,14 @@ def endpoint() -> Finding:
     """Whether the endpoint's port answers; no request is made, so nothing is paid for."""
     if not endpoint_configured():
         return Finding("ok", "none set: answers are quoted from the sources")
-    url, key = endpoint_url(), "set" if os.environ.get("OPENAI_API_KEY") else "not set"
+    url = safe_url(os.environ.get("OPENAI_BASE_URL") or endpoint_url())
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(endpoint_url())
         port = parts.port or (80 if parts.scheme == "http" else 443)
         socket.create_connection((parts.hostname or "", port), timeout=3).close()
     except (OSError, ValueError) as error:
-        return Finding("fail", f"{safe_url(url)} does not answer ({error})", "start it, or unset $OPENAI_BASE_URL")
-    return Finding("ok", f"{safe_url(url)} accepts connections, key {key}")
+        return Finding("fail", f"{url} does not answer ({error})", "start it, or unset $OPENAI_BASE_URL")
+    return Finding("ok", f"{url} accepts connections, key {'set' if os.environ.get('OPENAI_API_KEY') else 'not set'}")
 
 
 CHECKS: dict[str, Callable[[], Finding]] = {

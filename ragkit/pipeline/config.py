@@ -23,7 +23,7 @@
     inputs = ["words", "meaning"]
 
 A ``kind`` is the name of a class, and the keys beside it are its parameters. Where a class takes another retriever, the
-name of a module stands; where it takes chunks, the name of a way of cutting. ``MODULES`` lists the kinds.
+name of a module stands; where it takes chunks, the name of a way of cutting. ``Modules`` has a method for each kind.
 """
 
 # ruff: noqa: N802 - in ``Modules`` a method has the name of the class that it makes
@@ -80,12 +80,16 @@ class ChunkerTable(Table):
 
 
 class LateInteractionTable(Table):
+    """The reranker ``LateInteraction``, over the vectors of the token store."""
+
     kind: Literal["LateInteraction"] = "LateInteraction"
     mean: Mean = "geometric"
     pooled_below: float = 0.5
 
 
 class CrossEncoderTable(Table):
+    """The reranker ``CrossEncoder``; ``name`` is a folder or a name in the local model cache."""
+
     kind: Literal["CrossEncoder"] = "CrossEncoder"
     name: str
 

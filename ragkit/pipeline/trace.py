@@ -145,11 +145,9 @@ class QueryTrace(Trace):
         """
         start = self._elapsed()
         span = _tracer.start_span(name, self._below)
-        within = (
-            otel.use_span(span, record_exception=False, set_status_on_exception=False) if current else nullcontext()
-        )
+        within = otel.use_span(span, record_exception=False, set_status_on_exception=False)
         try:
-            with within:
+            with within if current else nullcontext():
                 yield
         except BaseException as error:
             _fail(span, error)
@@ -186,8 +184,7 @@ class QueryTrace(Trace):
         else:
             timings = {stage.name: stage.ms for stage in self.stages} | {"total": self.ms}
             self.answer = replace(self.result, question=self.question, timings=timings, trace_id=self.id)
-        if self._span.is_recording():
-            self._span.set_attributes(_query_attributes(self))
+        self._span.set_attributes(_query_attributes(self))
         self._span.end()
         self.finished.set()
 
