@@ -64,8 +64,7 @@ def model() -> Finding:
 
 def corpus(name: str) -> Finding:
     """Whether the corpus lies on disk, whole; nothing is fetched."""
-    projects = read_projects(data_file("pydocs.toml"), name)
-    folders = [home() / "corpora" / f"{p.name}-{p.version}-{p.key}" for p in projects]
+    folders = [project.folder for project in read_projects(data_file("pydocs.toml"), name)]
     here = [folder for folder in folders if (folder / MANIFEST).is_file()]
     for folder in here:
         read_manifest(folder)

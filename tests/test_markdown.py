@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.corpus import pydocs
-from ragkit.corpus.fetch import fetch, read_archive
-from ragkit.corpus.markup import parse
-from ragkit.corpus.writer import write
+from ragkit.corpus.pydocs import fetch, read_archive
+from ragkit.corpus.rst import parse, write
 from ragkit.files import data_file
 from ragkit.markdown import blocks, sections, sentences
 
