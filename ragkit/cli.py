@@ -153,7 +153,7 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def open_corpus(name: str) -> Corpus:
-    """``tiny``, ``core``, ``extended``, a folder of documents, or a manifest (``.toml``) of projects.
+    """``tiny``, ``core``, ``extended``, or a folder of documents.
 
     Raises:
         CorpusError: ``name`` is none of them, or cannot be read.
@@ -162,12 +162,9 @@ def open_corpus(name: str) -> Corpus:
 
     if name in CORPORA:
         return load_pydocs(name)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return load_folder(path)
-    if path.is_file() and path.suffix == ".toml":
-        return load_pydocs(manifest=path)
-    raise CorpusError(f"no corpus {name!r}: expected {', '.join(CORPORA)}, a folder of documents or a .toml manifest")
+    if Path(name).expanduser().is_dir():
+        return load_folder(name)
+    raise CorpusError(f"no corpus {name!r}: expected {', '.join(CORPORA)}, or a folder of documents")
 
 
 def open_pipeline(name: str, corpus: Corpus) -> RAGPipeline:
@@ -248,7 +245,7 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     def corpus_option(added: argparse.ArgumentParser) -> None:
-        text = "tiny, core, extended, a folder, or a .toml manifest (default: core)"
+        text = "tiny, core, extended, or a folder of documents (default: core)"
         added.add_argument("--corpus", default="core", metavar="NAME|FOLDER", help=text)
 
     added = command("fetch", fetch)
@@ -256,7 +253,7 @@ def _parser() -> argparse.ArgumentParser:
         "corpus",
         nargs="?",
         default="core",
-        help="tiny, core, extended, catalogues (translated messages) or a .toml manifest (default: core)",
+        help="tiny, core, extended, or catalogues (translated messages) (default: core)",
     )
     added.add_argument("--vectors", action="store_true", help="also encode the documents (minutes, once)")
 

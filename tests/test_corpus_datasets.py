@@ -266,6 +266,9 @@ ELSEWHERE = {
 }
 
 MANIFEST = """
+[groups]
+catalogues = ["demo"]
+
 [[project]]
 name = "demo"
 version = "2.0"
@@ -300,7 +303,7 @@ def pinned(ragkit_home: Path, monkeypatch: pytest.MonkeyPatch) -> Pinned:
         (ragkit_home / "downloads" / "demo-2.0.tar.gz").write_bytes(data)
         manifest = ragkit_home / "demo.toml"
         manifest.write_text(MANIFEST.format(sha256=hashlib.sha256(data).hexdigest()))
-        monkeypatch.setattr("ragkit.corpus.datasets.data_file", lambda name: manifest)
+        monkeypatch.setattr("ragkit.corpus.pydocs.data_file", lambda name: manifest)
 
     return pin
 

@@ -29,7 +29,6 @@ from ragkit.corpus import load_pydocs, load_questions, pydocs
 from ragkit.corpus.datasets import question_kinds, section_span
 from ragkit.corpus.pydocs import fetch, read_archive
 from ragkit.corpus.rst import fold
-from ragkit.files import data_file
 
 FILES: dict[str, str | bytes] = {
     "docs/index.rst": "Demo |version|\n==============\n\nSee :ref:`stopping`, :doc:`sub/page`.\n\n- How do I stop?\n",
@@ -280,6 +279,9 @@ def test_no_content_of_a_sound_gzip_makes_anything_but_files_or_an_archive_error
 
 
 MANIFEST = """
+[groups]
+demo = ["demo"]
+
 [[project]]
 name = "demo"
 version = "2.0"
@@ -291,20 +293,20 @@ licence = "MIT"
 
 
 @pytest.fixture
-def manifest(ragkit_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A manifest of one project whose archive is already there; the index it would ask does not exist."""
+def demo(ragkit_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The corpus of one project, whose archive is already there; the index it would ask does not exist."""
     monkeypatch.setenv("PIP_INDEX_URL", NOWHERE)
     data = archive()
     (ragkit_home / "downloads").mkdir(parents=True)
     (ragkit_home / "downloads" / "demo-2.0.tar.gz").write_bytes(data)
-    path = tmp_path / "mine.toml"
+    path = tmp_path / "demo.toml"
     path.write_text(MANIFEST.format(sha256=hashlib.sha256(data).hexdigest()))
-    return path
+    monkeypatch.setattr(pydocs, "data_file", lambda name: path)
 
 
-def test_a_manifest_of_your_own(manifest):
-    corpus = load_pydocs(manifest=manifest)
-    assert corpus.name == "mine"
+def test_pages_become_documents(demo):
+    corpus = load_pydocs("demo")
+    assert corpus.name == "demo"
     assert {d.id: d.text for d in corpus.documents} == {
         "demo/api": "# demo",
         "demo/faq": "# FAQ\n\n## General\n\nPress `q`.\n\n## A note\n\nWords.",
@@ -325,8 +327,8 @@ def test_a_manifest_of_your_own(manifest):
     }
 
 
-def test_faq_headings_are_questions_with_gold_and_are_nowhere_in_the_corpus(manifest):
-    corpus = load_pydocs(manifest=manifest)
+def test_faq_headings_are_questions_with_gold_and_are_nowhere_in_the_corpus(demo):
+    corpus = load_pydocs("demo")
     (question,) = corpus.questions
     assert (question.id, question.text) == ("demo/faq#1", "How do I stop?")
     assert (question.tags, question.answer) == (("faq", "demo"), "Press `q`.")
@@ -345,67 +347,41 @@ def assert_no_trace(corpus: Corpus) -> None:
         assert fold(document.title) not in asked
 
 
-def test_the_second_load_reads_the_cache_and_a_changed_cache_is_built_again(manifest, ragkit_home):
-    first = load_pydocs(manifest=manifest)
+def test_the_second_load_reads_the_cache_and_a_changed_cache_is_built_again(demo, ragkit_home):
+    first = load_pydocs("demo")
     (ragkit_home / "downloads" / "demo-2.0.tar.gz").unlink()
-    again = load_pydocs(manifest=manifest)
+    again = load_pydocs("demo")
     assert again == first
     assert [d.sections for d in again.documents] == [d.sections for d in first.documents]
     assert again.fingerprint == first.fingerprint
     (cached,) = (ragkit_home / "corpora").glob("demo-*/corpus.json")
     cached.write_text(cached.read_text().replace("Press q.", "Press x."))
     with pytest.raises(FetchError):  # the archive is gone, so it cannot be built again; it is never believed
-        load_pydocs(manifest=manifest)
+        load_pydocs("demo")
 
 
-def test_another_parser_makes_another_cache(manifest, ragkit_home, monkeypatch):
-    load_pydocs(manifest=manifest)
+def test_another_parser_makes_another_cache(demo, ragkit_home, monkeypatch):
+    load_pydocs("demo")
     monkeypatch.setattr(pydocs, "_PARSER_MODULES", ("rst",))
-    load_pydocs(manifest=manifest)
+    load_pydocs("demo")
     assert len(list((ragkit_home / "corpora").glob("demo-*"))) == 2
 
 
-def test_a_wrong_archive_on_disk_is_not_used(manifest, ragkit_home):
+def test_a_wrong_archive_on_disk_is_not_used(demo, ragkit_home):
     (ragkit_home / "downloads" / "demo-2.0.tar.gz").write_bytes(archive({"docs/a.rst": "Another.\n"}))
     with pytest.raises((FetchError, IntegrityError)):
-        load_pydocs(manifest=manifest)
+        load_pydocs("demo")
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda s: "", "no \\[\\[project\\]\\] table"),
-        (lambda s: "[[project", "cannot be read"),
-        (lambda s: s.replace('"MIT"', "3"), "licence is 3, expected a text"),
-        (lambda s: s.replace('docs = "docs"', ""), "docs is None, expected a folder"),
-        (lambda s: s.replace('sha256 = "', 'sha256 = "z'), "64 lowercase hexadecimal"),
-        (lambda s: s.replace('docs = "docs"', 'docs = "../docs"'), "expected a folder within"),
-        (lambda s: s.replace('name = "demo"', 'name = "../demo"'), "expected a plain name"),
-        (lambda s: s.replace('file = "', 'file = "../'), "expected the plain name of a .tar.gz"),
-        (lambda s: '[groups]\ncore = ["other"]\n' + s, "which have no"),
-    ],
-)
-def test_a_manifest_that_is_wrong_says_how(manifest, change, message):
-    manifest.write_text(change(manifest.read_text()))
-    with pytest.raises(CorpusError, match=message):
-        load_pydocs(manifest=manifest)
-
-
-def test_unknown_corpora_and_manifests(manifest):
-    with pytest.raises(CorpusError, match=r"no corpus 'huge'.*there are: tiny, core, extended"):
+def test_an_unknown_corpus_names_those_that_there_are():
+    with pytest.raises(CorpusError, match=r"no corpus 'huge'; there are: tiny, core, extended"):
         load_pydocs("huge")
-    manifest.write_text('[groups]\nsmall = ["demo"]\n' + manifest.read_text())
-    assert len(load_pydocs("small", manifest=manifest).documents) == 7
-    assert len(load_pydocs(manifest=manifest).documents) == 7  # no group named: all projects
-    with pytest.raises(CorpusError, match="there are: small, core"):
-        load_pydocs("large", manifest=manifest)
-    with pytest.raises(CorpusError, match="cannot be read"):
-        load_pydocs(manifest=manifest.parent / "nowhere.toml")
 
 
-def test_the_manifest_of_ragkit_has_the_three_corpora():
-    path = data_file("pydocs.toml")
-    names = {group: [p.name for p in pydocs.read_projects(path, group)] for group in ("tiny", "core", "extended")}
+def test_the_manifest_has_the_three_corpora():
+    names = {
+        group: [p.name for p in pydocs.read_projects("pydocs.toml", group)] for group in ("tiny", "core", "extended")
+    }
     assert names["tiny"] == names["core"][:3] == ["black", "gunicorn", "aiohttp"]
     assert not set(names["core"]) & set(names["extended"])
 

@@ -329,7 +329,7 @@ def load_catalogues(languages: Sequence[str] = LANGUAGES) -> dict[str, Corpus]:
     """
     if isinstance(languages, str) or not languages or len(set(languages)) != len(languages):
         raise InputError(f"languages = {languages!r}: expected codes such as {list(LANGUAGES[:3])}, each once")
-    (project,) = read_projects(data_file("catalogues.toml"))
+    (project,) = read_projects("catalogues.toml", "catalogues")
     catalogues = _catalogues(project, languages)
     notes: Counter[str] = Counter()
     originals = _originals(project, catalogues["en"], notes)

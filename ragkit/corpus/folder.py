@@ -169,15 +169,14 @@ def _decode(file: Path) -> str:
     marked = data.startswith(_MARKS)
     if b"\0" in data and not marked:
         raise _SkipError("binary files left out")
-    declared = _CHARSET.search(data[:4096])
-    for encoding in (declared[1].decode("ascii") if declared else "utf-8-sig", "utf-8-sig"):
+    declared = [name.decode() for name in _CHARSET.findall(data[:4096])]
+    for encoding in (*declared, "utf-8"):
         with suppress(UnicodeDecodeError, LookupError):
-            return _one_line_end(data.decode(encoding))
-    guess = require("charset_normalizer", "formats").from_bytes(data, cp_exclusion=_NOT_WRITTEN_TODAY).best()
-    if guess is None:
-        raise _SkipError("files whose encoding cannot be recognised (save them as UTF-8) left out")
-    return _one_line_end(str(guess))
-
-
-def _one_line_end(text: str) -> str:
+            text = data.decode(encoding).removeprefix("\ufeff")
+            break
+    else:
+        guess = require("charset_normalizer", "formats").from_bytes(data, cp_exclusion=_NOT_WRITTEN_TODAY).best()
+        if guess is None:
+            raise _SkipError("files whose encoding cannot be recognised (save them as UTF-8) left out")
+        text = str(guess)
     return text.replace("\r\n", "\n").replace("\r", "\n")

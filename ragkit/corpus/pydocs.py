@@ -6,8 +6,7 @@ a question mark becomes a ``Question``; its gold span is what stands under it, u
 the same or a higher level. The heading itself is taken out of the text and of the section paths, and so is
 every other line of the project that says the same: else a word index would only have to find the question.
 
-What is fetched is data: it is opened and read, never unpacked to disk, built or run. An archive is treated as
-hostile although its digest is pinned, because a reader may bring a manifest of their own.
+What is fetched is data: it is opened and read, never unpacked to disk, built or run.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ragkit.base import (
     ArchiveError,
@@ -38,7 +37,6 @@ from ragkit.base import (
     IntegrityError,
     Question,
     Span,
-    StoreMismatchError,
     without_password,
 )
 from ragkit.files import atomic_folder, data_file, home, lock, read_manifest, sha256_file, write_manifest
@@ -85,68 +83,33 @@ class Project:
         return home() / "corpora" / f"{self.name}-{self.version}-{self.key}"
 
 
-def load_pydocs(name: str = "core", manifest: str | Path | None = None) -> Corpus:
+def load_pydocs(name: str = "core") -> Corpus:
     """The documentation corpus ``name``: ``"tiny"``, ``"core"`` or ``"extended"``.
 
-    ``manifest`` is the path of a manifest of your own; ``name`` is then one of its groups (all its projects
-    where it has no such table). The first call fetches and reads the archives, later calls read the result
-    from ``files.home()`` and need no network.
+    The first call fetches and reads the archives, later calls read the result from ``files.home()`` and need no
+    network.
 
     Raises:
-        CorpusError: there is no such corpus, or the manifest is not readable.
+        CorpusError: there is no such corpus.
         FetchError, IntegrityError, ArchiveError: an archive could not be had, or is not the pinned one.
     """
-    path = data_file("pydocs.toml") if manifest is None else Path(manifest)
-    parts = [_load(project) for project in read_projects(path, name)]
-    return Corpus(
-        name if manifest is None else path.stem,
-        tuple(document for part in parts for document in part.documents),
-        tuple(question for part in parts for question in part.questions),
-        dict(sum((Counter(part.notes) for part in parts), Counter())),
-    )
+    parts = [_load(project) for project in read_projects("pydocs.toml", name)]
+    documents = tuple(document for part in parts for document in part.documents)
+    questions = tuple(question for part in parts for question in part.questions)
+    return Corpus(name, documents, questions, dict(sum((Counter(part.notes) for part in parts), Counter())))
 
 
-# ---- the manifest
-
-_FORMS = {
-    "name": (r"[A-Za-z0-9][\w.-]*", "a plain name"),
-    "version": (r"[\w.+!-]+", "a version"),
-    "file": (r"[A-Za-z0-9][\w.+-]*\.(tar\.gz|tgz)", "the plain name of a .tar.gz"),
-    "sha256": (r"[0-9a-f]{64}", "64 lowercase hexadecimal digits"),
-    "docs": (r"\w[\w-]*(/\w[\w-]*)*", "a folder within the archive"),
-    "licence": (r".+", "a text"),
-}
-
-
-def read_projects(path: Path, group: str = "core") -> tuple[Project, ...]:
-    """The projects of ``group`` in the manifest at ``path``; ``core`` is all of them where it names no such group.
+def read_projects(manifest: str, group: str) -> tuple[Project, ...]:
+    """The projects of ``group`` in ``data/<manifest>``.
 
     Raises:
-        CorpusError: says what is wrong with the manifest, or which groups it has.
+        CorpusError: there is no such group; names those that there are.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CorpusError(f"manifest {path}: cannot be read ({error})") from error
-    projects = {entry.get("name"): _project(path, entry) for entry in content.get("project", [])}
-    groups = {**content.get("groups", {})}
-    groups.setdefault("core", list(projects))
-    if not projects:
-        raise CorpusError(f"manifest {path}: no [[project]] table; see data/pydocs.toml for the form")
-    if group not in groups:
-        raise CorpusError(f"no corpus {group!r} in {path.name}; there are: {', '.join(groups)}")
-    if unknown := [name for name in groups[group] if name not in projects]:
-        raise CorpusError(f"manifest {path}: group {group!r} names {unknown}, which have no [[project]] table")
-    return tuple(projects[name] for name in groups[group])
-
-
-def _project(path: Path, entry: Mapping[str, Any]) -> Project:
-    for field, (pattern, expected) in _FORMS.items():
-        value = entry.get(field)
-        if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            where = f"manifest {path}: project {entry.get('name', '?')!r}"
-            raise CorpusError(f"{where}: {field} is {value!r}, expected {expected}")
-    return Project(*(entry[field] for field in _FORMS))
+    content = tomllib.loads(data_file(manifest).read_text(encoding="utf-8"))
+    projects = {entry["name"]: Project(**entry) for entry in content["project"]}
+    if group not in content["groups"]:
+        raise CorpusError(f"no corpus {group!r}; there are: {', '.join(content['groups'])}")
+    return tuple(projects[name] for name in content["groups"][group])
 
 
 # ---- the archive
@@ -163,12 +126,10 @@ def fetch(project: str, filename: str, sha256: str) -> Path:
         IntegrityError: the file that came has another sha256 than the pinned one.
     """
     target = home() / "downloads" / filename
-    if target.is_file() and sha256_file(target) == sha256:
-        return target
     part = target.with_name(f".{filename}.part")
     try:
         with lock(target.parent / ".lock"):
-            if target.is_file() and sha256_file(target) == sha256:  # another process was faster
+            if target.is_file() and sha256_file(target) == sha256:
                 return target
             _download(project, filename, part)
             if (digest := sha256_file(part)) != sha256:
@@ -256,8 +217,8 @@ def _load(project: Project) -> Corpus:
     with lock(project.folder.parent / f".{project.name}.lock"):
         try:
             read_manifest(project.folder)
-        except (IntegrityError, StoreMismatchError):
-            files = read_archive(fetch(project.name, project.file, project.sha256), _may_be_read)
+        except IntegrityError:
+            files = read_archive(fetch(project.name, project.file, project.sha256), may_be_read)
             pages = read_pages(project, files)
             with atomic_folder(project.folder) as fresh:
                 (fresh / "corpus.json").write_bytes(corpus.dump_json(pages))
@@ -265,7 +226,8 @@ def _load(project: Project) -> Corpus:
         return corpus.validate_json((project.folder / "corpus.json").read_bytes())
 
 
-def _may_be_read(name: str) -> bool:
+def may_be_read(name: str) -> bool:
+    """Whether a file of an archive is a page, or may be included in one."""
     return PurePosixPath(name).suffix in _INCLUDED
 
 

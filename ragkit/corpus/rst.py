@@ -10,7 +10,6 @@ This module imports docutils; import it lazily.
 
 from __future__ import annotations
 
-import ast
 import html
 import posixpath
 import re
@@ -146,7 +145,7 @@ class _Sphinx(Directive):
         return list(self.state.inline_text(text, self.lineno)[0])
 
     def version(self, what: str) -> list[nodes.Node]:
-        """ "New in version 5.1: ...": the words follow the number, or are the first paragraph below."""
+        """``New in version 5.1: ...``; the words follow the number, or are the first paragraph below."""
         number, _, text = self.argument.replace("\n", " ").partition(" ")
         words, body = self.inline(text), self.body()
         if not text and body and isinstance(body[0], nodes.paragraph):
@@ -157,9 +156,10 @@ class _Sphinx(Directive):
     def file(self) -> list[nodes.Node]:
         """A file of the same project as code; ``pyobject`` and ``lines`` select."""
         code = self.state.document.settings.ragkit_read(self.argument) or ""
-        lines = code.splitlines()
         if name := self.options.get("pyobject"):
-            lines = _python_object(code, name)
+            block = rf"^(?:@.*\n)*(?:async )?(?:class|def) {re.escape(name)}\b.*\n(?:[ \t)].*\n|\n)*"
+            code = match[0] if (match := re.search(block, code, re.MULTILINE)) else ""
+        lines = code.splitlines()
         if wanted := self.options.get("lines"):
             lines = _selected(lines, wanted)
         return _code(lines, self.options.get("language", "python" if self.argument.endswith(".py") else ""))
@@ -182,15 +182,6 @@ class _Sphinx(Directive):
 def _code(lines: Sequence[str], language: str) -> list[nodes.Node]:
     code = "\n".join(lines).strip("\n")
     return [nodes.literal_block(code, code, language=language)]
-
-
-def _python_object(code: str, name: str) -> list[str]:
-    """The source lines of a top-level function or class, or nothing."""
-    for node in ast.parse(code).body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == name:
-            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            return code.splitlines()[first - 1 : node.end_lineno]
-    return []
 
 
 def _selected(lines: list[str], wanted: str) -> list[str]:
@@ -217,7 +208,7 @@ def role_words(kind: str, text: str) -> str:
 
 
 def _role(
-    name: str, rawtext: str, text: str, lineno: int, inliner: Any, options: Mapping[str, Any] = {}, content: Any = ()
+    name: str, raw: str, text: str, *rest: Any, **options: Any
 ) -> tuple[list[nodes.Node], list[nodes.system_message]]:
     kind, text = _kind(name), utils.unescape(text)
     node = nodes.inline("", role_words(kind, text))
