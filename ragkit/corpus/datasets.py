@@ -342,8 +342,11 @@ def load_catalogues(languages: Sequence[str] = LANGUAGES) -> dict[str, Corpus]:
     for language, translations in translated.items():
         lost = Counter({"messages without a translation": len(originals) - len(translations)})
         lost["translations that another language lacks left out"] = len(translations) - len(common)
-        questions = tuple(_question(language, originals[key], translations[key]) for key in common)
-        corpora[language] = Corpus(f"catalogues-{language}", documents, questions, dict(notes + lost))
+        questions = []
+        for document, key in zip(documents, common, strict=True):
+            gold, tags = (Span(document.id, 0, len(document.text)),), ("translated", language)
+            questions.append(Question(f"{language}/{document.id}", translations[key], gold, tags, document.text))
+        corpora[language] = Corpus(f"catalogues-{language}", documents, tuple(questions), dict(notes + lost))
     return corpora
 
 
@@ -407,11 +410,6 @@ def _translations(catalogues: dict[str, list[Any]], originals: dict[Key, Documen
                 if _WORD.search(text) and text.casefold() != originals[key].text.casefold():
                     translations[key] = text
     return translations
-
-
-def _question(language: str, original: Document, text: str) -> Question:
-    gold = (Span(original.id, 0, len(original.text)),)
-    return Question(f"{language}/{original.id}", text, gold, ("translated", language), original.text)
 
 
 def clean(message: str) -> str:

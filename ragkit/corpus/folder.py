@@ -161,16 +161,15 @@ def _pages(text: str, pages: Iterable[Mapping[str, Any]]) -> tuple[Section, ...]
 
 
 def _decode(file: Path) -> str:
-    """The text of a file: by its byte order mark, the charset it declares, UTF-8, or else by its letters."""
+    """The text of a file: by its byte order mark, the charset a web page declares, UTF-8, or else by its letters."""
     try:
         data = file.read_bytes()
     except OSError as error:
         raise _SkipError("files that cannot be opened left out") from error
-    marked = data.startswith(_MARKS)
-    if b"\0" in data and not marked:
+    if b"\0" in data and not data.startswith(_MARKS):
         raise _SkipError("binary files left out")
-    declared = [name.decode() for name in _CHARSET.findall(data[:4096])]
-    for encoding in (*declared, "utf-8"):
+    declared = _CHARSET.findall(data[:4096]) if file.suffix.lower() in WEB_PAGES else []
+    for encoding in (*(name.decode() for name in declared), "utf-8"):
         with suppress(UnicodeDecodeError, LookupError):
             text = data.decode(encoding).removeprefix("\ufeff")
             break

@@ -131,21 +131,21 @@ def fetch(project: str, filename: str, sha256: str) -> Path:
         with lock(target.parent / ".lock"):
             if target.is_file() and sha256_file(target) == sha256:
                 return target
-            _download(project, filename, part)
-            if (digest := sha256_file(part)) != sha256:
-                raise IntegrityError(
-                    f"{filename}: the index delivered sha256 {digest[:16]}..., the manifest pins {sha256[:16]}...; "
-                    "nothing was kept. Check the manifest, or a proxy in between"
-                )
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-            part.replace(target)
+            try:
+                _download(project, filename, part)
+                if (digest := sha256_file(part)) != sha256:
+                    raise IntegrityError(
+                        f"{filename}: the index delivered sha256 {digest[:16]}..., pinned is {sha256[:16]}...; "
+                        "nothing was kept. Is there a proxy in between?"
+                    )
+                with part.open("rb") as file:
+                    os.fsync(file.fileno())
+                part.replace(target)
+            finally:
+                part.unlink(missing_ok=True)
     except OSError as error:
-        raise FetchError(
-            f"cannot write {target}: {error}. Free some space, or set $RAGKIT_HOME to another disk"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
+        free = "Free some space, or set $RAGKIT_HOME to another disk"
+        raise FetchError(f"cannot write {target}: {error}. {free}") from error
     return target
 
 
@@ -164,9 +164,8 @@ def _download(project: str, filename: str, part: Path) -> None:
                 index.download_package(package, path=part, verify=False, progress=progress, timeout=_TIMEOUT)
             return
         except (NoSuchProjectError, StopIteration):
-            raise FetchError(
-                f"the package index has no {filename!r} of {project!r}; check name, version and file in the manifest"
-            ) from None
+            where = without_password(url or "the package index")
+            raise FetchError(f"{where} has no {filename!r} of {project!r}") from None
         except (requests.RequestException, UnsupportedContentTypeError) as error:
             if attempt == _ATTEMPTS:
                 reason = without_password(str(error))
@@ -258,7 +257,7 @@ def read_pages(project: Project, files: Mapping[str, bytes]) -> Corpus:
     banned = frozenset(fold(q.question) for path in faqs for q in write(trees[path], faq=True).questions)
     title_of = _titles(texts, project.docs, banned)
 
-    documents: dict[str, Document] = {}
+    documents: list[Document] = []
     questions: list[Question] = []
     for path, tree in trees.items():
         page = write(tree, path in faqs, banned, lambda role, to, at=path: title_of(at, role, to))  # type: ignore[misc]
@@ -269,29 +268,27 @@ def read_pages(project: Project, files: Mapping[str, bytes]) -> Corpus:
         notes["pages with nothing but a heading"] += page.text == f"# {page.title}"
         inner = PurePosixPath(path).relative_to(project.docs)
         doc_id = f"{project.name}/{inner.with_suffix('')}"
-        if doc_id in documents:
-            doc_id = f"{project.name}/{inner}"
         title = page.title or inner.stem
         metadata = {"project": project.name, "version": project.version, "title": title, "source": f"{root}/{path}"}
-        documents[doc_id] = Document(doc_id, page.text, title, page.sections, {**metadata, "licence": project.licence})
+        metadata["licence"] = project.licence
+        documents.append(Document(doc_id, page.text, title, page.sections, metadata))
         for i, q in enumerate(page.questions, 1):
             gold, answer = Span(doc_id, q.start, q.end), page.text[q.start : q.end]
             questions.append(Question(f"{doc_id}#{i}", q.question, (gold,), ("faq", project.name), answer))
-    return Corpus(project.name, tuple(documents.values()), tuple(questions), dict(+notes))
+    return Corpus(project.name, tuple(documents), tuple(questions), dict(+notes))
 
 
 def _pages(project: Project, files: Mapping[str, bytes], notes: Counter[str]) -> list[str]:
     """The paths of the pages below the docs folder, in order; what is left out is counted in ``notes``."""
     paths = [PurePosixPath(name.partition("/")[2]) for name in sorted(files)]
-    pages: list[str] = []
-    for path in (path for path in paths if path.suffix in _MARKUP and path.is_relative_to(project.docs)):
-        if any(
-            _NOT_DOCUMENTS.fullmatch(PurePosixPath(p).stem.casefold()) for p in path.relative_to(project.docs).parts
-        ):
-            notes["release notes and lists left out"] += 1
-        else:
-            pages.append(str(path))
-    return pages
+    below = [path for path in paths if path.suffix in _MARKUP and path.is_relative_to(project.docs)]
+    pages = [path for path in below if not any(map(_is_no_document, path.relative_to(project.docs).parts))]
+    notes["release notes and lists left out"] = len(below) - len(pages)
+    return list(map(str, pages))
+
+
+def _is_no_document(part: str) -> bool:
+    return bool(_NOT_DOCUMENTS.fullmatch(PurePosixPath(part).stem.casefold()))
 
 
 def _title(tree: nodes.document) -> str:
@@ -304,16 +301,20 @@ def _titles(texts: Mapping[str, str], docs: str, banned: frozenset[str]) -> Call
     """What a reference on a page shows, by ``(page, role, target)``: the title of the section or page it points to."""
     from ragkit.corpus.rst import fold, titles
 
-    pages = {str(PurePosixPath(path).with_suffix("")): titles(text)[0] for path, text in texts.items()}
-    sections = {label: title for text in texts.values() for label, title in titles(text)[1].items()}
+    pages: dict[str, str] = {}
+    sections: dict[str, str] = {}
+    for path, text in texts.items():
+        title, labels = titles(text)
+        pages[str(PurePosixPath(path).with_suffix(""))] = title
+        sections |= labels
 
     def title_of(page: str, role: str, target: str) -> str | None:
         if role == "doc":
             base = docs if target.startswith("/") else posixpath.dirname(page)
             path = posixpath.normpath(posixpath.join(base, target.lstrip("/")))
-            title = pages.get(re.sub(r"\.(rst|md|txt)$", "", path))
+            shown = pages.get(re.sub(r"\.(rst|md|txt)$", "", path))
         else:
-            title = sections.get(" ".join(target.casefold().split()))
-        return title if title and fold(title) not in banned else None
+            shown = sections.get(" ".join(target.casefold().split()))
+        return shown if shown and fold(shown) not in banned else None
 
     return title_of

@@ -300,6 +300,8 @@ _TITLE = re.compile(
     re.MULTILINE,
 )
 _MD_TITLE = re.compile(r"(?P<labels>(?:^\([^)\n]+\)=\s*\n)*)^#{1,6}[ ]+(?P<title>[^\n]+?)[ #]*$", re.MULTILINE)
+_MARKED = re.compile(r":[\w:-]+:`([^`<]+?)(?: *<[^`]*)?`|`+([^`]+)`+_*|\*+([^*]+)\*+")
+_LABEL = re.compile(r"^(?:\.\. _([^\n]+?):|\(([^)\n]+)\)=)[ ]*$", re.MULTILINE)
 
 
 def titles(source: str) -> tuple[str, dict[str, str]]:
@@ -308,17 +310,13 @@ def titles(source: str) -> tuple[str, dict[str, str]]:
     >>> titles(".. _guide:\\n\\nThe ``Guide``\\n============\\n")
     ('The Guide', {'guide': 'The Guide'})
     """
-    matches = list(_TITLE.finditer(source)) or list(_MD_TITLE.finditer(source))
-    headings = [
-        re.sub(r":[\w:-]+:`([^`<]+?)(?: *<[^`]*)?`|`+([^`]+)`+_*|\*+([^*]+)\*+", r"\1\2\3", match["title"]).strip()
-        for match in matches
-    ]
-    labels = {
-        " ".join("".join(label).strip("`").casefold().split()): heading
-        for match, heading in zip(matches, headings, strict=True)
-        for label in re.findall(r"^(?:\.\. _([^\n]+?):|\(([^)\n]+)\)=)[ ]*$", match["labels"], re.MULTILINE)
-    }
-    return next(iter(headings), ""), labels
+    first, labels = "", dict[str, str]()
+    for match in list(_TITLE.finditer(source)) or _MD_TITLE.finditer(source):
+        heading = _MARKED.sub(r"\1\2\3", match["title"]).strip()
+        first = first or heading
+        for label in _LABEL.findall(match["labels"]):
+            labels[" ".join("".join(label).strip("`").casefold().split())] = heading
+    return first, labels
 
 
 def front_matter_off(source: str) -> str:
