@@ -208,7 +208,7 @@ def role_words(kind: str, text: str) -> str:
 
 
 def _role(
-    name: str, raw: str, text: str, *rest: Any, **options: Any
+    name: str, raw: str, text: str, line: int, inliner: Any, options: Any = None, content: Any = None
 ) -> tuple[list[nodes.Node], list[nodes.system_message]]:
     kind, text = _kind(name), utils.unescape(text)
     node = nodes.inline("", role_words(kind, text))
