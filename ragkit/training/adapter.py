@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.base import Chunk, Embedder, InputError, IntegrityError, Kind, StoreMismatchError, Tokenizer, Vectors
-from ragkit.embedding import Ids, TokenEncoder, WindowVectors, encode, unit
+from ragkit.embedding import TokenEncoder, encode, unit
+from ragkit.embedding.vectors import Ids, WindowVectors
 from ragkit.files import atomic_write
 from ragkit.token_store import TokenStore
 from ragkit.training.pairs import Pair, split_by_document
