@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import zlib
 from collections.abc import Iterator, Sequence
 from copy import copy
@@ -39,7 +38,6 @@ _BLOCK = 32  # rows between two stored sums; a document begins at a multiple of 
 _GATHER = 64  # sums, or blocks, at a time: their rows stay in the processor's cache
 _GROUP_TOKENS = 65_536  # what is encoded, sorted by length and written at a time
 _PASSAGE = 4 * _BLOCK  # tokens of the passages in which idf counts a word
-_PIECE = 2048  # token vectors at a time: they stay in the processor's cache
 _CRC = 4  # bytes
 _NO_MATCH = 0.05  # the cosine of a word without a match, in a geometric mean
 
@@ -81,12 +79,7 @@ class TokenStore:
 
     @classmethod
     def open(
-        cls,
-        corpus: Corpus,
-        embedder: Embedder | None = None,
-        *,
-        folder: Path | None = None,
-        progress: bool = True,
+        cls, corpus: Corpus, embedder: Embedder | None = None, *, folder: Path | None = None, progress: bool = True
     ) -> TokenStore:
         """The store of ``corpus``: what is on disk is read, the rest is encoded first.
 
@@ -192,7 +185,9 @@ class TokenStore:
         best = np.zeros((len(chunks), len(ids)), dtype=np.float32)
         with one_thread():
             for i in np.flatnonzero(rows[:, 1] > rows[:, 0]):
-                best[i] = self._best_cosines(int(rows[i, 0]), int(rows[i, 1]), tokens)
+                vectors = self._rows.vectors[slice(*rows[i])].astype(np.float32)
+                length = np.sqrt(np.einsum("td,td->t", vectors, vectors))  # of the int8 numbers: scales cancel out
+                best[i] = (vectors @ tokens.T / np.maximum(length, 1)[:, None]).max(axis=0)
         weights = self.idf(ids)
         weights = weights / max(float(weights.sum()), 1e-9)
         if mean == "arithmetic" or not len(ids):
@@ -305,17 +300,6 @@ class TokenStore:
         seen = np.unique(passage * width + ids)
         return np.bincount(seen % width, minlength=width), len(np.unique(passage))
 
-    def _best_cosines(self, first: int, last: int, query_tokens: Vectors) -> Vectors:
-        """The highest cosine ``(q,)`` of each unit query token with the tokens in rows ``[first, last)`` (scales
-        cancel out)."""
-        best = np.full(len(query_tokens), -1, dtype=np.float32)
-        for at in range(first, last, _PIECE):
-            vectors = self._rows.vectors[at : min(at + _PIECE, last)].astype(np.float32)
-            length = np.sqrt(np.einsum("td,td->t", vectors, vectors))
-            cosines = vectors @ query_tokens.T / np.maximum(length, 1)[:, None]
-            best = np.maximum(best, cosines.max(axis=0))
-        return best
-
 
 # ---- building
 
@@ -367,21 +351,23 @@ class _Rows(NamedTuple):
 
     @classmethod
     def read(cls, path: Path, dimension: int) -> _Rows | None:
-        """The arrays of a file, mapped into memory; None where it is missing or damaged."""
+        """The arrays of a file; None where it is missing or damaged."""
         try:
-            with path.open("rb") as file:
-                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (FileNotFoundError, ValueError):  # an empty file can't be mapped
+            data = np.fromfile(path, dtype=np.uint8)
+        except FileNotFoundError:
             return None
         n, rest = divmod(len(data) - _CRC, dimension + 16)
-        body = memoryview(data)[:-_CRC]
-        if rest or zlib.crc32(body).to_bytes(_CRC, "little") != data[-_CRC:]:
+        if rest or zlib.crc32(data[:-_CRC]).to_bytes(_CRC, "little") != data[-_CRC:].tobytes():
             return None
-        vectors = np.frombuffer(data, np.int8, n * dimension)
-        scales = np.frombuffer(data, np.float32, n, offset=n * dimension)
-        ids = np.frombuffer(data, np.int32, n, offset=n * (dimension + 4))
-        offsets = np.frombuffer(data, np.int32, 2 * n, offset=n * (dimension + 8))
-        return cls(vectors.reshape(n, dimension), scales, ids, offsets.reshape(n, 2))
+        borders = n * np.array([dimension, dimension + 4, dimension + 8, dimension + 16])
+        vectors, scales, ids, offsets, _ = np.split(data, borders)
+        shape = (n, dimension)
+        return cls(
+            vectors.view(np.int8).reshape(shape),
+            scales.view(np.float32),
+            ids.view(np.int32),
+            offsets.view(np.int32).reshape(n, 2),
+        )
 
 
 def _encode(texts: Sequence[tuple[str, str]], encoder: TokenEncoder, progress: bool) -> Iterator[tuple[str, _Rows]]:

@@ -7,7 +7,6 @@ model's package, so nothing is downloaded, and loading it does not load torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -95,12 +94,7 @@ class SubwordTokenizer:
 
     def count(self, text: str) -> int:
         """The number of tokens, without special tokens."""
-        encoding = self.encode(text)
-        marks = find_marks(text)
-        if not marks:
-            return len(encoding.ids)
-        offsets = without_space(text, np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2))
-        return len(offsets) - int(is_mark(offsets, marks).sum())
+        return len(self.tokenize(text)[0]) if find_marks(text) else len(self.encode(text).ids)
 
 
 _MARKS = re.compile(
@@ -119,17 +113,6 @@ def find_marks(text: str) -> list[re.Match[str]]:
     return list(_MARKS.finditer(text)) if any(sign in text for sign in "`~#|") else []
 
 
-def is_mark(offsets: NDArray[np.int64], marks: Sequence[re.Match[str]]) -> NDArray[np.bool_]:
-    """Which tokens ``(n, 2)`` are marks ``(n,)``; none where all are, as a text of marks alone stays as it is."""
-    none = np.zeros(len(offsets), dtype=np.bool_)
-    if not marks:
-        return none
-    borders = np.array([mark.span() for mark in marks])
-    at = np.searchsorted(borders[:, 0], offsets[:, 0], side="right") - 1
-    dropped: NDArray[np.bool_] = (at >= 0) & (offsets[:, 1] <= borders[at, 1])
-    return none if dropped.all() else dropped
-
-
 def without_marks(
     text: str, ids: NDArray[np.int32], offsets: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -143,11 +126,14 @@ def without_marks(
     ([0, 2], [[0, 1], [2, 5]])
     """
     marks = find_marks(text)
-    dropped = is_mark(offsets, marks)
-    if not dropped.any():
+    if not marks:
+        return ids, offsets
+    borders = np.array([mark.span() for mark in marks])
+    at = np.searchsorted(borders[:, 0], offsets[:, 0], side="right") - 1
+    dropped = (at >= 0) & (offsets[:, 1] <= borders[at, 1])
+    if dropped.all() or not dropped.any():
         return ids, offsets
     offsets = offsets[~dropped].copy()
-    borders = np.array([mark.span() for mark in marks])
     in_fence, opened = False, -1
     for mark, after in zip(marks, np.searchsorted(offsets[:, 0], borders[:, 0]).tolist(), strict=True):
         start, end = mark.span()

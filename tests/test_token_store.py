@@ -318,6 +318,18 @@ def test_files_of_the_users_are_left_alone(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "three years of work"
 
 
+def test_a_corpus_may_have_more_documents_than_a_process_may_open_files(tmp_path):
+    resource = pytest.importorskip("resource")
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    corpus = corpus_of(*(f"word{i}" for i in range(150)))
+    TokenStore.open(corpus, FakeEmbedder(), folder=tmp_path, progress=False)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, most))
+    try:
+        assert TokenStore.open(corpus, FakeEmbedder(), folder=tmp_path, progress=False).n_tokens == 150
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+
+
 def test_everybody_may_read_what_the_umask_lets_them(tmp_path):
     old = os.umask(0o022)
     try:

@@ -165,7 +165,6 @@ class VectorTable:
     @property
     def bytes(self) -> int:
         """Bytes in use; what was removed and not yet written again is not counted."""
-        names = ("page_size", "page_count", "freelist_count")
+        pages = "SELECT page_size * (page_count - freelist_count) FROM pragma_page_size, pragma_page_count, "
         with self._transaction() as database:
-            size, pages, free = (int(database.execute(f"PRAGMA {name}").fetchone()[0]) for name in names)
-        return size * (pages - free)
+            return int(database.execute(f"{pages} pragma_freelist_count").fetchone()[0])

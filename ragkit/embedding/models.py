@@ -75,7 +75,7 @@ class TransformerEmbedder(_LocalModel):
     def _model(self) -> Any:
         """The model ready to run, loaded when the first passage is encoded."""
         torch, transformers = require("torch", "models"), require("transformers", "models")
-        with without_bars():
+        with quiet_transformers():
             model = transformers.AutoModel.from_pretrained(
                 self._folder,
                 dtype=getattr(torch, self.precision),
@@ -162,14 +162,16 @@ class SentenceTransformerEmbedder(_LocalModel):
 
 
 @contextmanager
-def without_bars() -> Iterator[None]:
-    """transformers shows no bar for each file that it reads: in a notebook that is noise."""
-    logging = require("transformers", "models").utils.logging
-    shown = logging.is_progress_bar_enabled()
+def quiet_transformers(warnings: bool = True) -> Iterator[None]:
+    """transformers shows no bar for each file that it reads, which is noise in a notebook, and ``warnings`` or none."""
+    logging = require("transformers.utils", "models").logging
+    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(level if warnings else logging.ERROR)
     logging.disable_progress_bar()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
 

@@ -54,7 +54,7 @@ class OpenAIEmbedder:
         max_retries: the client's retries, for 408, 409, 429, 5xx and broken connections; it honours ``Retry-After``.
 
     Raises:
-        InputError: a number is outside its range, or ``base_url`` is no http address.
+        InputError: ``base_url`` is no http address.
     """
 
     def __init__(
@@ -70,11 +70,6 @@ class OpenAIEmbedder:
         timeout: float = 120.0,
         max_retries: int = 4,
     ) -> None:
-        if not timeout > 0 or max_retries < 0 or max_tokens < 16 or (dimensions is not None and dimensions < 1):
-            raise InputError(
-                f"timeout is {timeout!r}, max_retries {max_retries!r}, max_tokens {max_tokens!r}, dimensions "
-                f"{dimensions!r}: expected more than 0 seconds, 0 retries or more, 16 tokens or more, 1 or more"
-            )
         self.name = model
         self._url = endpoint_url(base_url)
         self.base_url = safe_url(self._url)
