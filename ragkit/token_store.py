@@ -48,29 +48,28 @@ class TokenStore:
     Vectors are int8 with a scale each, on disk and in memory. Several threads may use a store.
     """
 
-    def __init__(self, corpus: Corpus, encoder: TokenEncoder, identity: str, documents: Sequence[_Rows]) -> None:
-        """``documents`` are the rows of each different text of ``corpus``, in order.
-
-        The store holds them in one array: each document from a multiple of 32 on, empty rows behind it.
-        """
+    def __init__(self, corpus: Corpus, encoder: TokenEncoder, identity: str, documents: dict[str, _Rows]) -> None:
+        """``documents`` are the rows of each text of ``corpus``, by its sha256. They move to one array, each document
+        from a multiple of 32 on, empty rows behind it; ``documents`` is empty then: nothing is in memory twice."""
         self.encoder, self.dimension, self.identity = encoder, encoder.dimension, identity
         texts = _different_texts(corpus)
         places = {sha256: i for i, (sha256, _) in enumerate(texts)}
         self._place = {document.id: places[document.sha256] for document in corpus.documents}
         self._texts = [text for _, text in texts]
-        self._counts = [len(each.ids) for each in documents]
+        self._counts = [len(documents[sha256].ids) for sha256, _ in texts]
         self._first = np.cumsum([0, *(-(-n // _BLOCK) * _BLOCK for n in self._counts)])  # of each document's rows,
         self._chars = np.cumsum([0, *(len(text) + 1 for text in self._texts)])  # and of its characters
         self._rows = _Rows.empty(int(self._first[-1]) + _BLOCK, self.dimension)  # there are rows behind every document
         # Where the token of each row starts, in characters from the start of the corpus: one sorted list for all.
         # Empty rows lie at the end of their document's text, outside of any chunk.
         self._starts = np.full(len(self._rows.ids), self._chars[-1])
-        for i, each in enumerate(documents):
+        for i, (sha256, text) in enumerate(texts):
             first, end = self._first[i], self._first[i] + self._counts[i]
-            for whole, own in zip(self._rows, each, strict=True):
-                whole[first:end] = own
-            self._starts[first:end] = self._chars[i] + each.offsets[:, 0]
-            self._starts[end : self._first[i + 1]] = self._chars[i] + len(self._texts[i])
+            rows = documents.pop(sha256)
+            self._rows.vectors[first:end], self._rows.scales[first:end] = rows.vectors, rows.scales
+            self._rows.ids[first:end], self._rows.offsets[first:end] = rows.ids, rows.offsets
+            self._starts[first:end] = self._chars[i] + rows.offsets[:, 0]
+            self._starts[end : self._first[i + 1]] = self._chars[i] + len(text)
         self._sums = BlockSums(self._rows.vectors, self._rows.scales)
         self._grids: dict[int, tuple[Vectors, NDArray[np.int64]]] = {}
         self._query_vectors: dict[str, Vectors] = {}
@@ -102,19 +101,17 @@ class TokenStore:
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         place = (folder or home() / "token_store") / key
         texts = _different_texts(corpus)
-        rows = {sha256: _Rows.read(_path(place, sha256), encoder.dimension) for sha256, _ in texts}
-        if None in rows.values():
+        rows = _read(place, texts, encoder.dimension)
+        if len(rows) < len(texts):
             with lock(place.with_suffix(".lock")):
                 atomic_write(place / MANIFEST, json.dumps({"settings": settings, "files": {}}, indent=1).encode())
-                for sha256 in [sha256 for sha256, each in rows.items() if each is None]:
-                    rows[sha256] = _Rows.read(_path(place, sha256), encoder.dimension)  # of another process
-                missing = [(sha256, text) for sha256, text in texts if rows[sha256] is None]
+                rows |= _read(place, [text for text in texts if text[0] not in rows], encoder.dimension)  # meanwhile
+                missing = [text for text in texts if text[0] not in rows]
                 for sha256, encoded in _encode(missing, encoder, progress):
                     encoded.write(_path(place, sha256))
                     rows[sha256] = encoded
         own_queries = [] if settings["encoder"] == encoder.identity else [encoder.identity]
-        identity = ":".join([key, corpus.fingerprint[:16], *own_queries])
-        return cls(corpus, encoder, identity, [each for each in rows.values() if each is not None])
+        return cls(corpus, encoder, ":".join([key, corpus.fingerprint[:16], *own_queries]), rows)
 
     def __repr__(self) -> str:
         return f"TokenStore({len(self._place)} documents, {self.n_tokens} tokens, {self.encoder.name})"
@@ -357,7 +354,7 @@ class _Rows(NamedTuple):
         except FileNotFoundError:
             return None
         n, rest = divmod(len(data) - _CRC, dimension + 16)
-        if rest or zlib.crc32(data[:-_CRC]).to_bytes(_CRC, "little") != data[-_CRC:].tobytes():
+        if rest or zlib.crc32(data[:-_CRC].data).to_bytes(_CRC, "little") != data[-_CRC:].tobytes():
             return None
         borders = n * np.array([dimension, dimension + 4, dimension + 8, dimension + 16])
         vectors, scales, ids, offsets, _ = np.split(data, borders)
@@ -368,6 +365,12 @@ class _Rows(NamedTuple):
             ids.view(np.int32),
             offsets.view(np.int32).reshape(n, 2),
         )
+
+
+def _read(place: Path, texts: Sequence[tuple[str, str]], dimension: int) -> dict[str, _Rows]:
+    """The rows of those of ``(sha256, text)`` whose file is there and whole."""
+    read = {sha256: _Rows.read(_path(place, sha256), dimension) for sha256, _ in texts}
+    return {sha256: rows for sha256, rows in read.items() if rows is not None}
 
 
 def _encode(texts: Sequence[tuple[str, str]], encoder: TokenEncoder, progress: bool) -> Iterator[tuple[str, _Rows]]:
