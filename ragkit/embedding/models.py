@@ -23,7 +23,7 @@ from ragkit.embedding.bert import Bert
 from ragkit.embedding.cache import CachedEmbedder
 from ragkit.embedding.e5 import E5_SMALL, E5_SMALL_SHA256, e5_folder
 from ragkit.embedding.openai import OpenAIEmbedder
-from ragkit.embedding.vectors import Ids, WindowVectors, encode_texts, known_prefixes, mean_of_windows
+from ragkit.embedding.vectors import Ids, WindowVectors, encode_texts, known_prefixes, mean_of_windows, split_evenly
 from ragkit.files import sha256_file
 from ragkit.tokens import MINILM, MINILM_SHA256, SubwordTokenizer, minilm_folder, verified
 
@@ -153,7 +153,7 @@ class SentenceTransformerEmbedder(_LocalModel):
         windows: list[tuple[int, int, str]] = []  # text number, tokens, and the words
         for i, text in enumerate(texts):
             offsets = self.tokenizer.offsets(text)
-            for part in np.array_split(offsets, max(1, -(-len(offsets) // self.max_tokens))):
+            for part in split_evenly(offsets, self.max_tokens):
                 windows.append((i, max(1, len(part)), text[part[0, 0] : part[-1, 1]] if len(part) else text))
         read = [self.prefixes.get(kind, "") + words for _, _, words in windows]
         vectors = self._model.encode(read, normalize_embeddings=True, show_progress_bar=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
@@ -21,8 +21,7 @@ from ragkit.embedding.vectors import known_prefixes, mean_of_windows, unit
 from ragkit.llm.chat import certificates, endpoint_url, failure, safe_url, shortened
 from ragkit.llm.costs import CostEstimate, estimate, prices
 
-_REQUEST_BYTES = 300_000  # OpenAI takes 300,000 tokens
-_REQUEST_TEXTS = 256  # OpenAI takes 2,048; fewer keep a reply below 20 MB
+_REQUEST_TEXTS = 256  # OpenAI takes 2,048; fewer keep a reply below 20 MB. What is still too much is sent in halves
 _REFUSED = (400, 413, 422, 500)  # statuses that may be the fault of one text of a request
 _BYTES_PER_TOKEN = 3  # less than in prose or code of any language; of what packs closer, endpoints refuse long texts
 _TOO_LONG = "does the model know dimensions= and input_type=? is a text longer than it reads? lower max_tokens="
@@ -122,7 +121,7 @@ class OpenAIEmbedder:
         return _mean(run_sync(self._encode(windows, len(texts), kind)), windows, len(texts))
 
     async def _encode(self, windows: Sequence[_Window], count: int, kind: Kind) -> Vectors:
-        """The vectors of all ``windows`` of ``count`` texts, in as few requests as the limits permit."""
+        """The vectors of all ``windows`` of ``count`` texts."""
         openai = await asyncio.to_thread(require, "openai", "llm")  # the first import takes over a second
         address = urlsplit(self._url)
         client = openai.AsyncOpenAI(
@@ -134,7 +133,8 @@ class OpenAIEmbedder:
             http_client=openai.DefaultAsyncHttpxClient(verify=certificates()),
         )
         async with client:
-            return np.concatenate([await self._request(openai, client, run, count, kind) for run in batches(windows)])
+            runs = [windows[at : at + _REQUEST_TEXTS] for at in range(0, len(windows), _REQUEST_TEXTS)]
+            return np.concatenate([await self._request(openai, client, run, count, kind) for run in runs])
 
     async def _request(self, openai: Any, client: Any, windows: Sequence[_Window], count: int, kind: Kind) -> Vectors:
         """One request; one that is refused is sent again in halves, to read what can be read and to name what can't."""
@@ -207,18 +207,6 @@ def parse_embeddings(body: bytes, count: int) -> Vectors:
     if not (np.isfinite(length) & (length > 0)).all():
         raise ValueError(f"a vector with NaN, infinity or only zeros (of {count})")
     return vectors
-
-
-def batches(windows: Sequence[_Window]) -> Iterator[Sequence[_Window]]:
-    """``windows`` in runs that each fit into one request."""
-    start = weight = 0
-    for i, window in enumerate(windows):
-        size = _bytes(window.text)
-        if i > start and (weight + size > _REQUEST_BYTES or i - start >= _REQUEST_TEXTS):
-            yield windows[start:i]
-            start, weight = i, 0
-        weight += size
-    yield windows[start:]
 
 
 def split_text(text: str, room: int) -> list[str]:

@@ -117,7 +117,7 @@ def encode(embedder: Embedder, texts: Sequence[str], kind: Kind = "passage") -> 
     return unit(check_vectors(embedder.encode(texts, kind), len(texts), embedder))
 
 
-def split_evenly(ids: Ids, limit: int) -> list[Ids]:
+def split_evenly(ids: NDArray[Any], limit: int) -> list[NDArray[Any]]:
     """``ids`` in as few pieces of at most ``limit`` as possible, all of nearly the same length.
 
     >>> [len(piece) for piece in split_evenly(np.arange(10, dtype=np.int32), 4)]
