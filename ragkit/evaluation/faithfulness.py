@@ -41,7 +41,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ragkit.base import Chunk, Corpus, InputError, Vectors, require
 from ragkit.corpus.datasets import section_span
-from ragkit.embedding import Ids, split_evenly, unit
+from ragkit.embedding import unit
+from ragkit.embedding.vectors import Ids, split_evenly
 from ragkit.evaluation.statistics import Floats, auroc, auroc_interval
 from ragkit.files import data_file
 from ragkit.token_store import TokenStore
