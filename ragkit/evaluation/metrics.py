@@ -46,7 +46,7 @@ def is_relevant(chunk: Chunk | Span, gold: Span) -> bool:
     >>> is_relevant(Span("a", 0, 100), Span("a", 90, 110)), is_relevant(Span("a", 0, 100), Span("a", 95, 110))
     (True, False)
     """
-    return (chunk.span if isinstance(chunk, Chunk) else chunk).answers(gold)
+    return chunk.doc_id == gold.doc_id and (chunk.span if isinstance(chunk, Chunk) else chunk).answers(gold)
 
 
 def relevant_gold(gold: Iterable[Span]) -> tuple[Span, ...]:
@@ -61,11 +61,8 @@ def relevant_gold(gold: Iterable[Span]) -> tuple[Span, ...]:
 
 def first_ranks(chunks: Sequence[Chunk], gold: Sequence[Span]) -> Ranks:
     """For each gold span the rank (from 1) of the first chunk that answers it, 0 where none does: ``(len(gold),)``."""
-    ranks = np.zeros(len(gold), dtype=np.int64)
-    spans = [chunk.span for chunk in chunks]
-    for j, span in enumerate(gold):
-        ranks[j] = next((i for i, chunk in enumerate(spans, 1) if is_relevant(chunk, span)), 0)
-    return ranks
+    found = (next((i for i, chunk in enumerate(chunks, 1) if is_relevant(chunk, span)), 0) for span in gold)
+    return np.fromiter(found, np.int64, len(gold))
 
 
 def one_need(ranks: Ranks) -> Ranks:

@@ -26,7 +26,7 @@ from ragkit.chunking import (
     layout_of,
 )
 from ragkit.evaluation import statistics
-from ragkit.evaluation.metrics import BUDGET, relevant_gold, score
+from ragkit.evaluation.metrics import BUDGET, coverage, first_ranks, reciprocal_rank, relevant_gold, score
 from ragkit.retrieval.analysis import AnalyzedCorpus
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
@@ -177,12 +177,14 @@ class ChunkExperiment:
             started = time.perf_counter()
             chunks = chunk_corpus(self.chunker(setting), self.corpus)
             retriever = self.retriever(setting, chunks)
+            counts = self._token_counts(chunks)
             if setting.budget is None:
                 hits = [tuple(row) for row in retriever.search_many(self.texts, setting.k)]
             else:
-                hits = self._within_budget(retriever, setting.budget, setting.size)
+                hits = self._within_budget(retriever, setting.budget, setting.size, counts)
             scores = np.array([_score(row, q, setting) for row, q in zip(hits, self.questions, strict=True)])
-            tokens = float(np.mean([self._tokens(row).sum() for row in hits]))
+            sums = [sum(counts[_place(hit)] for hit in row) for row in hits]
+            tokens = float(np.mean(sums if setting.budget is None else np.minimum(sums, setting.budget)))
             milliseconds = (time.perf_counter() - started) * 1000
             level = statistics.level(scores, self.units)
             covered, mrr = (Interval(*map(float, band)) for band in zip(level.mean, level.low, level.high, strict=True))
@@ -198,26 +200,35 @@ class ChunkExperiment:
         columns = (estimates.mean.tolist(), estimates.low.tolist(), estimates.high.tolist(), estimates.p.tolist())
         return list(zip(*columns, strict=True))
 
-    def _tokens(self, hits: Sequence[Hit]) -> NDArray[np.int64]:
-        rows = self.store.rows([hit.chunk for hit in hits])
-        return np.asarray(rows[:, 1] - rows[:, 0], dtype=np.int64)
+    def _token_counts(self, chunks: Sequence[Chunk]) -> dict[tuple[str, int], int]:
+        """The tokens of each chunk, by document and start."""
+        places, rows = ((chunk.doc_id, chunk.start) for chunk in chunks), self.store.rows(chunks)
+        return dict(zip(places, (rows[:, 1] - rows[:, 0]).tolist(), strict=True))
 
-    def _within_budget(self, retriever: Retriever, budget: int, size: int) -> list[tuple[Hit, ...]]:
+    def _within_budget(
+        self, retriever: Retriever, budget: int, size: int, counts: Mapping[tuple[str, int], int]
+    ) -> list[tuple[Hit, ...]]:
         """Each list down to ``budget`` tokens, the chunk that crosses the line cut at it, as ``compare`` does."""
+
+        def is_short(hits: Sequence[Hit]) -> bool:
+            return len(hits) == depth and sum(counts[_place(hit)] for hit in hits) < budget
+
         depth = 16 + budget // size
         lists = retriever.search_many(self.texts, depth)
-        while short := [i for i, hits in enumerate(lists) if len(hits) == depth and self._tokens(hits).sum() < budget]:
+        while short := [i for i, hits in enumerate(lists) if is_short(hits)]:
             depth *= 2
             for i, hits in zip(short, retriever.search_many([self.texts[i] for i in short], depth), strict=True):
                 lists[i] = hits
-        return [self._cut(hits, budget) for hits in lists]
+        return [self._cut(hits, budget, counts) for hits in lists]
 
-    def _cut(self, hits: Sequence[Hit], budget: int) -> tuple[Hit, ...]:
-        sizes = self._tokens(hits)
-        before = np.cumsum(sizes) - sizes
-        within = [hit for hit, used in zip(hits, before, strict=True) if used < budget]
-        if within and before[len(within) - 1] + sizes[len(within) - 1] > budget:
-            within[-1] = self._beginning(within[-1], budget - int(before[len(within) - 1]))
+    def _cut(self, hits: Sequence[Hit], budget: int, counts: Mapping[tuple[str, int], int]) -> tuple[Hit, ...]:
+        within: list[Hit] = []
+        for hit in hits:
+            if budget <= 0:
+                break
+            count = counts[_place(hit)]
+            within.append(hit if count <= budget else self._beginning(hit, budget))
+            budget -= count
         return tuple(within)
 
     def _beginning(self, hit: Hit, tokens: int) -> Hit:
@@ -228,8 +239,15 @@ class ChunkExperiment:
         return replace(hit, chunk=replace(chunk, end=end, text=chunk.text[: end - chunk.start]))
 
 
+def _place(hit: Hit) -> tuple[str, int]:
+    return hit.chunk.doc_id, hit.chunk.start
+
+
 def _score(hits: Sequence[Hit], question: Question, setting: LabSettings) -> tuple[float, float]:
     """``compare``'s ``setting.metric``, and the reciprocal rank."""
     chunks = [hit.chunk for hit in hits]
-    values = score(chunks, question.gold, setting.k, question.any_of, setting.budget)
-    return values[setting.metric], values[f"mrr@{setting.budget or setting.k}"]
+    if setting.budget is None:
+        values = score(chunks, question.gold, setting.k, question.any_of)
+        return values[setting.metric], values[f"mrr@{setting.k}"]
+    ranks = first_ranks(chunks, question.gold)
+    return coverage(chunks, question.gold, question.any_of), reciprocal_rank(ranks, max(len(chunks), 1))
