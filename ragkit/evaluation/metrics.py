@@ -24,7 +24,8 @@ the figures are those of trec_eval and ranx.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -260,27 +261,13 @@ def context_coverage(
     return coverage([hit.chunk for hit in context.hits], gold, any_of)
 
 
-@dataclass(frozen=True)
 class CountedOnce:
     """A tokenizer that counts the tokens of each text once: systems on the same chunks return the same texts."""
 
-    tokenizer: Tokenizer
-    counts: dict[str, int] = field(default_factory=dict, repr=False)
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.identity, self.offsets, self.count = tokenizer.identity, tokenizer.offsets, cache(tokenizer.count)
 
-    @property
-    def identity(self) -> str:
-        return self.tokenizer.identity
-
-    def offsets(self, text: str) -> NDArray[np.int64]:
-        """Character offsets ``(n_tokens, 2)`` of the tokens."""
-        return self.tokenizer.offsets(text)
-
-    def count(self, text: str) -> int:
-        if text not in self.counts:
-            self.counts[text] = self.tokenizer.count(text)
-        return self.counts[text]
-
-    def total(self, hits: Sequence[Hit]) -> int:
+    def total(self, hits: Iterable[Hit]) -> int:
         """The tokens of all ``hits``; what two of them share counts twice."""
         return sum(self.count(hit.chunk.text) for hit in hits)
 
