@@ -470,10 +470,8 @@ def identity_of(part: object) -> str:
     """
     if isinstance(identity := getattr(part, "identity", None), str) and identity and not isinstance(part, type):
         return identity
-    if part is None or isinstance(part, str | bytes | bool | int | float):
+    if part is None or isinstance(part, str | bytes | int | float | np.generic):
         return repr(part)
-    if isinstance(part, np.generic):
-        return repr(part.item())
     if isinstance(part, Mapping):
         return f"{{{', '.join(sorted(f'{key!r}: {identity_of(value)}' for key, value in part.items()))}}}"
     if isinstance(part, list | tuple):

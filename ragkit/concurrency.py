@@ -52,7 +52,11 @@ class SingleFlight(Generic[T]):
             Exception: whatever the work raises, to everybody who waits for it.
         """
         place = (asyncio.get_running_loop(), key)
-        flight = self._flights.get(place) or self._start(place, work)
+        if place not in self._flights:
+            # A task of its own, else the first caller's cancellation would end the work for all.
+            started = self._flights[place] = _Flight(asyncio.create_task(work()))
+            started.task.add_done_callback(lambda _: self._remove(place, started))
+        flight = self._flights[place]
         flight.waiting += 1
         try:
             return await asyncio.shield(flight.task)
@@ -61,24 +65,11 @@ class SingleFlight(Generic[T]):
             if not flight.waiting and not flight.task.done():
                 self._remove(place, flight)  # whoever comes now must not wait for work that is being cancelled
                 flight.task.cancel()
-                await _ended(flight.task)
-
-    def _start(
-        self, place: tuple[asyncio.AbstractEventLoop, Hashable], work: Callable[[], Coroutine[Any, Any, T]]
-    ) -> _Flight[T]:
-        # A task of its own, else the first caller's cancellation would end the work for all.
-        flight = self._flights[place] = _Flight(place[0].create_task(work()))
-        flight.task.add_done_callback(lambda _: self._remove(place, flight))
-        return flight
+                await asyncio.wait([flight.task])
 
     def _remove(self, place: tuple[asyncio.AbstractEventLoop, Hashable], flight: _Flight[T]) -> None:
         if self._flights.get(place) is flight:
             del self._flights[place]
-
-
-async def _ended(work: Awaitable[object]) -> None:
-    """Wait for ``work`` to end, however it does."""
-    await asyncio.gather(work, return_exceptions=True)
 
 
 async def gather_limited(limit: int, work: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:

@@ -28,18 +28,7 @@ from ragkit.base import (
     check_whole,
     require,
 )
-from ragkit.evaluation import statistics
-from ragkit.evaluation.metrics import (
-    CountedOnce,
-    context_coverage,
-    cut,
-    fill,
-    first_ranks,
-    is_relevant,
-    metric_names,
-    relevant_gold,
-    score,
-)
+from ragkit.evaluation import metrics, statistics
 from ragkit.tokens import minilm_tokenizer
 
 if TYPE_CHECKING:
@@ -278,11 +267,11 @@ def compare(
     """
     k, budget = check_whole(k, "k"), None if same_budget is None else check_whole(same_budget, "same_budget")
     metric = metric or (f"mrr@{k}" if budget is None else f"coverage@{budget}")
-    if metric not in (names := metric_names(k, budget)):
+    if metric not in (names := metrics.metric_names(k, budget)):
         raise InputError(f"metric {metric!r}: expected one of {', '.join(names)}")
     baseline = _checked_baseline(systems, baseline)
     answerable, skipped = _split_questions(questions)
-    counter = CountedOnce(tokenizer or minilm_tokenizer())
+    counter = metrics.CountedOnce(tokenizer or minilm_tokenizer())
     runs = _search_all(systems, answerable, k, progress)
     if budget is not None:
         runs = {name: _filled(name, run, systems[name], answerable, k, budget, counter) for name, run in runs.items()}
@@ -314,7 +303,7 @@ def compare(
 
 def _split_questions(questions: Iterable[Question]) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
     """The questions with relevant gold, and no other gold, and those without."""
-    everything = [(question, relevant_gold(question.gold)) for question in questions]
+    everything = [(question, metrics.relevant_gold(question.gold)) for question in questions]
     answerable = tuple(replace(question, gold=gold) for question, gold in everything if gold)
     if twice := [name for name, count in Counter(question.id for question, _ in everything).items() if count > 1]:
         raise InputError(f"question id {twice[0]!r} is there twice: ids must be unique")
@@ -387,7 +376,13 @@ def _search(name: str, system: Retriever, question: Question, k: int) -> tuple[t
 
 
 def _filled(
-    name: str, run: _Run, system: Retriever, questions: Sequence[Question], k: int, budget: int, counter: CountedOnce
+    name: str,
+    run: _Run,
+    system: Retriever,
+    questions: Sequence[Question],
+    k: int,
+    budget: int,
+    counter: metrics.CountedOnce,
 ) -> _Run:
     """The run with every list that does not fill ``budget`` tokens searched deeper (untimed) until it does."""
 
@@ -395,13 +390,13 @@ def _filled(
         def deeper(depth: int) -> tuple[Hit, ...]:
             return _search(name, system, question, depth)[0]
 
-        return hits if error else tuple(fill(deeper, hits, k, budget, counter))
+        return hits if error else tuple(metrics.fill(deeper, hits, k, budget, counter))
 
     return replace(run, lists=list(map(filled, questions, run.lists, run.errors)))
 
 
-def _cut(hits: tuple[Hit, ...], budget: int | None, counter: CountedOnce) -> tuple[Hit, ...]:
-    return hits if budget is None else cut(hits, budget, counter)
+def _cut(hits: tuple[Hit, ...], budget: int | None, counter: metrics.CountedOnce) -> tuple[Hit, ...]:
+    return hits if budget is None else metrics.cut(hits, budget, counter)
 
 
 def _per_question(
@@ -410,14 +405,14 @@ def _per_question(
     questions: Sequence[Question],
     k: int,
     budget: int | None,
-    counter: CountedOnce,
+    counter: metrics.CountedOnce,
 ) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for name, run in runs.items():
         for i, (question, hits) in enumerate(zip(questions, rankings[name], strict=True)):
-            values = score([hit.chunk for hit in hits], question.gold, k, question.any_of, budget)
+            values = metrics.score([hit.chunk for hit in hits], question.gold, k, question.any_of, budget)
             if budget is not None:
-                in_context = context_coverage(run.lists[i], question.gold, budget, counter, question.any_of)
+                in_context = metrics.context_coverage(run.lists[i], question.gold, budget, counter, question.any_of)
                 values[f"context_coverage@{budget}"] = in_context
             extra = {"tokens": counter.total(hits), "ms": run.milliseconds[i], "error": run.errors[i]}
             rows.append({"system": name, "question": question.id, **values, **extra})
@@ -462,7 +457,7 @@ def _chunk_lookup(retriever: Retriever) -> Callable[[Span], bool]:
     by_document: dict[str, list[Chunk]] = defaultdict(list)
     for chunk in chunks or ():
         by_document[chunk.doc_id].append(chunk)
-    return lambda span: chunks is None or any(is_relevant(chunk, span) for chunk in by_document[span.doc_id])
+    return lambda span: chunks is None or any(metrics.is_relevant(chunk, span) for chunk in by_document[span.doc_id])
 
 
 def _chunks_of(retriever: object) -> Sequence[Chunk] | None:
@@ -479,8 +474,8 @@ def _where_lost(
     retriever: Retriever, holds: Callable[[Span], bool], question: Question, top: Sequence[Hit], k: int
 ) -> str:
     """The stage at which the gold was lost, given the ``top`` hits. Of several gold spans the furthest one counts."""
-    gold = relevant_gold(question.gold)
-    ranks = first_ranks([hit.chunk for hit in top], gold)
+    gold = metrics.relevant_gold(question.gold)
+    ranks = metrics.first_ranks([hit.chunk for hit in top], gold)
     if ranks.any():
         return FOUND if question.any_of or ranks.all() else IN_PART
     reachable = [span for span in gold if holds(span)]
@@ -510,4 +505,4 @@ def _lost_in(retriever: Retriever, queries: Sequence[str], gold: Sequence[Span],
 
 def _returns(retriever: Retriever, queries: Sequence[str], gold: Sequence[Span], k: int) -> bool:
     lists = (retriever.search(query, k) for query in queries)
-    return any(first_ranks([hit.chunk for hit in hits], gold).any() for hits in lists)
+    return any(metrics.first_ranks([hit.chunk for hit in hits], gold).any() for hits in lists)
