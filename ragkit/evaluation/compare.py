@@ -49,19 +49,9 @@ STAGES = (FOUND, IN_PART, RERANK, DROPPED, FUSION, REWRITING, NOT_RETRIEVED, NO_
 """What ``Comparison.where_lost`` says of a question, from the last stage to the first."""
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A question on which a system raised: it scores 0 there, and the others go on."""
-
-    system: str
-    question_id: str
-    question: str
-    error: str
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
-    """One row a system (``table``), one row a system and question (``per_question``), and what failed (``errors``).
+    """One row a system (``table``), and one row a system and question (``per_question``).
 
     ``diff`` is the mean paired difference of ``metric`` to the ``baseline`` with its 95 % interval (``diff_low``,
     ``diff_high``) and its ``p``. Both come from one simultaneous test of all comparisons of the table
@@ -72,7 +62,6 @@ class Comparison:
 
     table: pd.DataFrame
     per_question: pd.DataFrame
-    errors: tuple[Failure, ...]
     baseline: str
     metric: str
     k: int
@@ -83,6 +72,12 @@ class Comparison:
     systems: Mapping[str, Retriever] = field(repr=False)
     questions: tuple[Question, ...] = field(repr=False)
     rankings: Mapping[str, Sequence[tuple[Hit, ...]]] = field(repr=False)
+
+    @property
+    def errors(self) -> pd.Series[str]:
+        """What failed searches raised, by system and question id: each scored 0, and the others went on."""
+        errors = self.per_question["error"]
+        return errors[errors != ""]
 
     @property
     def caption(self) -> tuple[str, ...]:
@@ -106,12 +101,10 @@ class Comparison:
                 lines[-1] += (
                     f" A true difference of {self.minimum_detectable:.3f} or more would be detected 8 times in 10."
                 )
-        if self.errors:
-            first = self.errors[0]
-            lines.append(
-                f"{_count(len(self.errors), 'failed search', 'failed searches')} scored 0; the first: "
-                f"{first.system!r} on {first.question!r}: {first.error} (all in .errors)."
-            )
+        if len(self.errors):
+            (system, question), error = self.errors.index[0], self.errors.iloc[0]
+            failed = _count(len(self.errors), "failed search", "failed searches")
+            lines.append(f"{failed} scored 0; the first: {system!r} on {question!r}: {error} (all in .errors).")
         return tuple(lines)
 
     def _shown(self) -> pd.DataFrame:
@@ -123,7 +116,7 @@ class Comparison:
         shown = table[list(dict.fromkeys((self.metric, *usual)))].map("{:.3f}".format)
         shown["tokens"] = table["tokens"].map("{:.0f}".format)
         shown["ms (p50, p95)"] = [f"{a:.1f}, {b:.1f}" for a, b in zip(table["ms_p50"], table["ms_p95"], strict=True)]
-        if self.errors:
+        if len(self.errors):
             shown["errors"] = table["errors"].map(str)
         bounds = zip(table["diff"], table["diff_low"], table["diff_high"], strict=True)
         shown["difference [95 %]"] = [f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" for mean, low, high in bounds]
@@ -145,7 +138,7 @@ class Comparison:
         are fused. A retriever that shows its ``chunks`` also tells whether any of them holds the gold at all.
         ``["bm25"].value_counts()`` sums one up.
         """
-        failed = {(failure.system, failure.question_id) for failure in self.errors}
+        failed = set(self.errors.index)
         columns = {}
         for name, retriever in self.systems.items():
             holds = _chunk_lookup(retriever)
@@ -282,12 +275,6 @@ def compare(
     return Comparison(
         table=table,
         per_question=per_question,
-        errors=tuple(
-            Failure(name, question.id, question.text, error)
-            for name, run in runs.items()
-            for question, error in zip(answerable, run.errors, strict=True)
-            if error
-        ),
         baseline=baseline,
         metric=metric,
         k=k,
