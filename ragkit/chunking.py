@@ -238,17 +238,9 @@ class _TokenChunker:
         else:  # nothing, or only characters that the tokenizer drops
             start = len(text) - len(text.lstrip())
             spans = [(start, len(text.rstrip()))] if text.strip() else []
-        return [
-            Chunk(
-                document.id,
-                start,
-                end,
-                text[start:end],
-                document.section_at(end - 1 if self.section_of_end else start),
-                document.metadata,
-            )
-            for start, end in spans
-        ]
+        paths = [document.section_at(end - 1 if self.section_of_end else start) for start, end in spans]
+        name, metadata = document.id, document.metadata
+        return [Chunk(name, s, e, text[s:e], path, metadata) for (s, e), path in zip(spans, paths, strict=True)]
 
     def _runs(self, layout: Layout, document: Document) -> Runs:
         size, overlap = int(self.size), int(self.overlap)

@@ -183,16 +183,12 @@ def read_manifest(folder: Path, expected: Mapping[str, Any] | None = None, verif
     """
     settings, files = _parse_manifest(folder)
     for key, value in (expected or {}).items():
-        if settings.get(key) != value:
-            raise StoreMismatchError(
-                f"{folder}: made with {key} = {settings.get(key)!r}, expected {value!r}; build it again"
-            )
+        if (found := settings.get(key)) != value:
+            raise StoreMismatchError(f"{folder}: made with {key} = {found!r}, expected {value!r}; build it again")
     for name, (size, sha256) in files.items():
         file = folder / name
         if not file.is_file() or file.stat().st_size != size or (verify and sha256_file(file) != sha256):
-            raise IntegrityError(
-                f"{file}: missing, cut short, or not of the recorded sha256; delete {folder} and build it again"
-            )
+            raise IntegrityError(f"{file}: cut short, or not of the recorded sha256; delete {folder}, build it again")
     return settings
 
 
@@ -263,9 +259,7 @@ class Database:
             except BaseException as error:
                 self._connection.close()
                 if type(error) is sqlite3.DatabaseError:  # what is locked or full raises another
-                    raise InputError(
-                        f"{self.path} is damaged ({error}): choose another name, or move it away"
-                    ) from error
+                    raise InputError(f"{self.path} is damaged ({error}): move it away") from error
                 raise
 
     def _prepare(self, kind: str, version: int, schema: str) -> None:
@@ -273,9 +267,7 @@ class Database:
         connection, tables = self._connection, "SELECT name FROM sqlite_master"
         connection.row_factory = sqlite3.Row
         if not connection.execute(tables).fetchone():
-            about = (
-                f"CREATE TABLE ragkit (kind TEXT, version INTEGER); INSERT INTO ragkit VALUES ('{kind}', {version});"
-            )
+            about = f"CREATE TABLE ragkit (kind, version); INSERT INTO ragkit VALUES ('{kind}', {version});"
             try:
                 connection.executescript(f"BEGIN IMMEDIATE; {about} {schema} COMMIT;")
             except sqlite3.OperationalError as error:
