@@ -65,7 +65,7 @@ def test_a_real_corpus_gives_the_figures_of_compare(tiny):
         LabSettings(size=512, budget=1000),
     ):
         retriever = bench.retriever(setting, _chunks(bench, setting))
-        budget = setting.budget or False
+        budget = setting.budget
         row = compare({"it": retriever}, bench.questions, same_budget=budget, progress=False).table.loc["it"]
         # At a budget, the last chunk may be cut one token apart: a question in a hundred.
         near = 0.01 if budget else 1e-9

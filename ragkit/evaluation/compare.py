@@ -265,13 +265,10 @@ def compare(
     baseline = _checked_baseline(systems, baseline)
     answerable, skipped = _split_questions(questions)
     counter = metrics.CountedOnce(tokenizer or minilm_tokenizer())
-    runs = _search_all(systems, answerable, k, progress)
-    if budget is not None:
-        runs = {name: _filled(name, run, systems[name], answerable, k, budget, counter) for name, run in runs.items()}
-    rankings = {name: [_cut(hits, budget, counter) for hits in run.lists] for name, run in runs.items()}
-    per_question = _per_question(runs, rankings, answerable, k, budget, counter)
+    results = _search_all(systems, answerable, k, budget, counter, progress)
+    per_question = _per_question(results, answerable, k, budget, counter)
     units = documents_of(answerable)
-    table, detectable = _table(per_question, units, list(runs), baseline, metric)
+    table, detectable = _table(per_question, units, list(systems), baseline, metric)
     return Comparison(
         table=table,
         per_question=per_question,
@@ -284,7 +281,7 @@ def compare(
         minimum_detectable=detectable,
         systems=dict(systems),
         questions=answerable,
-        rankings=rankings,
+        rankings={name: [result.shown for result in own] for name, own in results.items()},
     )
 
 
@@ -315,20 +312,26 @@ def _checked_baseline(systems: Mapping[str, Retriever], baseline: str | None) ->
 
 
 @dataclass(frozen=True)
-class _Run:
-    """What one system returned for every question, how long each search took, and the error it raised (else "")."""
+class _Result:
+    """What one system returned for one question: all hits, those that fit the budget, and its error (else "")."""
 
-    lists: list[tuple[Hit, ...]]
-    milliseconds: list[float]
-    errors: list[str]
+    hits: tuple[Hit, ...]
+    shown: tuple[Hit, ...]
+    milliseconds: float
+    error: str
 
 
 def _search_all(
-    systems: Mapping[str, Retriever], questions: Sequence[Question], k: int, progress: bool
-) -> dict[str, _Run]:
+    systems: Mapping[str, Retriever],
+    questions: Sequence[Question],
+    k: int,
+    budget: int | None,
+    counter: metrics.CountedOnce,
+    progress: bool,
+) -> dict[str, list[_Result]]:
     from tqdm.auto import tqdm
 
-    runs = {}
+    results: dict[str, list[_Result]] = {name: [] for name in systems}
     # `disable` is set only to turn the bar off, so that the environment (TQDM_DISABLE) can do so, too.
     start = tqdm if progress else partial(tqdm, disable=True)
     with start(total=len(systems) * len(questions), unit="query", delay=1, leave=False) as bar:
@@ -336,15 +339,23 @@ def _search_all(
             bar.set_description(name, refresh=False)
             for question in questions[:WARM_UP]:
                 _search(name, system, question, k)
-            runs[name] = _Run([], [], [])
             for question in questions:
-                started = time.perf_counter()
-                hits, error = _search(name, system, question, k)
-                runs[name].milliseconds.append((time.perf_counter() - started) * 1000)
-                runs[name].lists.append(hits)
-                runs[name].errors.append(error)
+                results[name].append(_result(name, system, question, k, budget, counter))
                 bar.update(1)
-    return runs
+    return results
+
+
+def _result(
+    name: str, system: Retriever, question: Question, k: int, budget: int | None, counter: metrics.CountedOnce
+) -> _Result:
+    """One timed search; where its hits do not fill ``budget``, deeper ones (untimed) until they do."""
+    started = time.perf_counter()
+    hits, error = _search(name, system, question, k)
+    milliseconds = (time.perf_counter() - started) * 1000
+    if budget is None or error:
+        return _Result(hits, hits, milliseconds, error)
+    hits = metrics.fill(lambda depth: _search(name, system, question, depth)[0], hits, k, budget, counter)
+    return _Result(hits, metrics.cut(hits, budget, counter), milliseconds, "")
 
 
 def _search(name: str, system: Retriever, question: Question, k: int) -> tuple[tuple[Hit, ...], str]:
@@ -362,46 +373,22 @@ def _search(name: str, system: Retriever, question: Question, k: int) -> tuple[t
     return hits, ""
 
 
-def _filled(
-    name: str,
-    run: _Run,
-    system: Retriever,
-    questions: Sequence[Question],
-    k: int,
-    budget: int,
-    counter: metrics.CountedOnce,
-) -> _Run:
-    """The run with every list that does not fill ``budget`` tokens searched deeper (untimed) until it does."""
-
-    def filled(question: Question, hits: tuple[Hit, ...], error: str) -> tuple[Hit, ...]:
-        def deeper(depth: int) -> tuple[Hit, ...]:
-            return _search(name, system, question, depth)[0]
-
-        return hits if error else tuple(metrics.fill(deeper, hits, k, budget, counter))
-
-    return replace(run, lists=list(map(filled, questions, run.lists, run.errors)))
-
-
-def _cut(hits: tuple[Hit, ...], budget: int | None, counter: metrics.CountedOnce) -> tuple[Hit, ...]:
-    return hits if budget is None else metrics.cut(hits, budget, counter)
-
-
 def _per_question(
-    runs: Mapping[str, _Run],
-    rankings: Mapping[str, Sequence[tuple[Hit, ...]]],
+    results: Mapping[str, Sequence[_Result]],
     questions: Sequence[Question],
     k: int,
     budget: int | None,
     counter: metrics.CountedOnce,
 ) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
-    for name, run in runs.items():
-        for i, (question, hits) in enumerate(zip(questions, rankings[name], strict=True)):
-            values = metrics.score([hit.chunk for hit in hits], question.gold, k, question.any_of, budget)
+    for name, own in results.items():
+        for question, result in zip(questions, own, strict=True):
+            gold, any_of = question.gold, question.any_of
+            values = metrics.score([hit.chunk for hit in result.shown], gold, k, any_of, budget)
             if budget is not None:
-                in_context = metrics.context_coverage(run.lists[i], question.gold, budget, counter, question.any_of)
+                in_context = metrics.context_coverage(result.hits, gold, budget, counter, any_of)
                 values[f"context_coverage@{budget}"] = in_context
-            extra = {"tokens": counter.total(hits), "ms": run.milliseconds[i], "error": run.errors[i]}
+            extra = {"tokens": counter.total(result.shown), "ms": result.milliseconds, "error": result.error}
             rows.append({"system": name, "question": question.id, **values, **extra})
     return require("pandas", "notebook").DataFrame(rows).set_index(["system", "question"])  # type: ignore[no-any-return]
 

@@ -288,8 +288,8 @@ def cut(hits: Sequence[Hit], budget: int, tokenizer: CountedOnce) -> tuple[Hit, 
 
 
 def fill(
-    search: Callable[[int], Sequence[Hit]], hits: Sequence[Hit], k: int, budget: int, tokenizer: CountedOnce
-) -> Sequence[Hit]:
+    search: Callable[[int], tuple[Hit, ...]], hits: tuple[Hit, ...], k: int, budget: int, tokenizer: CountedOnce
+) -> tuple[Hit, ...]:
     """``hits``, the first ``k``, or ``search(depth)`` with a ``depth`` that doubles until the ranking has ``budget``
     tokens without what its chunks share, or has all there is."""
     depth = k
