@@ -124,7 +124,7 @@ def _table(
 ) -> pd.DataFrame:
     """A row a configuration, the best first; the index is its place in ``configs``."""
     columns, milliseconds, tokens = zip(*results, strict=True)
-    scores = np.stack(columns, axis=1)
+    scores = np.array(columns).T
     best = int(np.argmax(scores.mean(axis=0)))
     against = scores - scores[:, [best]]
     table: pd.DataFrame = require("pandas", "notebook").DataFrame(
