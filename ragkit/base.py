@@ -31,8 +31,9 @@ import json
 import re
 import unicodedata
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence, Set
+from collections.abc import AsyncGenerator, Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from numbers import Integral
@@ -172,13 +173,13 @@ class Document:
     metadata: Metadata = field(default_factory=dict, hash=False)
 
     @cached_property
-    def _starts(self) -> NDArray[np.int64]:
-        return np.array([s.start for s in self.sections], dtype=np.int64)
+    def _starts(self) -> list[int]:
+        return [section.start for section in self.sections]
 
     def section_at(self, offset: int) -> tuple[str, ...]:
         """The section path that holds the character at ``offset`` (empty where there is none)."""
-        i = int(np.searchsorted(self._starts, offset, side="right")) - 1
-        return self.sections[i].path if i >= 0 else ()
+        i = bisect_right(self._starts, offset)
+        return self.sections[i - 1].path if i else ()
 
     @cached_property
     def sha256(self) -> str:
@@ -357,7 +358,7 @@ Vectors = NDArray[np.float32]
 
 
 @runtime_checkable
-class Tokenizer(Protocol):
+class Tokenizer(Hashable, Protocol):
     """Splits text into the tokens that a model counts."""
 
     @property
@@ -473,10 +474,8 @@ def identity_of(part: object) -> str:
     """
     if isinstance(identity := getattr(part, "identity", None), str) and identity and not isinstance(part, type):
         return identity
-    if part is None or isinstance(part, str | bytes | bool | int | float):
+    if part is None or isinstance(part, str | bytes | int | float | np.generic):
         return repr(part)
-    if isinstance(part, np.generic):
-        return repr(part.item())
     if isinstance(part, Mapping):
         return f"{{{', '.join(sorted(f'{key!r}: {identity_of(value)}' for key, value in part.items()))}}}"
     if isinstance(part, list | tuple):

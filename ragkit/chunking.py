@@ -15,12 +15,10 @@ one, too slow for a slider) or find offsets afterwards by searching for the text
 from __future__ import annotations
 
 import re
-from abc import ABC
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from threading import Lock
+from functools import cached_property, lru_cache
+from itertools import chain, pairwise
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -35,6 +33,7 @@ from ragkit.base import (
     InputError,
     StoreMismatchError,
     Tokenizer,
+    check_whole,
     is_whole,
 )
 from ragkit.markdown import blocks, sentences
@@ -99,7 +98,7 @@ class Layout:
 
     def positions(self, characters: Iterable[int]) -> NDArray[np.int64]:
         """Token positions ``(m,)`` of the first token at or after each of ``characters``."""
-        return np.searchsorted(self.starts, np.fromiter(characters, dtype=np.int64)).astype(np.int64)
+        return np.searchsorted(self.starts, np.fromiter(characters, dtype=np.int32))
 
     def _at(self, characters: Iterable[int]) -> NDArray[np.int64]:
         inside = np.unique(self.positions(characters))
@@ -141,7 +140,7 @@ class Layout:
     def _wholes(self) -> NDArray[np.int64]:
         """The tokens ``[first, last)`` ``(m, 2)`` of every block of code and every table."""
         places = [(b.start, b.end) for b in blocks(self.text) if b.kind in ("code", "table")]
-        return self.positions(np.array(places, dtype=np.int64).ravel()).reshape(-1, 2)
+        return self.positions(chain(*places)).reshape(-1, 2)
 
     def inside(self, size: int) -> NDArray[np.bool_]:
         """For each token ``(n + 1,)`` whether it is within a block of code or a table of at most ``size`` tokens."""
@@ -164,36 +163,14 @@ class Layout:
         return [Borders(at[~inside[at]], len(self)) for at in places]
 
 
-class _Layouts:
-    """The layouts used last, up to ``limit`` tokens in all, by tokenizer and text."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self.tokens = limit, 0
-        self.layouts: OrderedDict[tuple[str, str], Layout] = OrderedDict()
-        self.lock = Lock()
-
-    def get(self, document: Document, tokenizer: Tokenizer) -> Layout:
-        key = (tokenizer.identity, document.sha256)
-        with self.lock:
-            if key in self.layouts:
-                self.layouts.move_to_end(key)
-                return self.layouts[key]
-        layout = Layout(document.text, tokenizer.offsets(document.text))
-        with self.lock:
-            self.tokens += len(layout) - len(self.layouts.pop(key, ()))
-            self.layouts[key] = layout
-            while self.tokens > self.limit and len(self.layouts) > 1:
-                self.tokens -= len(self.layouts.popitem(last=False)[1])
-        return layout
-
-
-# 4 million tokens are about eight times the course's corpus and, with all borders, about 200 MB.
-_LAYOUTS = _Layouts(4_000_000)
-
-
 def layout_of(document: Document, tokenizer: Tokenizer) -> Layout:
     """The layout of ``document``, tokenized on first use and then from memory."""
-    return _LAYOUTS.get(document, tokenizer)
+    return _layout(document.text, tokenizer)
+
+
+@lru_cache(maxsize=2048)  # documents: six times the course's corpus; with all borders about 50 bytes a token
+def _layout(text: str, tokenizer: Tokenizer) -> Layout:
+    return Layout(text, tokenizer.offsets(text))
 
 
 def cut(borders: Sequence[Borders], size: int, overlap: int, start: int, stop: int, fill: float = 0.0) -> Runs:
@@ -233,7 +210,7 @@ def cut(borders: Sequence[Borders], size: int, overlap: int, start: int, stop: i
     return runs
 
 
-class _TokenChunker(ABC):
+class _TokenChunker:
     """What the five share: at most ``size`` tokens a chunk, at most ``overlap`` of them repeated from the one before.
 
     Raises:
@@ -245,36 +222,34 @@ class _TokenChunker(ABC):
     tokenizer: Tokenizer
     levels: ClassVar[tuple[str, ...]] = ()
     fill: ClassVar[float] = 0.0
+    section_of_end: ClassVar[bool] = False  # else a chunk's section is that of its first character
 
     def __post_init__(self) -> None:
-        if not is_whole(self.size) or self.size < 1:
-            raise InputError(f"chunk size is {self.size!r}: expected a whole number of tokens, 1 or more")
+        check_whole(self.size, "chunk size in tokens")
         if not is_whole(self.overlap) or not 0 <= self.overlap < self.size:
             raise InputError(f"overlap is {self.overlap!r}: expected 0 to {self.size - 1}, less than the chunk size")
 
     def chunk(self, document: Document) -> list[Chunk]:
         """The chunks of ``document``, in order; none where it has no visible character."""
-        layout = layout_of(document, self.tokenizer)
-        if len(layout) == 0:  # nothing, or only characters that the tokenizer drops
-            text = document.text.strip()
-            start = document.text.find(text)
-            spans = [(start, start + len(text))] if text else []
-        else:
-            borders, starts = layout.borders(self.levels, int(self.size)), self._parts(layout, document)
-            parts = zip(starts, [*starts[1:], len(layout)], strict=True)
-            size, overlap = int(self.size), int(self.overlap)
-            runs = np.array([run for i, j in parts for run in cut(borders, size, overlap, i, j, self.fill)])
-            spans = list(zip(layout.starts[runs[:, 0]].tolist(), layout.ends[runs[:, 1]].tolist(), strict=True))
-        paths = self._sections(document, spans)
-        name, text, metadata = document.id, document.text, document.metadata
+        layout, text = layout_of(document, self.tokenizer), document.text
+        if len(layout):
+            starts, ends = layout.starts.data, layout.ends.data
+            spans = [(starts[i], ends[j]) for i, j in self._runs(layout, document)]
+        else:  # nothing, or only characters that the tokenizer drops
+            start = len(text) - len(text.lstrip())
+            spans = [(start, len(text.rstrip()))] if text.strip() else []
+        paths = [document.section_at(end - 1 if self.section_of_end else start) for start, end in spans]
+        name, metadata = document.id, document.metadata
         return [Chunk(name, s, e, text[s:e], path, metadata) for (s, e), path in zip(spans, paths, strict=True)]
+
+    def _runs(self, layout: Layout, document: Document) -> Runs:
+        size, overlap = int(self.size), int(self.overlap)
+        borders, parts = layout.borders(self.levels, size), [*self._parts(layout, document), len(layout)]
+        return [run for i, j in pairwise(parts) for run in cut(borders, size, overlap, i, j, self.fill)]
 
     def _parts(self, layout: Layout, document: Document) -> list[int]:
         """The tokens at which parts begin that are cut on their own; the first is 0."""
         return [0]
-
-    def _sections(self, document: Document, spans: Runs) -> list[tuple[str, ...]]:
-        return _paths(document, [start for start, _ in spans])
 
 
 @dataclass(frozen=True)
@@ -327,6 +302,8 @@ class HeadingChunker(RecursiveChunker):
     it is a ``RecursiveChunker``.
     """
 
+    section_of_end = True
+
     def _parts(self, layout: Layout, document: Document) -> list[int]:
         starts, bare = [0], False
         for section in document.sections:
@@ -335,9 +312,6 @@ class HeadingChunker(RecursiveChunker):
             bare = not document.text[section.body : section.end].strip()
         parts: list[int] = np.unique(layout.positions(starts)).tolist()
         return parts
-
-    def _sections(self, document: Document, spans: Runs) -> list[tuple[str, ...]]:
-        return _paths(document, [end - 1 for _, end in spans])
 
 
 class TokenVectors(Protocol):
@@ -377,8 +351,7 @@ class SemanticChunker(_TokenChunker):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not is_whole(self.window) or self.window < 1:
-            raise InputError(f"window is {self.window!r}: expected a whole number of tokens, 1 or more")
+        check_whole(self.window, "window")
 
     def _parts(self, layout: Layout, document: Document) -> list[int]:
         # Sizes change nothing about the breaks, so they stay with the layout: a slider reads each vector once.
@@ -416,50 +389,6 @@ def border_likeness(vectors: NDArray[np.float32], places: NDArray[np.int64], win
     return np.array([a @ b / max(float(np.sqrt((a @ a) * (b @ b))), 1e-12) for a, b in means], dtype=np.float64)
 
 
-def _paths(document: Document, offsets: Iterable[int]) -> list[tuple[str, ...]]:
-    """The section paths at ``offsets``, all at once."""
-    paths = [(), *(s.path for s in document.sections)]
-    starts = [s.start for s in document.sections]
-    return [paths[i] for i in np.searchsorted(starts, list(offsets), side="right").tolist()]
-
-
-def check_chunks(
-    document: Document, chunks: Sequence[Chunk], size: int | None = None, tokenizer: Tokenizer | None = None
-) -> None:
-    """Refuse chunks that break the contract.
-
-    1. ``document.text[c.start:c.end] == c.text``, not blank, and ``c.doc_id`` is the document's.
-    2. Starts strictly increase.
-    3. Every visible (non-whitespace) character is in some chunk.
-    4. With ``size`` and ``tokenizer``: at most ``size`` tokens. A chunk has the tokens of its document that
-       begin within it. One character that alone has more tokens is let through, as it cannot be cut.
-
-    Raises:
-        ContractError: names the rule, the chunk and the position in the text.
-    """
-    text, name = document.text, f"chunks of {document.id!r}"
-    covered, previous = 0, -1
-    for number, chunk in enumerate(chunks):
-        start, end = chunk.start, chunk.end
-        where = f"{name}: chunk {number} at characters [{start}, {end})"
-        if chunk.doc_id != document.id:
-            raise ContractError(f"{where} belongs to {chunk.doc_id!r}: expected {document.id!r}")
-        if not 0 <= start < end <= len(text):
-            raise ContractError(f"{where}: expected 0 <= start < end <= {len(text)}, the length of the text")
-        if len(chunk.text) != end - start or not text.startswith(chunk.text, start):
-            at = start + _first_difference(text[start:end], chunk.text)
-            raise ContractError(f"{where}: its text is not the document's, first at position {at}")
-        if chunk.text.isspace():
-            raise ContractError(f"{where} is blank: leave it out")
-        if start <= previous:
-            raise ContractError(f"{where} does not start after the chunk before it, which starts at {previous}")
-        _check_gap(text, covered, start, name)
-        covered, previous = max(covered, end), start
-    _check_gap(text, covered, len(text), name)
-    if size is not None and tokenizer is not None:
-        _check_sizes(document, chunks, size, tokenizer)
-
-
 def chunk_corpus(chunker: Chunker, corpus: Corpus) -> list[Chunk]:
     """The chunks of all documents, in order, each document checked by ``check_chunks``.
 
@@ -477,24 +406,48 @@ def chunk_corpus(chunker: Chunker, corpus: Corpus) -> list[Chunk]:
     return chunks
 
 
-def _check_sizes(document: Document, chunks: Sequence[Chunk], size: int, tokenizer: Tokenizer) -> None:
-    layout = layout_of(document, tokenizer)
-    sizes = layout.positions(c.end for c in chunks) - layout.positions(c.start for c in chunks)
-    for number in np.flatnonzero(sizes > size).tolist():
-        chunk, first = chunks[number], int(layout.positions([chunks[number].start])[0])
-        if layout.starts[first] != layout.starts[first + sizes[number] - 1]:
-            raise ContractError(
-                f"chunks of {document.id!r}: chunk {number} at characters [{chunk.start}, {chunk.end}) "
-                f"has {sizes[number]} tokens: expected at most {size}"
-            )
+def check_chunks(
+    document: Document, chunks: Sequence[Chunk], size: int | None = None, tokenizer: Tokenizer | None = None
+) -> None:
+    """Refuse chunks that break the contract.
+
+    1. ``document.text[c.start:c.end] == c.text``, not blank, and ``c.doc_id`` is the document's.
+    2. Starts strictly increase.
+    3. Every visible (non-whitespace) character is in some chunk.
+    4. With ``size`` and ``tokenizer``: at most ``size`` tokens. A chunk has the tokens of its document that
+       begin within it. One character that alone has more tokens is let through, as it cannot be cut.
+
+    Raises:
+        ContractError: names the rule, the chunk and the position in the text.
+    """
+    text, covered, previous = document.text, 0, -1
+    for chunk in chunks:
+        start, end = chunk.start, chunk.end
+        if chunk.doc_id != document.id or text[start:end] != chunk.text or len(chunk.text) != end - start:
+            raise _broken(document, chunk, "its text is not the document's at these characters")
+        if not chunk.text.strip():
+            raise _broken(document, chunk, "it is blank: leave it out")
+        if start <= previous:
+            raise _broken(document, chunk, f"it does not start after the chunk before it, which starts at {previous}")
+        _check_gap(document, covered, start)
+        covered, previous = max(covered, end), start
+    _check_gap(document, covered, len(text))
+    if size is not None and tokenizer is not None:
+        _check_sizes(document, chunks, size, layout_of(document, tokenizer))
 
 
-def _check_gap(text: str, start: int, end: int, name: str) -> None:
-    if start < end and (lost := text[start:end].strip()):
-        at = text.index(lost, start)
-        raise ContractError(f"{name}: the text {lost[:40]!r} at position {at} is in no chunk")
+def _broken(document: Document, chunk: Chunk, rule: str) -> ContractError:
+    return ContractError(f"a chunk of {document.id!r}, {chunk.id}: {rule}")
 
 
-def _first_difference(expected: str, actual: str) -> int:
-    pairs = enumerate(zip(expected, actual, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(expected), len(actual)))
+def _check_gap(document: Document, start: int, end: int) -> None:
+    if start < end and (lost := document.text[start:end].strip()):
+        at = document.text.index(lost, start)
+        raise ContractError(f"chunks of {document.id!r}: the text {lost[:40]!r} at position {at} is in no chunk")
+
+
+def _check_sizes(document: Document, chunks: Sequence[Chunk], size: int, layout: Layout) -> None:
+    first, last = layout.positions(chain((c.start for c in chunks), (c.end for c in chunks))).reshape(2, -1)
+    for i in np.flatnonzero(last - first > size).tolist():
+        if layout.starts[first[i]] != layout.starts[last[i] - 1]:
+            raise _broken(document, chunks[i], f"it has {last[i] - first[i]} tokens: expected at most {size}")

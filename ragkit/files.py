@@ -19,7 +19,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from ragkit.base import InputError, IntegrityError, RagkitError, StoreMismatchEr
 MANIFEST = "manifest.json"
 _SILENT_WAIT = 3.0  # seconds
 _CHECKOUT = Path(__file__).resolve().parent.parent
-_SMALLEST = 512  # bytes of a database: SQLite takes a smaller file for an empty one, and writes over it
+_SQLITE = b"SQLite format 3\0"  # how a database begins
 
 
 def home() -> Path:
@@ -99,58 +99,28 @@ def check_replaceable(folder: Path) -> None:
     known: set[str] = set()
     with suppress(IntegrityError):
         known = {MANIFEST, *_parse_manifest(folder)[1]}
-    foreign = sorted(set(_contents(folder)) - known)
-    if foreign:
-        names = ", ".join(foreign[:3]) + (f" and {len(foreign) - 3} more" if len(foreign) > 3 else "")
+    found = (p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir() or not any(p.iterdir()))
+    if foreign := sorted({p.relative_to(folder).as_posix() for p in found} - known):
         raise InputError(
-            f"{folder} would be replaced, and holds files that are not known to be ragkit's: {names}. "
-            "Choose another folder, or move them away"
+            f"{folder} would be replaced, and holds {len(foreign)} files that are not known to be ragkit's, such as "
+            f"{', '.join(foreign[:3])}: choose another folder, or move them away"
         )
-
-
-def _contents(folder: Path) -> Iterator[str]:
-    """The names of all files (and links, and empty folders) below ``folder``, with ``/`` between their parts."""
-    for path in folder.rglob("*"):
-        if path.is_symlink() or not path.is_dir() or not any(path.iterdir()):
-            yield path.relative_to(folder).as_posix()
-
-
-def replace_folder(fresh: Path, path: Path) -> None:
-    """Put ``fresh`` in the place of ``path``. If that fails, ``path`` is what it was.
-
-    A kill between the two renames leaves the old folder beside, as ``.name.old.*``.
-
-    Raises:
-        InputError: ``path`` holds files that are not ragkit's (``check_replaceable``).
-        OSError: the disk does not permit it.
-    """
-    check_replaceable(path)
-    if not path.exists():
-        fresh.replace(path)
-        return
-    old = _beside(path, "old")
-    path.replace(old)
-    try:
-        fresh.replace(path)
-    except BaseException:
-        old.replace(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A new folder to fill; on success it takes the place of ``path``, on failure it is removed.
+    """A new folder to fill; on success it takes the place of ``path``, on failure ``path`` is what it was.
 
     Every file in it is written to the disk and listed with its sha256 in ``manifest.json`` if the body
-    called ``write_manifest``.
+    called ``write_manifest``. A kill between the two renames leaves the old folder beside, as ``.name.old.*``.
 
     Raises:
         InputError: ``path`` holds files that are not ragkit's (``check_replaceable``); nothing was done.
+        OSError: the disk does not permit it.
     """
     path = path.resolve()  # a link stays a link
     check_replaceable(path)
-    fresh = _beside(path)
+    fresh, old = _beside(path), _beside(path, "old")
     fresh.mkdir(parents=True)
     try:
         yield fresh
@@ -158,10 +128,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             if file.is_file():
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
-        replace_folder(fresh, path)
+        check_replaceable(path)
+        if path.exists():
+            path.replace(old)
+        fresh.replace(path)
     except BaseException:
+        if old.exists():
+            old.replace(path)
         shutil.rmtree(fresh, ignore_errors=True)
         raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_manifest(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -207,18 +183,12 @@ def read_manifest(folder: Path, expected: Mapping[str, Any] | None = None, verif
     """
     settings, files = _parse_manifest(folder)
     for key, value in (expected or {}).items():
-        if settings.get(key) != value:
-            raise StoreMismatchError(
-                f"{folder}: made with {key} = {settings.get(key)!r}, expected {value!r}; build it again"
-            )
+        if (found := settings.get(key)) != value:
+            raise StoreMismatchError(f"{folder}: made with {key} = {found!r}, expected {value!r}; build it again")
     for name, (size, sha256) in files.items():
         file = folder / name
-        if not file.is_file() or file.stat().st_size != size:
-            raise IntegrityError(
-                f"{file}: missing or cut short, expected {size} bytes; delete {folder} and build it again"
-            )
-        if verify and sha256_file(file) != sha256:
-            raise IntegrityError(f"{file}: its sha256 is not the recorded one; delete {folder} and build it again")
+        if not file.is_file() or file.stat().st_size != size or (verify and sha256_file(file) != sha256):
+            raise IntegrityError(f"{file}: cut short, or not of the recorded sha256; delete {folder}, build it again")
     return settings
 
 
@@ -243,19 +213,19 @@ def lock(path: Path) -> Iterator[None]:
         file_lock.release()
 
 
-def connect(path: str | Path, kind: str, version: int, schema: str, timeout: float = 10.0) -> sqlite3.Connection:
-    """The SQLite database at ``path``, made where there is none: several threads and processes may write it.
+class Database:
+    """A SQLite file, made where there is none, that the threads of a process use in turn through one connection.
 
-    It is in WAL mode: readers never wait for a writer, and what was committed survives a kill of the process. A
-    statement that writes begins a transaction, which ``with connection:`` commits, or rolls back where an error
-    escapes. Threads that share a connection take turns by a lock of theirs (``Database`` has one).
+    It is in WAL mode: several processes may write it, readers never wait for a writer, and what was committed survives
+    a kill of the process.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     database = connect(Path(folder) / "notes.db", "notes", 1, "CREATE TABLE note (text TEXT);")
-    ...     with database:
-    ...         _ = database.execute("INSERT INTO note VALUES ('first')")
-    ...     print(database.execute("SELECT text FROM note").fetchone()["text"])
+    ...     database = Database(Path(folder) / "notes.db", "notes", 1, "CREATE TABLE note (text TEXT);")
+    ...     with database.transaction() as connection:
+    ...         _ = connection.execute("INSERT INTO note VALUES ('first')")
+    ...     with database.transaction() as connection:
+    ...         print(connection.execute("SELECT text FROM note").fetchone()["text"])
     ...     database.close()
     first
 
@@ -267,77 +237,60 @@ def connect(path: str | Path, kind: str, version: int, schema: str, timeout: flo
         timeout: seconds that a writer waits for another one.
 
     Raises:
-        InputError: the file is no database, or of another kind or version. It is left as it is.
-        sqlite3.OperationalError: it is locked, or can't be made or written.
-    """
-    path = Path(path).expanduser().absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_file() and 0 < path.stat().st_size < _SMALLEST:
-        raise InputError(f"{path} is no SQLite database: choose another name, or move it away")
-    with _naming(path), ExitStack() as stack:
-        with suppress(OSError):
-            path.touch(0o666)  # with the rights of the umask: SQLite would let only its owner write
-        connection = sqlite3.connect(path, timeout=timeout, isolation_level="IMMEDIATE", check_same_thread=False)
-        stack.callback(connection.close)
-        connection.row_factory = sqlite3.Row
-        try:
-            _prepare(connection, path, kind, version, schema)
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as error:
-            raise InputError(f"{path} is no SQLite database ({error}): choose another name, or move it away") from error
-        stack.pop_all()
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection, path: Path, kind: str, version: int, schema: str) -> None:
-    if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-        about = f"CREATE TABLE ragkit (kind TEXT, version INTEGER); INSERT INTO ragkit VALUES ('{kind}', {version});"
-        try:
-            connection.executescript(f"BEGIN IMMEDIATE; {about} {schema} COMMIT;")
-        except sqlite3.OperationalError as error:
-            connection.rollback()
-            if "already exists" not in str(error):  # else another process has just made the tables
-                raise
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'ragkit'").fetchone():
-        raise InputError(
-            f"{path} is a database that this version of ragkit did not make: choose another name, or move it away"
-        )
-    made = tuple(connection.execute("SELECT kind, version FROM ragkit").fetchone())
-    if made != (kind, version):
-        raise InputError(
-            f"{path} holds {made[0]}, version {made[1]}; expected {kind}, version {version}: choose another name"
-        )
-    with suppress(sqlite3.OperationalError):  # another process that opens the file now will do it
-        connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """SQLite's errors do not say which file they are about: put ``path`` in front."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        error.args = (f"{path}: {error}",)
-        raise
-
-
-class Database:
-    """A SQLite file that the threads of a process use in turn through one connection (``connect``).
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     database = Database(Path(folder) / "notes.db", "notes", 1, "CREATE TABLE note (text TEXT);")
-    ...     with database.transaction() as connection:
-    ...         _ = connection.execute("INSERT INTO note VALUES ('first')")
-    ...     database.close()
+        InputError: the file is no database, damaged, or of another kind or version. It is left as it is.
+        sqlite3.Error: with the file's path: it is locked, or can't be made or written.
     """
 
     def __init__(self, path: str | Path, kind: str, version: int, schema: str, timeout: float = 10.0) -> None:
         self.path = Path(path).expanduser().absolute()
-        self._connection = connect(self.path, kind, version, schema, timeout)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):
+            self.path.touch(0o666)  # with the rights of the umask: SQLite would let only its owner write
+            with self.path.open("rb") as file:
+                if file.read(len(_SQLITE)) not in (b"", _SQLITE):
+                    raise InputError(f"{self.path} is no SQLite database: choose another name, or move it away")
         self._lock = threading.RLock()
+        with self._naming():
+            self._connection = sqlite3.connect(
+                self.path, timeout=timeout, isolation_level="IMMEDIATE", check_same_thread=False
+            )
+            try:
+                self._prepare(kind, version, schema)
+            except BaseException as error:
+                self._connection.close()
+                if type(error) is sqlite3.DatabaseError:  # what is locked or full raises another
+                    raise InputError(f"{self.path} is damaged ({error}): move it away") from error
+                raise
+
+    def _prepare(self, kind: str, version: int, schema: str) -> None:
+        """Make the tables, or check that they are those of ``kind`` and ``version``."""
+        connection, tables = self._connection, "SELECT name FROM sqlite_master"
+        connection.row_factory = sqlite3.Row
+        if not connection.execute(tables).fetchone():
+            about = f"CREATE TABLE ragkit (kind, version); INSERT INTO ragkit VALUES ('{kind}', {version});"
+            try:
+                connection.executescript(f"BEGIN IMMEDIATE; {about} {schema} COMMIT;")
+            except sqlite3.OperationalError as error:
+                connection.rollback()
+                if "already exists" not in str(error):  # else another process has just made the tables
+                    raise
+        found = "something that this version of ragkit did not make"
+        if "ragkit" in {row["name"] for row in connection.execute(tables)}:
+            found = "{}, version {}".format(*connection.execute("SELECT kind, version FROM ragkit").fetchone())
+        if found != (expected := f"{kind}, version {version}"):
+            raise InputError(f"{self.path} holds {found}; expected {expected}: choose another name, or move it away")
+        with suppress(sqlite3.OperationalError):  # another process that opens the file now will do it
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """SQLite's errors do not say which file they are about: put its path in front."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            error.args = (f"{self.path}: {error}",)
+            raise
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -346,7 +299,7 @@ class Database:
         Raises:
             sqlite3.Error: with the file's path: it is locked, full, damaged, or was closed.
         """
-        with self._lock, _naming(self.path), self._connection:
+        with self._lock, self._naming(), self._connection:
             yield self._connection
 
     def close(self) -> None:

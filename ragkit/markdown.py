@@ -104,10 +104,8 @@ def sections(text: str) -> tuple[Section, ...]:
     path: list[tuple[int, str]] = []
     for block in blocks(text):
         if block.kind == "heading":
-            path = [
-                *(p for p in path if p[0] < block.level),
-                (block.level, _heading_words(text[block.start : block.end])),
-            ]
+            words = _heading_words(text[block.start : block.end])
+            path = [*(above for above in path if above[0] < block.level), (block.level, words)]
             visible = _VISIBLE.search(text, block.end)
             starts.append((tuple(name for _, name in path), block.start, visible.start() if visible else len(text)))
     return covering(starts, len(text))

@@ -320,24 +320,14 @@ def test_fewer_than_three_documents_make_the_questions_the_units() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "clusters", "message"),
-    [
-        ([[1.0]], ["a"], "1 question"),
-        ([[1.0], [float("nan")]], ["a", "b"], "NaN or infinite"),
-        ([[1.0], [2.0]], ["a"], "expected \\(questions, systems\\)"),
-        ([1.0, 2.0], ["a", "b"], "expected \\(questions, systems\\)"),
-    ],
+    ("values", "clusters"),
+    [([[1.0]], ["a"]), ([[1.0], [float("nan")]], ["a", "b"]), ([[1.0], [2.0]], ["a"]), ([1.0, 2.0], ["a", "b"])],
+    ids=["one", "nan", "lengths", "one dimension"],
 )
-def test_unusable_values_are_refused(values: list, clusters: list[str], message: str) -> None:
+def test_unusable_values_are_refused(values: list, clusters: list[str]) -> None:
     for function in (s.estimate, s.p_values, s.level, s.minimum_detectable, s.probability_best):
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(InputError, match="expected finite scores"):
             function(values, clusters)
-
-
-def test_too_few_resamples_are_refused() -> None:
-    for function in (s.estimate, s.p_values):
-        with pytest.raises(InputError, match="resamples is 19: expected 99 or more"):
-            function([[1.0], [2.0]], ["a", "b"], 19)
 
 
 def test_a_block_of_signs_more_or_less_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,13 +349,11 @@ def test_a_block_of_signs_more_or_less_changes_nothing(monkeypatch: pytest.Monke
 def test_wilson_against_known_values_and_by_simulation() -> None:
     assert s.wilson(10, 10) == (pytest.approx(0.722, abs=1e-3), 1.0)
     assert s.wilson(5, 10) == pytest.approx((0.237, 0.763), abs=1e-3)
-    assert s.exact(0, 20) == pytest.approx((0, 1 - 0.025 ** (1 / 20)))
     dice = np.random.default_rng(5)
     for share in (0.03, 0.2, 0.7):
         followed = dice.binomial(100, share, 4000)
-        for interval, least in ((s.wilson, 0.93), (s.exact, 0.95)):
-            bounds = np.array([interval(n, 100) for n in range(101)])[followed]
-            assert ((bounds[:, 0] <= share) & (share <= bounds[:, 1])).mean() > least
+        bounds = np.array([s.wilson(n, 100) for n in range(101)])[followed]
+        assert ((bounds[:, 0] <= share) & (share <= bounds[:, 1])).mean() > 0.93
     with pytest.raises(InputError, match="expected 0 <= successes"):
         s.wilson(3, 2)
 

@@ -19,10 +19,10 @@ import pytest
 from ragkit.base import InputError, IntegrityError, StoreMismatchError
 from ragkit.files import (
     MANIFEST,
+    Database,
     atomic_folder,
     atomic_write,
     check_replaceable,
-    connect,
     lock,
     read_manifest,
     read_settings,
@@ -91,7 +91,7 @@ def test_empty_and_missing_folders_are_free_and_a_file_is_not(tmp_path):
 def test_the_first_names_are_shown_and_the_others_counted(tmp_path):
     for name in "edcba":
         (tmp_path / name).write_text(name)
-    with pytest.raises(InputError, match="a, b, c and 2 more"):
+    with pytest.raises(InputError, match="such as a, b, c: choose another folder"):
         check_replaceable(tmp_path)
 
 
@@ -184,39 +184,41 @@ def test_another_setting_is_named(tmp_path):
 def test_a_database_is_made_once_and_refused_as_another_kind(tmp_path):
     schema = "CREATE TABLE t (x);"
     for _ in range(2):
-        database = connect(tmp_path / "a.db", "traces", 1, schema)
-        with database:
-            database.execute("INSERT INTO t VALUES (1)")
+        database = Database(tmp_path / "a.db", "traces", 1, schema)
+        with database.transaction() as connection:
+            connection.execute("INSERT INTO t VALUES (1)")
         database.close()
-    with closing(connect(tmp_path / "a.db", "traces", 1, schema)) as database:
-        assert len(database.execute("SELECT * FROM t").fetchall()) == 2
+    with closing(Database(tmp_path / "a.db", "traces", 1, schema)) as database, database.transaction() as connection:
+        assert len(connection.execute("SELECT * FROM t").fetchall()) == 2
     with pytest.raises(InputError, match="holds traces, version 1; expected feedback, version 1"):
-        connect(tmp_path / "a.db", "feedback", 1, schema)
+        Database(tmp_path / "a.db", "feedback", 1, schema)
     with pytest.raises(InputError, match="holds traces, version 1; expected traces, version 2"):
-        connect(tmp_path / "a.db", "traces", 2, schema)
+        Database(tmp_path / "a.db", "traces", 2, schema)
 
 
 def test_a_file_that_is_not_ours_is_left_as_it_is(tmp_path):
-    (tmp_path / "notes.txt").write_text("not a database, but long enough to be looked at by SQLite " * 20)
-    with pytest.raises(InputError, match="no SQLite database"):
-        connect(tmp_path / "notes.txt", "traces", 1, "CREATE TABLE t (x);")
+    for name, text in (("notes.txt", "not a database"), ("long.txt", "longer than a page of SQLite's " * 200)):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InputError, match="no SQLite database"):
+            Database(tmp_path / name, "traces", 1, "CREATE TABLE t (x);")
+        assert (tmp_path / name).read_text() == text
     with closing(sqlite3.connect(tmp_path / "theirs.db")) as theirs, theirs:
         theirs.execute("CREATE TABLE addresses (street)")
     before = (tmp_path / "theirs.db").read_bytes()
     with pytest.raises(InputError, match="ragkit did not make"):
-        connect(tmp_path / "theirs.db", "traces", 1, "CREATE TABLE t (x);")
+        Database(tmp_path / "theirs.db", "traces", 1, "CREATE TABLE t (x);")
     assert (tmp_path / "theirs.db").read_bytes() == before
 
 
 def test_a_database_that_two_processes_make_at_once_is_one(tmp_path):
     code = (
-        "import sys; from ragkit.files import connect; d = connect(sys.argv[1], 'n', 1, 'CREATE TABLE t (x);')\n"
-        "for i in range(50):\n    with d: d.execute('INSERT INTO t VALUES (?)', [i])"
+        "import sys; from ragkit.files import Database; d = Database(sys.argv[1], 'n', 1, 'CREATE TABLE t (x);')\n"
+        "for i in range(50):\n    with d.transaction() as c: c.execute('INSERT INTO t VALUES (?)', [i])"
     )
     running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "n.db")]) for _ in range(4)]
     assert [process.wait() for process in running] == [0] * 4
-    with closing(connect(tmp_path / "n.db", "n", 1, "CREATE TABLE t (x);")) as database:
-        assert database.execute("SELECT count(*) FROM t").fetchone()[0] == 200
+    with closing(Database(tmp_path / "n.db", "n", 1, "CREATE TABLE t (x);")) as database, database.transaction() as own:
+        assert own.execute("SELECT count(*) FROM t").fetchone()[0] == 200
 
 
 def test_who_waits_for_a_lock_is_told(tmp_path, monkeypatch, capsys):

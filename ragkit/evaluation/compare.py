@@ -10,13 +10,11 @@ from __future__ import annotations
 import html
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ragkit.base import (
     Chunk,
@@ -28,21 +26,9 @@ from ragkit.base import (
     Span,
     Tokenizer,
     check_whole,
-    is_whole,
     require,
 )
-from ragkit.evaluation import statistics
-from ragkit.evaluation.metrics import (
-    CountedOnce,
-    context_coverage,
-    cut,
-    fill,
-    first_ranks,
-    is_relevant,
-    metric_names,
-    relevant_gold,
-    score,
-)
+from ragkit.evaluation import metrics, statistics
 from ragkit.tokens import minilm_tokenizer
 
 if TYPE_CHECKING:
@@ -63,19 +49,9 @@ STAGES = (FOUND, IN_PART, RERANK, DROPPED, FUSION, REWRITING, NOT_RETRIEVED, NO_
 """What ``Comparison.where_lost`` says of a question, from the last stage to the first."""
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A question on which a system raised: it scores 0 there, and the others go on."""
-
-    system: str
-    question_id: str
-    question: str
-    error: str
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
-    """One row a system (``table``), one row a system and question (``per_question``), and what failed (``errors``).
+    """One row a system (``table``), and one row a system and question (``per_question``).
 
     ``diff`` is the mean paired difference of ``metric`` to the ``baseline`` with its 95 % interval (``diff_low``,
     ``diff_high``) and its ``p``. Both come from one simultaneous test of all comparisons of the table
@@ -86,7 +62,6 @@ class Comparison:
 
     table: pd.DataFrame
     per_question: pd.DataFrame
-    errors: tuple[Failure, ...]
     baseline: str
     metric: str
     k: int
@@ -94,19 +69,23 @@ class Comparison:
     units: tuple[str, ...]
     skipped: tuple[Question, ...]
     minimum_detectable: float
-    seed: int
     systems: Mapping[str, Retriever] = field(repr=False)
     questions: tuple[Question, ...] = field(repr=False)
-    rankings: Mapping[str, tuple[tuple[Hit, ...], ...]] = field(repr=False)
+    rankings: Mapping[str, Sequence[tuple[Hit, ...]]] = field(repr=False)
+
+    @property
+    def errors(self) -> pd.Series[str]:
+        """What failed searches raised, by system and question id: each scored 0, and the others went on."""
+        errors = self.per_question["error"]
+        return errors[errors != ""]
 
     @property
     def caption(self) -> tuple[str, ...]:
         """What one must know to read the table, in sentences."""
         lists = f"the best {self.k} results" if self.budget is None else f"the first {self.budget} tokens of results"
-        documents = len(set(clusters(self.questions, "document")))
-        drawn = len(np.unique(statistics.cluster_codes(self.units)))
+        documents = len(set(self.units))
         counts = f"{_count(len(self.questions), 'question')} in {_count(documents, 'document')}"
-        if drawn > documents:
+        if documents < statistics.TOO_FEW:
             counts += " (each drawn by itself: the verdicts speak of more questions on these documents, not of others)"
         elif documents < statistics.FEW:
             counts += " (few: questions on more documents would detect smaller differences)"
@@ -122,12 +101,10 @@ class Comparison:
                 lines[-1] += (
                     f" A true difference of {self.minimum_detectable:.3f} or more would be detected 8 times in 10."
                 )
-        if self.errors:
-            first = self.errors[0]
-            lines.append(
-                f"{_count(len(self.errors), 'failed search', 'failed searches')} scored 0; the first: "
-                f"{first.system!r} on {first.question!r}: {first.error} (all in .errors)."
-            )
+        if len(self.errors):
+            (system, question), error = self.errors.index[0], self.errors.iloc[0]
+            failed = _count(len(self.errors), "failed search", "failed searches")
+            lines.append(f"{failed} scored 0; the first: {system!r} on {question!r}: {error} (all in .errors).")
         return tuple(lines)
 
     def _shown(self) -> pd.DataFrame:
@@ -136,19 +113,16 @@ class Comparison:
         usual = ["hit@1", f"hit@{k}", f"recall@{k}", f"mrr@{k}", f"ndcg@{k}"]
         if self.budget is not None:
             usual = [f"coverage@{self.budget}", f"context_coverage@{self.budget}", f"mrr@{self.budget}"]
-        names = dict.fromkeys((self.metric, *usual))
-        shown: dict[str, Any] = {name: table[name].map("{:.3f}".format) for name in names}
+        shown = table[list(dict.fromkeys((self.metric, *usual)))].map("{:.3f}".format)
         shown["tokens"] = table["tokens"].map("{:.0f}".format)
         shown["ms (p50, p95)"] = [f"{a:.1f}, {b:.1f}" for a, b in zip(table["ms_p50"], table["ms_p95"], strict=True)]
-        if self.errors:
+        if len(self.errors):
             shown["errors"] = table["errors"].map(str)
-        columns = (table[c] for c in ("diff", "diff_low", "diff_high", "verdict"))
-        shown["difference [95 %]"] = [
-            "" if v == "baseline" else f"{d:+.3f} [{a:+.3f}, {b:+.3f}]" for d, a, b, v in zip(*columns, strict=True)
-        ]
-        shown["p"] = ["" if v == "baseline" else f"{p:.4f}" for p, v in zip(table["p"], table["verdict"], strict=True)]
-        shown["verdict"] = table["verdict"]
-        return require("pandas", "notebook").DataFrame(shown, index=table.index)  # type: ignore[no-any-return]
+        bounds = zip(table["diff"], table["diff_low"], table["diff_high"], strict=True)
+        shown["difference [95 %]"] = [f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" for mean, low, high in bounds]
+        shown["p"] = table["p"].map("{:.4f}".format)
+        shown.loc[self.baseline, ["difference [95 %]", "p"]] = ""
+        return shown.assign(verdict=table["verdict"])
 
     def __repr__(self) -> str:
         return "\n".join((self._shown().to_string(), "", *self.caption))
@@ -164,10 +138,10 @@ class Comparison:
         are fused. A retriever that shows its ``chunks`` also tells whether any of them holds the gold at all.
         ``["bm25"].value_counts()`` sums one up.
         """
-        failed = {(failure.system, failure.question_id) for failure in self.errors}
+        failed = set(self.errors.index)
         columns = {}
         for name, retriever in self.systems.items():
-            holds = _ChunkLookup(retriever).holds
+            holds = _chunk_lookup(retriever)
             columns[name] = [
                 FAILED if (name, question.id) in failed else _where_lost(retriever, holds, question, hits, self.k)
                 for question, hits in zip(self.questions, self.rankings[name], strict=True)
@@ -187,60 +161,53 @@ class Comparison:
         wide = self.per_question[metric].unstack("system")
         return wide.loc[[q.id for q in self.questions], list(self.systems)]
 
-    def probability_best(self, metric: str | None = None) -> pd.Series[float]:
+    def probability_best(self) -> pd.Series[float]:
         """How often each system is the best when the documents are drawn again: look here before taking the
         winner of a grid (``statistics.probability_best``)."""
-        scores = self.scores(metric)
-        chance = statistics.probability_best(scores.to_numpy(), self.units, seed=self.seed)
+        scores = self.scores()
+        chance = statistics.probability_best(scores.to_numpy(), self.units)
         return require("pandas", "notebook").Series(chance, index=scores.columns)  # type: ignore[no-any-return]
 
-    def plot(self, metric: str | None = None) -> Figure:
+    def plot(self) -> Figure:
         """Quality against milliseconds (median, logarithmic) and against context tokens.
 
         The bar of a system is the interval of its paired difference to the baseline, around its own mean: it leaves
-        out the baseline's dotted line if and only if the verdict on ``metric`` is a difference. Bars are not for
-        comparing two other systems: make one of these the baseline.
-
-        Raises:
-            InputError: ``metric`` is unknown.
+        out the baseline's dotted line if and only if the verdict is a difference. Bars are not for comparing two
+        other systems: make one of these the baseline.
         """
-        metric = metric or self.metric
         require("plotly", "notebook")
         from plotly.graph_objects import Scatter
         from plotly.subplots import make_subplots
 
-        scores = self.scores(metric)
-        level, means = scores[self.baseline].mean(), scores.mean().to_numpy()
-        differences = statistics.estimate(scores.sub(scores[self.baseline], axis=0), self.units, seed=self.seed)
-        bars = {"array": differences.high - differences.mean, "arrayminus": differences.mean - differences.low}
         figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04)
-        for column, field_name in ((1, "ms_p50"), (2, "tokens")):
-            for i, name in enumerate(self.systems):
+        for column, cost in ((1, "ms_p50"), (2, "tokens")):
+            for i, (name, line) in enumerate(self.table.iterrows()):
+                bar = {"array": [line["diff_high"] - line["diff"]], "arrayminus": [line["diff"] - line["diff_low"]]}
                 symbol = SYMBOLS[(i + i // len(OKABE_ITO)) % len(SYMBOLS)]
-                bar = {side: values[[i]] for side, values in bars.items()} | {"symmetric": False, "thickness": 1.5}
                 point = Scatter(
-                    x=[max(float(self.table[field_name].iloc[i]), 1e-3)],  # a logarithmic axis has no 0
-                    y=[means[i]],
-                    error_y=None if name == self.baseline else bar,
+                    x=[max(line[cost], 1e-3)],  # a logarithmic axis has no 0
+                    y=[line[self.metric]],
+                    error_y=None if name == self.baseline else bar | {"symmetric": False, "thickness": 1.5},
                     mode="markers",
-                    name=html.escape(name),
+                    name=html.escape(str(name)),
                     legendgroup=name,
                     showlegend=column == 1,
                     marker={"color": OKABE_ITO[i % len(OKABE_ITO)], "symbol": symbol, "size": 11},
                 )
                 figure.add_trace(point, row=1, col=column)
-        figure.update_xaxes(title_text="milliseconds a query (median)", type="log", row=1, col=1)
-        figure.update_xaxes(title_text="tokens of context", rangemode="tozero", row=1, col=2)
-        figure.update_yaxes(title_text=metric, row=1, col=1)
-        figure.update_xaxes(gridcolor="rgba(136,136,136,.3)", zeroline=False)
-        figure.update_yaxes(gridcolor="rgba(136,136,136,.3)", zeroline=False)
-        title = f"{metric} against time and context"
+        title = f"{self.metric} against time and context"
         if len(self.systems) > 1:
+            level = self.table.loc[self.baseline, self.metric]
             figure.add_hline(level, line={"color": _GREY, "dash": "dot", "width": 1})
             baseline = html.escape(self.baseline)
             title += f"<br><sup>bars: 95 % interval of the paired difference to {baseline} (dotted line)</sup>"
+        grid, clear = "rgba(136,136,136,.3)", "rgba(0,0,0,0)"
+        figure.update_xaxes(title_text="milliseconds a query (median)", type="log", row=1, col=1)
+        figure.update_xaxes(title_text="tokens of context", rangemode="tozero", row=1, col=2)
+        figure.update_yaxes(title_text=self.metric, row=1, col=1)
+        figure.update_xaxes(gridcolor=grid, zeroline=False)
+        figure.update_yaxes(gridcolor=grid, zeroline=False)
         figure.update_layout(title=title, height=420, margin={"l": 60, "r": 20, "t": 70, "b": 50})
-        clear = "rgba(0,0,0,0)"
         return figure.update_layout(paper_bgcolor=clear, plot_bgcolor=clear, font={"color": _GREY})
 
 
@@ -250,30 +217,13 @@ def as_html(table: pd.DataFrame, caption: Iterable[str]) -> str:
     return f"{table.to_html(escape=True, border=0)}{lines}"
 
 
-def clusters(questions: Sequence[Question], unit: Literal["document", "question"]) -> tuple[str, ...]:
-    """What the statistics draw again: the document of each question's first gold span, or the question itself.
-
-    Raises:
-        InputError: ``unit`` is another word.
-    """
-    if unit not in ("document", "question"):
-        raise InputError(f"unit {unit!r}: expected 'document' or 'question'")
-    return tuple(question.gold[0].doc_id if unit == "document" else question.id for question in questions)
+def documents_of(questions: Iterable[Question]) -> tuple[str, ...]:
+    """The document of each question's first gold span: what the statistics draw again."""
+    return tuple(question.gold[0].doc_id for question in questions)
 
 
 def _count(number: int, one: str, many: str = "") -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What one system returned for every question, how long each search took, and where it raised. Lists that were
-    cut at a budget also stand ``uncut``."""
-
-    lists: tuple[tuple[Hit, ...], ...]
-    milliseconds: tuple[float, ...]
-    failures: tuple[Failure, ...]
-    uncut: tuple[tuple[Hit, ...], ...] = ()
 
 
 def compare(
@@ -281,100 +231,78 @@ def compare(
     questions: Iterable[Question],
     baseline: str | None = None,
     k: int = 10,
-    same_budget: bool | int = False,
+    same_budget: int | None = None,
     *,
     metric: str | None = None,
-    unit: Literal["document", "question"] = "document",
     tokenizer: Tokenizer | None = None,
-    seed: int = 0,
     progress: bool = True,
 ) -> Comparison:
     """Search every question with every system, score the lists, and say which differences are real.
 
     Questions without gold (unanswerable ones) are left out and counted. Latencies are single queries, one
     after the other, after a warm-up. A system that raises on a question scores 0 there and is listed in ``errors``.
+    The same input gives the same table, but for the milliseconds.
 
     Args:
         systems: retrievers by name.
         baseline: the system that the others are compared with; the first one unless given.
         k: how many results count.
-        same_budget: cut every list at equal context tokens instead of equal ``k``: at the number N given, or
-            (True) at the smallest of the systems' mean tokens at ``k``. The last chunk is cut where the budget
-            ends, and the metrics of all that fits are named ``@N``, with two more: ``coverage@N``, and
-            ``context_coverage@N`` of what a pipeline's context holds of the same hits.
+        same_budget: cut every list at this number N of context tokens instead of at ``k`` results. The last chunk is
+            cut where the budget ends, and the metrics of all that fits are named ``@N``, with two more:
+            ``coverage@N``, and ``context_coverage@N`` of what a pipeline's context holds of the same hits.
         metric: the one that verdicts are about, a name of ``metrics.metric_names(k, N)``; unless given ``mrr@k``,
             and with ``same_budget`` ``coverage@N``.
-        unit: what the statistics draw again. Documents: the verdict speaks of questions about other documents too.
-            Questions: it speaks of more questions about these documents, which one must want to say.
         tokenizer: counts context tokens; the packaged model's unless given.
-        seed: of the randomisation test: the same input gives the same table, but for the milliseconds.
 
     Raises:
         InputError: no system, an unknown baseline or metric, a question id twice, fewer than two questions with gold.
         ContractError: a system returned more than k hits, a chunk twice, or a score that is not finite.
     """
-    k = check_whole(k, "k")
-    if not isinstance(same_budget, bool) and not (is_whole(same_budget) and same_budget >= 1):
-        raise InputError(f"same_budget is {same_budget!r}: expected True or a number of tokens, 1 or more")
-    answerable, skipped = _checked_questions(questions)
-    first = _checked_systems(systems, baseline)
-    if same_budget is not True:  # else its number, and with it the names, are known after the first searches
-        _check_metric(metric, k, same_budget or None)
-    counter = CountedOnce(tokenizer or minilm_tokenizer())
-    runs = _run_all(systems, answerable, k, progress)
-    budget = _budget(same_budget, runs, counter)
-    _check_metric(metric, k, budget)
-    if budget is not None:
-        runs = {name: _fit(name, run, systems[name], answerable, k, budget, counter) for name, run in runs.items()}
+    k, budget = check_whole(k, "k"), None if same_budget is None else check_whole(same_budget, "same_budget")
     metric = metric or (f"mrr@{k}" if budget is None else f"coverage@{budget}")
-    per_question = _per_question(runs, answerable, k, budget, counter)
-    units = clusters(answerable, unit)
-    table, detectable = _table(per_question, units, list(runs), first, metric, seed)
+    if metric not in (names := metrics.metric_names(k, budget)):
+        raise InputError(f"metric {metric!r}: expected one of {', '.join(names)}")
+    baseline = _checked_baseline(systems, baseline)
+    answerable, skipped = _split_questions(questions)
+    counter = metrics.CountedOnce(tokenizer or minilm_tokenizer())
+    results = _search_all(systems, answerable, k, budget, counter, progress)
+    per_question = _per_question(results, answerable, k, budget, counter)
+    units = documents_of(answerable)
+    table, detectable = _table(per_question, units, list(systems), baseline, metric)
     return Comparison(
         table=table,
         per_question=per_question,
-        errors=tuple(failure for run in runs.values() for failure in run.failures),
-        baseline=first,
+        baseline=baseline,
         metric=metric,
         k=k,
         budget=budget,
         units=units,
         skipped=skipped,
         minimum_detectable=detectable,
-        seed=seed,
         systems=dict(systems),
         questions=answerable,
-        rankings={name: run.lists for name, run in runs.items()},
+        rankings={name: [result.shown for result in own] for name, own in results.items()},
     )
 
 
-def _check_metric(metric: str | None, k: int, budget: int | None) -> None:
-    names = metric_names(k, budget)
-    if metric is not None and metric not in names:
-        raise InputError(f"metric {metric!r}: expected one of {', '.join(names)}")
-
-
-def _checked_questions(questions: Iterable[Question]) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
-    everything = tuple(questions)
-    ids = [question.id for question in everything]
-    if len(set(ids)) != len(ids):
-        twice = next(i for i, count in Counter(ids).items() if count > 1)
-        raise InputError(f"question id {twice!r} is there twice: ids must be unique")
-    gold = {question.id: relevant_gold(question.gold) for question in everything}
-    answerable = tuple(replace(question, gold=gold[question.id]) for question in everything if gold[question.id])
+def _split_questions(questions: Iterable[Question]) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
+    """The questions with relevant gold, and no other gold, and those without."""
+    everything = [(question, metrics.relevant_gold(question.gold)) for question in questions]
+    answerable = tuple(replace(question, gold=gold) for question, gold in everything if gold)
+    if twice := [name for name, count in Counter(question.id for question, _ in everything).items() if count > 1]:
+        raise InputError(f"question id {twice[0]!r} is there twice: ids must be unique")
     if len(answerable) < 2:
-        raise InputError(
-            f"{len(answerable)} of {len(ids)} questions have gold: a comparison needs two, a verdict some dozens"
-        )
-    return answerable, tuple(question for question in everything if not gold[question.id])
+        found = f"{len(answerable)} of {len(everything)} questions have gold"
+        raise InputError(f"{found}: a comparison needs two, a verdict some dozens")
+    return answerable, tuple(question for question, gold in everything if not gold)
 
 
-def _checked_systems(systems: Mapping[str, Retriever], baseline: str | None) -> str:
+def _checked_baseline(systems: Mapping[str, Retriever], baseline: str | None) -> str:
     """The baseline's name."""
     if not systems:
         raise InputError("no system: expected retrievers by name, such as {'bm25': bm25}")
     for name, system in systems.items():
-        if not callable(getattr(system, "search", None)):
+        if not hasattr(system, "search"):
             hint = ", pass its .retriever" if hasattr(system, "retriever") else ""
             raise InputError(f"system {name!r} is a {type(system).__name__} without search(query, k){hint}")
     first = next(iter(systems)) if baseline is None else baseline
@@ -383,119 +311,105 @@ def _checked_systems(systems: Mapping[str, Retriever], baseline: str | None) -> 
     return first
 
 
-def _run_all(
-    systems: Mapping[str, Retriever], answerable: Sequence[Question], k: int, progress: bool
-) -> dict[str, _Run]:
+@dataclass(frozen=True)
+class _Result:
+    """What one system returned for one question: all hits, those that fit the budget, and its error (else "")."""
+
+    hits: tuple[Hit, ...]
+    shown: tuple[Hit, ...]
+    milliseconds: float
+    error: str
+
+
+def _search_all(
+    systems: Mapping[str, Retriever],
+    questions: Sequence[Question],
+    k: int,
+    budget: int | None,
+    counter: metrics.CountedOnce,
+    progress: bool,
+) -> dict[str, list[_Result]]:
     from tqdm.auto import tqdm
 
+    results: dict[str, list[_Result]] = {name: [] for name in systems}
     # `disable` is set only to turn the bar off, so that the environment (TQDM_DISABLE) can do so, too.
     start = tqdm if progress else partial(tqdm, disable=True)
-    with start(total=len(systems) * len(answerable), unit="query", delay=1, leave=False) as bar:
-        runs = {}
+    with start(total=len(systems) * len(questions), unit="query", delay=1, leave=False) as bar:
         for name, system in systems.items():
             bar.set_description(name, refresh=False)
-            runs[name] = _run(name, system, answerable, k, lambda: bar.update(1))
-    return runs
+            for question in questions[:WARM_UP]:
+                _search(name, system, question, k)
+            for question in questions:
+                results[name].append(_result(name, system, question, k, budget, counter))
+                bar.update(1)
+    return results
 
 
-def _run(name: str, system: Retriever, answerable: Sequence[Question], k: int, done: Callable[[], object]) -> _Run:
-    for question in answerable[:WARM_UP]:
-        _search(name, system, question, k)
-    lists, milliseconds, failures = [], [], []
-    for question in answerable:
-        started = time.perf_counter()
-        hits, failure = _search(name, system, question, k)
-        milliseconds.append((time.perf_counter() - started) * 1000)
-        lists.append(_checked_hits(name, question, hits, k))
-        failures += [failure] if failure else []
-        done()
-    return _Run(tuple(lists), tuple(milliseconds), tuple(failures))
+def _result(
+    name: str, system: Retriever, question: Question, k: int, budget: int | None, counter: metrics.CountedOnce
+) -> _Result:
+    """One timed search; where its hits do not fill ``budget``, deeper ones (untimed) until they do."""
+    started = time.perf_counter()
+    hits, error = _search(name, system, question, k)
+    milliseconds = (time.perf_counter() - started) * 1000
+    if budget is None or error:
+        return _Result(hits, hits, milliseconds, error)
+    hits = metrics.fill(lambda depth: _search(name, system, question, depth)[0], hits, k, budget, counter)
+    return _Result(hits, metrics.cut(hits, budget, counter), milliseconds, "")
 
 
-def _search(name: str, system: Retriever, question: Question, k: int) -> tuple[Sequence[Hit], Failure | None]:
-    # Any exception of a system under test is a result of the comparison, not a reason to lose the others' results.
+def _search(name: str, system: Retriever, question: Question, k: int) -> tuple[tuple[Hit, ...], str]:
+    """The hits, and the error if the system raised one: that is a result of the comparison, and the others go on."""
     try:
-        return system.search(question.text, k), None
+        hits = tuple(system.search(question.text, k))
     except Exception as error:
-        return (), Failure(name, question.id, question.text, f"{type(error).__name__}: {error}")
-
-
-def _checked_hits(name: str, question: Question, hits: Sequence[Hit], k: int) -> tuple[Hit, ...]:
-    where = f"system {name!r}, question {question.id!r}"
-    if len(hits) > k:
-        raise ContractError(f"{where}: {len(hits)} hits, expected at most k = {k}")
-    seen = set()
-    for hit in hits:
-        if not math.isfinite(hit.score):
-            raise ContractError(f"{where}: {hit.chunk.id!r} has the score {hit.score}, expected a finite number")
-        if hit.chunk.id in seen:
-            raise ContractError(f"{where}: returned {hit.chunk.id!r} twice, expected each chunk once")
-        seen.add(hit.chunk.id)
-    return tuple(hits)
-
-
-def _budget(same_budget: bool | int, runs: Mapping[str, _Run], tokenizer: CountedOnce) -> int | None:
-    if same_budget is not True:
-        return same_budget or None
-    means = [float(np.mean([tokenizer.total(hits) for hits in run.lists])) for run in runs.values()]
-    # A system that finds nothing would set a budget of nothing for everybody.
-    return max(1, round(min((mean for mean in means if mean > 0), default=1)))
-
-
-def _fit(
-    name: str, run: _Run, system: Retriever, answerable: Sequence[Question], k: int, budget: int, tokenizer: CountedOnce
-) -> _Run:
-    """The run cut at ``budget`` tokens; a list that does not fill it is searched deeper (untimed) until it does."""
-    failed = {failure.question_id for failure in run.failures}
-    lists, uncut = [], []
-    for question, hits in zip(answerable, run.lists, strict=True):
-        search = partial(_search_deeper, name, system, question)
-        uncut.append(hits if question.id in failed else tuple(fill(search, hits, k, budget, tokenizer)))
-        lists.append(cut(uncut[-1], budget, tokenizer))
-    return replace(run, lists=tuple(lists), uncut=tuple(uncut))
-
-
-def _search_deeper(name: str, system: Retriever, question: Question, k: int) -> tuple[Hit, ...]:
-    hits, _ = _search(name, system, question, k)
-    return _checked_hits(name, question, hits, k)
+        return (), f"{type(error).__name__}: {error}"
+    different = {hit.chunk.id for hit in hits}
+    if len(hits) > k or len(different) < len(hits) or not all(math.isfinite(hit.score) for hit in hits):
+        raise ContractError(
+            f"system {name!r}, question {question.id!r}: expected at most k = {k} hits, each chunk once, and finite "
+            f"scores; found {len(hits)} hits of {len(different)} chunks, scored {[hit.score for hit in hits]}"
+        )
+    return hits, ""
 
 
 def _per_question(
-    runs: Mapping[str, _Run], answerable: Sequence[Question], k: int, budget: int | None, tokenizer: CountedOnce
+    results: Mapping[str, Sequence[_Result]],
+    questions: Sequence[Question],
+    k: int,
+    budget: int | None,
+    counter: metrics.CountedOnce,
 ) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
-    for name, run in runs.items():
-        failed = {failure.question_id: failure.error for failure in run.failures}
-        for i, (question, hits) in enumerate(zip(answerable, run.lists, strict=True)):
+    for name, own in results.items():
+        for question, result in zip(questions, own, strict=True):
             gold, any_of = question.gold, question.any_of
-            values = score([hit.chunk for hit in hits], gold, k, any_of, budget)
+            values = metrics.score([hit.chunk for hit in result.shown], gold, k, any_of, budget)
             if budget is not None:
-                in_context = context_coverage(run.uncut[i], gold, budget, tokenizer, any_of)
+                in_context = metrics.context_coverage(result.hits, gold, budget, counter, any_of)
                 values[f"context_coverage@{budget}"] = in_context
-            extra = {"tokens": tokenizer.total(hits), "ms": run.milliseconds[i], "error": failed.get(question.id, "")}
+            extra = {"tokens": counter.total(result.shown), "ms": result.milliseconds, "error": result.error}
             rows.append({"system": name, "question": question.id, **values, **extra})
     return require("pandas", "notebook").DataFrame(rows).set_index(["system", "question"])  # type: ignore[no-any-return]
 
 
 def _table(
-    per_question: pd.DataFrame, units: Sequence[str], names: list[str], baseline: str, metric: str, seed: int
+    per_question: pd.DataFrame, units: Sequence[str], names: list[str], baseline: str, metric: str
 ) -> tuple[pd.DataFrame, float]:
     """The table, and the smallest detectable difference."""
-    pandas = require("pandas", "notebook")
-    by_system = per_question.groupby(level="system", sort=False)
-    means = by_system[[c for c in per_question if c not in ("ms", "error")]].mean()
-    answered = per_question[per_question["error"] == ""].groupby(level="system")["ms"]
-    latency = [answered.quantile(q).reindex(names, fill_value=0.0) for q in (0.5, 0.95)]
-    errors = (per_question["error"] != "").groupby(level="system", sort=False).sum()
+    table = per_question.drop(columns=["ms", "error"]).groupby(level="system", sort=False).mean().rename_axis(None)
+    failed = per_question["error"] != ""
+    answered = per_question["ms"][~failed].groupby(level="system")
+    table["ms_p50"] = answered.quantile(0.5).reindex(names, fill_value=0.0)
+    table["ms_p95"] = answered.quantile(0.95).reindex(names, fill_value=0.0)
+    table["errors"] = failed.groupby(level="system").sum()
 
-    wide = per_question[metric].to_numpy().reshape(len(names), len(units)).T
-    first = names.index(baseline)
-    differences = wide - wide[:, [first]]
-    result, others = statistics.estimate(differences, units, seed=seed), np.arange(len(names)) != first
-    words = [verdict(d, p) if other else "baseline" for d, p, other in zip(result.mean, result.p, others, strict=True)]
-    added = {"ms_p50": latency[0], "ms_p95": latency[1], "errors": errors}
-    compared = {"diff": result.mean, "diff_low": result.low, "diff_high": result.high, "p": result.p, "verdict": words}
-    table = pandas.concat([means, pandas.DataFrame(added | compared, index=names)], axis=1)
+    scores = per_question[metric].to_numpy().reshape(len(names), -1).T
+    differences = scores - scores[:, [names.index(baseline)]]
+    result = statistics.estimate(differences, units)
+    table["diff"], table["diff_low"], table["diff_high"], table["p"] = result.mean, result.low, result.high, result.p
+    table["verdict"] = list(map(verdict, result.mean, result.p))
+    table.loc[baseline, "verdict"] = "baseline"
     detectable = statistics.minimum_detectable(differences, units, comparisons=len(names) - 1)
     return table, float(detectable.max())
 
@@ -511,39 +425,31 @@ def verdict(difference: float, p: float) -> str:
     return "better" if difference > 0 else "worse"
 
 
-def _leaves(retriever: object) -> Iterator[object]:
-    """The retrievers at the bottom that search an index themselves."""
+def _chunk_lookup(retriever: Retriever) -> Callable[[Span], bool]:
+    """Whether any of a retriever's chunks answers a gold span; always true where an index does not show its chunks."""
+    chunks = _chunks_of(retriever)
+    by_document: dict[str, list[Chunk]] = defaultdict(list)
+    for chunk in chunks or ():
+        by_document[chunk.doc_id].append(chunk)
+    return lambda span: chunks is None or any(metrics.is_relevant(chunk, span) for chunk in by_document[span.doc_id])
+
+
+def _chunks_of(retriever: object) -> Sequence[Chunk] | None:
+    """The chunks of all indexes at the bottom of ``retriever``; None where one of them does not show its own."""
     inner = getattr(retriever, "retriever", None)
-    parts = [inner] if inner is not None else list(getattr(retriever, "inputs", ()))
+    parts = [inner] if inner is not None else getattr(retriever, "inputs", ())
     if not parts:
-        yield retriever
-    for part in parts:
-        yield from _leaves(part)
-
-
-class _ChunkLookup:
-    """Which gold spans can a retriever find at all? Indexes the chunks of its leaves by document, once."""
-
-    def __init__(self, retriever: object) -> None:
-        self.by_document: dict[str, list[Chunk]] = {}
-        self.complete = True
-        for leaf in _leaves(retriever):
-            chunks: Sequence[Chunk] | None = getattr(leaf, "chunks", None)
-            self.complete = self.complete and chunks is not None
-            for chunk in chunks or ():
-                self.by_document.setdefault(chunk.doc_id, []).append(chunk)
-
-    def holds(self, span: Span) -> bool:
-        """False only when every leaf shows its chunks and none of them answers ``span``."""
-        return not self.complete or any(is_relevant(c, span) for c in self.by_document.get(span.doc_id, ()))
+        return getattr(retriever, "chunks", None)
+    below = [_chunks_of(part) for part in parts]
+    return None if None in below else [chunk for chunks in below for chunk in chunks or ()]
 
 
 def _where_lost(
     retriever: Retriever, holds: Callable[[Span], bool], question: Question, top: Sequence[Hit], k: int
 ) -> str:
     """The stage at which the gold was lost, given the ``top`` hits. Of several gold spans the furthest one counts."""
-    gold = relevant_gold(question.gold)
-    ranks = first_ranks([hit.chunk for hit in top], gold)
+    gold = metrics.relevant_gold(question.gold)
+    ranks = metrics.first_ranks([hit.chunk for hit in top], gold)
     if ranks.any():
         return FOUND if question.any_of or ranks.all() else IN_PART
     reachable = [span for span in gold if holds(span)]
@@ -573,4 +479,4 @@ def _lost_in(retriever: Retriever, queries: Sequence[str], gold: Sequence[Span],
 
 def _returns(retriever: Retriever, queries: Sequence[str], gold: Sequence[Span], k: int) -> bool:
     lists = (retriever.search(query, k) for query in queries)
-    return any(first_ranks([hit.chunk for hit in hits], gold).any() for hits in lists)
+    return any(metrics.first_ranks([hit.chunk for hit in hits], gold).any() for hits in lists)

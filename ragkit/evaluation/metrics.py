@@ -24,7 +24,8 @@ the figures are those of trec_eval and ranx.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ def is_relevant(chunk: Chunk | Span, gold: Span) -> bool:
     >>> is_relevant(Span("a", 0, 100), Span("a", 90, 110)), is_relevant(Span("a", 0, 100), Span("a", 95, 110))
     (True, False)
     """
-    return (chunk.span if isinstance(chunk, Chunk) else chunk).answers(gold)
+    return chunk.doc_id == gold.doc_id and (chunk.span if isinstance(chunk, Chunk) else chunk).answers(gold)
 
 
 def relevant_gold(gold: Iterable[Span]) -> tuple[Span, ...]:
@@ -61,11 +62,8 @@ def relevant_gold(gold: Iterable[Span]) -> tuple[Span, ...]:
 
 def first_ranks(chunks: Sequence[Chunk], gold: Sequence[Span]) -> Ranks:
     """For each gold span the rank (from 1) of the first chunk that answers it, 0 where none does: ``(len(gold),)``."""
-    ranks = np.zeros(len(gold), dtype=np.int64)
-    spans = [chunk.span for chunk in chunks]
-    for j, span in enumerate(gold):
-        ranks[j] = next((i for i, chunk in enumerate(spans, 1) if is_relevant(chunk, span)), 0)
-    return ranks
+    found = (next((i for i, chunk in enumerate(chunks, 1) if is_relevant(chunk, span)), 0) for span in gold)
+    return np.fromiter(found, np.int64, len(gold))
 
 
 def one_need(ranks: Ranks) -> Ranks:
@@ -263,27 +261,13 @@ def context_coverage(
     return coverage([hit.chunk for hit in context.hits], gold, any_of)
 
 
-@dataclass(frozen=True)
 class CountedOnce:
     """A tokenizer that counts the tokens of each text once: systems on the same chunks return the same texts."""
 
-    tokenizer: Tokenizer
-    counts: dict[str, int] = field(default_factory=dict, repr=False)
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.identity, self.offsets, self.count = tokenizer.identity, tokenizer.offsets, cache(tokenizer.count)
 
-    @property
-    def identity(self) -> str:
-        return self.tokenizer.identity
-
-    def offsets(self, text: str) -> NDArray[np.int64]:
-        """Character offsets ``(n_tokens, 2)`` of the tokens."""
-        return self.tokenizer.offsets(text)
-
-    def count(self, text: str) -> int:
-        if text not in self.counts:
-            self.counts[text] = self.tokenizer.count(text)
-        return self.counts[text]
-
-    def total(self, hits: Sequence[Hit]) -> int:
+    def total(self, hits: Iterable[Hit]) -> int:
         """The tokens of all ``hits``; what two of them share counts twice."""
         return sum(self.count(hit.chunk.text) for hit in hits)
 
@@ -304,8 +288,8 @@ def cut(hits: Sequence[Hit], budget: int, tokenizer: CountedOnce) -> tuple[Hit, 
 
 
 def fill(
-    search: Callable[[int], Sequence[Hit]], hits: Sequence[Hit], k: int, budget: int, tokenizer: CountedOnce
-) -> Sequence[Hit]:
+    search: Callable[[int], tuple[Hit, ...]], hits: tuple[Hit, ...], k: int, budget: int, tokenizer: CountedOnce
+) -> tuple[Hit, ...]:
     """``hits``, the first ``k``, or ``search(depth)`` with a ``depth`` that doubles until the ranking has ``budget``
     tokens without what its chunks share, or has all there is."""
     depth = k

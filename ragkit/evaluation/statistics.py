@@ -23,7 +23,7 @@ The 95 % interval holds exactly the true differences that the same test does not
 if p is below .05.
 
 That is the interval of a *difference*. The mean of scores between 0 and 1 has ``level``, a share of independent
-answers ``exact`` or ``wilson``, an AUROC ``auroc_interval``.
+answers ``wilson``, an AUROC ``auroc_interval``.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ FEW = 12
 TOO_FEW = 3
 RESAMPLES = 9_999
 ALPHA = 0.05
+POWER = 0.8
 _BISECTIONS = 30
-_LEAST = 99  # resamples
 _ZERO = 1e-12  # smaller parts of a mean, and errors, are rounding
 _ROUNDING = 1e-6  # of a score in single precision
 _BLOCK = 4_000_000  # random signs that are in memory at a time
@@ -91,9 +91,9 @@ def estimate(values: ArrayLike, clusters: Sequence[Hashable], resamples: int = R
     [1.0]
 
     Raises:
-        InputError: fewer than two questions, a value that is not finite, lengths that differ, too few resamples.
+        InputError: fewer than two questions, a value that is not finite, or lengths that differ.
     """
-    sums, share = _testable(values, clusters, resamples)
+    sums, share = cluster_parts(values, clusters)
     mean, error = sums.sum(axis=0), standard_error(sums, share)
     if len(share) < FEW:
         p = _student_p(sums, share, resamples, _comparisons(sums))
@@ -105,22 +105,17 @@ def estimate(values: ArrayLike, clusters: Sequence[Hashable], resamples: int = R
 
 
 def p_values(
-    values: ArrayLike,
-    clusters: Sequence[Hashable],
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    *,
-    simultaneous: bool = True,
+    values: ArrayLike, clusters: Sequence[Hashable], resamples: int = RESAMPLES, *, simultaneous: bool = True
 ) -> Floats:
     """The p-values of ``estimate``, ``(m,)`` in (0, 1]; without ``simultaneous``, each column tested by itself.
 
     Raises:
         InputError: as ``estimate``.
     """
-    sums, share = _testable(values, clusters, resamples)
+    sums, share = cluster_parts(values, clusters)
     if len(share) < FEW:
         return _student_p(sums, share, resamples, _comparisons(sums) if simultaneous else 1)
-    return np.array([test.p(0.0) for test in _sign_tests(sums, share, resamples, seed, simultaneous)])
+    return np.array([test.p(0.0) for test in _sign_tests(sums, share, resamples, 0, simultaneous)])
 
 
 def level(values: ArrayLike, clusters: Sequence[Hashable]) -> Level:
@@ -153,12 +148,6 @@ def level(values: ArrayLike, clusters: Sequence[Hashable]) -> Level:
     low = np.where(yes > 0, quantile(np.where(yes > 0, yes, 1), no + 1, ALPHA / 2), 0)
     high = np.where(no > 0, quantile(yes + 1, np.where(no > 0, no, 1), 1 - ALPHA / 2), 1)
     return Level(mean, np.minimum(low, mean), np.maximum(high, mean))
-
-
-def _testable(values: ArrayLike, clusters: Sequence[Hashable], resamples: int) -> tuple[Floats, Floats]:
-    if resamples < _LEAST:
-        raise InputError(f"resamples is {resamples}: expected {_LEAST} or more, p could not fall below .05 for certain")
-    return cluster_parts(values, clusters)
 
 
 def _comparisons(sums: Floats) -> int:
@@ -194,12 +183,11 @@ def _signs(resamples: int, clusters: int, seed: int) -> Iterator[Floats]:
 
 def _checked(values: ArrayLike, clusters: Sequence[Hashable]) -> Floats:
     matrix = np.asarray(values, dtype=np.float64)
-    if matrix.ndim != 2 or len(matrix) != len(clusters):
-        raise InputError(f"values of shape {matrix.shape} and {len(clusters)} clusters: expected (questions, systems)")
-    if len(matrix) < 2:
-        raise InputError(f"{len(matrix)} question(s): a spread needs two or more, and a verdict some dozens")
-    if not np.isfinite(matrix).all():
-        raise InputError("a score is NaN or infinite: expected one finite score for every question and system")
+    if matrix.ndim != 2 or len(matrix) != len(clusters) or len(matrix) < 2 or not np.isfinite(matrix).all():
+        raise InputError(
+            f"values of shape {matrix.shape}, {np.sum(~np.isfinite(matrix))} of them NaN or infinite, and "
+            f"{len(clusters)} clusters: expected finite scores (questions, systems) of two questions or more"
+        )
     return matrix
 
 
@@ -294,12 +282,10 @@ class _SignTest:
         return inside
 
 
-def minimum_detectable(
-    values: ArrayLike, clusters: Sequence[Hashable], power: float = 0.8, comparisons: int = 1
-) -> Floats:
-    """The true differences ``(m,)`` that a test on data like ``values`` would find with probability ``power``.
+def minimum_detectable(values: ArrayLike, clusters: Sequence[Hashable], comparisons: int = 1) -> Floats:
+    """The true differences ``(m,)`` that a test on data like ``values`` would find 8 times in 10.
 
-    (t at 1 - .025 / comparisons + t at ``power``) standard errors (Bloom 1995). The level is shared out
+    (t at 1 - .025 / comparisons + t at .8) standard errors (Bloom 1995). The level is shared out
     among the comparisons; with many documents, where ``estimate`` is less strict, a little less is detected.
 
     Raises:
@@ -307,13 +293,11 @@ def minimum_detectable(
     """
     sums, share = cluster_parts(values, clusters)
     strict = 1 - ALPHA / 2 / max(comparisons, 1)
-    reach = _student("stdtrit", freedom(share), [strict, power]).sum()
+    reach = _student("stdtrit", freedom(share), [strict, POWER]).sum()
     return np.asarray(reach * standard_error(sums, share))
 
 
-def resampled_means(
-    values: ArrayLike, clusters: Sequence[Hashable], resamples: int = RESAMPLES, seed: int = 0
-) -> Floats:
+def resampled_means(values: ArrayLike, clusters: Sequence[Hashable], resamples: int = RESAMPLES) -> Floats:
     """Means ``(resamples, m)`` over documents drawn with replacement (the pairs cluster bootstrap, Efron 1979).
 
     It shows how far a score moves when the questions are drawn again; for a verdict use ``estimate``.
@@ -322,13 +306,11 @@ def resampled_means(
         InputError: as ``estimate``.
     """
     sums, share = cluster_parts(values, clusters)
-    counts = np.random.default_rng(seed).multinomial(len(share), np.full(len(share), 1 / len(share)), resamples)
+    counts = np.random.default_rng(0).multinomial(len(share), np.full(len(share), 1 / len(share)), resamples)
     return np.asarray((counts @ sums) / (counts @ share)[:, None])
 
 
-def probability_best(
-    values: ArrayLike, clusters: Sequence[Hashable], resamples: int = RESAMPLES, seed: int = 0
-) -> Floats:
+def probability_best(values: ArrayLike, clusters: Sequence[Hashable], resamples: int = RESAMPLES) -> Floats:
     """How often each of m systems ``(questions, m)`` is the best when the documents are drawn again: ``(m,)``, sum 1.
 
     For a grid of settings: the winner of 30 may be best in only a tenth of the draws. Ties share the win.
@@ -339,39 +321,23 @@ def probability_best(
     Raises:
         InputError: as ``estimate``.
     """
-    means = resampled_means(values, clusters, resamples, seed)
+    means = resampled_means(values, clusters, resamples)
     best = np.isclose(means, means.max(axis=1, keepdims=True), rtol=0, atol=1e-12)
     return np.asarray((best / best.sum(axis=1, keepdims=True)).mean(axis=0))
 
 
-def exact(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % interval of a share of independent yes/no answers (Clopper & Pearson, Biometrika 1934).
-
-    >>> [round(bound, 3) for bound in exact(0, 100)]
-    [0.0, 0.036]
-
-    Raises:
-        InputError: not 0 <= ``successes`` <= ``trials``, or no trial.
-    """
-    return _binomial(successes, trials, "exact")
-
-
 def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % interval of the same share that is right on average (Wilson, JASA 1927); it is a little shorter.
+    """The 95 % interval of a share of independent yes/no answers (Wilson, JASA 1927): right on average.
 
     >>> [round(bound, 3) for bound in wilson(0, 100)]
     [0.0, 0.037]
 
     Raises:
-        InputError: as ``exact``.
+        InputError: not 0 <= ``successes`` <= ``trials``, or no trial.
     """
-    return _binomial(successes, trials, "wilson")
-
-
-def _binomial(successes: int, trials: int, method: str) -> tuple[float, float]:
     if not 0 <= successes <= trials or trials < 1:
         raise InputError(f"{successes} of {trials}: expected 0 <= successes <= trials, and 1 trial or more")
-    interval = require("scipy.stats", "notebook").binomtest(successes, trials).proportion_ci(1 - ALPHA, method)
+    interval = require("scipy.stats", "notebook").binomtest(successes, trials).proportion_ci(1 - ALPHA, "wilson")
     return max(0.0, float(interval.low)), min(1.0, float(interval.high))
 
 

@@ -23,8 +23,8 @@ from tqdm.auto import tqdm
 
 from ragkit.base import Corpus, InputError, Question, Retriever, require
 from ragkit.evaluation import statistics
-from ragkit.evaluation.compare import Comparison, clusters, compare
-from ragkit.evaluation.metrics import BUDGET, metric_names, relevant_gold
+from ragkit.evaluation.compare import Comparison, compare, documents_of
+from ragkit.evaluation.metrics import BUDGET, relevant_gold
 from ragkit.generation import Extractive
 from ragkit.pipeline.config import PipelineConfig, Table, read_table
 from ragkit.pipeline.rag import RAGPipeline
@@ -40,10 +40,10 @@ COVERAGE = f"coverage@{BUDGET}"
 class Tuned:
     """The outcome of ``tune``.
 
-    ``table`` has a row a configuration, the best first, measured on the questions in ``tuning``: the metric, the chance
-    that it is the best of all (``p_best``), the difference to the best with its standard error, milliseconds a query
-    (median; without encoding the question), tokens of the results. ``report`` compares the best and the fastest with
-    ``start`` on the questions in ``holdout``.
+    ``table`` has a row a configuration, the best first, measured on the questions in ``tuning``: the coverage, the
+    chance that it is the best of all (``p_best``), the difference to the best with its standard error, milliseconds a
+    query (median; without encoding the question), tokens of the results. ``report`` compares the best and the fastest
+    with ``start`` on the questions in ``holdout``.
     """
 
     table: pd.DataFrame
@@ -69,59 +69,47 @@ def tune(
     grid: Grid | Sequence[PipelineConfig] | None = None,
     *,
     store: TokenStore | None = None,
-    start: PipelineConfig | None = None,
     k: int = 10,
-    metric: str | None = None,
-    seed: int = 0,
     progress: bool = True,
 ) -> Tuned:
     """Try every configuration of ``grid`` on half of the questions, report on the other half.
 
-    Each configuration is built and measured by itself, as ``compare`` would measure its pipeline.
+    Each configuration is built and measured by itself, as ``compare`` would measure its pipeline; what is maximised is
+    ``coverage`` in the first 2,000 tokens.
 
     Args:
         corpus: what is searched.
         questions: the corpus' own unless given; those without gold are left out.
         grid: configurations; ``Grid()`` unless given.
         store: the corpus' token store, opened unless given: no configuration encodes a document.
-        start: what the report compares with; ``default_config()`` unless given.
-        k: how many results count.
-        metric: what is maximised: ``coverage`` in the first 2,000 tokens unless given, or one of ``metric_names(k)``.
-        seed: of the split and of the statistics.
+        k: how many results the timed search returns.
 
     Raises:
-        InputError: no configuration, an unknown metric, or gold in documents of fewer than four groups
-            (``split_by_document``).
+        InputError: no configuration, or gold in documents of fewer than four groups (``split_by_document``).
     """
     began = time.perf_counter()
     store = store or TokenStore.open(corpus)
-    given = corpus.questions if questions is None else tuple(questions)
-    answerable = tuple(q for q in given if relevant_gold(q.gold))
+    given = corpus.questions if questions is None else questions
+    answerable = [question for question in given if relevant_gold(question.gold)]
     configs = list(grid) if isinstance(grid, Sequence) else (grid or Grid()).configurations()
-    metric = metric or COVERAGE
-    names = (COVERAGE, *metric_names(k))
-    if not configs or metric not in names:
-        expected = f"expected one or more, and one of {', '.join(names)}"
-        raise InputError(f"{len(configs)} configurations, metric {metric!r}: {expected}")
-    tuning, holdout = split_by_document(answerable, seed)
-    fast = store.with_queries([q.text for q in answerable])
-
-    def measured(systems: dict[str, Retriever], half: Sequence[Question], progress: bool) -> Comparison:
-        budget = BUDGET if metric == COVERAGE else False
-        return compare(systems, half, None, k, budget, metric=metric, seed=seed, progress=progress)
+    tuning, holdout = split_by_document(answerable)
+    fast = store.with_queries([question.text for question in answerable])
 
     results = []
     for config in tqdm(configs, unit="configuration", leave=False) if progress else configs:
-        result = measured({"it": _retriever(config, corpus, fast)}, tuning, progress=False)
+        system = {"it": _retriever(config, corpus, fast)}
+        result = compare(system, tuning, k=k, same_budget=BUDGET, progress=False)
         results.append((result.scores()["it"].to_numpy(), *result.table.loc["it", ["ms_p50", "tokens"]]))
-    scores, milliseconds, tokens = (np.array(column) for column in zip(*results, strict=True))
-    table = _table(configs, scores.T, milliseconds, tokens, clusters(tuning, "document"), metric, seed)
+    table = _table(configs, results, documents_of(tuning))
     alike = table[table["diff"] >= -table["error"]]
-    named = {"start": start or default_config(), "best": configs[int(table.index[0])]}
-    named["fastest"] = configs[int(alike.index[int(alike["ms"].to_numpy().argmin())])]
-    systems = {name: _retriever(config, corpus, store) for name, config in named.items()}
-    report = measured(systems, holdout, progress)
-    made = {name: config.with_provenance(corpus, store) for name, config in named.items()}
+    chosen = {
+        "start": default_config(),
+        "best": configs[table.index[0]],
+        "fastest": configs[alike.index[int(alike["ms"].argmin())]],
+    }
+    systems = {name: _retriever(config, corpus, store) for name, config in chosen.items()}
+    report = compare(systems, holdout, k=k, same_budget=BUDGET, progress=progress)
+    made = {name: config.with_provenance(corpus, store) for name, config in chosen.items()}
     seconds = time.perf_counter() - began
     return Tuned(table, made["start"], made["best"], made["fastest"], report, tuning, holdout, seconds)
 
@@ -132,37 +120,32 @@ def _retriever(config: PipelineConfig, corpus: Corpus, store: TokenStore) -> Ret
 
 
 def _table(
-    configs: Sequence[PipelineConfig],
-    scores: statistics.Floats,
-    milliseconds: statistics.Floats,
-    tokens: statistics.Floats,
-    units: Sequence[str],
-    metric: str,
-    seed: int,
+    configs: Sequence[PipelineConfig], results: Sequence[tuple[statistics.Floats, float, float]], units: Sequence[str]
 ) -> pd.DataFrame:
     """A row a configuration, the best first; the index is its place in ``configs``."""
+    columns, milliseconds, tokens = zip(*results, strict=True)
+    scores = np.array(columns).T
     best = int(np.argmax(scores.mean(axis=0)))
     against = scores - scores[:, [best]]
-    columns = {
-        "configuration": [label(config) for config in configs],
-        metric: scores.mean(axis=0),
-        "p_best": statistics.probability_best(scores, units, seed=seed),
-        "diff": against.mean(axis=0),
-        "error": statistics.standard_error(*statistics.cluster_parts(against, units)),
-        "ms": milliseconds,
-        "tokens": tokens,
-    }
-    table: pd.DataFrame = require("pandas", "notebook").DataFrame(columns)
-    return table.sort_values([metric, "ms"], ascending=[False, True], kind="stable")
+    table: pd.DataFrame = require("pandas", "notebook").DataFrame(
+        {
+            "configuration": [label(config) for config in configs],
+            COVERAGE: scores.mean(axis=0),
+            "p_best": statistics.probability_best(scores, units),
+            "diff": against.mean(axis=0),
+            "error": statistics.standard_error(*statistics.cluster_parts(against, units)),
+            "ms": milliseconds,
+            "tokens": tokens,
+        }
+    )
+    return table.sort_values([COVERAGE, "ms"], ascending=[False, True], kind="stable")
 
 
-def split_by_document(
-    questions: Sequence[Question], seed: int = 0
-) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
+def split_by_document(questions: Sequence[Question]) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
     """Two halves of the questions that share no document.
 
     A question's gold can stand in several documents: documents that are linked by such questions stay together. The
-    groups are dealt in turn to the half with fewer questions, the largest first, in an order drawn from ``seed``.
+    groups are dealt in turn to the half with fewer questions, the largest first, in a drawn order (always the same).
 
     Raises:
         InputError: fewer than four groups of documents.
@@ -184,40 +167,20 @@ def split_by_document(
             f"gold in {len(group)} documents, in {len(names)} groups that no question links: "
             "expected four groups or more, two for each half"
         )
-    shuffled = np.random.default_rng(seed).permutation(len(names))
+    shuffled = np.random.default_rng(0).permutation(len(names))
     load, half_of = [0, 0], {}
-    for i in shuffled[np.argsort(-counts[shuffled], kind="stable")].tolist():
-        half = int(load[1] < load[0])
-        half_of[str(names[i])] = half
-        load[half] += int(counts[i])
+    for i in shuffled[np.argsort(-counts[shuffled], kind="stable")]:
+        half_of[names[i]] = smaller = int(load[1] < load[0])
+        load[smaller] += counts[i]
     pairs = list(zip(questions, groups, strict=True))
-    return tuple(q for q, g in pairs if half_of[g] == 0), tuple(q for q, g in pairs if half_of[g] == 1)
-
-
-def default_config() -> PipelineConfig:
-    """The settings of ``advanced()`` as a configuration.
-
-    >>> label(default_config())
-    'fixed 512/64, hybrid rrf, rerank 50'
-    """
-    grid = Grid(
-        chunker=("fixed",),
-        size=(512,),
-        overlap=(64,),
-        contextual=(False,),
-        retriever=("hybrid",),
-        fusion=("rrf",),
-        rerank=(True,),
-        fetch_k=(50,),
-    )
-    return grid.configurations()[0]
+    return tuple(q for q, own in pairs if half_of[own] == 0), tuple(q for q, own in pairs if half_of[own] == 1)
 
 
 # ---- the configurations
 
 
 class Grid(Table):
-    """The values that ``tune`` combines; ``retriever``: "hybrid" is of both.
+    """The values that ``tune`` combines; ``retriever``: "hybrid" is of both. Dense retrieval is by MaxP.
 
     Settings that a combination does not use are not varied: 252 configurations as it stands.
 
@@ -233,7 +196,6 @@ class Grid(Table):
     overlap: tuple[int, ...] = (0, 64)
     contextual: tuple[bool, ...] = (False, True)
     retriever: tuple[Literal["bm25", "dense", "hybrid"], ...] = ("bm25", "dense", "hybrid")
-    scoring: tuple[Literal["pooled", "maxp"], ...] = ("maxp",)
     fusion: tuple[Literal["rrf", "convex"], ...] = ("rrf", "convex")
     rerank: tuple[bool, ...] = (False, True)
     fetch_k: tuple[int, ...] = (20, 50)
@@ -258,29 +220,34 @@ class Grid(Table):
         Raises:
             InputError: there is none, as a setting has no value.
         """
-        if empty := [name for name in type(self).model_fields if not getattr(self, name)]:
-            raise InputError(f"{empty[0]} is empty: expected one value or more")
-        return list({config.fingerprint: config for config in self._all()}.values())
+        configs = list({config.fingerprint: config for config in self._combinations()}.values())
+        if not configs:
+            raise InputError(f"no configuration in {self!r}: expected one value or more for each setting")
+        return configs
 
-    def _all(self) -> Iterator[PipelineConfig]:
+    def _combinations(self) -> Iterator[PipelineConfig]:
         rerankings = [None] * (False in self.rerank) + [n for n in self.fetch_k if True in self.rerank]
-        for chunker, size, overlap in product(self.chunker, self.size, self.overlap):
-            chunks = {"main": {"kind": f"{chunker.capitalize()}Chunker", "size": size, "overlap": overlap}}
-            for contextual, retriever, scoring, fusion, fetch_k in product(
-                self.contextual, self.retriever, self.scoring, self.fusion, rerankings
-            ):
-                table = {"retriever": retriever, "modules": _modules(retriever, contextual, scoring, fusion)}
-                reranking = {"reranker": {"kind": "LateInteraction"}, "fetch_k": fetch_k} if fetch_k else {}
-                yield read_table(PipelineConfig, table | {"chunks": chunks} | reranking, "grid")
+        for chunker, size, overlap, contextual, retriever, fusion, fetch_k in product(
+            self.chunker, self.size, self.overlap, self.contextual, self.retriever, self.fusion, rerankings
+        ):
+            modules: dict[str, Any] = {
+                "bm25": {"kind": "BM25Retriever", "contextual": contextual},
+                "dense": {"kind": "DenseRetriever", "scoring": "maxp"},
+                "hybrid": {"kind": "Hybrid", "inputs": ["bm25", "dense"], "fusion": fusion},
+            }
+            settings = {
+                "retriever": retriever,
+                "modules": modules if retriever == "hybrid" else {retriever: modules[retriever]},
+                "chunks": {"main": {"kind": f"{chunker.capitalize()}Chunker", "size": size, "overlap": overlap}},
+            }
+            reranking = {"reranker": {"kind": "LateInteraction"}, "fetch_k": fetch_k} if fetch_k else {}
+            yield read_table(PipelineConfig, settings | reranking, "grid")
 
 
-def _modules(retriever: str, contextual: bool, scoring: Any, fusion: str) -> dict[str, Any]:
-    modules: dict[str, Any] = {
-        "bm25": {"kind": "BM25Retriever", "contextual": contextual},
-        "dense": {"kind": "DenseRetriever", "scoring": scoring},
-        "hybrid": {"kind": "Hybrid", "inputs": ["bm25", "dense"], "fusion": fusion},
-    }
-    return modules if retriever == "hybrid" else {retriever: modules[retriever]}
+def default_config() -> PipelineConfig:
+    """The settings of ``advanced()`` as a configuration."""
+    advanced = "fixed 512/64, hybrid rrf, rerank 50"
+    return next(config for config in Grid().configurations() if label(config) == advanced)
 
 
 def label(config: PipelineConfig) -> str:

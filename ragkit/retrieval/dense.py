@@ -125,10 +125,8 @@ class DenseRetriever(Retriever):
             windows, ranges = self._windows
             scores, places = _best(range_max(vectors @ windows.T, ranges), k)
         source = f"dense:{self.scoring}"
-        return [
-            [Hit(self.chunks[i], float(s), source) for s, i in zip(*row, strict=True) if i >= 0]
-            for row in zip(scores, places, strict=True)
-        ]
+        rows = zip(scores.tolist(), places.tolist(), strict=True)
+        return [[Hit(self.chunks[i], s, source) for s, i in zip(*row, strict=True) if i >= 0] for row in rows]
 
 
 def make_index(name: str, vectors: Vectors) -> Any:

@@ -100,10 +100,10 @@ def built(corpus: Corpus, store: TokenStore, chunks: Sequence[Chunk]) -> dict[st
 def table(
     kind: str, systems: Mapping[str, Retriever], questions: Sequence[Question], metric: str, same_budget: bool = False
 ) -> Iterator[Row]:
-    if same_budget:  # at a given number: the smallest mean of all systems would be that of very short lists
+    if same_budget:
         systems = {name: systems[name] for name in ("advanced", "sentence window")}
         kind = f"{kind}, {BUDGET} tokens"
-    budget = BUDGET if same_budget else False
+    budget = BUDGET if same_budget else None
     result = compare(systems, questions, baseline="advanced", same_budget=budget, metric=metric, progress=False)
     columns = [f"{name}@{budget or 10}" for name in ("mrr", "hit", "recall")]
     columns += ["tokens", "ms_p50", "diff", "diff_low", "diff_high", "p", "verdict"]
