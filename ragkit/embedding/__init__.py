@@ -19,7 +19,7 @@ from ragkit.embedding.vectors import (
     split_evenly,
     unit,
 )
-from ragkit.llm.costs import prices
+from ragkit.llm.chat import prices
 
 __all__ = [
     "CachedEmbedder",

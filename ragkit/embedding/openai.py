@@ -19,8 +19,17 @@ import numpy as np
 from ragkit.base import EndpointError, InputError, Kind, Usage, Vectors, require
 from ragkit.concurrency import run_sync
 from ragkit.embedding.vectors import known_prefixes, unit
-from ragkit.llm.chat import certificates, endpoint_url, failure, safe_url, shortened
-from ragkit.llm.costs import CostEstimate, cost, estimate, prices
+from ragkit.llm.chat import (
+    CostEstimate,
+    certificates,
+    cost,
+    endpoint_url,
+    estimate,
+    failure,
+    prices,
+    safe_url,
+    shortened,
+)
 
 _REQUEST_TOKENS = 300_000
 _REQUEST_TEXTS = 256  # OpenAI takes 2,048; fewer keep a reply below 20 MB
