@@ -248,6 +248,10 @@ class Corpus:
             digest.update(json.dumps(about, sort_keys=True, default=str).encode())
         return digest.hexdigest()
 
+    @property
+    def identity(self) -> str:
+        return self.fingerprint
+
     def __repr__(self) -> str:
         return f"Corpus({self.name!r}, {len(self.documents)} documents, {len(self.questions)} questions)"
 

@@ -4,7 +4,8 @@
 - ``SubQuestions`` and ``Corrective`` search more than once.
 - ``Filtered``, ``Parent``, ``SentenceWindow`` and ``MMR`` change what comes out of a search.
 
-The ``scores`` of their hits say what each step did.
+The ``scores`` of their hits say what each step did. Those that are dataclasses are told apart by their settings
+(``base.identity_of``).
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ from ragkit.base import (
     Vectors,
     best_first,
     build_identity,
-    check_whole,
 )
 from ragkit.retrieval.analysis import Analyzer
 from ragkit.retrieval.hybrid import fuse, minmax
@@ -42,6 +42,7 @@ from ragkit.retrieval.hybrid import fuse, minmax
 # ---- routing
 
 Probabilities = Mapping[str, float]
+_SMOOTHING = 0.01  # passages added to each count of naive Bayes
 
 
 class Classifier(Protocol):
@@ -50,6 +51,7 @@ class Classifier(Protocol):
     def predict_proba(self, query: str) -> Probabilities: ...
 
 
+@dataclass(frozen=True)
 class RegexClassifier:
     """Labels by regular expressions (upper and lower case alike); labels whose pattern matches share the probability.
 
@@ -61,23 +63,20 @@ class RegexClassifier:
         InputError: no pattern, or one that is no regular expression.
     """
 
-    def __init__(self, patterns: Mapping[str, str]) -> None:
-        if not patterns:
+    patterns: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if not self.patterns:
             raise InputError("no patterns: expected a regular expression for each label")
-        self.patterns = {}
-        for label, pattern in patterns.items():
+        for label, pattern in self.patterns.items():
             try:
-                self.patterns[label] = re.compile(pattern, re.IGNORECASE)
+                re.compile(pattern)
             except re.error as error:
                 raise InputError(f"the pattern of {label!r} is no regular expression: {error}") from None
 
-    @property
-    def identity(self) -> str:
-        return build_identity(self, {label: pattern.pattern for label, pattern in self.patterns.items()})
-
     def matches(self, query: str) -> list[str]:
         """The labels whose pattern matches somewhere in ``query``."""
-        return [label for label, pattern in self.patterns.items() if pattern.search(query)]
+        return [label for label, pattern in self.patterns.items() if re.search(pattern, query, re.IGNORECASE)]
 
     def predict_proba(self, query: str) -> Probabilities:
         """An equal share for each label that matches."""
@@ -98,8 +97,8 @@ def name_patterns(chunks: Iterable[Chunk], key: str = "project") -> dict[str, st
 class NaiveBayesClassifier:
     """Labels by the words of each collection; no labelled question is needed.
 
-    The probability of a term in a collection is the share of its passages that hold the term, smoothed by ``alpha``:
-    the Bernoulli model of McCallum and Nigam 1998 ("A comparison of event models for naive Bayes text classification"),
+    The probability of a term in a collection is the share of its passages that hold the term, smoothed by .01: the
+    Bernoulli model of McCallum and Nigam 1998 ("A comparison of event models for naive Bayes text classification"),
     of which only the terms of the query are used. (The full model also multiplies by the probability that the other
     terms are absent; a query is so short that this says nothing.) Every collection is as likely as any other before the
     query is read. For a query without a known term the answer is empty.
@@ -111,29 +110,22 @@ class NaiveBayesClassifier:
     {'celery': 0.01, 'scrapy': 0.99}
     >>> classifier.predict_proba("my kettle")
     {}
-
-    Raises:
-        InputError: no chunks, or ``alpha`` is not above 0.
     """
 
-    def __init__(
-        self, chunks: Iterable[Chunk], key: str = "project", alpha: float = 0.01, analyzer: Analyzer | None = None
-    ) -> None:
-        self.analyzer, self.alpha = analyzer or Analyzer(), alpha
+    def __init__(self, chunks: Iterable[Chunk], key: str = "project") -> None:
+        self.analyzer = Analyzer()
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
         self.passages: Counter[str] = Counter()
         for chunk in chunks:
             label = str(chunk.metadata.get(key, ""))
             self.passages[label] += 1
             self.counts[label].update(set(self.analyzer.terms(chunk.text)))
-        if not self.counts or not alpha > 0:
-            raise InputError(f"{self.passages.total()} chunks, alpha = {alpha}: expected some, and alpha above 0")
 
     @cached_property
     def identity(self) -> str:
         counts = repr([(label, n, sorted(self.counts[label].items())) for label, n in sorted(self.passages.items())])
         digest = hashlib.sha256(counts.encode("utf-8", "surrogatepass")).hexdigest()
-        return build_identity(self, digest, self.alpha, self.analyzer)
+        return build_identity(self, digest)
 
     def predict_proba(self, query: str) -> Probabilities:
         """The posterior probability of each collection."""
@@ -145,25 +137,20 @@ class NaiveBayesClassifier:
         return {label: value / sum(odds.values()) for label, value in odds.items()}
 
     def _log(self, term: str, label: str) -> float:
-        return math.log((self.counts[label][term] + self.alpha) / (self.passages[label] + 2 * self.alpha))
+        return math.log((self.counts[label][term] + _SMOOTHING) / (self.passages[label] + 2 * _SMOOTHING))
 
 
+@dataclass(frozen=True)
 class HitVoteClassifier:
     """Labels by a search of everything: the share of the first ``k`` hits that each collection has.
 
     The idea of ReDDE (Si and Callan 2003, SIGIR): where the hits are is where to search. It costs a search, so take a
     cheap retriever.
-
-    Raises:
-        InputError: ``k`` < 1.
     """
 
-    def __init__(self, retriever: Retriever, key: str = "project", k: int = 10) -> None:
-        self.retriever, self.key, self.k = retriever, key, check_whole(k, "k")
-
-    @property
-    def identity(self) -> str:
-        return build_identity(self, self.retriever, self.key, self.k)
+    retriever: Retriever
+    key: str = "project"
+    k: int = 10
 
     def predict_proba(self, query: str) -> Probabilities:
         """The share of votes; empty where nothing is found."""
@@ -172,25 +159,16 @@ class HitVoteClassifier:
         return {label: votes[label] / len(hits) for label in sorted(votes)}
 
 
+@dataclass(frozen=True)
 class AverageClassifier:
     """The mean of several classifiers (Stone 1961, the linear opinion pool); one that cannot tell is not counted.
 
     >>> celery, either = RegexClassifier({"celery": "worker"}), RegexClassifier({"celery": "log", "scrapy": "log"})
     >>> AverageClassifier([celery, either]).predict_proba("the log of a worker")
     {'celery': 0.75, 'scrapy': 0.25}
-
-    Raises:
-        InputError: no classifiers.
     """
 
-    def __init__(self, classifiers: Sequence[Classifier]) -> None:
-        if not classifiers:
-            raise InputError("no classifiers: expected one or more")
-        self.classifiers = tuple(classifiers)
-
-    @property
-    def identity(self) -> str:
-        return build_identity(self, self.classifiers)
+    classifiers: Sequence[Classifier]
 
     def predict_proba(self, query: str) -> Probabilities:
         """The mean share of each label."""
@@ -199,6 +177,7 @@ class AverageClassifier:
         return {label: sum(answer.get(label, 0.0) for answer in answers) / len(answers) for label in labels}
 
 
+@dataclass(frozen=True)
 class AbstainOnSeveral:
     """``classifier``, which cannot tell where ``names`` match for several labels: such a question is about all of them.
 
@@ -208,12 +187,8 @@ class AbstainOnSeveral:
     ({'celery': 1.0}, {})
     """
 
-    def __init__(self, names: RegexClassifier, classifier: Classifier) -> None:
-        self.names, self.classifier = names, classifier
-
-    @property
-    def identity(self) -> str:
-        return build_identity(self, self.names, self.classifier)
+    names: RegexClassifier
+    classifier: Classifier
 
     def predict_proba(self, query: str) -> Probabilities:
         """Empty for several names, else what ``classifier`` says."""
@@ -229,6 +204,7 @@ class Route:
     probabilities: Probabilities = field(default_factory=dict, hash=False)
 
 
+@dataclass(frozen=True, eq=False)
 class Router(Retriever):
     """Asks the one retriever whose label has a probability of ``threshold`` or more, else ``fallback``.
 
@@ -239,20 +215,22 @@ class Router(Retriever):
         InputError: no routes, or a ``threshold`` outside 0 to 1.
     """
 
-    def __init__(
-        self, routes: Mapping[str, Retriever], classifier: Classifier, fallback: Retriever, threshold: float = 0.5
-    ) -> None:
-        if not routes or not 0 <= threshold <= 1:
-            raise InputError(
-                f"{len(routes)} routes, threshold {threshold}: expected one route or more, and a threshold from 0 to 1"
-            )
-        self.routes, self.classifier = dict(routes), classifier
-        self.fallback, self.threshold = fallback, threshold
-        self.inputs = (*self.routes.values(), fallback)
+    routes: Mapping[str, Retriever]
+    classifier: Classifier
+    fallback: Retriever
+    threshold: float = 0.5
 
-    @cached_property
-    def identity(self) -> str:
-        return build_identity(self, self.routes, self.classifier, self.fallback, self.threshold)
+    def __post_init__(self) -> None:
+        if not self.routes or not 0 <= self.threshold <= 1:
+            raise InputError(
+                f"{len(self.routes)} routes, threshold {self.threshold}: expected one route or more, and a threshold "
+                "from 0 to 1"
+            )
+
+    @property
+    def inputs(self) -> tuple[Retriever, ...]:
+        """Every retriever that may be asked."""
+        return (*self.routes.values(), self.fallback)
 
     def decide(self, query: str) -> Route:
         """The route for ``query``. A label without a retriever is never chosen."""
@@ -273,6 +251,7 @@ class Router(Retriever):
 # ---- more than one search
 
 
+@dataclass(frozen=True)
 class NameSplitter:
     """A rewriter for questions that name several things: the question once for each, without the names of the others.
 
@@ -282,31 +261,25 @@ class NameSplitter:
 
     >>> NameSplitter({"celery": "celery", "scrapy": "scrapy"}).rewrite("How do Scrapy and Celery log?")
     ['How do and Celery log?', 'How do Scrapy and log?']
-
-    Raises:
-        InputError: no names, or one that is no regular expression.
     """
 
-    def __init__(self, names: Mapping[str, str], otherwise: Rewriter | None = None) -> None:
-        self.names, self.otherwise = RegexClassifier(names), otherwise
-
-    @property
-    def identity(self) -> str:
-        return build_identity(self, self.names, self.otherwise)
+    names: Mapping[str, str]
+    otherwise: Rewriter | None = None
 
     def rewrite(self, question: str) -> list[str]:
         """A question for each name in it, in the order of ``names``."""
-        labels = self.names.matches(question)
+        labels = RegexClassifier(self.names).matches(question)
         if len(labels) < 2:
             return self.otherwise.rewrite(question) if self.otherwise else [question]
         return [self._without(question, [label for label in labels if label != own]) for own in labels]
 
     def _without(self, question: str, labels: Sequence[str]) -> str:
         for label in labels:
-            question = self.names.patterns[label].sub("", question)
+            question = re.sub(self.names[label], "", question, flags=re.IGNORECASE)
         return " ".join(question.split())
 
 
+@dataclass(frozen=True, eq=False)
 class SubQuestions(Retriever):
     """A question is taken apart, it and each part are searched, and the lists are fused by rank (``hybrid.fuse``).
 
@@ -314,18 +287,12 @@ class SubQuestions(Retriever):
     searched as it is; of another, at most ``limit`` parts are searched. Each list has ``max(fetch_k, k)`` hits.
     ``scores["part:2"]`` is the score that a hit had in the second part's list, ``scores["part:0"]`` in the whole
     question's.
-
-    Raises:
-        InputError: ``limit`` or ``fetch_k`` < 1.
     """
 
-    def __init__(self, retriever: Retriever, splitter: Rewriter, limit: int = 4, fetch_k: int = 15) -> None:
-        self.retriever, self.splitter = retriever, splitter
-        self.limit, self.fetch_k = check_whole(limit, "limit"), check_whole(fetch_k, "fetch_k")
-
-    @cached_property
-    def identity(self) -> str:
-        return build_identity(self, self.retriever, self.splitter, self.limit, self.fetch_k)
+    retriever: Retriever
+    splitter: Rewriter
+    limit: int = 4
+    fetch_k: int = 15
 
     def queries(self, question: str) -> list[str]:
         """What is searched, in order: the question, then its parts."""
@@ -341,6 +308,7 @@ class SubQuestions(Retriever):
         return fuse(lists, k, names=[f"part:{n}" for n in range(len(lists))], source="sub-questions")
 
 
+@dataclass(frozen=True, eq=False)
 class Corrective(Retriever):
     """Grades what was found; weak results are searched again in other words, then elsewhere, then given up.
 
@@ -362,32 +330,19 @@ class Corrective(Retriever):
         InputError: ``reject_below`` is above ``accept_above``.
     """
 
-    def __init__(
-        self,
-        retriever: Retriever,
-        grader: Reranker,
-        accept_above: float,
-        reject_below: float,
-        rewriter: Rewriter | None = None,
-        fallback: Retriever | None = None,
-    ) -> None:
-        if reject_below > accept_above:
-            raise InputError(
-                f"reject_below = {reject_below} is above accept_above = {accept_above}: expected the other way round"
-            )
-        self.retriever, self.grader, self.accept_above, self.reject_below = (
-            retriever,
-            grader,
-            accept_above,
-            reject_below,
-        )
-        self.rewriter, self.fallback = rewriter, fallback
+    retriever: Retriever
+    grader: Reranker
+    accept_above: float
+    reject_below: float
+    rewriter: Rewriter | None = None
+    fallback: Retriever | None = None
 
-    @cached_property
-    def identity(self) -> str:
-        return build_identity(
-            self, self.retriever, self.grader, self.accept_above, self.reject_below, self.rewriter, self.fallback
-        )
+    def __post_init__(self) -> None:
+        if self.reject_below > self.accept_above:
+            raise InputError(
+                f"reject_below = {self.reject_below} is above accept_above = {self.accept_above}: expected the other "
+                "way round"
+            )
 
     def tries(self, query: str, k: int) -> list[tuple[str, float, list[Hit]]]:
         """Every search that was made: what it was, its grade (-inf where nothing was found), its hits."""
@@ -427,6 +382,7 @@ def _deepened(retriever: Retriever, query: str, k: int, keep: Callable[[list[Hit
         depth *= 4
 
 
+@dataclass(frozen=True, eq=False)
 class Filtered(Retriever):
     """Only chunks that ``accept``: a function of the chunk, or metadata that it must have (a collection: any of it).
 
@@ -439,12 +395,8 @@ class Filtered(Retriever):
     ['b']
     """
 
-    def __init__(self, retriever: Retriever, accept: Callable[[Chunk], bool] | Mapping[str, object]) -> None:
-        self.retriever, self.accept = retriever, accept
-
-    @cached_property
-    def identity(self) -> str:
-        return build_identity(self, self.retriever, self.accept)
+    retriever: Retriever
+    accept: Callable[[Chunk], bool] | Mapping[str, object]
 
     def _search(self, query: str, k: int) -> list[Hit]:
         return _deepened(self.retriever, query, k, lambda hits: [hit for hit in hits if self._passes(hit.chunk)])
@@ -459,6 +411,7 @@ def _accepts(wanted: object, value: object) -> bool:
     return value in wanted if isinstance(wanted, list | tuple | set | frozenset) else value == wanted
 
 
+@dataclass(frozen=True, eq=False)
 class Parent(Retriever):
     """Small chunks are found, the sections around them are returned: precise vectors, and context to read.
 
@@ -466,16 +419,12 @@ class Parent(Retriever):
     section of more than ``limit`` characters is not returned whole: its chunk stays as it is.
 
     Raises:
-        InputError: ``limit`` < 1; (in a search) a chunk's document is not in ``corpus``.
+        InputError: (in a search) a chunk's document is not in ``corpus``.
     """
 
-    def __init__(self, retriever: Retriever, corpus: Corpus, limit: int = 6_000) -> None:
-        self.retriever, self.corpus, self.limit = retriever, corpus, check_whole(limit, "limit")
-
-    @cached_property
-    def identity(self) -> str:
-        sections = hashlib.sha256(repr([d.sections for d in self.corpus.documents]).encode()).hexdigest()
-        return build_identity(self, self.retriever, self.corpus.fingerprint, sections, self.limit)
+    retriever: Retriever
+    corpus: Corpus
+    limit: int = 6_000
 
     def _search(self, query: str, k: int) -> list[Hit]:
         return _deepened(self.retriever, query, k, self._sections)
@@ -513,25 +462,21 @@ class SentenceWindow(Retriever):
     hit's text is left out.
 
     Raises:
-        InputError: a negative number of chunks; (in a search) a chunk's document is not in ``corpus``.
+        InputError: (in a search) a chunk's document is not in ``corpus``.
     """
 
     def __init__(
         self, retriever: Retriever, chunks: Iterable[Chunk], corpus: Corpus, before: int = 1, after: int = 1
     ) -> None:
-        if before < 0 or after < 0:
-            raise InputError(f"before = {before}, after = {after}: expected 0 or more")
         self.retriever, self.corpus, self.before, self.after = retriever, corpus, before, after
         self._spans: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        for chunk in chunks:
-            self._spans[chunk.doc_id].append((chunk.start, chunk.end))
-        for spans in self._spans.values():
-            spans.sort()
+        for start, end, doc_id in sorted((chunk.start, chunk.end, chunk.doc_id) for chunk in chunks):
+            self._spans[doc_id].append((start, end))
 
     @cached_property
     def identity(self) -> str:
         spans = hashlib.sha256(repr(sorted(self._spans.items())).encode("utf-8", "surrogatepass")).hexdigest()
-        return build_identity(self, self.retriever, spans, self.corpus.fingerprint, self.before, self.after)
+        return build_identity(self, self.retriever, spans, self.corpus, self.before, self.after)
 
     def _search(self, query: str, k: int) -> list[Hit]:
         return _deepened(self.retriever, query, k, self._widened)
@@ -556,6 +501,7 @@ class SentenceWindow(Retriever):
         return replace(chunk, start=start, end=end, text=text)
 
 
+@dataclass(frozen=True, eq=False)
 class MMR(Retriever):
     """Maximal marginal relevance: each hit is relevant *and* unlike those before it.
 
@@ -564,24 +510,17 @@ class MMR(Retriever):
     below 0 (Carbonell and Goldstein 1998, SIGIR). ``vectors`` gives the chunks' unit vectors, such as ``store.pool``.
 
     Raises:
-        InputError: ``lambda_mult`` outside 0 to 1, or ``fetch_k`` < 1.
+        InputError: ``lambda_mult`` outside 0 to 1.
     """
 
-    def __init__(
-        self,
-        retriever: Retriever,
-        vectors: Callable[[Sequence[Chunk]], Vectors],
-        lambda_mult: float = 0.7,
-        fetch_k: int = 50,
-    ) -> None:
-        if not 0 <= lambda_mult <= 1:
-            raise InputError(f"lambda_mult = {lambda_mult}: expected 0 to 1")
-        self.retriever, self.vectors, self.lambda_mult = retriever, vectors, lambda_mult
-        self.fetch_k = check_whole(fetch_k, "fetch_k")
+    retriever: Retriever
+    vectors: Callable[[Sequence[Chunk]], Vectors]
+    lambda_mult: float = 0.7
+    fetch_k: int = 50
 
-    @cached_property
-    def identity(self) -> str:
-        return build_identity(self, self.retriever, self.vectors, self.lambda_mult, self.fetch_k)
+    def __post_init__(self) -> None:
+        if not 0 <= self.lambda_mult <= 1:
+            raise InputError(f"lambda_mult = {self.lambda_mult}: expected 0 to 1")
 
     def _search(self, query: str, k: int) -> list[Hit]:
         hits = self.retriever.search(query, max(self.fetch_k, k))
