@@ -357,11 +357,7 @@ class TwoStage(Retriever):
         Raises:
             ContractError: the rewriter made none, or a blank one.
         """
-        return (
-            Rewritten(self.retriever, self.rewriter).explain(question).queries
-            if self.rewriter is not None
-            else (question,)
-        )
+        return Rewritten(self.retriever, self.rewriter).queries(question) if self.rewriter is not None else (question,)
 
     def retrieve(self, queries: Sequence[str], k: int) -> list[Hit]:
         """The candidates for ``k`` hits, best first."""
