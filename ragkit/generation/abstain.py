@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ragkit.base import LLM, Context, Generation, InputError, build_identity, check_query
 from ragkit.generation.prompts import NOT_FOUND
-from ragkit.retrieval.rerank import MaxSim
+from ragkit.token_store import TokenStore
 
 Floats = NDArray[np.float64]
 
@@ -71,7 +71,7 @@ class Signals:
         return np.array([self.match, self.lead, np.log1p(self.names), np.log1p(len(self.missing))])
 
 
-def signals(question: str, context: Context, store: MaxSim) -> Signals:
+def signals(question: str, context: Context, store: TokenStore) -> Signals:
     """The signals of a context with at least one source.
 
     Raises:
@@ -119,7 +119,7 @@ class Abstaining:
         InputError: ``threshold`` is outside 0..1.
     """
 
-    def __init__(self, llm: LLM, store: MaxSim, threshold: float = THRESHOLD) -> None:
+    def __init__(self, llm: LLM, store: TokenStore, threshold: float = THRESHOLD) -> None:
         if not 0 <= threshold <= 1:
             raise InputError(f"threshold is {threshold!r}: expected a number from 0 to 1")
         self.llm, self.store, self.threshold = llm, store, threshold
