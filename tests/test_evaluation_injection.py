@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import pytest
 from endpoint import Endpoint
 
-from ragkit.base import Answer, Chunk, Context, Generation, InputError
+from ragkit.base import Answer, Chunk, Context, Generation, InputError, identity_of
 from ragkit.evaluation.injection import Injection, defended, load_injections, measure_injections
 from ragkit.generation import OpenAIChat
 from ragkit.generation.extractive import Extractive
@@ -138,7 +138,7 @@ def test_what_each_defence_changes():
     assert MARK in texts["marked"][0]["content"]
     assert texts["reminded"][1]["content"].endswith("with citations.")
     assert texts["all"][1]["content"].endswith("with citations.")
-    assert len({prompt.identity for prompt in DEFENCES.values()}) == len(DEFENCES)
+    assert len(set(map(identity_of, DEFENCES.values()))) == len(DEFENCES)
 
 
 def test_invisible_characters_go_and_visible_ones_stay():

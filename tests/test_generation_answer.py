@@ -12,7 +12,18 @@ from endpoint import Endpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.base import LLM, Chunk, Context, EndpointError, Generation, Hit, InputError, StreamingLLM, Usage
+from ragkit.base import (
+    LLM,
+    Chunk,
+    Context,
+    EndpointError,
+    Generation,
+    Hit,
+    InputError,
+    StreamingLLM,
+    Usage,
+    identity_of,
+)
 from ragkit.generation import OpenAIChat, WithFallback, parse_citations, stream_answer, unknown_citations
 from ragkit.generation.context import build_context
 from ragkit.generation.extractive import Extractive
@@ -220,7 +231,7 @@ def test_the_identity_names_model_prompt_and_fallback():
         WithFallback(llm(), llm("n")),
         WithFallback(llm("n"), llm()),
     ]
-    assert len({one.identity for one in made}) == len(made)
+    assert len(set(map(identity_of, made))) == len(made)
 
 
 @pytest.mark.parametrize("llm", [Extractive(), OpenAIChat(base_url="http://127.0.0.1:1/v1")])

@@ -147,20 +147,14 @@ class ChatModel:
         Raises:
             EndpointError: names the endpoint, says what went wrong and what to do.
         """
-        done = await self.complete(messages)
-        return done.text, done.usage
-
-    async def complete(self, messages: Messages) -> Generation:
-        """As ``chat``; ``reason`` says so if the answer was cut.
-
-        Raises:
-            EndpointError: as ``chat``.
-        """
         async with aclosing(self.pieces(messages, stream=False)) as pieces:
-            return [piece async for piece in pieces if isinstance(piece, Generation)][-1]
+            [done] = [piece async for piece in pieces if isinstance(piece, Generation)]
+        return done.text, done.usage
 
     async def pieces(self, messages: Messages, stream: bool = True) -> AsyncGenerator[str | Generation, None]:
         """The text in pieces as they come, and at last the ``Generation`` with the whole of it: the text that counts.
+
+        Its ``reason`` says so if the answer was cut. Without ``stream``, all comes at once.
 
         The time that the reader takes between two pieces does not count towards ``timeout``. Leaving early closes the
         connection, at once within ``async with aclosing(model.pieces(messages))``.
