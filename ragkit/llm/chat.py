@@ -251,7 +251,8 @@ class ChatModel:
         """The client of this event loop, kept for its open connections: they belong to one loop."""
         await asyncio.to_thread(require, "openai", "llm")  # the first import takes over a second
         loop = asyncio.get_running_loop()
-        self._clients = {each: kept for each, kept in self._clients.items() if not each.is_closed()}
+        for ended in [each for each in list(self._clients) if each.is_closed()]:
+            self._clients.pop(ended, None)
         if loop not in self._clients:
             client = open_client(self._url, self.api_key, self.timeout, self.max_retries)
             keeper = _until_the_loop_ends(client)
