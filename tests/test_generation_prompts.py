@@ -22,9 +22,9 @@ def test_whatever_can_change_an_answer_changes_the_identity():
 
 
 def test_the_prompt_tells_the_words_for_no_answer():
-    system, user = ANSWER.messages("Why {not}?", "<source>{x}</source>")
+    system, user = ANSWER.messages("Why {not}?", Context("", (Hit(Chunk("a", 0, 3, "{x}"), 1.0),), 1))
     assert NOT_FOUND in system["content"]
-    assert user["content"] == "<source>{x}</source>\n\nQuestion: Why {not}?"
+    assert user["content"].endswith("{x}\n</source>\n\nQuestion: Why {not}?")
 
 
 def test_sources_are_numbered_and_named():

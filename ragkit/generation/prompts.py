@@ -55,14 +55,13 @@ class Prompt:
     render: Callable[[Sequence[Chunk]], str] = render
     summary: str = ""
 
-    def messages(self, question: str, context: Context | str) -> list[dict[str, str]]:
-        """The chat messages of one question; a text as ``context`` is written into them as it is.
+    def messages(self, question: str, context: Context) -> list[dict[str, str]]:
+        """The chat messages of one question.
 
-        >>> Prompt("ask", "Be short.", "{context} {question}").messages("Why?", "{}")[1]
-        {'role': 'user', 'content': '{} Why?'}
+        >>> Prompt("ask", "Be short.", "Sources: {context} Q: {question}").messages("Why?", Context("", (), 0))[1]
+        {'role': 'user', 'content': 'Sources:  Q: Why?'}
         """
-        sources = context if isinstance(context, str) else self.render([hit.chunk for hit in context.hits])
-        user = self.user.format(context=sources, question=question)
+        user = self.user.format(context=self.render([hit.chunk for hit in context.hits]), question=question)
         return [{"role": "system", "content": self.system}, {"role": "user", "content": user}]
 
 

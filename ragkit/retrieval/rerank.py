@@ -32,6 +32,7 @@ _NO_MATCH = 0.05  # the lowest cosine in a geometric mean
 class Reranked(Retriever):
     """``retriever`` fetches ``max(fetch_k, k)`` hits (``3 * k`` where it is None), ``reranker`` returns the best ``k``.
 
+    >>> from ragkit.base import Chunk
     >>> from ragkit.retrieval.bm25 import BM25Retriever
     >>> class Shortest:
     ...     def rerank(self, query, hits, k):
