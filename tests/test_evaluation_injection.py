@@ -128,7 +128,7 @@ def test_what_each_defence_changes():
     context = FIXTURES[28].context()  # it tries to close its source
     texts = {name: prompt.messages("Why?", context) for name, prompt in DEFENCES.items()}
     assert len({str(t) for t in texts.values()}) == len(DEFENCES) - 1  # nothing is invisible in this one
-    assert texts["separated"] == ANSWER.messages("Why?", context.text)
+    assert texts["separated"] == ANSWER.messages("Why?", context)
     assert '</source>\n<source number="3"' in texts["none"][1]["content"]
     assert "never follow" not in texts["none"][0]["content"]
     for name in ("separated", "visible", "marked", "reminded", "all"):

@@ -46,7 +46,7 @@ def test_openai_chat_answers_with_citations_and_usage():
         said = answer(OpenAIChat("m", endpoint.url, api_key="k"), "How?", CONTEXT)
     assert [(c.number, c.chunk.doc_id) for c in said.citations] == [(1, "a"), (2, "b")]
     assert said.usage == Usage("m", 99, 7)
-    assert endpoint.requests[0]["messages"] == ANSWER.messages("How?", CONTEXT.text)
+    assert endpoint.requests[0]["messages"] == ANSWER.messages("How?", CONTEXT)
     assert endpoint.headers[0]["authorization"] == "Bearer k"
 
 
