@@ -27,7 +27,6 @@ def queries(n: int = 0, **columns) -> pd.DataFrame:
             "build_ms": 1.0,
             "generate_ms": 15.0,
             "top_score": 0.6,
-            "scores": [(0.6, 0.5)] * n,
             "hits": [("a#0-9", "b#0-9")] * n,
             "candidates": 50,
             "context_tokens": 1900,
@@ -40,7 +39,6 @@ def queries(n: int = 0, **columns) -> pd.DataFrame:
             "abstained": False,
             "reason": "",
             "error": "",
-            "failed_stage": "",
             "settings": "",
         }
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ragkit.base import InputError
-from ragkit.production.alerts import REFERENCE, Rule, check, history, load_alerts, quantile, rate
+from ragkit.production.alerts import Rule, check, history, load_alerts, quantile, rate
 
 FAILING = Rule(name="failing", metric="errors", above=0.02)
 
@@ -25,9 +25,9 @@ def failed(n: int, wrong: int) -> pd.DataFrame:
 
 def test_an_error_rate_fires_once_its_interval_leaves_out_the_limit():
     (alert,) = check([FAILING], failed(100, 10))
-    assert alert.value == 0.1
-    assert alert.limit == 0.02 < alert.low < 0.1 < alert.high
-    assert alert.queries == 100
+    assert alert.measured.value == 0.1
+    assert alert.rule.above == 0.02 < alert.measured.low < 0.1 < alert.measured.high
+    assert len(alert.measured.each) == 100
     assert alert.since == START
     assert alert.trace_ids == ("t9", "t8", "t7", "t6", "t5")
     assert str(alert).startswith(
@@ -54,21 +54,21 @@ def test_the_window_is_of_queries():
 def test_abstentions_are_counted_among_the_queries_that_were_answered():
     frame = queries(100, abstained=[True] * 40 + [False] * 60, error=[""] * 50 + ["X: y"] * 50)
     (alert,) = check([Rule(name="quiet", metric="abstentions", above=0.3)], frame)
-    assert (alert.value, alert.queries) == (0.8, 50)
+    assert (alert.measured.value, len(alert.measured.each)) == (0.8, 50)
 
 
-def test_cache_hits_fire_below_and_name_the_misses():
+def test_cache_misses_are_counted_where_there_is_a_cache():
     frame = queries(100, cache=["hit", "miss", "miss", "miss"] * 25)
-    (alert,) = check([Rule(name="cold", metric="cache hits", below=0.5)], frame)
-    assert (alert.value, alert.trace_ids[0]) == (0.25, "t99")
-    assert check([Rule(name="cold", metric="cache hits", below=0.3)], frame) == []
-    assert check([Rule(name="cold", metric="cache hits", below=0.5)], queries(100)) == []  # there is no cache
+    (alert,) = check([Rule(name="cold", metric="cache misses", above=0.5)], frame)
+    assert (alert.measured.value, alert.trace_ids[0]) == (0.75, "t99")
+    assert check([Rule(name="cold", metric="cache misses", above=0.7)], frame) == []
+    assert check([Rule(name="cold", metric="cache misses", above=0.5)], queries(100)) == []  # there is no cache
 
 
 def test_the_95th_percentile_of_one_stage():
     frame = queries(200, rerank_ms=[20.0] * 160 + [400.0] * 39 + [500.0])
     (alert,) = check([Rule(name="slow", metric="latency", above=250, stage="rerank")], frame)
-    assert (alert.value, alert.trace_ids[0]) == (400, "t199")
+    assert (alert.measured.value, alert.trace_ids[0]) == (400, "t199")
     assert alert.since == START + pd.Timedelta(minutes=160)
     assert check([Rule(name="slow", metric="latency", above=250)], frame) == []
     assert check([Rule(name="slow", metric="latency", above=0, stage="cache")], frame) == []  # it never ran
@@ -81,66 +81,21 @@ def test_a_few_slow_queries_are_no_alarm_about_the_95th_percentile():
 def test_what_a_day_costs():
     frame = queries(100, cost=[np.nan] * 50 + [0.5] * 49 + [1.0])
     (alert,) = check([Rule(name="dear", metric="cost a day", above=10)], frame)
-    assert (alert.value, alert.low, alert.high, alert.trace_ids[0]) == (25.5, 25.5, 25.5, "t99")
+    assert (alert.measured.value, alert.measured.low, alert.measured.high, alert.trace_ids[0]) == (
+        25.5,
+        25.5,
+        25.5,
+        "t99",
+    )
     assert "[" not in str(alert)
     assert check([Rule(name="dear", metric="cost a day", above=10)], queries(100)) == []  # unknown is not dear
     (alert,) = check([Rule(name="dear", metric="cost a day", above=10)], queries(2000, cost=0.5))
-    assert alert.value == 24 * 60 * 0.5  # a query a minute, of the last day only
+    assert alert.measured.value == 24 * 60 * 0.5  # a query a minute, of the last day only
 
 
 def test_twenty_dear_queries_are_an_alarm_a_sum_needs_no_least_number():
     (alert,) = check([Rule(name="dear", metric="cost a day", above=10)], queries(20, cost=50.0))
-    assert (alert.value, alert.queries) == (1000, 20)
-
-
-# ---- drift
-
-
-@pytest.fixture
-def drifting(tmp_path, monkeypatch) -> pd.DataFrame:
-    """A log whose scores fall after 1,300 queries, in a home of its own."""
-    monkeypatch.setenv("RAGKIT_HOME", str(tmp_path))
-    rng = np.random.default_rng(0)
-    return queries(1500, top_score=[*rng.normal(0.7, 0.05, 1300), *rng.normal(0.45, 0.05, 200)])
-
-
-DRIFT = Rule(name="drifting", metric="drift")
-
-
-def test_a_drift_rule_names_queries_since_the_change(drifting):
-    assert check([DRIFT], drifting.iloc[:1300]) == []
-    (alert,) = check([DRIFT], drifting)
-    assert START + pd.Timedelta(minutes=1200) <= alert.since <= START + pd.Timedelta(minutes=1310)
-    assert all(int(t[1:]) >= 1300 for t in alert.trace_ids)
-    assert alert.limit == 20 < alert.value
-    assert check([DRIFT], drifting.iloc[:1020]) == []  # fewer than `least` after the reference
-
-
-def test_what_is_usual_stays_what_it_was_when_the_log_forgets_its_oldest_queries(drifting, tmp_path):
-    assert check([DRIFT], drifting.iloc[: REFERENCE - 1]) == []
-    assert not (tmp_path / "production" / "usual.json").exists()
-    assert check([DRIFT], drifting.iloc[:1300]) == []  # the first 1,000 are written down
-    (alert,) = check([DRIFT], drifting.iloc[1250:])  # fewer than 1,000 are left in the log, most of them bad
-    assert all(int(t[1:]) >= 1300 for t in alert.trace_ids)
-    (tmp_path / "production" / "usual.json").unlink()
-    assert check([DRIFT], drifting.iloc[1250:]) == []
-    other = Rule(name="drifting", metric="drift", reference="other.json")
-    check([other], drifting)
-    assert (tmp_path / "production" / "other.json").exists()
-
-
-def test_trying_a_drift_rule_on_an_old_log_writes_nothing(drifting, tmp_path):
-    (alert,) = history([DRIFT], drifting, every=100)
-    assert alert.at == START + pd.Timedelta(minutes=1399)
-    assert not (tmp_path / "production").exists()
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"began": ["yesterday"]}', '{"question": []}'])
-def test_a_reference_that_is_none_is_named(drifting, tmp_path, content):
-    (tmp_path / "production").mkdir()
-    (tmp_path / "production" / "usual.json").write_text(content)
-    with pytest.raises(InputError, match=r"(?s)usual\.json is no reference .* delete it"):
-        check([DRIFT], drifting)
+    assert (alert.measured.value, len(alert.measured.each)) == (1000, 20)
 
 
 def test_a_table_with_repeated_row_numbers_is_judged_as_any_other():
@@ -148,7 +103,7 @@ def test_a_table_with_repeated_row_numbers_is_judged_as_any_other():
     ids = [f"t{i}" for i in range(90)]
     frame = pd.concat([failed(3, 1)] * 30).assign(trace_id=ids)
     (alert,) = check([FAILING], frame)
-    assert (alert.queries, alert.trace_ids[:2]) == (90, ("t87", "t84"))
+    assert (len(alert.measured.each), alert.trace_ids[:2]) == (90, ("t87", "t84"))
 
 
 # ---- when
@@ -173,13 +128,6 @@ def test_an_empty_log_and_one_query_are_no_alarm():
     assert check(rules, queries()) == check(rules, queries(1)) == history(rules, queries(1)) == []
 
 
-def test_bad_input_is_refused():
-    with pytest.raises(InputError, match="no column"):
-        check([FAILING], pd.DataFrame({"ms": [1.0]}))
-    with pytest.raises(InputError, match="every"):
-        history([FAILING], queries(1), every=0)
-
-
 # ---- what is measured
 
 
@@ -201,15 +149,14 @@ def test_the_interval_of_a_quantile_covers(n, q):
 
 def test_of_nothing_there_is_no_value():
     empty = queries()
-    assert [rate(empty, "errors"), rate(empty, "abstentions"), rate(empty, "cache hits")] == [None] * 3
+    assert [rate(empty, "errors"), rate(empty, "abstentions"), rate(empty, "cache misses")] == [None] * 3
     assert quantile(empty["ms"]) is None
 
 
 # ---- the file
 
 
-def test_the_default_rules_are_quiet_on_a_quiet_log_and_speak_on_a_bad_one(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAGKIT_HOME", str(tmp_path))
+def test_the_default_rules_are_quiet_on_a_quiet_log_and_speak_on_a_bad_one():
     rules = load_alerts()
     rng = np.random.default_rng(1)
     quiet = queries(1500, top_score=rng.normal(0.65, 0.08, 1500), cache="hit")
@@ -228,21 +175,17 @@ def test_every_rule_has_a_message():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('[slow]\nmetric = "latency"\nabov = 5.0', r"\[slow\], abov = 5.0: .* did you mean 'above'\?"),
-        ('[slow]\nmetric = "latencies"\nabove = 5.0', r"\[slow\], metric = 'latencies': .*'latency'"),
-        ('[slow]\nmetric = "latency"\nabove = "5"', r"\[slow\], above = '5': .*valid number"),
+        ('[slow]\nmetric = "latency"\nabov = 5.0', r"\[slow\]: unknown 'abov', did you mean 'above'\?"),
+        ('[slow]\nmetric = "latencies"\nabove = 5.0', r"\[slow\], metric = 'latencies': expected 'latency'"),
+        ('[slow]\nmetric = "latency"\nabove = "5"', r"\[slow\], above = '5': expected a number"),
         ('[slow]\nmetric = "latency"\nabove = -1', r"\[slow\], above = -1: .*greater than or equal to 0"),
-        ('[slow]\nmetric = "latency"', r"\[slow\]: expected exactly one limit"),
-        ('[slow]\nmetric = "latency"\nabove = 1\nbelow = 2', "exactly one limit"),
-        ("[slow]\nabove = 5.0", r"\[slow\], metric: Field required"),
-        ('[slow]\nmetric = "errors"\nabove = 5.0', r"limit is 5: expected a rate from 0 to 1"),
-        ('[cold]\nmetric = "cache hits"\nbelow = 20', r"limit is 20: expected a rate"),
-        ('[d]\nmetric = "drift"\nabove = 20', "expected no limit"),
+        ('[slow]\nmetric = "latency"', r"\[slow\]: above is missing"),
+        ("[slow]\nabove = 5.0", r"\[slow\]: metric is missing"),
+        ('[slow]\nmetric = "errors"\nabove = 5.0', r"\[slow\], above = 5: expected a rate"),
         ('[s]\nmetric = "latency"\nabove = 1\nstage = "reranking"', "stage = 'reranking': .*'rerank'"),
-        ('[s]\nmetric = "latency"\nabove = 1\nqueries = 10', r"queries = 10: expected least \(30\)"),
-        ('name = "x"', "outside any rule"),
-        ('[s]\nname = "x"', "that of its table"),
-        ("[s", "not TOML"),
+        ('[s]\nmetric = "latency"\nabove = 1\nqueries = 10', r"\[s\], queries = 10: expected least \(30\)"),
+        ('metric = "latency"', r"\[metric\] = 'latency': expected a table"),
+        ("[s", "Expected ']'"),
     ],
 )
 def test_a_wrong_file_is_told_where_and_what(tmp_path, text, words):

@@ -83,7 +83,7 @@ def test_twenty_wordings_of_one_popular_question_are_one_question(score_of):
     before = asked(range(200), score_of)
     viral = asked([*range(200), *crowd], score_of, hits=passages + one)
     assert drift(before, viral).verdict == "no detectable difference"
-    assert drift(before, viral.drop(columns="hits")).verdict == "lower"
+    assert drift(before, viral.assign(hits=[()] * len(viral))).verdict == "lower"
 
 
 def test_a_wording_stays_what_it_was_where_the_index_changed(score_of):
@@ -155,10 +155,8 @@ def test_parts_are_the_difference_of_the_means_wherever_the_scale_begins(rows, c
 
 
 def test_a_window_without_values_is_refused():
-    with pytest.raises(InputError, match="now has 0 queries with a value of 'top_score'"):
+    with pytest.raises(InputError, match="0 of now have a value of 'top_score'"):
         drift(queries(5), queries(5, top_score=np.nan))
-    with pytest.raises(InputError, match="reference has no column 'top_score'"):
-        drift(queries(5).drop(columns="top_score"), queries(5))
 
 
 # ---- the watch
@@ -173,7 +171,7 @@ def test_the_watch_fires_soon_after_the_change_and_says_which_way(score_of):
     assert 300 < seen.fired < 380
     assert 200 <= seen.began <= 320
     assert seen.lower
-    assert "fired at query" in repr(seen)
+    assert repr(seen).startswith(f"ChangePoint(column='top_score', fired={seen.fired}, began={seen.began}")
     upside = log.assign(top_score=1.3 - log["top_score"])
     assert not detect_change(upside.head(700), upside.iloc[700:]).lower
 
@@ -230,7 +228,6 @@ def test_the_game_is_fair():
 def test_a_watch_over_nothing_is_quiet(score_of):
     seen = detect_change(asked(range(200), score_of), queries())
     assert (seen.fired, seen.evidence) == (None, ())
-    assert "quiet after 0 queries" in repr(seen)
 
 
 @pytest.mark.parametrize(

@@ -7,23 +7,21 @@ Colours are Okabe and Ito's on a transparent ground, which reads in a light and 
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ragkit.base import question_key, require
-from ragkit.production.alerts import STAGES, Measured, checked, quantile, rate
+from ragkit.production.alerts import RATES, Measured, quantile, rate, total
 
 if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
-LISTED = 6
-"""Questions in each list."""
-
+_LISTED = 6  # questions in each list
 _LONGEST = 56  # characters of a question that are shown
-_BINS = 24  # at most, on an axis of time
+_SLICES = 24  # at most, on an axis of time
 _WIDTHS = ("1min", "5min", "15min", "1h", "6h", "1D", "7D", "28D", "91D", "365D")
 _STATES = ("off", "miss", "hit", "near", "shared")
 _BLUE, _ORANGE, _GREEN, _RED, _SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
@@ -34,59 +32,31 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """The figures behind the dashboard: ``value``, its 95 % interval (``low``, ``high``), over how many ``queries``.
 
     Rows: ``p50 total``, ``p95 total`` and the same of each stage that ran (milliseconds), ``p05 p50 p95 top_score``,
-    ``abstentions``, ``errors``, ``cache hits`` (rates; where they could be), ``distinct questions``, ``cost``.
-
-    Raises:
-        InputError: the frame has not the columns of ``TraceMonitor.dataframe()``.
+    ``abstentions``, ``errors``, ``cache misses`` (rates; where they could be), ``distinct questions``, ``cost``.
     """
-    pd = require("pandas", "notebook")
-    measured = {
-        f"p{100 * q:02.0f} {name}": quantile(values, q)
-        for name, values in (*_times(checked(frame)).items(), ("top_score", frame["top_score"]))
-        for q in ((0.05, 0.5, 0.95) if name == "top_score" else (0.5, 0.95))
-    }
-    measured |= {what: rate(frame, what) for what in ("abstentions", "errors", "cache hits")}
-    rows = {name: (m.value, m.low, m.high, len(m.each)) for name, m in measured.items() if m is not None}
-    counts: dict[str, tuple[float, int]] = {"distinct questions": (len(_by_question(frame)), len(frame))}
-    if known := frame["cost"].count():
-        counts["cost"] = (frame["cost"].sum(), known)
-    rows |= {name: (value, value, value, queries) for name, (value, queries) in counts.items()}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "queries"])  # type: ignore[no-any-return]
-
-
-def most_asked(frame: pd.DataFrame, limit: int = LISTED) -> pd.DataFrame:
-    """The questions that were asked most (``question``, ``times``); another writing makes no new one."""
-    return _by_question(frame).nlargest(limit, "times", keep="first").reset_index(drop=True)
-
-
-def unanswered(frame: pd.DataFrame, limit: int = LISTED) -> pd.DataFrame:
-    """The questions that were most often not answered, for want of sources or by an error (``question``, ``times``)."""
-    return most_asked(frame[frame["abstained"].astype(bool) | (frame["error"] != "")], limit)
-
-
-def slowest(frame: pd.DataFrame, limit: int = LISTED) -> pd.DataFrame:
-    """The queries that took longest (``question``, ``ms``, ``trace_id``)."""
-    return frame.nlargest(limit, "ms", keep="first")[["question", "ms", "trace_id"]].reset_index(drop=True)
+    times = _times(frame).items()
+    measured = {f"p{100 * q:.0f} {name}": quantile(values, q) for name, values in times for q in (0.5, 0.95)}
+    measured |= {f"p{100 * q:02.0f} top_score": quantile(frame["top_score"], q) for q in (0.05, 0.5, 0.95)}
+    measured |= {what: rate(frame, what) for what in RATES}
+    measured["cost"] = total(frame["cost"])
+    rows = {name: (m.value, m.low, m.high, len(m.each)) for name, m in measured.items() if m}
+    distinct = frame["question"].map(question_key).nunique()
+    rows["distinct questions"] = (distinct, distinct, distinct, len(frame))
+    columns = ["value", "low", "high", "queries"]
+    return require("pandas", "notebook").DataFrame.from_dict(rows, orient="index", columns=columns)  # type: ignore[no-any-return]
 
 
 def dashboard(frame: pd.DataFrame) -> Figure:
-    """One figure about the queries in ``frame``. ``summary`` has its numbers.
-
-    Raises:
-        InputError: the frame has not the columns of ``TraceMonitor.dataframe()``.
-    """
+    """One figure about the queries in ``frame``. ``summary`` has its numbers."""
     require("plotly", "notebook")
-    from plotly.graph_objects import Bar, Table
+    from plotly.graph_objects import Bar, Box, Scatter, Table
     from plotly.subplots import make_subplots
 
-    checked(frame)
     figure = make_subplots(
         rows=3,
         cols=2,
-        column_widths=[0.56, 0.44],
         row_heights=[0.28, 0.28, 0.44],
         vertical_spacing=0.08,
-        horizontal_spacing=0.09,
         specs=[[{}, {}], [{}, {}], [{"type": "table", "colspan": 2}, None]],
         subplot_titles=(
             "Milliseconds by stage: median and 95th percentile",
@@ -95,99 +65,79 @@ def dashboard(frame: pd.DataFrame) -> Figure:
             "Not answered, and failed (95 % intervals)",
         ),
     )
-    if frame.empty:
-        figure.add_annotation(
-            text="No query yet.", showarrow=False, font={"size": 18}, y=0.5, xref="paper", yref="paper"
-        )
     for q, colour in ((0.5, _SKY), (0.95, _BLUE)):
-        times = {name: m for name, values in _times(frame).items() if (m := quantile(values, q)) is not None}
-        bars = Bar(x=list(times), **_values(list(times.values())), name=f"p{100 * q:.0f}", marker_color=colour)
-        figure.add_trace(bars, 1, 1)
+        times = {name: m for name, values in _times(frame).items() if (m := quantile(values, q))}
+        figure.add_trace(Bar(**_points(times), name=f"p{100 * q:.0f}", marker_color=colour), 1, 1)
     counts = [int((frame["cache"] == state).sum()) for state in _STATES]
-    states = Bar(x=_STATES, y=counts, text=counts, marker_color=_GREEN, showlegend=False, name="queries")
-    figure.add_trace(states, 1, 2)
-    _over_time(figure, frame)
-    questions, slow, silent = most_asked(frame), slowest(frame), unanswered(frame)
-    lists = {
-        "Asked most": questions["question"].map(shown),
-        "times": questions["times"].map(str),
-        "Slowest": slow["question"].map(shown),
-        "ms": slow["ms"].map("{:.0f}".format),
-        "Not answered": silent["question"].map(shown),
-        "times ": silent["times"].map(str),
-    }
-    look = {"fill_color": _CLEAR, "line_color": _GRID, "align": "left"}
-    header = {"values": [f"<b>{name.strip()}</b>" for name in lists], **look}
-    cells = {"values": [column.tolist() for column in lists.values()], "height": 34, **look}
-    figure.add_trace(Table(columnwidth=[10, 2.4] * 3, header=header, cells=cells), 3, 1)
-    figure.update_xaxes(gridcolor=_GRID, zeroline=False)
-    figure.update_xaxes(matches="x3", row=2)
-    figure.update_yaxes(gridcolor=_GRID, zeroline=False, rangemode="tozero")
-    figure.update_yaxes(tickformat=".0%", row=2, col=2)
-    figure.update_annotations(font={"color": _GREY, "size": 14})
-    legend = {"bgcolor": _CLEAR, "orientation": "h"}
-    return figure.update_layout(
-        paper_bgcolor=_CLEAR,
-        plot_bgcolor=_CLEAR,
-        font={"color": _GREY},
-        width=940,
-        height=980,
-        margin={"l": 50, "r": 20, "t": 50, "b": 10},
-        legend={"x": 0.0, "y": 0.98, **legend},
-        legend2={"x": 0.61, "y": 0.64, **legend},
-    )
-
-
-def _over_time(figure: Figure, frame: pd.DataFrame) -> None:
-    """The second row: a box of the best scores, and the rates of abstentions and errors, in each slice of time."""
-    from plotly.graph_objects import Box, Scatter
-
+    figure.add_trace(Bar(x=_STATES, y=counts, text=counts, marker_color=_GREEN, showlegend=False), 1, 2)
     slices = _slices(frame)
-    scores = {when: rows["top_score"].dropna() for when, rows in slices}
-    scores = {when: values for when, values in scores.items() if len(values)}
+    scores = {when: rows["top_score"].dropna() for when, rows in slices.items() if rows["top_score"].notna().any()}
     cuts = np.array([np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)) for values in scores.values()]).reshape(-1, 5)
     ends = dict(zip(("lowerfence", "q1", "median", "q3", "upperfence"), cuts.T, strict=True))
-    figure.add_trace(Box(x=list(scores), **ends, marker_color=_BLUE, name="best score", showlegend=False), 2, 1)
+    figure.add_trace(Box(x=list(scores), **ends, marker_color=_BLUE, showlegend=False), 2, 1)
     for what, colour, symbol in (("abstentions", _ORANGE, "circle"), ("errors", _RED, "x")):
-        rates = {when: m for when, rows in slices if (m := rate(rows, what)) is not None}  # type: ignore[arg-type]
-        look = {"mode": "lines+markers", "marker": {"color": colour, "symbol": symbol, "size": 7}, "legend": "legend2"}
-        figure.add_trace(Scatter(x=list(rates), **_values(list(rates.values())), name=what, **look), 2, 2)
+        rates = {when: m for when, rows in slices.items() if (m := rate(rows, what))}
+        marker = {"color": colour, "symbol": symbol, "size": 7}
+        figure.add_trace(Scatter(**_points(rates), mode="lines+markers", marker=marker, name=what), 2, 2)
+    names, cells = _lists(frame)
+    look = {"fill_color": _CLEAR, "line_color": _GRID, "align": "left"}
+    header, values = {"values": [f"<b>{name}</b>" for name in names], **look}, {"values": cells, "height": 34, **look}
+    figure.add_trace(Table(columnwidth=[10, 2.4] * 3, header=header, cells=values), 3, 1)
+    figure.update_xaxes(gridcolor=_GRID).update_xaxes(matches="x3", row=2)
+    figure.update_yaxes(gridcolor=_GRID, rangemode="tozero").update_yaxes(tickformat=".0%", row=2, col=2)
+    figure.update_layout(paper_bgcolor=_CLEAR, plot_bgcolor=_CLEAR, font_color=_GREY, width=940, height=980)
+    figure.update_layout(legend={"orientation": "h", "x": 0.5, "y": 1.06}, margin={"l": 50, "r": 20, "t": 110, "b": 10})
+    return figure.update_layout(title=f"{len(frame)} queries")
 
 
-def shown(text: str, longest: int = _LONGEST) -> str:
+def shown(text: str) -> str:
     """``text`` from a user, in one line, as plotly shows it: its tags would be obeyed, and its dollars typeset.
 
     >>> shown("<b>$x$</b> " * 2)
     '&lt;b&gt;&#36;x&#36;&lt;/b&gt; &lt;b&gt;&#36;x&#36;&lt;/b&gt;'
     """
-    line = " ".join(str(text).split())
-    cut = line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
+    line = " ".join(text.split())
+    cut = line if len(line) <= _LONGEST else line[: _LONGEST - 1].rstrip() + "…"
     return html.escape(cut, quote=False).replace("$", "&#36;")
 
 
 def _times(frame: pd.DataFrame) -> dict[str, pd.Series[float]]:
-    """Milliseconds by stage, and of the whole query."""
-    return {**{stage: frame[f"{stage}_ms"] for stage in STAGES}, "total": frame["ms"]}
+    """Milliseconds of each stage, and of the whole query."""
+    stages = {name.removesuffix("_ms"): frame[name] for name in frame.columns if name.endswith("_ms")}
+    return {**stages, "total": frame["ms"]}
 
 
-def _by_question(frame: pd.DataFrame) -> pd.DataFrame:
-    """The distinct questions, as they were first asked, and how many ``times``."""
-    questions = frame.groupby(frame["question"].map(question_key), sort=False)["question"]
-    return questions.agg(["first", "size"]).set_axis(["question", "times"], axis=1).reset_index(drop=True)
+def _points(measured: Mapping[Any, Measured]) -> dict[str, Any]:
+    """Places and heights, with whiskers over their intervals where there are enough queries to bound them."""
+    y, ends = np.array([[m.value] for m in measured.values()]), [(m.high, m.low) for m in measured.values()]
+    up, down = np.nan_to_num(np.abs(np.reshape(ends, (-1, 2)) - y.reshape(-1, 1)), posinf=0).T
+    whiskers = {"type": "data", "symmetric": False, "thickness": 1, "color": _GREY, "array": up, "arrayminus": down}
+    return {"x": list(measured), "y": y.ravel(), "error_y": whiskers}
 
 
-def _slices(frame: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
-    """The queries in slices of time, the narrowest of which there are not more than ``_BINS``."""
+def _slices(frame: pd.DataFrame) -> dict[Any, pd.DataFrame]:
+    """The queries in slices of time, the narrowest of which there are not more than ``_SLICES``; weeks from Monday."""
     pd = require("pandas", "notebook")
     span = frame["began"].max() - frame["began"].min()
-    width = next((w for w in _WIDTHS if span / pd.Timedelta(w) < _BINS), _WIDTHS[-1])
+    width = next((w for w in _WIDTHS if span / pd.Timedelta(w) < _SLICES), _WIDTHS[-1])
     monday = pd.Timestamp("2024-01-01", tz="UTC")
-    return list(frame.groupby((frame["began"] - monday).dt.floor(width) + monday))
+    return dict(list(frame.groupby((frame["began"] - monday).dt.floor(width) + monday)))
 
 
-def _values(measured: Sequence[Measured]) -> dict[str, Any]:
-    """Heights, with whiskers over their intervals where there are enough queries to bound them."""
-    y, ends = np.array([m.value for m in measured]), np.array([(m.high, m.low) for m in measured]).reshape(-1, 2).T
-    up, down = np.where(np.isfinite(ends), np.abs(ends - y), 0.0)
-    whiskers = {"type": "data", "symmetric": False, "thickness": 1, "color": _GREY}
-    return {"y": y, "error_y": {**whiskers, "array": up, "arrayminus": down}}
+def _lists(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """The columns of the table below, and their names: asked most, slowest, most often without an answer."""
+    most, silent = _most_asked(frame), _most_asked(frame[frame["abstained"] | (frame["error"] != "")])
+    slow = frame.nlargest(_LISTED, "ms")
+    columns = [
+        *(("Asked most", map(shown, most.index)), ("times", map(str, most))),
+        *(("Slowest", map(shown, slow["question"])), ("ms", map("{:.0f}".format, slow["ms"]))),
+        *(("Not answered", map(shown, silent.index)), ("times", map(str, silent))),
+    ]
+    return [name for name, _ in columns], [list(column) for _, column in columns]
+
+
+def _most_asked(frame: pd.DataFrame) -> pd.Series[int]:
+    """How often each question was asked, by how it was first written."""
+    keys = frame["question"].map(question_key)
+    questions = frame.groupby(keys, sort=False)["question"].agg(["first", "size"])
+    return questions.set_index("first")["size"].nlargest(_LISTED)

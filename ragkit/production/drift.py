@@ -9,18 +9,18 @@ sign is a whole question, or a whole session, with all its queries; of the two c
 counts. Wordings that find the same best passage are one question.
 
 ``detect_change`` may look after every query, for as long as one likes. It is a *conformal test martingale* (Vovk,
-Gammerman &
-Shafer, Algorithmic Learning in a Random World, 2005; Vovk et al. 2021, arXiv 2102.10439): rank each new value among all
-before it, and bet on the rank. As long as nothing changes, every rank is as likely as every other, so the capital
-(*evidence*) starts at 1 and reaches 20 at some time with a probability of 1 in 20 at most (Ville's inequality, 1939).
-A question counts when it did not count among the ``WINDOW`` queries before; wordings count as different questions.
+Gammerman & Shafer, Algorithmic Learning in a Random World, 2005; Vovk et al. 2021, arXiv 2102.10439): rank each new
+value among all before it, and bet on the rank. As long as nothing changes, every rank is as likely as every other, so
+the capital (*evidence*) starts at 1 and reaches 20 at some time with a probability of 1 in 20 at most (Ville's
+inequality, 1939). A question counts when it did not count among the ``WINDOW`` queries before; wordings count as
+different questions.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
@@ -45,11 +45,14 @@ WINDOW = 500
 FEWEST = 30
 """Questions that count without which a reference says too little about what is usual."""
 
-SLOPES = (-1.0, 0.0, 1.0)
+SLOPES = np.array([-1.0, 0.0, 1.0])
 """Three bets on the next rank: it is low, no bet, it is high."""
 
 JUMP = 0.001
 """The share of the capital that is dealt out anew before each step."""
+
+
+# ---- two windows
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,8 +71,8 @@ class Drift:
     low: float
     high: float
     p: float
-    queries: tuple[int, int]
-    questions: tuple[int, int]
+    queries: tuple[int, ...]
+    questions: tuple[int, ...]
     detectable: float
 
     @property
@@ -101,25 +104,25 @@ def drift(
     Queries without a value (nothing was found, an error) are left out: look at the rates of those by themselves.
 
     Raises:
-        InputError: fewer than two queries with a value in one of the two, or a column is missing.
+        InputError: one of the two has no query with a value.
     """
     table = _both(reference, now, column)
     parts = table[["part"]].to_numpy() * len(table)  # so that their mean is the difference
-    clusterings = [table[name].tolist() for name in ("intent", "session")]
+    clusterings = [table["intent"].tolist(), table["session"].tolist()]
     tests = [statistics.estimate(parts, clusters, resamples) for clusters in clusterings]
     windows = table.groupby("now")  # False: the reference
     before, after = windows["value"].mean()
     return Drift(
         column,
-        float(before),
-        float(after),
-        float(parts.mean()),
-        min(float(test.low[0]) for test in tests),
-        max(float(test.high[0]) for test in tests),
-        max(float(test.p[0]) for test in tests),
-        _pair(windows.size()),
-        _pair(windows["key"].nunique()),
-        max(float(statistics.minimum_detectable(parts, clusters)[0]) for clusters in clusterings),
+        before=float(before),
+        after=float(after),
+        difference=float(parts.mean()),
+        low=min(float(test.low[0]) for test in tests),
+        high=max(float(test.high[0]) for test in tests),
+        p=max(float(test.p[0]) for test in tests),
+        queries=tuple(windows.size().tolist()),
+        questions=tuple(windows["key"].nunique().tolist()),
+        detectable=max(float(statistics.minimum_detectable(parts, clusters)[0]) for clusters in clusterings),
     )
 
 
@@ -135,40 +138,30 @@ def drift_contributions(
         InputError: as ``drift``.
     """
     table = _both(reference, now, column)
-    questions = table.groupby("key", sort=False)
-    result = questions.agg(question=("question", "first"), part=("part", "sum"))
-    for name, rows in (("before", table[~table["now"]]), ("now", table[table["now"]])):
-        own = rows.groupby("key")["value"]
-        result[f"asked_{name}"] = own.size().reindex(result.index, fill_value=0)
-        result[name] = own.mean().reindex(result.index)
+    table = table.assign(before=table["value"].mask(table["now"]), after=table["value"].where(table["now"]))
+    result = table.groupby("key", sort=False).agg(
+        question=("question", "first"),
+        asked_before=("before", "count"),
+        asked_now=("after", "count"),
+        before=("before", "mean"),
+        now=("after", "mean"),
+        part=("part", "sum"),
+    )
     order = result["part"].abs().sort_values(ascending=False, kind="stable").index[:limit]
-    return result.loc[order, ["question", "asked_before", "asked_now", "before", "now", "part"]].reset_index(drop=True)
+    return result.loc[order].reset_index(drop=True)
 
 
-def with_value(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The queries that have a value of ``column``. One that failed neither abstained nor answered."""
+def _valued(frame: pd.DataFrame, column: Column, name: str) -> pd.DataFrame:
+    """The queries with a ``value``, and the ``key`` of each question. A query that failed did not abstain either, and
+    one without a session is a session of its own."""
     rows = frame[frame["error"] == ""] if column == "abstained" else frame
-    return rows[rows[column].notna()]
+    rows = rows[rows[column].notna()].reset_index(drop=True)
+    key, sessions = rows["question"].map(question_key), zip(rows["session"], rows.index, strict=True)
+    session = [session or f"{name}, {row}" for session, row in sessions]
+    return rows.assign(key=key, session=session, value=rows[column].astype("float64"))
 
 
-def _valued(frame: pd.DataFrame, column: str, name: str, least: int) -> pd.DataFrame:
-    """The queries with a value: ``question key session value hit``. One without a session is a session of its own, and
-    without hits a question finds itself."""
-    if missing := [each for each in (column, "question", "session", "error") if each not in frame]:
-        raise InputError(f"{name} has no column {missing[0]!r}: expected the table of TraceMonitor.dataframe()")
-    rows = with_value(frame, column)
-    if len(rows) < least:
-        raise InputError(f"{name} has {len(rows)} queries with a value of {column!r}: expected {least} or more")
-    table = rows[["question"]].reset_index(drop=True)
-    table["key"] = [question_key(question) for question in table["question"]]
-    table["session"] = [session or f"{name}\0{row}" for row, session in enumerate(rows["session"])]
-    table["value"] = rows[column].to_numpy(dtype="float64")
-    hits = rows["hits"] if "hits" in rows else [()] * len(rows)
-    table["hit"] = [found[0] if len(found) else key for found, key in zip(hits, table["key"], strict=True)]
-    return table
-
-
-def _both(reference: pd.DataFrame, now: pd.DataFrame, column: str) -> pd.DataFrame:
+def _both(reference: pd.DataFrame, now: pd.DataFrame, column: Column) -> pd.DataFrame:
     """The queries of both windows, with ``now`` (bool), ``intent`` and the ``part`` of each in the difference.
 
     An intent is what is asked for: wordings that found the same best passage. (A wording keeps the passage that it
@@ -176,43 +169,37 @@ def _both(reference: pd.DataFrame, now: pd.DataFrame, column: str) -> pd.DataFra
     intents: a question with a usual value adds nothing, however often it is asked. The mean over the queries would
     itself move with what is popular, and every other question would seem to move the other way.
     """
-    windows = {False: _valued(reference, column, "reference", 2), True: _valued(now, column, "now", 2)}
+    windows = {False: _valued(reference, column, "reference"), True: _valued(now, column, "now")}
+    if not (len(windows[False]) and len(windows[True])):
+        raise InputError(
+            f"{len(windows[False])} queries of the reference and {len(windows[True])} of now have a value of "
+            f"{column!r}: expected some of both"
+        )
     table: pd.DataFrame = require("pandas", "notebook").concat(windows, names=["now"]).reset_index("now")
-    first: dict[str, str] = {}
-    table["intent"] = [first.setdefault(key, hit) for key, hit in zip(table["key"], table["hit"], strict=True)]
+    passages = [found[0] if found else key for found, key in zip(table["hits"], table["key"], strict=True)]
+    table["intent"] = table.assign(passage=passages).groupby("key")["passage"].transform("first")
     usual = table.groupby("intent")["value"].mean().mean()
     share = np.where(table["now"], 1 / len(windows[True]), -1 / len(windows[False]))
-    table["part"] = (table["value"] - usual) * share
-    return table
+    return table.assign(part=(table["value"] - usual) * share)
 
 
-def _pair(counts: pd.Series[int]) -> tuple[int, int]:
-    before, after = counts
-    return int(before), int(after)
+# ---- every query
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class ChangePoint:
     """What a watch over ``column`` has seen.
 
     ``evidence`` is the capital after each query with a value. ``fired`` counts the queries until it reached ``LIMIT``,
-    that one included, and ``began`` those before the change by our best guess (both None: it did not fire).
-    ``questions`` are those that counted, of the reference and of the watched queries.
+    that one included, and ``began`` those before the change by our best guess (both None: it did not fire). ``lower``
+    says which way.
     """
 
     column: str
-    evidence: tuple[float, ...]
-    fired: int | None
-    began: int | None
-    lower: bool
-    questions: tuple[int, int]
-
-    def __repr__(self) -> str:
-        seen = f"{len(self.evidence)} queries, {self.questions[1]} of them freshly asked"
-        if self.fired is None:
-            return f"{self.column}: quiet after {seen} (evidence {max(self.evidence, default=1):.1f} of {LIMIT:.0f})"
-        way = "lower" if self.lower else "higher"
-        return f"{self.column}: {way} since about query {self.began}, fired at query {self.fired} of {seen}"
+    evidence: tuple[float, ...] = field(repr=False)
+    fired: int | None = None
+    began: int | None = None
+    lower: bool = False
 
 
 def detect_change(reference: pd.DataFrame, queries: pd.DataFrame, column: Column = "top_score") -> ChangePoint:
@@ -223,28 +210,27 @@ def detect_change(reference: pd.DataFrame, queries: pd.DataFrame, column: Column
     where every question is fresh, is left out.
 
     Raises:
-        InputError: a reference with fewer than ``FEWEST`` freshly asked questions, or a column is missing.
+        InputError: a reference with fewer than ``FEWEST`` freshly asked questions.
     """
-    before, after = _valued(reference, column, "the reference", FEWEST), _valued(queries, column, "the log", 0)
-    values = [*before["value"], *after["value"]]
-    fresh = [i for i in first_in_window([*before["key"], *after["key"]]) if i >= min(WINDOW, len(before) // 2)]
-    usual = sum(i < len(before) for i in fresh)
+    before, after = _valued(reference, column, "reference"), _valued(queries, column, "queries")
+    values, start = [*before["value"], *after["value"]], min(WINDOW, len(before) // 2)
+    fresh = np.array([i for i in first_in_window([*before["key"], *after["key"]]) if i >= start], dtype=np.intp)
+    usual = int(np.searchsorted(fresh, len(before)))
     if usual < FEWEST:
         raise InputError(
             f"the reference has {len(before)} queries, of which {usual} ask something fresh: expected {FEWEST} or "
             "more. Take a longer reference"
         )
     ranks = np.array(list(conformal_p_values([values[i] for i in fresh], Random(0))))[usual:]
-    positions = np.array(fresh[usual:], dtype=np.intp) - len(before)
+    places = fresh[usual:] - len(before)
     capital = np.array([1.0, *simple_jumper(ranks)])
-    evidence = capital[np.searchsorted(positions, np.arange(len(after)), side="right")]
-    above = np.flatnonzero(evidence >= LIMIT)
-    fired, began, lower = None, None, False
-    if len(above):
-        fired = int(above[0]) + 1
-        began = int(fired - 1 - np.argmin(evidence[:fired][::-1]))
-        lower = float(ranks[(positions >= began) & (positions < fired)].mean()) < 0.5
-    return ChangePoint(column, tuple(evidence.tolist()), fired, began, lower, (usual, len(ranks)))
+    evidence = capital[np.searchsorted(places, np.arange(len(after)), side="right")]
+    if not (evidence >= LIMIT).any():
+        return ChangePoint(column, tuple(evidence.tolist()))
+    fired = int(np.argmax(evidence >= LIMIT)) + 1
+    began = int(fired - 1 - np.argmin(evidence[:fired][::-1]))
+    lower = bool(ranks[(places >= began) & (places < fired)].mean() < 0.5)
+    return ChangePoint(column, tuple(evidence.tolist()), fired, began, lower)
 
 
 def first_in_window(questions: Sequence[str], window: int = WINDOW) -> list[int]:
@@ -257,8 +243,8 @@ def first_in_window(questions: Sequence[str], window: int = WINDOW) -> list[int]
     places = []
     for i, question in enumerate(questions):
         if question not in last or i - last[question] > window:
-            places.append(i)
             last[question] = i
+            places.append(i)
     return places
 
 
@@ -286,9 +272,8 @@ def simple_jumper(p_values: Iterable[float]) -> Iterator[float]:
     >>> [round(capital, 2) for capital in simple_jumper([0.1, 0.1, 0.9])]
     [1.0, 1.11, 0.89]
     """
-    shares = [1 / len(SLOPES)] * len(SLOPES)
+    shares = np.full(len(SLOPES), 1 / len(SLOPES))
     for p in p_values:
-        dealt = JUMP * sum(shares) / len(SLOPES)
-        bets = zip(SLOPES, shares, strict=True)
-        shares = [((1 - JUMP) * share + dealt) * (1 + slope * (p - 0.5)) for slope, share in bets]
-        yield sum(shares)
+        shares = (1 - JUMP) * shares + JUMP * shares.mean()
+        shares *= 1 + SLOPES * (p - 0.5)
+        yield float(shares.sum())

@@ -26,7 +26,7 @@ import numpy as np
 from ragkit.base import Chunk, Corpus, InputError, RagkitError, Span, question_key, require
 from ragkit.evaluation.statistics import auroc, auroc_interval
 from ragkit.files import Database, home
-from ragkit.production.redaction import encodable, redact
+from ragkit.production.monitoring import encodable, redact
 from ragkit.production.regression import RegressionSet
 from ragkit.tokens import minilm_tokenizer
 from ragkit.training.pairs import Pair

@@ -1,5 +1,5 @@
 """Every query as a row of one SQLite table: what was asked and found, how long each stage took, what it cost, what
-went wrong.
+went wrong. And no secrets in it (``redact``).
 
 ::
 
@@ -15,17 +15,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from datetime import datetime
+from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ragkit.base import Answer, InputError, Usage, question_key, require
 from ragkit.files import Database, home
 from ragkit.llm.chat import cost
 from ragkit.pipeline.trace import CacheState, Stage, Trace
-from ragkit.production.redaction import encodable, redact
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,19 +33,6 @@ if TYPE_CHECKING:
 Text = Literal["redacted", "all", "none"]
 
 _STAGES = ("cache", "rewrite", "retrieve", "rerank", "build", "generate")
-# What the data frame shows, and what only `trace` does. Lists and mappings are JSON.
-_COLUMNS = (
-    *("trace_id", "began", "question", "tenant", "session", "k", "ms", *(f"{stage}_ms" for stage in _STAGES)),
-    *("top_score", "scores", "hits", "candidates", "context_tokens", "cache", "similarity", "model", "input_tokens"),
-    *("output_tokens", "cost", "abstained", "reason", "error", "failed_stage", "settings"),
-)
-_OTHERS = ("stages", "queries", "answer", "citations", "cache_key", "parts")
-_SCHEMA = f"""
-CREATE TABLE traces (number INTEGER PRIMARY KEY, {", ".join(_COLUMNS + _OTHERS)}, UNIQUE (trace_id));
-CREATE INDEX traces_began ON traces (began);
-"""
-_FLOATS = ("ms", *(f"{stage}_ms" for stage in _STAGES), "top_score", "similarity", "cost")
-_INTEGERS = ("k", "candidates", "context_tokens", "input_tokens", "output_tokens")
 
 
 @dataclass(frozen=True)
@@ -55,36 +41,44 @@ class StoredTrace:
 
     ``hits`` are (chunk id, score), best first, and ``citations`` the ids of the chunks that the answer cites. ``began``
     is in seconds since 1970, ``cost`` in US dollars: None where it is not known. An answer out of the cache costs
-    nothing, and no tokens.
+    nothing, and no tokens. Of a query that failed, the last stage is the one that it failed in.
     """
 
     id: str
-    question: str
     began: float
-    ms: float
+    question: str
+    tenant: str
+    session: str
     k: int
-    stages: tuple[Stage, ...] = ()
-    hits: tuple[tuple[str, float], ...] = ()
-    answer: str = ""
-    citations: tuple[str, ...] = ()
-    abstained: bool = False
-    reason: str = ""
-    error: str = ""
-    failed_stage: str = ""
-    cache: CacheState = "off"
-    cache_key: str = ""
-    similarity: float = 1.0
-    candidates: int = 0
-    context_tokens: int = 0
-    queries: tuple[str, ...] = ()
-    model: str = ""
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost: float | None = None
-    tenant: str = ""
-    session: str = ""
-    settings: str = ""
-    parts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    ms: float
+    stages: tuple[Stage, ...]
+    queries: tuple[str, ...]
+    hits: tuple[tuple[str, float], ...]
+    candidates: int
+    context_tokens: int
+    cache: CacheState
+    cache_key: str
+    similarity: float
+    answer: str
+    citations: tuple[str, ...]
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cost: float | None
+    abstained: bool
+    reason: str
+    error: str
+    settings: str
+    parts: Mapping[str, str] = field(hash=False)
+
+
+_NAMES = tuple(each.name for each in fields(StoredTrace))
+_JSON = ("stages", "queries", "hits", "citations", "parts")
+_SCHEMA = f"""
+CREATE TABLE traces (number INTEGER PRIMARY KEY, {", ".join(_NAMES)}, UNIQUE (id));
+CREATE INDEX traces_began ON traces (began);
+"""
+_DTYPES = {"int": "int64", "float": "float64", "float | None": "float64", "bool": "bool"}
 
 
 class TraceMonitor:
@@ -98,7 +92,7 @@ class TraceMonitor:
         path: the file; None is ``production/traces.db`` below ``ragkit.files.home()``.
         text: "redacted" stores questions and answers without what looks like a secret (``redact``), "all" as they are.
             "none" stores no text: of a question a digest, equal for equal questions (whoever has the file can try
-            guesses against it), of an error its type, of a reason only whether it was an abstention or a fallback.
+            guesses against it), and of an error its type.
         max_traces: when there are more, the oldest go. A trace takes about 3 kB.
 
     Raises:
@@ -112,7 +106,7 @@ class TraceMonitor:
                 f"text is {text!r}, max_traces {max_traces!r}: expected 'redacted', 'all' or 'none', and 1 or more"
             )
         self.text, self.max_traces = text, max_traces
-        self._database = Database(path or home() / "production" / "traces.db", "traces", 1, _SCHEMA, timeout=2)
+        self._database = Database(path or home() / "production" / "traces.db", "traces", 2, _SCHEMA, timeout=2)
         self.path = self._database.path
 
     def __repr__(self) -> str:
@@ -124,13 +118,17 @@ class TraceMonitor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def close(self) -> None:
+        """Close the file; more than once does no harm."""
+        self._database.close()
+
     def record(self, trace: Trace) -> None:
         """Store ``trace``. A trace that is recorded twice is stored once.
 
         Raises:
             sqlite3.Error: it is not stored: the file is locked, full, damaged, ...
         """
-        row = {name: encodable(value) if isinstance(value, str) else value for name, value in self._row(trace).items()}
+        row = {name: _cell(value) for name, value in vars(self._stored(trace)).items()}
         insert = f"INSERT OR IGNORE INTO traces ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
         with self._database.transaction() as connection:
             connection.execute(insert, tuple(row.values()))
@@ -146,44 +144,43 @@ class TraceMonitor:
             sqlite3.Error: the file can't be read.
         """
         with self._database.transaction() as connection:
-            row = connection.execute(
-                "SELECT *, trace_id AS id FROM traces WHERE trace_id = ?", (encodable(trace_id),)
-            ).fetchone()
+            row = connection.execute("SELECT * FROM traces WHERE id = ?", (encodable(trace_id),)).fetchone()
         if row is None:
             raise InputError(
                 f"no trace {trace_id!r} in {self.path}: expected an answer's trace_id; the oldest traces go"
             )
-        stored: dict[str, Any] = {each.name: row[each.name] for each in fields(StoredTrace)}
-        stored["stages"] = tuple(Stage(*stage) for stage in json.loads(row["stages"]))
-        stored["hits"] = tuple(zip(json.loads(row["hits"]), json.loads(row["scores"]), strict=True))
-        stored["queries"], stored["citations"] = (tuple(json.loads(row[name])) for name in ("queries", "citations"))
-        stored["parts"], stored["abstained"] = json.loads(row["parts"]), bool(row["abstained"])
-        return StoredTrace(**stored)
+        values = {name: json.loads(row[name]) if name in _JSON else row[name] for name in _NAMES}
+        values["stages"] = tuple(Stage(*stage) for stage in values["stages"])
+        values["hits"] = tuple((chunk_id, score) for chunk_id, score in values["hits"])
+        values |= {name: tuple(values[name]) for name in ("queries", "citations")}
+        return StoredTrace(**values | {"abstained": bool(values["abstained"])})
 
-    def dataframe(self, since: datetime | float = 0.0) -> pd.DataFrame:
-        """One row a query that began at ``since`` or later (seconds since 1970), in the order of recording.
+    def dataframe(self, since: float = 0.0) -> pd.DataFrame:
+        """One row a query that began at ``since`` (seconds since 1970) or later, in the order of recording.
 
-        Columns: ``trace_id began question tenant session k ms cache_ms rewrite_ms retrieve_ms rerank_ms build_ms
-        generate_ms top_score scores hits candidates context_tokens cache similarity model input_tokens output_tokens
-        cost abstained reason error failed_stage settings``. Times are in milliseconds, NaN where a stage did not run;
-        ``began`` is a UTC time; ``scores`` and ``hits`` (chunk ids) are tuples, best first; ``cost`` is in US dollars,
-        NaN where it is not known. An answer out of the cache costs nothing, and no tokens.
+        The columns are the fields of ``StoredTrace`` (``id`` is called ``trace_id``; without ``queries``, ``citations``
+        and ``parts``), and ``top_score``. ``began`` is a UTC time, ``hits`` are chunk ids, best first, and instead of
+        the stages stand ``cache_ms``, ``rewrite_ms``, ``retrieve_ms``, ``rerank_ms``, ``build_ms`` and ``generate_ms``,
+        NaN where a stage did not run. ``cost`` is NaN where it is not known.
 
         Raises:
             sqlite3.Error: the file can't be read.
         """
         pandas = require("pandas", "notebook")
-        first = since.timestamp() if isinstance(since, datetime) else since
-        query = f"SELECT {', '.join(_COLUMNS)} FROM traces WHERE began >= ? ORDER BY number"
+        names = [name for name in _NAMES if name not in ("queries", "citations", "parts")]
+        query = f"SELECT {', '.join(names)} FROM traces WHERE began >= ? ORDER BY number"
         with self._database.transaction() as connection:
-            rows = connection.execute(query, (first,)).fetchall()
-        frame: pd.DataFrame = pandas.DataFrame([tuple(row) for row in rows], columns=_COLUMNS)
-        for column in ("scores", "hits"):
-            frame[column] = [tuple(values) for values in json.loads(f"[{','.join(frame[column])}]")]
-        types = {"abstained": "bool", **dict.fromkeys(_FLOATS, "float64"), **dict.fromkeys(_INTEGERS, "int64")}
-        frame = frame.astype(types)
+            rows = [tuple(row) for row in connection.execute(query, (since,))]
+        frame: pd.DataFrame = pandas.DataFrame(rows, columns=names)
+        frame = frame.astype({f.name: _DTYPES[str(f.type)] for f in fields(StoredTrace) if f.type in _DTYPES})
         frame["began"] = pandas.to_datetime((frame["began"] * 1e6).round().astype("int64") * 1000, unit="ns", utc=True)
-        return frame
+        hits, stages = (json.loads(f"[{','.join(frame[name])}]") for name in ("hits", "stages"))
+        frame["top_score"] = pandas.Series([found[0][1] if found else None for found in hits], dtype="float64")
+        frame["hits"] = [tuple(chunk_id for chunk_id, _ in found) for found in hits]
+        times = [{f"{name}_ms": ms for name, _, ms in ran} for ran in stages]
+        columns = [f"{name}_ms" for name in _STAGES]
+        frame[columns] = pandas.DataFrame(times, index=frame.index, columns=columns, dtype="float64")
+        return frame.drop(columns="stages").rename(columns={"id": "trace_id"})
 
     def dashboard(self) -> Figure:
         """A plotly figure of what happened: latency by stage, scores, abstentions and errors, what is asked most.
@@ -195,64 +192,109 @@ class TraceMonitor:
 
         return dashboard(self.dataframe())
 
-    def close(self) -> None:
-        """Close the file; more than once does no harm."""
-        self._database.close()
-
-    def _row(self, trace: Trace) -> dict[str, Any]:
+    def _stored(self, trace: Trace) -> StoredTrace:
         answer = trace.answer or Answer(trace.question, "")
-        new = trace.cache in ("off", "miss")
+        new, texts = trace.cache in ("off", "miss"), self.text != "none"
         usage = answer.usage if new else Usage(answer.usage.model)
-        stage_ms = {stage.name: float(stage.ms) for stage in trace.stages}
-        return {
-            "trace_id": trace.id,
-            "began": float(trace.began),
-            "question": self._question(trace.question),
-            "tenant": trace.tenant,
-            "session": trace.session,
-            "k": int(trace.k),
-            "ms": float(trace.ms),
-            **{f"{stage}_ms": stage_ms.get(stage) for stage in _STAGES},
-            "top_score": float(answer.hits[0].score) if answer.hits else None,
-            "scores": json.dumps([float(hit.score) for hit in answer.hits]),
-            "hits": json.dumps([hit.chunk.id for hit in answer.hits]),
-            "candidates": len(trace.candidates),
-            "context_tokens": int(trace.context_tokens),
-            "cache": trace.cache,
+        values = {each.name: getattr(trace, each.name) for each in fields(StoredTrace) if hasattr(trace, each.name)}
+        values |= asdict(usage)
+        values |= {
+            "question": self._allowed(trace.question) if texts else _digest(trace.question),
+            "k": int(trace.k),  # SQLite does not know NumPy's numbers
             "similarity": float(trace.similarity),
-            "model": usage.model,
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
+            "queries": tuple(map(self._allowed, trace.queries)) if texts else (),
+            "hits": tuple((hit.chunk.id, float(hit.score)) for hit in answer.hits),
+            "candidates": len(trace.candidates),
+            "answer": self._allowed(answer.text),
+            "citations": tuple(citation.chunk.id for citation in answer.citations),
             "cost": cost(usage) if new else 0.0,
             "abstained": answer.abstained,
-            "reason": self._reason(answer),
-            "error": self._error(trace.error),
-            "failed_stage": trace.stages[-1].name if trace.error and trace.stages else "",
-            "settings": trace.settings,
-            "stages": json.dumps([(stage.name, float(stage.start), float(stage.ms)) for stage in trace.stages]),
-            "queries": json.dumps([] if self.text == "none" else [self._allowed(query) for query in trace.queries]),
-            "answer": self._allowed(answer.text),
-            "citations": json.dumps([citation.chunk.id for citation in answer.citations]),
-            "cache_key": trace.cache_key,
-            "parts": json.dumps({name: redact(part) for name, part in trace.parts.items()}),
+            "reason": redact(answer.reason) if texts else "",
+            "error": _in_words(trace.error, texts) if trace.error else "",
+            "parts": {name: redact(part) for name, part in trace.parts.items()},
         }
+        return StoredTrace(**values)
 
     def _allowed(self, text: str) -> str:
         return {"all": text, "redacted": redact(text), "none": ""}[self.text]
 
-    def _question(self, question: str) -> str:
-        if self.text != "none":
-            return self._allowed(question)
-        normalised = question_key(question).encode("utf-8", "surrogatepass")
-        return "question:" + hashlib.sha256(normalised).hexdigest()[:16]
 
-    def _reason(self, answer: Answer) -> str:
-        if self.text != "none" or not answer.reason:
-            return redact(answer.reason)
-        return "abstained" if answer.abstained else "fallback"
+def _cell(value: object) -> object:
+    if isinstance(value, tuple | Mapping):
+        return json.dumps(value, default=astuple)
+    return encodable(value) if isinstance(value, str) else value
 
-    def _error(self, error: BaseException | None) -> str:
-        if error is None:
-            return ""
-        message = "" if self.text == "none" else redact(str(error))
-        return f"{type(error).__name__}: {message}".removesuffix(": ")
+
+def _digest(question: str) -> str:
+    normalised = question_key(question).encode("utf-8", "surrogatepass")
+    return "question:" + hashlib.sha256(normalised).hexdigest()[:16]
+
+
+def _in_words(error: BaseException, message: bool) -> str:
+    kind = type(error).__name__
+    return f"{kind}: {redact(str(error))}" if message and str(error) else kind
+
+
+def encodable(text: str) -> str:
+    """``text`` without halves of surrogate pairs, which no file can hold.
+
+    >>> encodable("a\\ud800")
+    'a?'
+    """
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+# ---- secrets
+
+_NAMED = r"(?:pass(?:word|wd|phrase)|pwd|secret(?:[_-]?key)?|(?:api|access|auth)[ _-]?(?:key|token)|token)"
+_IS = rf"{_NAMED}[\"']?\s*(?:=>?|:|\bis\b)\s*"
+# RFC 2606: names for examples, at the end of a domain.
+_EXAMPLE = r"(?:example(?:\.(?:com|net|org))?|test|invalid|local(?:host)?|(?:my)?domain\.\w+)(?![\w.-]*\w)"
+# As their issuers document them: RFC 7519; Amazon, Google; GitHub; GitLab; OpenAI, Anthropic, Stripe; Slack; ...
+_TOKEN = (
+    r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*|A(?:KI|SI)A[A-Z2-7]{16}\b|AIza[\w-]{35}|gh[pousr]_\w{30,}|"
+    r"github_pat_\w{30,}|gl(?:pat|dt|rt|cbt|ptt|ft|agent|soat)-[\w.-]{20,}|sk-(?=[\w-]*\d)[\w-]{20,}|"
+    r"[prs]k_(?:live|test)_\w{10,}|xox[a-z]-[\w-]{10,}|xapp-\d-[\w-]{10,}|hooks\.slack\.com/services/[\w/]{20,}|"
+    r"hf_[a-z]{30,}|npm_\w{36}|pypi-[\w-]{50,}"
+)
+# What a secret is replaced by, what stands before it and is kept, and the secret.
+_SECRETS = (
+    # RFC 7468: everything between the two lines, or to the end of a text that was cut.
+    ("private key", "", r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY.*?(?:-----END [A-Z0-9 ]{0,40}-----|\Z)"),
+    ("token", r"(?<![\w-])", _TOKEN),
+    # RFC 6750 and RFC 7617: what follows the scheme in an Authorization header.
+    ("token", r"\b(?:bearer|basic)\s+", r"(?=[\w.~+/-]*\d)[\w.~+/-]{16,}=*"),
+    # RFC 3986, section 3.2.1: user:password@ in a URL.
+    ("password", r"://[^\s/:@\"'<>]{0,200}:", r"[^\s/@\"'<>]{1,200}(?=@[\w\[.-])"),
+    ("password", r"\bcurl\b.{0,200}?\s(?:-u|--user)[ =]?[\"']?[^\s:\"']{1,64}:", r"[^\s\"']+"),
+    ("password", r"\b(?:mysql|mariadb)\w*\b.{0,200}?\s-p[\"']?", r"[^\s\"']+"),
+    # password = "whatever", and password=l3tters and digits: `password=os.environ` is none.
+    ("password", rf"{_IS}[\"'`]", r"[^\"'`\n]{6,200}(?=[\"'`])"),
+    ("password", _IS, r"(?=[^\s\"'`]{0,200}\d)(?=[^\s\"'`]{0,200}[a-z])[^\s\"'`,;()<>{}\[\]]{6,200}+(?!\()"),
+    (
+        *("e-mail", r"(?<![\w.+/:-])"),
+        rf"[\w.+%-]{{1,64}}@(?!(?:[\w-]{{1,63}}\.){{0,8}}{_EXAMPLE})(?:[a-z0-9-]{{1,63}}\.){{1,8}}[a-z]{{2,24}}(?![\w@])",
+    ),
+)
+_PATTERNS = [
+    (re.compile(rf"({before})(?!\[redacted)(?:{secret})", re.DOTALL | re.IGNORECASE), rf"\1[redacted: {kind}]")
+    for kind, before, secret in _SECRETS
+]
+
+
+def redact(text: str) -> str:
+    """``text`` with each secret replaced by its kind: keys, tokens, passwords, e-mail addresses.
+
+    A secret in a question ("why does my key sk-... not work?") must not end up in a log. Most patterns are the form
+    that the issuer documents; a password has no form, and is seen where the text before it says what it is. A rule that
+    took every random-looking word would also take commit ids and digests. So this lowers the risk and does not end it:
+    ``TraceMonitor(text="none")`` stores no text at all.
+
+    >>> redact("Why does postgres://app:Tr0ub4dor@db/x refuse me? Mail me at jo@uni.edu")
+    'Why does postgres://app:[redacted: password]@db/x refuse me? Mail me at [redacted: e-mail]'
+    >>> redact("SECRET_KEY = 'not-a-digit-in-it'")
+    "SECRET_KEY = '[redacted: password]'"
+    """
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text

@@ -29,7 +29,6 @@ is known: it quotes the gold, or says that there is no answer where there is non
 from __future__ import annotations
 
 import json
-import math
 import random
 import re
 from bisect import bisect
@@ -66,15 +65,16 @@ FORMS = {"as written": 0.60, "lower case": 0.12, "white space": 0.08, "reworded"
 UNANSWERABLE = 0.05
 """The share of sessions that begin with a question to which the corpus has no answer."""
 
-_KINDS = ("keyword", "paraphrase", "multihop")  # of our own questions, asked beside those of the corpus
+REPHRASED, REPHRASED_IN_VAIN = 0.15, 0.6
+"""The share of questions that are asked again in other words: where there is an answer, and where there is none."""
+
 _LONGEST = 8  # questions of a session
-_REPHRASED, _REPHRASED_IN_VAIN = 0.15, 0.6  # of later questions in a session: after one with an answer, and without
 _GAP = (15.0, 75.0)  # seconds between the questions of a session: at least, and on average on top of it
-_HOW = r"(?i)^(?:how (?:do|can|might|would|should) (?:i|we|you)|how to) "
-_CAN = r"(?i)^(?:can|could|may) (?:i|we|you) "
 _BEGINNINGS = {
-    _HOW: ("How can I ", "How to ", "How would I ", "What is the way to "),
-    _CAN: ("Is it possible to ", "Can you ", "Is there a way to "),
+    r"(?i)^(?:how (?:do|can|might|would|should) (?:i|we|you)|how to) ": (
+        *("How can I ", "How to ", "How would I ", "What is the way to "),
+    ),
+    r"(?i)^(?:can|could|may) (?:i|we|you) ": ("Is it possible to ", "Can you ", "Is there a way to "),
 }
 _FUNCTION_WORDS = """a am an and any are as at be been but by can could did do does doing done for from get had has have
 having how i if in into is isn't it its may me might must my of on or our ours please shall should so that the their
@@ -93,33 +93,32 @@ class Intent:
     ``topics`` are the projects that it is about (the first one files it).
     """
 
-    id: str
     wordings: tuple[Question, ...]
     topics: tuple[str, ...]
 
 
-def needs(corpus: Corpus) -> tuple[Intent, ...]:
+def needs(corpus: Corpus) -> list[Intent]:
     """The needs that ``corpus`` answers: its own questions with gold, and ours where it has the documents; with the
     rewordings of ``data/wordings.jsonl``, which were written by hand."""
     lines = map(json.loads, data_file("wordings.jsonl").read_text(encoding="utf-8").splitlines())
-    more = {entry["id"]: entry["wordings"] for entry in lines}
-    ours = (question for kind in _KINDS for question in load_questions(kind, corpus))
+    rewordings = {entry["id"]: entry["wordings"] for entry in lines}
+    ours = [q for kind in ("keyword", "paraphrase", "multihop") for q in load_questions(kind, corpus)]
     result = []
     for question in (*corpus.questions, *ours):
         if question.gold:
-            texts = enumerate(more.get(question.id, ()), 1)
+            texts = enumerate(rewordings.get(question.id, ()), 1)
             others = (replace(question, id=f"{question.id}~{i}", text=text) for i, text in texts)
             projects = (str(corpus.document(g.doc_id).metadata.get("project", "")) for g in question.gold)
-            result.append(Intent(question.id, (question, *others), tuple(dict.fromkeys(projects))))
-    return tuple(result)
+            result.append(Intent((question, *others), tuple(dict.fromkeys(projects))))
+    return result
 
 
-def unanswerable(corpus: Corpus) -> tuple[Intent, ...]:
+def unanswerable(corpus: Corpus) -> list[Intent]:
     """Our questions about projects of ``corpus`` that it has no answer to."""
     projects = {document.metadata.get("project", "") for document in corpus.documents}
     questions = load_questions("unanswerable", corpus)
     about = [(question, tuple(tag for tag in question.tags if tag in projects)) for question in questions]
-    return tuple(Intent(question.id, (question,), topics) for question, topics in about if topics)
+    return [Intent((question,), topics) for question, topics in about if topics]
 
 
 def typed(question: Question, rng: random.Random) -> Question:
@@ -146,7 +145,7 @@ def typed(question: Question, rng: random.Random) -> Question:
 def rephrased(need: Intent, last: Question, rng: random.Random) -> Question:
     """``need`` in other words than ``last``: another wording where there is one, else its content words alone.
 
-    >>> only = Intent("q", (Question("q", "How do I stop a worker?"),), ())
+    >>> only = Intent((Question("q", "How do I stop a worker?"),), ())
     >>> rephrased(only, only.wordings[0], random.Random(0)).text
     'stop worker'
     """
@@ -154,7 +153,11 @@ def rephrased(need: Intent, last: Question, rng: random.Random) -> Question:
         return rng.choice(others)
     words, empty = (word.strip("?!,;:") for word in last.text.split()), _FUNCTION_WORDS.split()
     content = " ".join(word for word in words if word and word.lower() not in empty)
-    return replace(last, id=f"{need.id}~words", text=content or last.text)
+    return replace(last, id=f"{need.wordings[0].id}~words", text=content or last.text)
+
+
+Popular = list[tuple[Intent, float]]
+"""Needs, and how often each is asked relative to the others."""
 
 
 # ---- who asks what, and when
@@ -162,42 +165,31 @@ def rephrased(need: Intent, last: Question, rng: random.Random) -> Question:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedQuery:
-    """One simulated question: ``at`` (seconds since 1970), by whom, and about what.
+    """One simulated question: ``at`` (seconds since 1970), by whom, and whether it is about the new topic.
 
-    ``question.text`` is as typed, ``question.gold`` what answers it, ``question.id`` names the wording; ``need`` is the
-    same for all wordings of one need. ``topic`` is the project that it is about. ``drifted``: its topic is the new one.
-    ``rephrased``: the question before it in the session, in other words.
+    ``question.text`` is as typed, ``question.gold`` what answers it. ``question.id`` names the wording: what stands
+    before its ``~`` is the same for all wordings of one need.
     """
 
     at: float
     question: Question
     session: str
     tenant: str
-    topic: str
     drifted: bool
-    need: str = ""
-    rephrased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TopicDrift:
     """People begin to ask about ``project``, of which nobody spoke before.
 
-    From ``after`` weeks on, ``share`` of the sessions are about it. Ask an index that lacks its documents
-    (``exclude_project``): those questions are rephrased as often as unanswerable ones. A drift that never sets in
-    (``after=math.inf``) leaves the stream as it was before it.
-
-    Raises:
-        InputError: ``after`` is negative, or ``share`` is not above 0 and at most 1.
+    From ``after`` weeks on, ``share`` of the sessions (above 0, at most 1) are about it. Ask an index that lacks its
+    documents (``exclude_project``): those questions are rephrased as often as unanswerable ones. A drift that never
+    sets in (``after=math.inf``) leaves the stream as it was before it.
     """
 
     project: str
     after: float = 2.0
     share: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share <= 1 or self.after < 0:
-            raise InputError(f"share is {self.share}, after {self.after}: expected a share above 0, 0 weeks or more")
 
 
 def exclude_project(corpus: Corpus, project: str) -> Corpus:
@@ -209,10 +201,10 @@ def exclude_project(corpus: Corpus, project: str) -> Corpus:
     Raises:
         InputError: no document is of that project.
     """
+    projects = {str(document.metadata.get("project", "")) for document in corpus.documents}
+    if project not in projects:
+        raise InputError(f"corpus {corpus.name!r} has no project {project!r}; there are: {', '.join(sorted(projects))}")
     documents = tuple(d for d in corpus.documents if d.metadata.get("project") != project)
-    if len(documents) == len(corpus.documents):
-        projects = sorted({str(d.metadata.get("project", "")) for d in corpus.documents})
-        raise InputError(f"corpus {corpus.name!r} has no project {project!r}; there are: {', '.join(projects)}")
     ids = {document.id for document in documents}
     questions = tuple(q for q in corpus.questions if all(span.doc_id in ids for span in q.gold))
     return Corpus(f"{corpus.name} without {project}", documents, questions, corpus.notes)
@@ -221,7 +213,7 @@ def exclude_project(corpus: Corpus, project: str) -> Corpus:
 def simulate(
     corpus: Corpus,
     n: int = 2000,
-    weeks: float = 4.0,
+    weeks: int = 4,
     seed: int = 0,
     drift: TopicDrift | None = None,
     *,
@@ -239,78 +231,67 @@ def simulate(
     'gunicorn --reload-extra-file glob patterns, .env dotfiles'
 
     Raises:
-        InputError: ``n`` < 1, ``weeks`` not above 0, no tenant, or nothing to ask.
+        InputError: the corpus has nothing to ask, or nothing about the new project.
     """
-    if n < 1 or not weeks > 0 or not tenants:
-        raise InputError(f"n is {n}, weeks {weeks}, tenants {list(tenants)}: expected 1 or more, above 0, at least one")
     new = drift.project if drift else None
     known = [need for need in needs(corpus) if new not in need.topics]
     fresh = [need for need in needs(corpus) if new in need.topics]
     if not known or (drift and not fresh):
-        what = f"about {new!r}" if known else f"that is not about {new!r}" if new else "with gold"
+        what = f"about {new!r}" if known else "with gold that it could begin with"
         raise InputError(f"corpus {corpus.name!r} has no question {what}: expected one at least")
-    popular = _Popular(known, exponent, random.Random(f"{seed}:popular"))
-    drifting = _Popular(fresh, exponent, random.Random(f"{seed}:fresh"))
+    popular = _by_popularity(known, exponent, random.Random(f"{seed}:popular"))
+    drifting = _by_popularity(fresh, exponent, random.Random(f"{seed}:fresh"))
     in_vain = [need for need in unanswerable(corpus) if new not in need.topics]
-    hours = [HOURS[h % 24] * (WEEKEND if h // 24 % 7 >= 5 else 1.0) for h in range(math.ceil(weeks * 168))]
-    hours[-1] *= weeks * 168 - (len(hours) - 1)
-    rates = list(accumulate(hours))
+    rates = list(accumulate(HOURS[h % 24] * (WEEKEND if h // 24 % 7 >= 5 else 1.0) for h in range(weeks * 168)))
     stream: list[SimulatedQuery] = []
     number = 0
     while len(stream) < n:
         # Drift has a generator of its own, so that a stream with drift is the one without until it sets in.
         rng, drifts = random.Random(f"{seed}:{number}"), random.Random(f"{seed}:drift:{number}")
-        at, tenant = _moment(rates, weeks, rng), rng.choices(tenants)[0]
+        # Given their number, the arrivals of a Poisson process are independent draws in proportion to its rate (Ross,
+        # Introduction to Probability Models, section 5.3).
+        at = START + (bisect(rates, rng.random() * rates[-1]) + rng.random()) * 3600
+        tenant = rng.choices(tenants)[0]
         length = next(i for i in range(1, _LONGEST + 1) if i == _LONGEST or rng.random() < 0.5)  # 2 on average
         if drift and at >= START + drift.after * WEEK and drifts.random() < drift.share:
-            session = _session(at, length, drifting, [], drift, drifts)
+            session = _session(at, length, drifting, [], new, drifts)
         else:
-            session = _session(at, length, popular, in_vain, drift, rng)
-        stream += [replace(asked, session=f"s{seed}-{number}", tenant=tenant) for asked in session][: n - len(stream)]
+            session = _session(at, length, popular, in_vain, new, rng)
+        stream += [SimulatedQuery(at, asked, f"s{seed}-{number}", tenant, drifted) for at, asked, drifted in session]
         number += 1
-    return tuple(sorted(stream, key=lambda asked: (asked.at, asked.session)))
+    return tuple(sorted(stream[:n], key=lambda asked: (asked.at, asked.session)))
 
 
-class _Popular:
-    """Needs in the order of their popularity, drawn by Zipf's law; with a ``topic``, among those of it only."""
-
-    def __init__(self, needs: Sequence[Intent], exponent: float, order: random.Random) -> None:
-        self.among: dict[str, tuple[list[Intent], list[float]]] = {}
-        for rank, need in enumerate(order.sample(needs, len(needs)), 1):
-            for topic in {"", *need.topics[:1]}:
-                found, weights = self.among.setdefault(topic, ([], []))
-                found.append(need)
-                weights.append(rank**-exponent)
-
-    def draw(self, rng: random.Random, topic: str = "") -> Intent:
-        return rng.choices(*self.among.get(topic, self.among[""]))[0]
+def _by_popularity(needs: Sequence[Intent], exponent: float, order: random.Random) -> Popular:
+    """Needs in an order drawn by lot, each with its weight by Zipf's law."""
+    return [(need, rank**-exponent) for rank, need in enumerate(order.sample(needs, len(needs)), 1)]
 
 
-def _moment(hours: Sequence[float], weeks: float, rng: random.Random) -> float:
-    """A moment of the whole time: given their number, the arrivals of a Poisson process are independent draws in
-    proportion to its rate (Ross, Introduction to Probability Models, section 5.3). ``hours``: the rates, added up."""
-    hour = min(bisect(hours, rng.random() * hours[-1]), len(hours) - 1)
-    return START + (hour + rng.random() * min(1.0, weeks * 168 - hour)) * 3600
+def _draw(popular: Popular, rng: random.Random, topic: str = "") -> Intent:
+    """A need; with a ``topic`` that somebody asks about, one of those."""
+    among = [pair for pair in popular if topic in pair[0].topics[:1]] or popular
+    return rng.choices([need for need, _ in among], [weight for _, weight in among])[0]
 
 
 def _session(
-    at: float, length: int, popular: _Popular, in_vain: Sequence[Intent], drift: TopicDrift | None, rng: random.Random
-) -> Iterator[SimulatedQuery]:
-    """``length`` questions of somebody who begins at ``at``; half of the people choose the most usual wording."""
-    need = rng.choice(in_vain) if in_vain and rng.random() < UNANSWERABLE else popular.draw(rng)
+    at: float, length: int, popular: Popular, in_vain: Sequence[Intent], new: str | None, rng: random.Random
+) -> Iterator[tuple[float, Question, bool]]:
+    """``length`` questions of somebody who begins at ``at``: when, what, and whether it is about the ``new`` topic.
+
+    Half of the people choose the most usual wording.
+    """
+    need = rng.choice(in_vain) if in_vain and rng.random() < UNANSWERABLE else _draw(popular, rng)
     wording, again = need.wordings[0], False
     for position in range(length):
         if again:
             wording = rephrased(need, wording, rng)
         else:
-            need = popular.draw(rng, *need.topics[:1]) if position else need
+            need = _draw(popular, rng, *need.topics[:1]) if position else need
             wording = need.wordings[0] if rng.random() < 0.5 else rng.choice(need.wordings)
-        drifted = drift is not None and drift.project in need.topics
-        yield SimulatedQuery(
-            round(at, 3), typed(wording, rng), "", "", "".join(need.topics[:1]), drifted, need.id, again
-        )
+        drifted = new in need.topics
+        yield round(at, 3), typed(wording, rng), drifted
         at += _GAP[0] + rng.expovariate(1 / _GAP[1])
-        again = rng.random() < (_REPHRASED_IN_VAIN if drifted or need in in_vain else _REPHRASED)
+        again = rng.random() < (REPHRASED if wording.gold and not drifted else REPHRASED_IN_VAIN)
 
 
 @dataclass
@@ -355,7 +336,6 @@ class SimulatedFeedback:
     whether anybody hears of it; ``flagged`` are chunks that they read and found beside the point."""
 
     reader: str
-    question: str
     trace_id: str
     right: bool
     thumb: Literal[-1, 1]
@@ -376,9 +356,6 @@ class SimulatedUsers:
         response_rate_positive: of those who are content, the share that says so.
         response_rate_negative: of those who are not, the share that says so.
         seed: of all that is drawn.
-
-    Raises:
-        InputError: a share outside 0..1, or ``position`` < 0.
     """
 
     position: float = 1.0
@@ -387,12 +364,6 @@ class SimulatedUsers:
     response_rate_positive: float = 0.03
     response_rate_negative: float = 0.3
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.position < 0 or not all(
-            0 <= s <= 1 for s in (self.trust, self.noise, self.response_rate_positive, self.response_rate_negative)
-        ):
-            raise InputError(f"{self}: expected shares from 0 to 1, and position 0 or more")
 
     def judge(self, question: Question, answer: Answer, reader: str = "reader") -> SimulatedFeedback:
         """What ``reader`` makes of ``answer``; the same every time.
@@ -404,9 +375,8 @@ class SimulatedUsers:
         rng, right = random.Random(f"{self.seed}\0{reader}\0{question.id}"), is_right(question, answer)
         quoted = enumerate(quotes(answer), 1)
         read = [quote for place, quote in quoted if rng.random() < (1 / place) ** self.position]
-        flagged = dict.fromkeys(chunk_id for span, chunk_id in read if not _in_gold(span, question))
         if answer.abstained:
-            content, reason, flagged = right, "should not have abstained", {}
+            content, reason = right, "should not have abstained"
         else:
             content = any(_in_gold(span, question) for span, _ in read) or rng.random() < self.trust
             reason = "wrong" if question.gold else "should have abstained"
@@ -414,8 +384,10 @@ class SimulatedUsers:
             content = not content
         speaks = rng.random() < (self.response_rate_positive if content else self.response_rate_negative)
         if content:
-            return SimulatedFeedback(reader, question.id, answer.trace_id, right, 1, speaks)
-        return SimulatedFeedback(reader, question.id, answer.trace_id, right, -1, speaks, (reason,), tuple(flagged))
+            return SimulatedFeedback(reader, answer.trace_id, right, 1, speaks)
+        beside = dict.fromkeys(chunk_id for span, chunk_id in read if not _in_gold(span, question))
+        flagged = () if answer.abstained else tuple(beside)
+        return SimulatedFeedback(reader, answer.trace_id, right, -1, speaks, (reason,), flagged)
 
 
 def is_right(question: Question, answer: Answer) -> bool:
