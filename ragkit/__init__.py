@@ -11,66 +11,40 @@ Every public name stands here, flat. Each is imported from its module when it is
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# fmt: off
+# isort: off
 if TYPE_CHECKING:
     from ragkit.base import (
-        Answer,
-        ArchiveError,
-        Chunk,
-        ContractError,
-        Corpus,
-        CorpusError,
-        Document,
-        EndpointError,
-        FetchError,
-        Hit,
-        InputError,
-        IntegrityError,
-        MissingExtraError,
-        ModelNotFoundError,
-        Question,
-        RagkitError,
-        Span,
-        StoreMismatchError,
-    )
-    from ragkit.chunking import (
-        FixedChunker,
-        HeadingChunker,
-        RecursiveChunker,
-        SemanticChunker,
-        SentenceChunker,
-        chunk_corpus,
+        Answer, Chunk, Corpus, Document, Hit, Question, Span,
+        RagkitError, InputError, MissingExtraError, CorpusError, FetchError, ArchiveError,
+        IntegrityError, StoreMismatchError, ModelNotFoundError, EndpointError, ContractError,
     )
     from ragkit.corpus import load_beir, load_folder, load_pydocs, load_squad
+    from ragkit.chunking import FixedChunker, SentenceChunker, RecursiveChunker, HeadingChunker, SemanticChunker
+    from ragkit.chunking import chunk_corpus
     from ragkit.embedding import load_embedder
-    from ragkit.evaluation.compare import compare
-    from ragkit.pipeline import RAGPipeline, advanced, modular, naive
+    from ragkit.token_store import TokenStore
     from ragkit.retrieval.bm25 import BM25Retriever
     from ragkit.retrieval.dense import DenseRetriever
     from ragkit.retrieval.hybrid import Hybrid
-    from ragkit.retrieval.rerank import CrossEncoder, LateInteraction, Reranked
-    from ragkit.token_store import TokenStore
+    from ragkit.retrieval.rerank import Reranked, LateInteraction, CrossEncoder
+    from ragkit.pipeline import RAGPipeline, naive, advanced, modular
+    from ragkit.evaluation.compare import compare
+# fmt: on
 
-_HOME = {
-    "ragkit.base": (
-        *("Answer", "Chunk", "Corpus", "Document", "Hit", "Question", "Span"),
-        *("RagkitError", "InputError", "MissingExtraError", "CorpusError", "FetchError", "ArchiveError"),
-        *("IntegrityError", "StoreMismatchError", "ModelNotFoundError", "EndpointError", "ContractError"),
-    ),
-    "ragkit.corpus": ("load_beir", "load_folder", "load_pydocs", "load_squad"),
-    "ragkit.chunking": (
-        *("FixedChunker", "HeadingChunker", "RecursiveChunker", "SemanticChunker", "SentenceChunker"),
-        "chunk_corpus",
-    ),
-    "ragkit.embedding": ("load_embedder",),
-    "ragkit.token_store": ("TokenStore",),
-    "ragkit.retrieval.bm25": ("BM25Retriever",),
-    "ragkit.retrieval.dense": ("DenseRetriever",),
-    "ragkit.retrieval.hybrid": ("Hybrid",),
-    "ragkit.retrieval.rerank": ("CrossEncoder", "LateInteraction", "Reranked"),
-    "ragkit.pipeline": ("RAGPipeline", "advanced", "modular", "naive"),
-    "ragkit.evaluation.compare": ("compare",),
+_MODULES = {
+    "corpus": "load_pydocs load_folder load_beir load_squad",
+    "chunking": "FixedChunker SentenceChunker RecursiveChunker HeadingChunker SemanticChunker chunk_corpus",
+    "embedding": "load_embedder",
+    "token_store": "TokenStore",
+    "retrieval.bm25": "BM25Retriever",
+    "retrieval.dense": "DenseRetriever",
+    "retrieval.hybrid": "Hybrid",
+    "retrieval.rerank": "Reranked LateInteraction CrossEncoder",
+    "pipeline": "RAGPipeline naive advanced modular",
+    "evaluation.compare": "compare",
 }
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+_MODULE_OF = {name: f"ragkit.{module}" for module, names in _MODULES.items() for name in names.split()}
 
 __version__ = "0.2.0.dev0"
 __all__ = [  # noqa: RUF022 - in the order in which data flows
@@ -88,9 +62,9 @@ __all__ = [  # noqa: RUF022 - in the order in which data flows
 
 
 def __getattr__(name: str) -> Any:
-    if (module := _MODULE_OF.get(name)) is None:
+    if name not in __all__:
         raise AttributeError(f"module 'ragkit' has no attribute {name!r}")
-    globals()[name] = value = getattr(import_module(module), name)
+    globals()[name] = value = getattr(import_module(_MODULE_OF.get(name, "ragkit.base")), name)
     return value
 
 

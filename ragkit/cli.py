@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ragkit.base import Answer, Citation, Corpus, CorpusError, InputError, Question, RagkitError, check_query
+from ragkit.base import Answer, Corpus, CorpusError, Question, RagkitError, check_query
 from ragkit.files import home
 
 if TYPE_CHECKING:
@@ -91,7 +90,9 @@ def ask(options: argparse.Namespace) -> int:
     rag = open_pipeline(options.config or options.preset, corpus)
     answer = asyncio.run(rag.query(options.question, options.k))
     if options.json:
-        emit(json.dumps(as_record(answer, corpus, options.config or options.preset), ensure_ascii=False, indent=1))
+        from ragkit.production.caching import answer_to_json
+
+        emit(answer_to_json(answer))
     else:
         emit(as_text(answer, corpus))
     return 0
@@ -103,9 +104,9 @@ def evaluate(options: argparse.Namespace) -> int:
 
     corpus = open_corpus(options.corpus)
     questions = open_questions([options.questions], corpus)
-    names = list(dict.fromkeys([*(options.preset or ([] if options.config else PRESETS)), *options.config]))
+    names = [*(options.preset or ([] if options.config else PRESETS)), *options.config]
     systems = {name: open_pipeline(name, corpus).retriever for name in names}
-    emit(str(compare(systems, questions, baseline=names[0] if len(names) > 1 else None, k=options.k)))
+    emit(str(compare(systems, questions, baseline=names[0] if len(systems) > 1 else None, k=options.k)))
     return 0
 
 
@@ -121,8 +122,7 @@ def tune(options: argparse.Namespace) -> int:
     emit(tuned.table.head(10).to_string(index=False, float_format="{:.3f}".format))
     emit(f"\nOn the other {len(tuned.holdout)} questions:\n{tuned.report}")
     if options.out:
-        chosen = tuned.fastest if options.fastest else tuned.best
-        chosen.save(options.out)
+        (tuned.fastest if options.fastest else tuned.best).save(options.out)
         emit(f"\nwritten: {options.out}; run it with: ragkit ask --config {options.out} --corpus {options.corpus} ...")
     return 0
 
@@ -133,8 +133,6 @@ def cache(options: argparse.Namespace) -> int:
 
     table = VectorTable(home() / "vectors")
     if options.keep is not None:
-        if options.keep < 0:
-            raise InputError(f"--keep {options.keep:g}: expected 0 or more megabytes")
         table.evict(int(options.keep * 1e6))
         table.shrink()
     emit(f"{len(table)} vectors, {table.bytes / 1e6:.1f} MB, in {table.path}")
@@ -185,107 +183,60 @@ def open_questions(kinds: Sequence[str], corpus: Corpus) -> list[Question]:
     return [q for kind in kinds for q in (corpus.questions if kind == "faq" else load_questions(kind, corpus))]
 
 
-def where(citation: Citation, corpus: Corpus) -> dict[str, Any]:
-    """Document, section and characters of what a citation quotes (of its whole source, without a quote)."""
-    document = corpus.document(citation.chunk.doc_id)
-    start = citation.chunk.start + max(0, citation.chunk.text.find(citation.quote))
-    length = len(citation.quote) or len(citation.chunk.text)
-    return {
-        "number": citation.number,
-        "document": document.id,
-        "title": document.title,
-        "section": list(document.section_at(start)),
-        "start": start,
-        "end": start + length,
-        "quote": citation.quote,
-    }
-
-
-def as_record(answer: Answer, corpus: Corpus, preset: str) -> dict[str, Any]:
-    """An answer as JSON."""
-    return {
-        "question": answer.question,
-        "answer": answer.text,
-        "abstained": answer.abstained,
-        "reason": answer.reason,
-        "citations": [where(c, corpus) for c in answer.citations],
-        "hits": [
-            {"document": h.chunk.doc_id, "start": h.chunk.start, "end": h.chunk.end, "score": float(h.score)}
-            for h in answer.hits
-        ],
-        "timings_ms": {stage: round(ms, 3) for stage, ms in answer.timings.items()},
-        "usage": {
-            "model": answer.usage.model,
-            "input_tokens": answer.usage.input_tokens,
-            "output_tokens": answer.usage.output_tokens,
-        },
-        "trace_id": answer.trace_id,
-        "corpus": {"name": corpus.name, "fingerprint": corpus.fingerprint},
-        "preset": preset,
-    }
-
-
 def as_text(answer: Answer, corpus: Corpus) -> str:
-    """An answer as a person reads it."""
-    lines = [answer.text, ""]
-    if answer.reason:
-        lines += [f"({answer.reason})", ""]
-    sources = {
-        (w["number"], w["document"], " > ".join(w["section"])) for w in (where(c, corpus) for c in answer.citations)
-    }
-    lines += [f"[{number}] {document}{f': {section}' * bool(section)}" for number, document, section in sorted(sources)]
-    lines.append(", ".join(f"{stage} {ms:.0f} ms" for stage, ms in answer.timings.items()))
-    return "\n".join(lines)
+    """An answer as a person reads it: the text, the document and section of each quote, the time of each stage."""
+    sources = set()
+    for citation in answer.citations:
+        document = corpus.document(citation.chunk.doc_id)
+        quoted = citation.chunk.start + max(0, citation.chunk.text.find(citation.quote))
+        section = " > ".join(document.section_at(quoted))
+        sources.add((citation.number, document.id + (f": {section}" if section else "")))
+    reason = [f"({answer.reason})", ""] if answer.reason else []
+    times = ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in answer.timings.items())
+    return "\n".join([answer.text, "", *reason, *(f"[{n}] {place}" for n, place in sorted(sources)), times])
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ragkit", description="Questions answered from documents, with citations.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    def command(name: str, run: Callable[[argparse.Namespace], int]) -> Callable[..., argparse.Action]:
         added = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
         added.set_defaults(run=run)
-        return added
+        return added.add_argument
 
-    def corpus_option(added: argparse.ArgumentParser) -> None:
-        text = "tiny, core, extended, a folder, or a .toml manifest (default: core)"
-        added.add_argument("--corpus", default="core", metavar="NAME|FOLDER", help=text)
+    corpora = "tiny, core, extended, a folder, or a .toml manifest (default: core)"
+    several = f"repeat for several (default: {', '.join(ANSWERED)})"
 
-    added = command("fetch", fetch)
-    added.add_argument(
-        "corpus",
-        nargs="?",
-        default="core",
-        help="tiny, core, extended, catalogues (translated messages) or a .toml manifest (default: core)",
-    )
-    added.add_argument("--vectors", action="store_true", help="also encode the documents (minutes, once)")
+    add = command("fetch", fetch)
+    add("corpus", nargs="?", default="core", help=f"catalogues (translated messages), {corpora}")
+    add("--vectors", action="store_true", help="also encode the documents (minutes, once)")
 
-    added = command("ask", ask)
-    added.add_argument("question")
-    corpus_option(added)
-    added.add_argument("--k", type=int, default=10, help="hits to read (default: 10)")
-    added.add_argument("--preset", choices=PRESETS, default="advanced", help="the pipeline (default: advanced)")
-    added.add_argument("--config", metavar="FILE", help="a configuration (TOML) in place of a preset")
-    added.add_argument("--json", action="store_true", help="machine-readable")
+    add = command("ask", ask)
+    add("question")
+    add("--corpus", default="core", metavar="NAME|FOLDER", help=corpora)
+    add("--k", type=int, default=10, help="hits to read (default: 10)")
+    add("--preset", choices=PRESETS, default="advanced", help="the pipeline (default: advanced)")
+    add("--config", metavar="FILE", help="a configuration (TOML) in place of a preset")
+    add("--json", action="store_true", help="the whole answer, with its passages, as JSON")
 
-    added = command("eval", evaluate)
-    corpus_option(added)
-    added.add_argument("--config", metavar="FILE", action="append", default=[], help="also this configuration")
-    added.add_argument("--preset", choices=PRESETS, action="append", help="repeat for several (default: all)")
-    added.add_argument("--questions", default="faq", metavar="KIND", help="faq, keyword, ... (default: faq)")
-    added.add_argument("--k", type=int, default=10, help="the cut-off of the metrics (default: 10)")
+    add = command("eval", evaluate)
+    add("--corpus", default="core", metavar="NAME|FOLDER", help=corpora)
+    add("--config", metavar="FILE", action="append", default=[], help="also this configuration")
+    add("--preset", choices=PRESETS, action="append", help="repeat for several (default: all)")
+    add("--questions", default="faq", metavar="KIND", help="faq, keyword, ... (default: faq)")
+    add("--k", type=int, default=10, help="the cut-off of the metrics (default: 10)")
 
-    added = command("tune", tune)
-    corpus_option(added)
-    kinds = f"repeat for several (default: {', '.join(ANSWERED)})"
-    added.add_argument("--questions", action="append", metavar="KIND", help=kinds)
-    added.add_argument("--grid", metavar="FILE", help="what to try (TOML; default: 252 configurations)")
-    added.add_argument("--out", metavar="FILE", help="write the best configuration here")
-    added.add_argument("--fastest", action="store_true", help="write the fastest within one standard error of the best")
-    added.add_argument("--k", type=int, default=10, help="results of the search that is timed (default: 10)")
+    add = command("tune", tune)
+    add("--corpus", default="core", metavar="NAME|FOLDER", help=corpora)
+    add("--questions", action="append", metavar="KIND", help=several)
+    add("--grid", metavar="FILE", help="what to try (TOML; default: 252 configurations)")
+    add("--out", metavar="FILE", help="write the best configuration here")
+    add("--fastest", action="store_true", help="write the fastest within one standard error of the best")
+    add("--k", type=int, default=10, help="results of the search that is timed (default: 10)")
 
-    added = command("cache", cache)
-    added.add_argument("--keep", type=float, metavar="MB", help="remove the oldest until this many megabytes are left")
+    add = command("cache", cache)
+    add("--keep", type=float, metavar="MB", help="remove the oldest until this many megabytes are left")
 
     command("doctor", doctor)
     return parser

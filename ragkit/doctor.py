@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -41,21 +37,6 @@ def examine() -> Iterator[tuple[str, Finding]]:
             yield name, Finding("fail", str(error), "see the message")
 
 
-def python() -> Finding:
-    summary = f"{platform.python_version()} at {sys.executable}"
-    return (
-        Finding("ok", summary) if sys.version_info >= (3, 11) else Finding("fail", summary, "use Python 3.11 or newer")
-    )
-
-
-def torch() -> Finding:
-    """The build, from its version alone: importing torch takes seconds."""
-    try:
-        return Finding("ok", version("torch"))
-    except PackageNotFoundError:
-        return Finding("fail", "not installed", "pip install 'ragkit-workbench[models]'")
-
-
 def model() -> Finding:
     name = "model.safetensors"
     verified(minilm_folder() / name, MINILM_SHA256[name])
@@ -81,46 +62,34 @@ def _store(loaded: Corpus) -> str:
     return f"vectors not built yet (on first use, or: ragkit fetch {loaded.name} --vectors)"
 
 
-def _megabytes(folder: Path) -> float:
-    return sum(file.stat().st_size for file in folder.iterdir()) / 1e6
-
-
 def stores() -> Finding:
     """Token stores that nothing reads any more. They are named, never deleted."""
-    unused = [(folder, reason, _megabytes(folder)) for folder, reason in unused_folders(home() / "token_store")]
+    unused, total = [], 0.0
+    for folder, reason in unused_folders(home() / "token_store"):
+        megabytes = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+        unused.append(f"{folder} ({reason}; {megabytes:.0f} MB)")
+        total += megabytes
     if not unused:
         return Finding("ok", "no unused token store")
-    text = "; ".join(f"{folder} ({reason}; {megabytes:.0f} MB)" for folder, reason, megabytes in unused)
-    total = sum(megabytes for _, _, megabytes in unused)
-    return Finding("todo", f"unused: {text}", f"delete to free {total:.0f} MB, unless a build is running")
+    return Finding("todo", f"unused: {'; '.join(unused)}", f"delete to free {total:.0f} MB, unless a build is running")
 
 
 def disk() -> Finding:
-    folder = home()
-    while not folder.exists():
-        folder = folder.parent
-    summary = f"{shutil.disk_usage(folder).free / 1e9:.0f} GB free at {home()}"
-    if not os.access(folder, os.W_OK):
-        return Finding("fail", f"{home()} is not writable", "set $RAGKIT_HOME to a folder that is")
-    if shutil.disk_usage(folder).free < 2e9:
-        return Finding("fail", summary, "set $RAGKIT_HOME to a folder with 2 GB free")
-    return Finding("ok", summary)
-
-
-def threads() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = os.environ.get("OMP_NUM_THREADS")
-    return Finding("ok", f"{cores} cores, OMP_NUM_THREADS {limit or 'not set'}")
+    folder = next(each for each in (home(), *home().parents) if each.exists())
+    free = shutil.disk_usage(folder).free
+    if free > 2e9 and os.access(folder, os.W_OK):
+        return Finding("ok", f"{free / 1e9:.0f} GB free at {home()}")
+    found = f"{home()} is {'' if os.access(folder, os.W_OK) else 'not '}writable, {free / 1e9:.1f} GB are free"
+    return Finding("fail", found, "set $RAGKIT_HOME to a folder of your own with 2 GB free")
 
 
 def endpoint() -> Finding:
     """Whether the endpoint's port answers; no request is made, so nothing is paid for."""
     if not endpoint_configured():
         return Finding("ok", "none set: answers are quoted from the sources")
-    url = safe_url(os.environ.get("OPENAI_BASE_URL", ""))
+    url = safe_url(os.environ.get("OPENAI_BASE_URL") or endpoint_url())
     try:
-        url = safe_url(endpoint_url())
-        parts = urlsplit(url)
+        parts = urlsplit(endpoint_url())
         port = parts.port or (80 if parts.scheme == "http" else 443)
         socket.create_connection((parts.hostname or "", port), timeout=3).close()
     except (OSError, ValueError) as error:
@@ -129,13 +98,10 @@ def endpoint() -> Finding:
 
 
 CHECKS: dict[str, Callable[[], Finding]] = {
-    "python": python,
-    "torch": torch,
     "model": model,
     "tiny": lambda: corpus("tiny"),
     "core": lambda: corpus("core"),
     "stores": stores,
     "disk": disk,
-    "threads": threads,
     "endpoint": endpoint,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 import threading
@@ -61,7 +62,8 @@ def pipeline(llm: object | None = None, **settings) -> RAGPipeline:
 
 def test_a_trace_tells_every_stage_of_a_query():
     notes, times = Notes(), iter([1000.0, 900.0])
-    rag = pipeline(monitor=notes, clock=lambda: next(times))
+    rag = pipeline(monitor=notes)
+    rag.clock = lambda: next(times)
     answer = run(rag, "How?", 3, tenant="acme", session="s1")
     (trace,) = notes.traces
     assert (trace.id, trace.question, trace.k, trace.began) == (answer.trace_id, "How?", 3, 1000.0)
@@ -124,12 +126,7 @@ def test_each_stage_has_a_span_below_the_querys(exporter):
     root = found.pop("rag")
     assert list(found) == STAGES
     assert {span.parent.span_id for span in found.values()} == {root.context.span_id}
-    kinds = {name: span.attributes["openinference.span.kind"] for name, span in found.items()}
-    others = {"retrieve": "RETRIEVER", "rerank": "RERANKER", "generate": "LLM"}
-    assert kinds == dict.fromkeys(STAGES, "CHAIN") | others
     assert root.attributes == {
-        "openinference.span.kind": "CHAIN",
-        "session.id": "s1",
         "gen_ai.conversation.id": "s1",
         "ragkit.trace_id": answer.trace_id,
         "ragkit.tenant": "acme",
@@ -137,29 +134,21 @@ def test_each_stage_has_a_span_below_the_querys(exporter):
     }
 
 
-def test_attributes_are_those_that_viewers_show(exporter):
-    answer = run(pipeline(), k=3)
-    found = spans(exporter)
-    retrieve, rerank, generate = (found[name].attributes for name in ("retrieve", "rerank", "generate"))
+def test_attributes_have_the_names_of_the_conventions(exporter):
+    run(pipeline(), k=3)
+    retrieve, generate = (spans(exporter)[name].attributes for name in ("retrieve", "generate"))
     assert retrieve["gen_ai.operation.name"] == "retrieval"
     assert (retrieve["gen_ai.data_source.id"], retrieve["gen_ai.request.top_k"]) == ("Fixed", 9.0)
-    assert retrieve["retrieval.documents.0.document.id"] == HITS[0].chunk.id
-    assert (rerank["reranker.top_k"], "Reversed" in rerank["reranker.model_name"]) == (3, True)
-    assert rerank["reranker.output_documents.0.document.id"] == answer.hits[0].chunk.id
-    assert rerank["reranker.output_documents.0.document.score"] == answer.hits[0].score
+    assert json.loads(retrieve["gen_ai.retrieval.documents"])[0]["id"] == HITS[0].chunk.id
     assert (generate["gen_ai.operation.name"], generate["gen_ai.request.model"]) == ("chat", "m")
     assert (generate["gen_ai.usage.input_tokens"], generate["gen_ai.usage.output_tokens"]) == (70, 7)
-    assert (generate["llm.token_count.prompt"], generate["llm.token_count.completion"]) == (70, 7)
 
 
-@pytest.mark.parametrize("allowed", [False, True])
-def test_texts_leave_only_where_they_are_allowed_and_passwords_never(exporter, monkeypatch, allowed):
-    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", str(allowed).lower())
+def test_no_text_and_no_password_is_in_a_span(exporter):
     run(pipeline(), "What is my question?")
     everything = " ".join(span.to_json() for span in exporter.get_finished_spans())
-    assert ("text no 0" in everything) == allowed
-    assert ("What is my question?" in everything) == allowed
-    assert SECRET not in everything
+    for text in ("text no 0", "What is my question?", SECRET):
+        assert text not in everything
 
 
 def test_a_failure_is_named_by_its_class_and_its_message_stays_here(exporter):

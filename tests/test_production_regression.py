@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -46,11 +47,11 @@ def test_a_section_is_written_by_its_path_and_anything_else_by_its_characters(re
     assert (first["id"], first["text"], first["tags"]) == ("regression-001", "How do I heat water?", ["regression"])
     assert (first["who"], first["trace"]) == ("ann", "t1")
     assert (second["gold"][0]["start"], second["gold"][0]["end"]) == (14, 27)
-    assert second["gold"][0]["sha256"] == small_corpus.documents[0].sha256
+    assert second["gold"][0]["sha256"] == hashlib.sha256(b"the red lever").hexdigest()
     assert second["gold"][1]["section"] == ["Lamp", "Dimming"]
     one, two = regressions.questions
-    assert (one.gold, one.tags, one.answer) == ((BOIL,), ("regression",), "Press the red lever to boil the water.")
-    assert two.answer == "the red lever\n\nTurn the wheel."
+    assert (one.gold, one.tags) == ((BOIL,), ("regression",))
+    assert two.gold == (Span("kettle/guide", 14, 27), Span("lamp/guide", 8, 23))
     assert "Press the red" not in regressions.path.read_text()  # places are written, not the documents' text
 
 
@@ -79,17 +80,16 @@ def test_a_question_is_in_a_set_once(regressions):
     regressions.add("How do I heat water?", [BOIL], who="ann")
     with pytest.raises(InputError, match=r"already, as regression-001, by ann"):
         regressions.add(" how do I HEAT water?", [BOIL], who="bob")
-    assert len(regressions) == 1
+    assert len(regressions.questions) == 1
 
 
 def test_a_set_says_where_the_answers_stand(regressions, small_corpus):
     regressions.add("How do I heat water?", [BOIL], who="ann")
     regressions.add("Both?", [BOIL, Span("lamp/guide", 8, 23)], who="ann")
     report = regressions.check(Always(whole(small_corpus, 0), whole(small_corpus, 1)))
-    assert [row.rank for row in report.rows] == [1, 2]  # of two places, the one that is found last counts
     assert repr(report) == "2 of 2 within the first 10"
     report = regressions.check(Always(whole(small_corpus, 0)), k=3)
-    assert [row.id for row in report.failed] == ["regression-002"]
+    assert [question.id for question in report.failed] == ["regression-002"]
     assert "✗ regression-002  Both?" in repr(report)
     assert "1 of 2 within the first 3" in repr(report)
 
@@ -103,21 +103,20 @@ def changed(corpus: Corpus, index: int, old: str, new: str) -> Corpus:
 def test_a_changed_document_is_said_and_never_guessed(regressions, small_corpus):
     regressions.add("How do I heat water?", [BOIL], who="ann")
     regressions.add("Which lever?", [Span("kettle/guide", 14, 27)], who="ann")
-    elsewhere = RegressionSet(regressions.path, changed(small_corpus, 0, "vinegar", "citrons"))
-    # The section about boiling is as it was; for characters of a page, nobody knows.
-    assert [q.id for q in elsewhere.questions] == ["regression-001"]
-    assert [row.id for row in elsewhere.stale] == ["regression-002"]
-    changed_section = RegressionSet(regressions.path, changed(small_corpus, 0, "red lever", "tan lever"))
-    report = changed_section.check(Always(whole(small_corpus, 0)))
-    assert [row.id for row in report.stale] == ["regression-001", "regression-002"]
-    assert report.passed == report.failed == ()
+    # Another section has changed, and then the one that was confirmed.
+    later = RegressionSet(regressions.path, changed(small_corpus, 0, "vinegar", "citrons"))
+    assert [q.id for q in later.questions] == ["regression-001", "regression-002"]
+    moved = RegressionSet(regressions.path, changed(small_corpus, 0, "red lever", "tan lever"))
+    report = moved.check(Always(whole(small_corpus, 0)))
+    assert [problem.split()[0] for problem in report.stale] == ["regression-001", "regression-002"]
+    assert report.passed == report.failed == moved.questions == ()
     assert "is not the text that was confirmed" in repr(report)
 
 
 def test_questions_about_other_documents_are_counted(regressions, small_corpus):
     regressions.add("How do I heat water?", [BOIL], who="ann")
     other = RegressionSet(regressions.path, Corpus("other", small_corpus.documents[1:]))
-    assert other.questions == other.stale == ()
+    assert other.questions == ()
     assert "1 more about documents that are not in the corpus" in repr(other.check(Always()))
 
 
@@ -151,4 +150,3 @@ def test_what_is_written_is_what_is_read(tmp_path_factory, small_corpus, cases):
         except InputError:
             continue  # a blank text, one that is there already
     assert regressions.questions == tuple(added)
-    assert regressions.stale == ()

@@ -80,7 +80,6 @@ def test_the_nearest_question_is_served_with_its_cosine_and_digest(cache):
     assert (near.answer.text, near.digest) == ("at 20", key("a @20").digest)
     assert near.similarity == pytest.approx(math.cos(math.radians(5)), abs=1e-6)
     assert cache.get(key("c @50")) is None  # 30 degrees away: .87
-    assert cache.near == 1
     assert (cache.exact.stats().hits, cache.exact.stats().misses) == (0, 3)  # to the exact cache, these are misses
 
 
@@ -170,7 +169,6 @@ def test_threads_share_it(exact):
     for thread in threads:
         thread.join()
     assert not wrong
-    assert cache.near == 72
 
 
 def test_memory_and_file_hold_no_more_than_the_answers_that_are_left(tmp_path):
@@ -181,8 +179,7 @@ def test_memory_and_file_hold_no_more_than_the_answers_that_are_left(tmp_path):
         cache.put(key(f"a @{number / 10}"), answer("x"))
     left = exact.stats().entries
     assert left < 150
-    assert cache._rows <= 2 * left + 100
-    assert sum(len(table._entries) for table in cache._tables.values()) == cache._rows
+    assert len(cache._entries) <= len(cache._vectors) <= 2 * left + 300
 
 
 def test_no_vector_is_stored_for_a_refused_answer(tmp_path):
@@ -204,16 +201,15 @@ def test_what_was_forgotten_hides_nothing(cache):
     assert cache.get(key("b @0")).answer.text == "29"
 
 
-def test_a_put_rebuilds_no_table(cache):
+def test_a_put_rebuilds_no_matrix(cache):
     for angle in range(40):
         cache.put(key(f"a @{angle}"), answer("x"))
     assert cache.get(key("b @0"))
-    (table,) = cache._tables.values()
-    vectors = table._vectors
-    for angle in range(40, 60):
+    vectors = cache._vectors
+    for angle in range(40, 120):
         cache.put(key(f"a @{angle}"), answer("x"))
         assert cache.get(key(f"b @{angle}"))
-    assert table._vectors is vectors  # room for 64: it doubles when it is full
+    assert cache._vectors is vectors  # it has room for as many again, and a hundred
 
 
 def test_trouble_with_the_file_is_told(tmp_path):
@@ -278,8 +274,6 @@ def test_the_pairs_are_two_hundred_and_two_hundred():
     texts = [pair.asked for pair in pairs] + list(dict.fromkeys(pair.kept for pair in pairs))
     assert len({" ".join(t.split()).lower() for t in texts}) == 600
     assert all(pair.asked.endswith("?") and pair.kept.endswith("?") for pair in pairs)
-    kinds = Counter(pair.kind for pair in pairs)
-    assert kinds.keys() == {"same", "negation", "opposite", "order", "extreme", "with", "only", "swap"}
 
 
 def test_the_exact_cache_takes_no_pair_for_one_question(exact):
@@ -483,21 +477,12 @@ def test_agreeing_is_symmetric_and_every_gold_agrees_with_itself(one, other):
     assert not same_gold([*one, Span("c", 0, 1)], other)  # what only one of them needs is not in the other's answer
 
 
-WRONG = (
-    ([], [0.9]),
-    ([asked("a @0", 0)], []),
-    ([asked("a @0", 0)], [0.0]),
-    ([asked("a @0", 0)], [1.1]),
-)
+def test_an_empty_log_is_refused():
+    with pytest.raises(InputError, match="nothing was asked"):
+        false_hit_rate([], Angles())
 
 
-@pytest.mark.parametrize(("log", "thresholds"), WRONG)
-def test_nothing_to_measure_is_refused(log, thresholds):
-    with pytest.raises(InputError, match="expected"):
-        false_hit_rate(log, Angles(), thresholds)
-
-
-@pytest.mark.parametrize("wrong", [{"precision": 1}, {"precision": 0}, {"confidence": 1.0}], ids=str)
+@pytest.mark.parametrize("wrong", [0, 1, 99])
 def test_a_promise_is_a_share(wrong):
     with pytest.raises(InputError, match="more than 0 and less than 1"):
-        choose_threshold([asked("a @0", 0)], Angles(), **wrong)
+        choose_threshold([asked("a @0", 0)], Angles(), wrong)

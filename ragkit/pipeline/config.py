@@ -23,8 +23,10 @@
     inputs = ["words", "meaning"]
 
 A ``kind`` is the name of a class, and the keys beside it are its parameters. Where a class takes another retriever, the
-name of a module stands; where it takes chunks, the name of a way of cutting. ``MODULES`` lists the kinds.
+name of a module stands; where it takes chunks, the name of a way of cutting. ``Modules`` has a method for each kind.
 """
+
+# ruff: noqa: N802 - in ``Modules`` a method has the name of the class that it makes
 
 from __future__ import annotations
 
@@ -36,82 +38,38 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
+from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from types import FunctionType, MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, Union
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
-from ragkit.base import (
-    Chunk,
-    Chunker,
-    Corpus,
-    Document,
-    InputError,
-    Mean,
-    Reranker,
-    Retriever,
-    Rewriter,
-    StoreMismatchError,
-    require,
-)
-from ragkit.chunking import (
-    FixedChunker,
-    HeadingChunker,
-    RecursiveChunker,
-    SemanticChunker,
-    SentenceChunker,
-    chunk_corpus,
-)
+from ragkit import chunking
+from ragkit.base import Chunk, Corpus, InputError, Mean, Reranker, Retriever, StoreMismatchError, require
 from ragkit.files import atomic_write
 from ragkit.retrieval import modular
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever, Scoring
 from ragkit.retrieval.hybrid import Hybrid
 from ragkit.retrieval.rerank import CrossEncoder, LateInteraction, Reranked
-from ragkit.retrieval.rewrite import ClauseSplitter, Spelling
+from ragkit.retrieval.rewrite import ClauseSplitter
 from ragkit.token_store import TokenStore
 
-T = TypeVar("T", bound="Table")
+TableT = TypeVar("TableT", bound="Table")
 
 
 class Table(BaseModel):
     """A table of the file: every key must be known, and of its type."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
 
 
-class Module(Table):
-    """A retriever with its settings; ``build`` makes it. A field in ``references`` names the modules that it holds."""
-
-    chunks: str = "main"
-
-    @property
-    def references(self) -> tuple[str, ...]:
-        """The names of the modules that this one holds."""
-        held = (getattr(self, name, None) for name in ("inputs", "retriever", "fallback"))
-        return tuple(name for names in held if names for name in ([names] if isinstance(names, str) else names))
-
-    def build(self, site: PipelineBuilder) -> Retriever:
-        raise NotImplementedError
+Names = Annotated[tuple[str, ...], Field(strict=False)]  # a list in the file
+Weights = Annotated[tuple[float, ...], Field(strict=False)]
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else (value,) if isinstance(value, str) else value
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
-Weights = Annotated[tuple[float, ...], BeforeValidator(_as_tuple)]
-
-
-class ChunkerConfig(Table):
+class ChunkerTable(Table):
     """How documents are cut; ``size`` and ``overlap`` in tokens."""
 
     kind: Literal["FixedChunker", "SentenceChunker", "RecursiveChunker", "HeadingChunker", "SemanticChunker"] = (
@@ -120,212 +78,195 @@ class ChunkerConfig(Table):
     size: int = 512
     overlap: int = 64
 
-    def build(self, store: TokenStore) -> Chunker:
-        """The chunker.
 
-        Raises:
-            InputError: a size or an overlap that it refuses.
-        """
-        if self.kind == "SemanticChunker":
-            return SemanticChunker(store, self.size, self.overlap)
-        classes = (FixedChunker, SentenceChunker, RecursiveChunker, HeadingChunker)
-        return next(each for each in classes if each.__name__ == self.kind)(self.size, self.overlap)
+class LateInteractionTable(Table):
+    """The reranker ``LateInteraction``, over the vectors of the token store."""
 
-
-class LateInteractionConfig(Table):
     kind: Literal["LateInteraction"] = "LateInteraction"
     mean: Mean = "geometric"
     pooled_below: float = 0.5
 
-    def build(self, store: TokenStore) -> Reranker:
-        return LateInteraction(store, self.mean, self.pooled_below)
 
+class CrossEncoderTable(Table):
+    """The reranker ``CrossEncoder``; ``name`` is a folder or a name in the local model cache."""
 
-class CrossEncoderConfig(Table):
     kind: Literal["CrossEncoder"] = "CrossEncoder"
     name: str
 
-    def build(self, store: TokenStore) -> Reranker:
-        return CrossEncoder(self.name)
+
+RerankerTable = Annotated[LateInteractionTable | CrossEncoderTable, Field(discriminator="kind")]
+LATE = LateInteractionTable()
 
 
-RerankerConfig = Annotated[LateInteractionConfig | CrossEncoderConfig, Field(discriminator="kind")]
-REWRITERS: dict[str, Callable[[Sequence[Document]], Rewriter]] = {"Spelling": Spelling.of}
-"""The rewriters by their names in a configuration; each is made from the documents."""
+class ModuleTable(Table):
+    """A retriever: its ``kind``, the chunks that it searches, and the parameters of the method that builds it."""
+
+    kind: str
+    chunks: str = "main"
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The names of the modules that this one holds."""
+        held = (getattr(self, name, None) for name in ("inputs", "retriever", "fallback"))
+        return tuple(name for names in held if names for name in ([names] if isinstance(names, str) else names))
 
 
-# ---- retrievers that search an index, then those that hold others
+# ---- from a configuration to the parts of a pipeline
 
 
-class BM25RetrieverConfig(Module):
-    kind: Literal["BM25Retriever"] = "BM25Retriever"
-    variant: str = "lucene"
-    contextual: bool = False
+@dataclass(frozen=True)
+class PipelineBuilder:
+    """Builds each module of ``config`` once. ``only`` are values that the metadata of all chunks must have."""
 
-    def build(self, site: PipelineBuilder) -> Retriever:
-        return BM25Retriever(site.chunks(self.chunks), variant=self.variant, contextual=self.contextual)
+    config: PipelineConfig
+    corpus: Corpus
+    store: TokenStore
+    only: tuple[tuple[str, str], ...] = ()
+    built: dict[object, Retriever] = field(default_factory=dict)
+    cut: dict[ChunkerTable, list[Chunk]] = field(default_factory=dict)
 
+    def chunks(self, name: str) -> Sequence[Chunk]:
+        """The chunks of the configuration's cutting called ``name``."""
+        table = self.config.chunks[name]
+        if table not in self.cut:
+            chunker = getattr(chunking, table.kind)
+            store = [self.store] if chunker is chunking.SemanticChunker else []
+            self.cut[table] = chunking.chunk_corpus(chunker(*store, table.size, table.overlap), self.corpus)
+        return [c for c in self.cut[table] if all(str(c.metadata.get(key)) == value for key, value in self.only)]
 
-class DenseRetrieverConfig(Module):
-    kind: Literal["DenseRetriever"] = "DenseRetriever"
-    scoring: Scoring = "maxp"
-    window: int = 64
-    index: str = "flat"
+    def module(self, name: str) -> Retriever:
+        """The retriever called ``name``."""
+        if (name, self.only) not in self.built:
+            table = self.config.modules[name]
+            build = MODULES[table.kind]
+            _, *keys = signature(build).parameters
+            self.built[name, self.only] = build(self, **{key: getattr(table, key) for key in keys})
+        return self.built[name, self.only]
 
-    def build(self, site: PipelineBuilder) -> Retriever:
-        chunks, store = site.chunks(self.chunks), site.store
-        return DenseRetriever(chunks, store, None, self.scoring, self.index, self.window)
+    def reranker(self, table: LateInteractionTable | CrossEncoderTable) -> Reranker:
+        """The reranker of a table."""
+        if isinstance(table, CrossEncoderTable):
+            return CrossEncoder(table.name)
+        return LateInteraction(self.store, table.mean, table.pooled_below)
 
+    def collections(self, key: str) -> Mapping[str, Self]:
+        """A builder for each value of the metadata ``key``.
 
-class HybridConfig(Module):
-    kind: Literal["Hybrid"] = "Hybrid"
-    inputs: Names
-    fusion: str = "rrf"
-    weights: Weights = ()
-    fetch_k: int = 100
-
-    def build(self, site: PipelineBuilder) -> Retriever:
-        return Hybrid([site.module(name) for name in self.inputs], self.fusion, self.weights or None, self.fetch_k)
-
-
-class RerankedConfig(Module):
-    kind: Literal["Reranked"] = "Reranked"
-    retriever: str
-    reranker: RerankerConfig = LateInteractionConfig()
-    fetch_k: int = 50
-
-    def build(self, site: PipelineBuilder) -> Retriever:
-        return Reranked(site.module(self.retriever), self.reranker.build(site.store), self.fetch_k)
-
-
-class FilteredConfig(Module):
-    kind: Literal["Filtered"] = "Filtered"
-    retriever: str
-    metadata: Mapping[str, Any] = {}
-
-    def build(self, site: PipelineBuilder) -> Retriever:
-        return modular.Filtered(site.module(self.retriever), self.metadata)
+        Raises:
+            InputError: no document has it.
+        """
+        labels = sorted({str(d.metadata[key]) for d in self.corpus.documents if key in d.metadata})
+        if not labels:
+            keys = ", ".join(sorted({key for d in self.corpus.documents for key in d.metadata})) or "no metadata"
+            raise InputError(f"by = {key!r}: no document of {self.corpus.name!r} has it; there is {keys}")
+        return {label: replace(self, only=(*self.only, (key, label))) for label in labels}
 
 
-class ParentConfig(Module):
-    kind: Literal["Parent"] = "Parent"
-    retriever: str
-    limit: int = 6_000
+class Modules(PipelineBuilder):
+    """A method for each kind of module, with the name of the class that it makes. Its parameters are the keys of the
+    table; where it takes retrievers or chunks, the file has their names."""
 
-    def build(self, site: PipelineBuilder) -> Retriever:
-        return modular.Parent(site.module(self.retriever), site.corpus, self.limit)
+    def BM25Retriever(self, chunks: str = "main", variant: str = "lucene", contextual: bool = False) -> Retriever:
+        return BM25Retriever(self.chunks(chunks), variant=variant, contextual=contextual)
 
+    def DenseRetriever(
+        self, chunks: str = "main", scoring: Scoring = "maxp", window: int = 64, index: str = "flat"
+    ) -> Retriever:
+        return DenseRetriever(self.chunks(chunks), self.store, scoring=scoring, window=window, index=index)
 
-class SentenceWindowConfig(Module):
-    kind: Literal["SentenceWindow"] = "SentenceWindow"
-    retriever: str
-    before: int = 1
-    after: int = 1
+    def Hybrid(self, inputs: Names, fusion: str = "rrf", weights: Weights = (), fetch_k: int = 100) -> Retriever:
+        return Hybrid([self.module(name) for name in inputs], fusion, weights or None, fetch_k)
 
-    def build(self, site: PipelineBuilder) -> Retriever:
-        inner, chunks = site.module(self.retriever), site.chunks(self.chunks)
-        return modular.SentenceWindow(inner, chunks, site.corpus, self.before, self.after)
+    def Reranked(self, retriever: str, reranker: RerankerTable = LATE, fetch_k: int = 50) -> Retriever:
+        return Reranked(self.module(retriever), self.reranker(reranker), fetch_k)
 
+    def Filtered(self, retriever: str, metadata: Mapping[str, Any] = MappingProxyType({})) -> Retriever:
+        return modular.Filtered(self.module(retriever), metadata)
 
-class MMRConfig(Module):
-    kind: Literal["MMR"] = "MMR"
-    retriever: str
-    lambda_mult: float = 0.7
-    fetch_k: int = 50
+    def Parent(self, retriever: str, limit: int = 6_000) -> Retriever:
+        return modular.Parent(self.module(retriever), self.corpus, limit)
 
-    def build(self, site: PipelineBuilder) -> Retriever:
-        return modular.MMR(site.module(self.retriever), site.store.pool, self.lambda_mult, self.fetch_k)
+    def SentenceWindow(self, retriever: str, chunks: str = "main", before: int = 1, after: int = 1) -> Retriever:
+        return modular.SentenceWindow(self.module(retriever), self.chunks(chunks), self.corpus, before, after)
 
+    def MMR(self, retriever: str, lambda_mult: float = 0.7, fetch_k: int = 50) -> Retriever:
+        return modular.MMR(self.module(retriever), self.store.pool, lambda_mult, fetch_k)
 
-class SubQuestionsConfig(Module):
-    """A question that names several values of the documents' metadata ``by`` is asked once for each; another stays
-    whole, or with ``parts`` is taken apart by ``rewrite.ClauseSplitter``."""
+    def SubQuestions(
+        self,
+        retriever: str,
+        chunks: str = "main",
+        by: str = "project",
+        parts: bool = False,
+        limit: int = 4,
+        fetch_k: int = 15,
+    ) -> Retriever:
+        """A question that names several values of the documents' metadata ``by`` is asked once for each; another stays
+        whole, or with ``parts`` is taken apart by ``rewrite.ClauseSplitter``."""
+        names = modular.name_patterns(self.chunks(chunks), by)
+        splitter = modular.NameSplitter(names, otherwise=ClauseSplitter() if parts else None)
+        return modular.SubQuestions(self.module(retriever), splitter, limit, fetch_k)
 
-    kind: Literal["SubQuestions"] = "SubQuestions"
-    retriever: str
-    by: str = "project"
-    parts: bool = False
-    limit: int = 4
-    fetch_k: int = 15
+    def Router(
+        self,
+        retriever: str,
+        chunks: str = "main",
+        by: str = "project",
+        classifier: Literal["AverageClassifier", "HitVoteClassifier", "NaiveBayesClassifier"] = "AverageClassifier",
+        threshold: float = 0.7,
+    ) -> Retriever:
+        """A copy of ``retriever`` for each value of the documents' metadata ``by``; where ``classifier`` is not sure
+        (an average is the mean of the other two), ``retriever`` itself searches everything."""
+        everything, classifiers = self.chunks(chunks), list[modular.Classifier]()
+        if classifier != "HitVoteClassifier":
+            classifiers.append(modular.NaiveBayesClassifier(everything, by))
+        if classifier != "NaiveBayesClassifier":
+            dense = DenseRetriever(everything, self.store, scoring="maxp")
+            classifiers.append(modular.HitVoteClassifier(dense, by))
+        routes = {label: part.module(retriever) for label, part in self.collections(by).items()}
+        names = modular.RegexClassifier(modular.name_patterns(everything, by))
+        votes = modular.AbstainOnSeveral(names, modular.AverageClassifier(classifiers))
+        return modular.Router(routes, votes, self.module(retriever), threshold)
 
-    def build(self, site: PipelineBuilder) -> Retriever:
-        patterns = modular.name_patterns(site.chunks(self.chunks), self.by)
-        splitter = modular.NameSplitter(patterns, otherwise=ClauseSplitter() if self.parts else None)
-        return modular.SubQuestions(site.module(self.retriever), splitter, self.limit, self.fetch_k)
-
-
-class RouterConfig(Module):
-    """A copy of ``retriever`` for each value of the documents' metadata ``by``; where ``classifier`` is not sure
-    (an average is the mean of the other two), ``retriever`` itself searches everything."""
-
-    kind: Literal["Router"] = "Router"
-    retriever: str
-    by: str = "project"
-    classifier: Literal["AverageClassifier", "HitVoteClassifier", "NaiveBayesClassifier"] = "AverageClassifier"
-    threshold: float = 0.7
-
-    def build(self, site: PipelineBuilder) -> Retriever:
-        chunks, classifiers = site.chunks(self.chunks), list[modular.Classifier]()
-        if self.classifier != "HitVoteClassifier":
-            classifiers.append(modular.NaiveBayesClassifier(chunks, self.by))
-        if self.classifier != "NaiveBayesClassifier":
-            dense = DenseRetriever(chunks, store=site.store, scoring="maxp")
-            classifiers.append(modular.HitVoteClassifier(dense, self.by))
-        routes = {label: part.module(self.retriever) for label, part in site.collections(self.by).items()}
-        names = modular.RegexClassifier(modular.name_patterns(chunks, self.by))
-        classifier = modular.AbstainOnSeveral(names, modular.AverageClassifier(classifiers))
-        return modular.Router(routes, classifier, site.module(self.retriever), self.threshold)
-
-
-class CorrectiveConfig(Module):
-    """Weak results, graded by ``grader``, are searched again by ``fallback``, then given up."""
-
-    kind: Literal["Corrective"] = "Corrective"
-    retriever: str
-    accept_above: float
-    reject_below: float
-    grader: RerankerConfig = LateInteractionConfig()
-    fallback: str | None = None
-
-    def build(self, site: PipelineBuilder) -> Retriever:
-        fallback, grader = site.module(self.fallback) if self.fallback else None, self.grader.build(site.store)
-        return modular.Corrective(
-            site.module(self.retriever), grader, self.accept_above, self.reject_below, fallback=fallback
-        )
+    def Corrective(
+        self,
+        retriever: str,
+        accept_above: float,
+        reject_below: float,
+        grader: RerankerTable = LATE,
+        fallback: str | None = None,
+    ) -> Retriever:
+        """Weak results, graded by ``grader``, are searched again by ``fallback``, then given up."""
+        inner, wider = self.module(retriever), self.module(fallback) if fallback else None
+        return modular.Corrective(inner, self.reranker(grader), accept_above, reject_below, fallback=wider)
 
 
-AnyModule = Annotated[
-    BM25RetrieverConfig
-    | DenseRetrieverConfig
-    | HybridConfig
-    | RerankedConfig
-    | FilteredConfig
-    | ParentConfig
-    | SentenceWindowConfig
-    | MMRConfig
-    | SubQuestionsConfig
-    | RouterConfig
-    | CorrectiveConfig,
-    Field(discriminator="kind"),
-]
-
-
-MODULES: dict[str, type[Module]] = {
-    each.model_fields["kind"].default: each for each in get_args(get_args(AnyModule)[0])
+MODULES: dict[str, Callable[..., Retriever]] = {
+    kind: method for kind, method in vars(Modules).items() if isinstance(method, FunctionType) and kind[0] != "_"
 }
-"""The kinds of modules, each with the record of its settings."""
-_KINDS: dict[str, type[Table]] = {
-    **MODULES,
-    "LateInteraction": LateInteractionConfig,
-    "CrossEncoder": CrossEncoderConfig,
-}
+"""The kinds of modules, each with the method that builds it."""
+
+
+def _table_of(kind: str, build: Callable[..., Retriever]) -> type[ModuleTable]:
+    """The table of a kind: its keys, their types and their defaults are those of the method's parameters."""
+    _, *parameters = signature(build, eval_str=True).parameters.values()
+    keys = {p.name: (p.annotation, ... if p.default is p.empty else p.default) for p in parameters}
+    return create_model(kind, __base__=ModuleTable, kind=(Literal[kind], kind), **keys)  # type: ignore[call-overload, no-any-return]
+
+
+_MODULES = {kind: _table_of(kind, build) for kind, build in MODULES.items()}
+
+if TYPE_CHECKING:
+    AnyModule = Any
+else:
+    AnyModule = Annotated[Union[tuple(_MODULES.values())], Field(discriminator="kind")]  # noqa: UP007
 
 
 # ---- the file
 
 
-def _with_main(chunks: Mapping[str, ChunkerConfig]) -> Mapping[str, ChunkerConfig]:
-    return {"main": ChunkerConfig(), **chunks}
+def _with_main(chunks: Mapping[str, ChunkerTable]) -> Mapping[str, ChunkerTable]:
+    return {"main": ChunkerTable(), **chunks}
 
 
 class Provenance(Table):
@@ -338,8 +279,7 @@ class Provenance(Table):
 class PipelineConfig(Table):
     """All settings of a pipeline's retrieval side, and its context budget.
 
-    ``retriever`` names one of ``modules``, ``rewriter`` one of ``REWRITERS``. ``provenance``, where it is there, is
-    checked when a pipeline is made.
+    ``retriever`` names one of ``modules``. ``provenance``, where it is there, is checked when a pipeline is made.
 
     >>> config = PipelineConfig.from_toml('''
     ...     retriever = "words"
@@ -356,8 +296,8 @@ class PipelineConfig(Table):
     rewriter: Literal["Spelling"] | None = None
     fetch_k: int | None = None
     budget: int = 2000
-    reranker: RerankerConfig | None = None
-    chunks: Annotated[Mapping[str, ChunkerConfig], AfterValidator(_with_main), Field(validate_default=True)] = {}
+    reranker: RerankerTable | None = None
+    chunks: Annotated[Mapping[str, ChunkerTable], AfterValidator(_with_main)] = {}
     modules: Mapping[str, AnyModule] = {}
     provenance: Provenance | None = None
 
@@ -442,58 +382,10 @@ class PipelineConfig(Table):
                 )
 
 
-# ---- from a configuration to the parts of a pipeline
-
-
-@dataclass(frozen=True)
-class PipelineBuilder:
-    """Builds each module of ``config`` once. ``only`` are values that the metadata of all chunks must have."""
-
-    config: PipelineConfig
-    corpus: Corpus
-    store: TokenStore
-    only: tuple[tuple[str, str], ...] = ()
-    built: dict[object, Retriever] = field(default_factory=dict)
-    cut: dict[ChunkerConfig, list[Chunk]] = field(default_factory=dict)
-
-    def chunks(self, name: str) -> Sequence[Chunk]:
-        """The chunks of the configuration's cutting called ``name``."""
-        chunker = self.config.chunks[name]
-        if chunker not in self.cut:
-            self.cut[chunker] = chunk_corpus(chunker.build(self.store), self.corpus)
-        return [c for c in self.cut[chunker] if all(str(c.metadata.get(key)) == value for key, value in self.only)]
-
-    def module(self, name: str) -> Retriever:
-        """The retriever called ``name``."""
-        if (name, self.only) not in self.built:
-            self.built[name, self.only] = self.config.modules[name].build(self)
-        return self.built[name, self.only]
-
-    def reranker(self) -> Reranker | None:
-        """The reranker of the pipeline itself."""
-        return self.config.reranker.build(self.store) if self.config.reranker else None
-
-    def rewriter(self) -> Rewriter | None:
-        """The rewriter, made from the documents."""
-        return REWRITERS[self.config.rewriter](self.corpus.documents) if self.config.rewriter else None
-
-    def collections(self, key: str) -> Mapping[str, PipelineBuilder]:
-        """A builder for each value of the metadata ``key``.
-
-        Raises:
-            InputError: no document has it.
-        """
-        labels = sorted({str(d.metadata[key]) for d in self.corpus.documents if key in d.metadata})
-        if not labels:
-            keys = ", ".join(sorted({key for d in self.corpus.documents for key in d.metadata})) or "no metadata"
-            raise InputError(f"by = {key!r}: no document of {self.corpus.name!r} has it; there is {keys}")
-        return {label: replace(self, only=(*self.only, (key, label))) for label in labels}
-
-
 # ---- errors in words
 
 
-def read_table(model: type[T], table: object, where: str = "") -> T:
+def read_table(model: type[TableT], table: object, where: str = "") -> TableT:
     """``model`` from a table called ``where``; every key and type is checked.
 
     Raises:
@@ -502,38 +394,47 @@ def read_table(model: type[T], table: object, where: str = "") -> T:
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        raise InputError("; ".join(_in_words(each, where, model.model_fields) for each in error.errors())) from None
+        raise InputError("; ".join(_in_words(each, where, model) for each in error.errors())) from None
 
 
-_EXPECTED = {"bool": "true or false", "int": "a whole number", "float": "a number", "string": "a text"}
+_RERANKERS: dict[str, type[Table]] = {"LateInteraction": LateInteractionTable, "CrossEncoder": CrossEncoderTable}
+_KINDS = {**_MODULES, **_RERANKERS}
+_TABLES: dict[str, type[Table]] = {"chunks": ChunkerTable, "provenance": Provenance, **_KINDS}
+_EXPECTED = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "string": "a text",
+    "tuple": "a list of texts or numbers",
+}
+_NO_TABLE = ("union_tag_not_found", "model", "model_attributes", "dict", "mapping")
 
 
-def _in_words(error: Mapping[str, Any], where: str, known: Iterable[str]) -> str:
+def _in_words(error: Mapping[str, Any], where: str, model: type[Table]) -> str:
     """An error of pydantic as a sentence: the table, the key, what was found, what was expected."""
-    kind, found, context, place = error["type"], error["input"], error.get("ctx", {}), list(map(str, error["loc"]))
-    tables: dict[str, type[Table]] = {"chunks": ChunkerConfig, "provenance": Provenance}
-    holder = tables.get(place[0]) if len(place) > 1 else None
-    for i in range(1, len(place)):  # ("modules", "words", "BM25Retriever", "variant"): the kind is no key of the file
-        if place[i] in _KINDS and place[i - 1] != "modules":
-            holder, place[i] = _KINDS[place[i]], ""
-    table, key = _table(where, place[:-1]), "".join(place[-1:])
+    kind, found, context = error["type"].removesuffix("_type"), error["input"], error.get("ctx", {})
+    place = [str(part) for part in error["loc"]]
+    # In ("modules", "words", "BM25Retriever", "variant") the kind is no key of the file.
+    after = zip(place, ["", *place], strict=False)
+    keys = [part for part, before in after if part not in _KINDS or before == "modules"]
+    table, key = _table_name(where, keys[:-1]), keys[-1] if keys else ""
     if kind == "value_error":
         return str(context["error"])
     if kind == "union_tag_invalid":
         tags = re.findall(r"'(.*?)'", context["expected_tags"])
-        return f"{_table(where, place)}: unknown kind {context['tag']!r}{_nearest(context['tag'], tags)}"
-    if kind.removesuffix("_type") in ("union_tag_not_found", "model", "model_attributes", "dict", "mapping"):
-        return f"{_table(where, place)} = {found!r}: expected a table{' with a kind' * place[:1].count('modules')}"
+        return f"{_table_name(where, keys)}: unknown kind {context['tag']!r}{_nearest(context['tag'], tags)}"
+    if kind in _NO_TABLE:
+        return f"{_table_name(where, keys)} = {found!r}: expected a table{' with a kind' * keys[:1].count('modules')}"
     if kind == "extra_forbidden":
-        return f"{table}: unknown {key!r}{_nearest(key, holder.model_fields if holder else known)}"
+        known = next((_TABLES[part] for part in reversed(place[:-1]) if part in _TABLES), model)
+        return f"{table}: unknown {key!r}{_nearest(key, known.model_fields)}"
     if kind == "missing":
         return f"{table}: {key} is missing"
-    expected = context.get("expected") or _EXPECTED.get(kind.removesuffix("_type"), error["msg"])
-    return f"{table}, {key} = {found!r}: expected {expected}"
+    return f"{table}, {key} = {found!r}: expected {context.get('expected') or _EXPECTED.get(kind, error['msg'])}"
 
 
-def _table(where: str, place: Sequence[str]) -> str:
-    return f"[{'.'.join(filter(None, (where, *place)))}]" if where or place else "the file"
+def _table_name(where: str, keys: Sequence[str]) -> str:
+    return f"[{'.'.join(filter(None, (where, *keys)))}]" if where or keys else "the file"
 
 
 def _nearest(word: str, allowed: Iterable[str]) -> str:

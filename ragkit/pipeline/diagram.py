@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ragkit.base import LLM, Reranker, Retriever, Rewriter
+from ragkit.base import Retriever
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Node:
             yield from part.lines(rest + branch + (f"{word}: " if word else ""), rest + below)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagram:
     """What ``RAGPipeline.describe`` returns: shown by itself as the last value of a cell, text by ``str``.
 
@@ -37,11 +37,8 @@ class Diagram:
 
     stages: tuple[Node, ...]
 
-    def __str__(self) -> str:
-        return "\n".join(line for stage in self.stages for line in stage.lines())
-
     def __repr__(self) -> str:
-        return str(self)
+        return "\n".join(line for stage in self.stages for line in stage.lines())
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {"text/plain": str(self), "text/vnd.mermaid": self.mermaid()}
@@ -49,19 +46,18 @@ class Diagram:
     def mermaid(self) -> str:
         """The diagram in Mermaid's language: the stages from left to right, what each asks hanging below it."""
         lines = ["flowchart LR"]
-        ids: list[str] = []
-        for stage in self.stages:
-            ids.append(f"n{len(lines)}")
-            self._draw(stage, ids[-1], lines)
-        chain = ["question([question])", *ids, "answer([answer])"]
-        return "\n".join([*lines, f"    {' ==> '.join(chain)}"])
+        ids = [_draw(stage, lines) for stage in self.stages]
+        return "\n".join([*lines, f"    {' ==> '.join(['question([question])', *ids, 'answer([answer])'])}"])
 
-    def _draw(self, node: Node, name: str, lines: list[str]) -> None:
-        lines.append(f'    {name}["{_quoted(node.label)}"]')
-        for word, part in node.parts:
-            below = f"n{len(lines)}"
-            self._draw(part, below, lines)
-            lines.append(f"    {name} -.->{f'|{chr(34)}{_quoted(word)}{chr(34)}|' if word else ''} {below}")
+
+def _draw(node: Node, lines: list[str]) -> str:
+    """Add ``node`` and all below it to ``lines``; its id."""
+    name = f"n{len(lines)}"
+    lines.append(f'    {name}["{_quoted(node.label)}"]')
+    for word, part in node.parts:
+        below = _draw(part, lines)
+        lines.append(f"    {name} -.->" + (f'|"{_quoted(word)}"| ' if word else " ") + below)
+    return name
 
 
 def _quoted(text: str) -> str:
@@ -69,47 +65,33 @@ def _quoted(text: str) -> str:
     return "".join(c if c.isalnum() or c in " .,:()-+_/=" else f"#{ord(c)};" for c in text)
 
 
-def pipeline_diagram(
-    rewriter: Rewriter | None, store: Retriever, reranker: Reranker | None, fetch_k: int | None, budget: int, llm: LLM
-) -> Diagram:
-    """The stages of a pipeline, in order."""
-    top = tree(store)
-    stages = [Node(f"rewriter: {rewriter!r}")] if rewriter else []
-    stages.append(Node(f"vector_store: {top.label}", top.parts))
-    stages += [Node(f"reranker: {reranker!r}, fetch_k={fetch_k or '3 k'}")] if reranker else []
-    return Diagram((*stages, Node(f"build_context: {budget} tokens"), Node(f"llm: {llm!r}")))
-
-
 def tree(retriever: Retriever) -> Node:
     """The node of ``retriever``, with the retrievers that it holds below it. Any retriever will do, also your own."""
     return Node(_label(retriever), tuple((word, tree(part)) for word, part in parts_of(retriever)))
 
 
-def parts_of(retriever: Retriever) -> Iterator[tuple[str, Retriever]]:
+def parts_of(retriever: Retriever) -> Collection[tuple[str, Retriever]]:
     """The retrievers that ``retriever`` holds, each once; with its name where they are held by name."""
-    seen: set[int] = set()
+    held: dict[int, tuple[str, Retriever]] = {}  # a router holds its routes twice
     for attribute, value in vars(retriever).items():
-        if isinstance(value, Mapping):
-            pairs = [(str(name), each) for name, each in value.items()]
-        elif isinstance(value, list | tuple):
-            # Where the first is no retriever, none is: thousands of chunks need not be looked at.
-            pairs = [("", each) for each in value] if value and isinstance(value[0], Retriever) else []
+        if isinstance(value, list | tuple):
+            pairs = [("", each) for each in value]
         else:
-            pairs = [("" if attribute == "retriever" else attribute, value)]
-        for word, part in pairs:
-            if isinstance(part, Retriever) and id(part) not in seen:  # a router holds its routes twice
-                seen.add(id(part))
-                yield word, part
+            pairs = list(value.items()) if isinstance(value, Mapping) else [(attribute, value)]
+        for name, part in pairs:
+            if isinstance(part, Retriever):
+                held.setdefault(id(part), ("" if name == "retriever" else str(name), part))
+    return held.values()
 
 
 def _label(retriever: Retriever) -> str:
     """The class, how many chunks it has, and its plain settings."""
-    chunks, reranker = getattr(retriever, "chunks", None), getattr(retriever, "reranker", None)
-    words = [f"{len(chunks)} chunks"] if isinstance(chunks, Sequence) else []
-    words += [repr(reranker)] if reranker is not None else []
-    words += [
-        value if isinstance(value, str) else f"{name}={value}"
-        for name, value in vars(retriever).items()
-        if not name.startswith("_") and isinstance(value, str | int | float) and value not in ("", False)
-    ]
+    words: list[str] = []
+    for name, value in vars(retriever).items():
+        if name == "chunks" and isinstance(value, Sequence):
+            words.insert(0, f"{len(value)} chunks")
+        elif name == "reranker":
+            words.append(repr(value))
+        elif not name.startswith("_") and isinstance(value, str | int | float) and value not in ("", False):
+            words.append(value if isinstance(value, str) else f"{name}={value}")
     return type(retriever).__name__ + (f" ({', '.join(words)})" if words else "")

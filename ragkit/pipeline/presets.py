@@ -8,20 +8,10 @@ from ragkit.base import LLM, Chunk, Corpus, Retriever
 from ragkit.chunking import FixedChunker, chunk_corpus
 from ragkit.pipeline.rag import RAGPipeline, default_llm
 from ragkit.pipeline.trace import AnswerCache, Monitor
+from ragkit.retrieval import modular as modules
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
-from ragkit.retrieval.modular import (
-    AbstainOnSeveral,
-    AverageClassifier,
-    HitVoteClassifier,
-    NaiveBayesClassifier,
-    NameSplitter,
-    RegexClassifier,
-    Router,
-    SubQuestions,
-    name_patterns,
-)
 from ragkit.retrieval.rerank import LateInteraction, Reranked
 from ragkit.token_store import TokenStore
 
@@ -101,12 +91,15 @@ def modular(
     def search(some: Sequence[Chunk], dense: DenseRetriever) -> Retriever:
         return Reranked(Hybrid([BM25Retriever(some), dense], fusion="rrf"), late, fetch_k)
 
-    whole, names = vectors(chunks), name_patterns(chunks, by)
+    whole, names = vectors(chunks), modules.name_patterns(chunks, by)
     retriever = search(chunks, whole)
     if names:
         collections = {label: [chunk for chunk in chunks if chunk.metadata.get(by) == label] for label in names}
         routes = {label: search(own, vectors(own)) for label, own in collections.items()}
-        average = AverageClassifier([NaiveBayesClassifier(chunks, by), HitVoteClassifier(whole, by)])
-        classifier = AbstainOnSeveral(RegexClassifier(names), average)
-        retriever = SubQuestions(Router(routes, classifier, retriever, threshold=0.7), NameSplitter(names))
+        average = modules.AverageClassifier(
+            [modules.NaiveBayesClassifier(chunks, by), modules.HitVoteClassifier(whole, by)]
+        )
+        classifier = modules.AbstainOnSeveral(modules.RegexClassifier(names), average)
+        router = modules.Router(routes, classifier, retriever, threshold=0.7)
+        retriever = modules.SubQuestions(router, modules.NameSplitter(names))
     return RAGPipeline(retriever, None, llm or default_llm(store), budget=budget, cache=cache, monitor=monitor)

@@ -3,7 +3,8 @@
     rag = RAGPipeline(vector_store, reranker, llm)
     answer = await rag.query("How do I discard all waiting tasks?", k=10)
 
-Retrieval is plain synchronous code and runs in a thread; only the model is awaited.
+``query`` reads from top to bottom. Retrieval is plain synchronous code and runs in a thread; only the model is awaited.
+A cache (``production/caching.py``) is asked before, and a monitor (``production/monitoring.py``) is told at the end.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import asyncio
 import hashlib
 import logging
 import time
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TypeVar
 
 from ragkit.base import (
     LLM,
@@ -24,29 +27,27 @@ from ragkit.base import (
     Context,
     ContractError,
     Corpus,
-    Generation,
     Hit,
     InputError,
     Reranker,
     Retriever,
     Rewriter,
-    build_identity,
     check_query,
+    check_whole,
     identity_of,
     question_key,
+    without_password,
 )
-from ragkit.concurrency import SingleFlight, gather_limited
+from ragkit.concurrency import gather_limited
 from ragkit.generation import Extractive, OpenAIChat, WithFallback, build_context, endpoint_configured, stream_answer
 from ragkit.generation.abstain import Abstaining
-from ragkit.pipeline.diagram import Diagram, pipeline_diagram
+from ragkit.pipeline.config import Modules, PipelineConfig
+from ragkit.pipeline.diagram import Diagram, Node, tree
 from ragkit.pipeline.trace import AnswerCache, CacheKey, Monitor, QueryTrace
 from ragkit.retrieval.hybrid import fuse
-from ragkit.retrieval.rewrite import Rewritten
+from ragkit.retrieval.rewrite import Rewritten, Spelling
 from ragkit.token_store import TokenStore
 from ragkit.tokens import MINILM
-
-if TYPE_CHECKING:
-    from ragkit.pipeline.config import PipelineConfig
 
 _log = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -66,7 +67,8 @@ class RAGPipeline:
         monitor: records every answer, failure and cancelled query before the caller has it.
         budget: tokens of context for the model.
         fetch_k: candidates to rerank; None is ``3 * k``. Never fewer than ``k``.
-        clock: seconds since 1970, for the time stamps in traces.
+
+    ``clock`` gives the time stamps in traces: seconds since 1970.
 
     Raises:
         InputError: ``budget`` or ``fetch_k`` < 1, or a part without an ``identity`` beside a cache.
@@ -83,13 +85,13 @@ class RAGPipeline:
         monitor: Monitor | None = None,
         budget: int = 2000,
         fetch_k: int | None = None,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         if budget < 1 or (fetch_k is not None and fetch_k < 1):
             raise InputError(f"budget is {budget!r}, fetch_k {fetch_k!r}: expected 1 or more")
         self.vector_store, self.reranker, self.llm, self.rewriter = vector_store, reranker, llm, rewriter
-        self.cache, self.monitor, self.budget, self.fetch_k, self.clock = cache, monitor, budget, fetch_k, clock
-        self._flights: SingleFlight[tuple[QueryTrace, Answer]] = SingleFlight()
+        self.cache, self.monitor, self.budget, self.fetch_k = cache, monitor, budget, fetch_k
+        self.clock: Callable[[], float] = time.time
+        self._under_way: dict[object, QueryTrace] = {}  # by cache key and event loop
         if cache is not None:
             self.settings()  # says now what a query would say
 
@@ -110,22 +112,22 @@ class RAGPipeline:
             InputError: the file or a setting in it is wrong; says which, and what was expected.
             StoreMismatchError: it was made with another corpus or other vectors.
         """
-        from ragkit.pipeline.config import PipelineBuilder, PipelineConfig
-
         config = config if isinstance(config, PipelineConfig) else PipelineConfig.load(config)
         store = store or TokenStore.open(corpus)
         config.check(corpus, store)
-        build = PipelineBuilder(config, corpus, store)
+        build = Modules(config, corpus, store)
         return cls(
             build.module(config.retriever),
-            build.reranker(),
+            build.reranker(config.reranker) if config.reranker else None,
             llm or default_llm(store),
-            rewriter=build.rewriter(),
+            rewriter=Spelling.of(corpus.documents) if config.rewriter else None,
             cache=cache,
             monitor=monitor,
             budget=config.budget,
             fetch_k=config.fetch_k,
         )
+
+    # ---- a query
 
     async def query(self, question: str, k: int = 10, *, tenant: str = "", session: str = "") -> Answer:
         """Answer ``question`` from its ``k`` best hits.
@@ -138,58 +140,17 @@ class RAGPipeline:
             InputError: ``question`` is blank or ``k`` < 1.
             EndpointError: the model's endpoint failed and there is no fallback.
         """
-        trace = self._begin(question, k, tenant, session)
-        async with self._recorded(trace):
-            trace.answer = await (self._answer(trace) if self.cache is None else self._answer_once(trace))
+        async with self._traced(question, k, tenant, session) as trace:
+            answer = await self._from_cache(trace)
+            if answer is None:
+                context = await self._retrieve_context(trace)
+                with trace.stage("generate"):
+                    answer = trace.generated(await self.llm.generate(question, context))
+                await self._to_cache(trace, answer)
+            trace.answer = answer
         return trace.result
 
-    async def _answer(self, trace: QueryTrace) -> Answer:
-        if cached := await self._from_cache(trace):
-            return cached
-        context = await asyncio.to_thread(self._read, trace)
-        with trace.stage("generate"):
-            answer = trace.generated(await self.llm.generate(trace.question, context))
-        return await self._to_cache(trace, answer)
-
-    def _read(self, trace: QueryTrace) -> Context:
-        """What the model reads: rewrite, retrieve, rerank, build the context. Plain code, for a thread."""
-        question, k, stages = trace.question, trace.k, self._stages
-        with trace.stage("rewrite"):
-            trace.queries = stages.rewrite(question)
-        with trace.stage("retrieve"):
-            trace.candidates = stages.retrieve(trace.queries, k)
-        with trace.stage("rerank"):
-            trace.hits = stages.rerank(question, trace.queries, trace.candidates, k)
-        with trace.stage("build"):
-            context = build_context(trace.hits, self.budget)
-            trace.context_tokens = context.tokens
-        return context
-
-    async def _answer_once(self, trace: QueryTrace) -> Answer:
-        """As ``_answer``, where equal questions that are under way at the same time are answered once."""
-
-        async def work() -> tuple[QueryTrace, Answer]:
-            return trace, await self._answer(trace)
-
-        under_way = self._flights.under_way(trace.cache_key)
-        with trace.stage("cache") if under_way else nullcontext():
-            maker, answer = await self._flights(trace.cache_key, work)
-        return trace.shared(maker, answer)
-
-    async def _from_cache(self, trace: QueryTrace) -> Answer | None:
-        if self.cache is None or trace.key is None:
-            return None
-        with trace.stage("cache"):
-            cached = await _best_effort("the cache", self.cache.get, trace.key)
-        return None if cached is None else trace.served(cached)
-
-    async def _to_cache(self, trace: QueryTrace, answer: Answer) -> Answer:
-        # A reason (an abstention, a fallback, no source cited) says that the next try may do better.
-        if self.cache is not None and trace.key is not None and not answer.reason:
-            await _best_effort("the cache", self.cache.put, trace.key, answer)
-        return answer
-
-    def stream(
+    async def stream(
         self, question: str, k: int = 10, *, tenant: str = "", session: str = ""
     ) -> AsyncGenerator[str | Answer, None]:
         """As ``query``: the text in pieces as the model writes them, and at last the ``Answer``.
@@ -200,99 +161,135 @@ class RAGPipeline:
         Equal questions under way are not waited for.
 
         Raises:
-            InputError: at once, as ``query``.
-            EndpointError: while iterating, as ``query``.
+            InputError, EndpointError: while iterating, as ``query``.
         """
-        return self._pieces(self._begin(question, k, tenant, session))
-
-    async def _pieces(self, trace: QueryTrace) -> AsyncGenerator[str | Answer, None]:
-        async with self._recorded(trace):
-            if cached := await self._from_cache(trace):
-                yield cached.text
-                trace.answer = cached
+        async with self._traced(question, k, tenant, session) as trace:
+            answer = await self._from_cache(trace, wait=False)
+            if answer is not None:
+                yield answer.text
             else:
-                context, generation = await asyncio.to_thread(self._read, trace), None
+                context = await self._retrieve_context(trace)
                 with trace.stage("generate", current=False):
-                    async with aclosing(stream_answer(self.llm, trace.question, context)) as pieces:
+                    async with aclosing(stream_answer(self.llm, question, context)) as pieces:
                         async for piece in pieces:
-                            if isinstance(piece, Generation):
-                                generation = piece
-                            else:
+                            if isinstance(piece, str):
                                 yield piece
-                    if generation is None:
-                        raise ContractError(f"{self.llm!r}: stream() ended without a Generation")
-                    answer = trace.generated(generation)
+                            else:
+                                answer = trace.generated(piece)
+                if answer is None:
+                    raise ContractError(f"{self.llm!r}: stream() ended without a Generation")
                 await self._to_cache(trace, answer)
+            trace.answer = answer
         yield trace.result
 
-    @overload
-    async def query_many(
-        self,
-        questions: Sequence[str],
-        k: int = 10,
-        concurrency: int = 8,
-        *,
-        tenant: str = "",
-        session: str = "",
-        return_exceptions: Literal[False] = False,
-    ) -> list[Answer]: ...
-    @overload
-    async def query_many(
-        self,
-        questions: Sequence[str],
-        k: int = 10,
-        concurrency: int = 8,
-        *,
-        tenant: str = "",
-        session: str = "",
-        return_exceptions: Literal[True],
-    ) -> list[Answer | Exception]: ...
-    async def query_many(
-        self,
-        questions: Sequence[str],
-        k: int = 10,
-        concurrency: int = 8,
-        *,
-        tenant: str = "",
-        session: str = "",
-        return_exceptions: bool = False,
-    ) -> Any:
+    async def query_many(self, questions: Sequence[str], k: int = 10, concurrency: int = 8) -> list[Answer]:
         """The answers to ``questions``, in order, at most ``concurrency`` at a time.
 
-        Where one fails, the questions still under way are cancelled; with ``return_exceptions`` the others go on, and
-        the error stands in the answer's place.
+        Where one fails, the questions still under way are cancelled. (To go on, and have the error in the answer's
+        place: ``asyncio.gather(*map(rag.query, questions), return_exceptions=True)``.)
 
         Raises:
             InputError: ``concurrency`` < 1, a blank question, ``k`` < 1.
             EndpointError: as ``query``.
         """
-        if concurrency < 1:
-            raise InputError(f"concurrency is {concurrency!r}: expected 1 or more")
-        for question in questions:
-            check_query(question, k)
+        queries = [partial(self.query, question, k) for question in questions]
+        return await gather_limited(check_whole(concurrency, "concurrency"), queries)
 
-        async def answer(question: str) -> Answer | Exception:
-            try:
-                return await self.query(question, k, tenant=tenant, session=session)
-            except Exception as error:
-                if not return_exceptions:
-                    raise
-                return error
+    # ---- its stages
 
-        return await gather_limited(concurrency, [partial(answer, question) for question in questions])
+    async def _retrieve_context(self, trace: QueryTrace) -> Context:
+        """What the model reads: rewrite, retrieve ``fetch_k`` candidates, rerank to ``k``, build the context."""
+        question, k, side = trace.question, trace.k, self.retriever
+        with trace.stage("rewrite"):
+            trace.queries = await asyncio.to_thread(side.rewrite, question)
+        with trace.stage("retrieve"):
+            trace.candidates = await asyncio.to_thread(side.retrieve, trace.queries, k)
+        with trace.stage("rerank"):
+            trace.hits = await asyncio.to_thread(side.rerank, question, trace.queries, trace.candidates, k)
+        with trace.stage("build"):
+            context = await asyncio.to_thread(build_context, trace.hits, self.budget)
+        trace.context_tokens = context.tokens
+        return context
+
+    # ---- cache and monitor
+
+    async def _from_cache(self, trace: QueryTrace, wait: bool = True) -> Answer | None:
+        """A cached answer, or with ``wait`` that of an equal query under way; None: this query has to find its own."""
+        if self.cache is None or trace.key is None:
+            return None
+        with trace.stage("cache"):
+            if wait and (equal := await self._first_of_equals(trace)):
+                return trace.shared(equal)
+            cached = await _best_effort("the cache", self.cache.get, trace.key)
+        return None if cached is None else trace.served(cached)
+
+    async def _first_of_equals(self, trace: QueryTrace) -> QueryTrace | None:
+        """The equal query that was under way, when it is answered; None: ``trace`` is the first, for which others wait.
+
+        (This is single-flight, as in Go's ``golang.org/x/sync/singleflight``.) Where the first is given up, one that
+        waits for it takes its place. Where it fails, its error is raised.
+        """
+        while first := self._under_way.get(trace.flight):
+            await first.finished.wait()
+            if isinstance(first.error, Exception):
+                raise first.error
+            if first.error is None:
+                return first
+        self._under_way[trace.flight] = trace
+        return None
+
+    async def _to_cache(self, trace: QueryTrace, answer: Answer) -> None:
+        # A reason (an abstention, a fallback, no source cited) says that the next try may do better.
+        if self.cache is not None and trace.key is not None and not answer.reason:
+            await _best_effort("the cache", self.cache.put, trace.key, answer)
+
+    @asynccontextmanager
+    async def _traced(self, question: str, k: int, tenant: str, session: str) -> AsyncIterator[QueryTrace]:
+        """The trace of one query; the monitor records it, also of a failed one, before the caller has its result."""
+        trace = self._begin(question, k, tenant, session)
+        try:
+            yield trace
+        except BaseException as error:
+            left = isinstance(error, GeneratorExit)
+            trace.error = asyncio.CancelledError("the reader left the stream before its end") if left else error
+            raise
+        finally:
+            if self._under_way.get(trace.flight) is trace:
+                del self._under_way[trace.flight]
+            trace.finish()
+            if self.monitor is not None:
+                await _best_effort("the monitor", self.monitor.record, trace)
+
+    def _begin(self, question: str, k: int, tenant: str, session: str) -> QueryTrace:
+        check_query(question, k)
+        settings, key = "", None
+        if self.cache is not None:
+            settings = self.settings(k)
+            key = CacheKey(settings, question_key(question), tenant)
+        elif self.monitor is not None:
+            with suppress(InputError):  # a part has no identity
+                settings = self.settings(k)
+        others = {"rewriter": self.rewriter, "reranker": self.reranker, "llm": self.llm}
+        parts = {"retriever": type(self.vector_store).__name__}
+        parts |= {role: without_password(repr(part)) for role, part in others.items() if part is not None}
+        trace = QueryTrace(uuid.uuid4().hex, question, k, self.clock(), ms=0.0, tenant=tenant, session=session, key=key)
+        trace.settings, trace.parts = settings, parts
+        return trace
+
+    # ---- what it is made of
 
     @property
-    def retriever(self) -> Retriever:
+    def retriever(self) -> TwoStage:
         """The whole retrieval side (rewriter, store, reranker) as one retriever, for ``compare``."""
-        return self._stages
-
-    @property
-    def _stages(self) -> TwoStage:
         return TwoStage(self.vector_store, self.reranker, self.rewriter, self.fetch_k)
 
     def describe(self) -> Diagram:
         """The stages and the retrievers in them: a diagram in a notebook, a tree where it is printed."""
-        return pipeline_diagram(self.rewriter, self.vector_store, self.reranker, self.fetch_k, self.budget, self.llm)
+        store = tree(self.vector_store)
+        stages = [Node(f"rewriter: {self.rewriter!r}")] if self.rewriter else []
+        stages += [Node(f"vector_store: {store.label}", store.parts)]
+        stages += [Node(f"reranker: {self.reranker!r}, fetch_k={self.fetch_k or '3 k'}")] if self.reranker else []
+        return Diagram((*stages, Node(f"build_context: {self.budget} tokens"), Node(f"llm: {self.llm!r}")))
 
     def settings(self, k: int = 10) -> str:
         """The digest of all but the question that can change an answer (``CacheKey.settings``, ``Trace.settings``).
@@ -300,56 +297,21 @@ class RAGPipeline:
         Raises:
             InputError: a part has no ``identity``; names it.
         """
-        return hashlib.sha256(identity_of([self._stages, self.llm, self.budget, k]).encode()).hexdigest()
-
-    def _begin(self, question: str, k: int, tenant: str, session: str) -> QueryTrace:
-        check_query(question, k)
-        key, settings = None, ""
-        if self.cache is not None:
-            settings = self.settings(k)
-            key = CacheKey(settings, question_key(question), tenant)
-        elif self.monitor is not None:
-            with suppress(InputError):
-                settings = self.settings(k)
-        others = {"rewriter": self.rewriter, "reranker": self.reranker, "llm": self.llm}
-        parts = {"retriever": type(self.vector_store).__name__}
-        parts |= {role: repr(part) for role, part in others.items() if part is not None}
-        return QueryTrace(question, k, self.clock(), tenant, session, settings, parts, key)
-
-    @asynccontextmanager
-    async def _recorded(self, trace: QueryTrace) -> AsyncIterator[None]:
-        """Record the trace, also of a failed query, before the caller has its result."""
-        try:
-            yield
-        except BaseException as error:
-            await self._record(trace, error)
-            raise
-        await self._record(trace, trace.answer)
-
-    async def _record(self, trace: QueryTrace, outcome: Answer | BaseException | None) -> None:
-        if outcome is None or isinstance(outcome, GeneratorExit):
-            outcome = asyncio.CancelledError("the reader left the stream before its end")
-        record = trace.finish(outcome)
-        if self.monitor is not None:
-            await _best_effort("the monitor", self.monitor.record, record)
+        return hashlib.sha256(identity_of([self.retriever, self.llm, self.budget, k]).encode()).hexdigest()
 
 
+@dataclass(frozen=True, eq=False)
 class TwoStage(Retriever):
     """The retrieval side of a pipeline: ``fetch_k`` candidates for a question, reranked to ``k``.
 
-    ``fetch_k=None`` means ``3 * k``, or ``k`` where nothing chooses among the candidates.
-
-    ``where_lost`` knows its stages by the names of the attributes.
+    ``fetch_k=None`` means ``3 * k``, or ``k`` where nothing chooses among the candidates. ``where_lost`` knows its
+    stages by the names of the attributes.
     """
 
-    def __init__(
-        self, retriever: Retriever, reranker: Reranker | None, rewriter: Rewriter | None, fetch_k: int | None
-    ) -> None:
-        self.retriever, self.reranker, self.rewriter, self.fetch_k = retriever, reranker, rewriter, fetch_k
-
-    @property
-    def identity(self) -> str:
-        return build_identity(self, self.retriever, self.reranker, self.rewriter, self.fetch_k)
+    retriever: Retriever
+    reranker: Reranker | None
+    rewriter: Rewriter | None
+    fetch_k: int | None
 
     def rewrite(self, question: str) -> tuple[str, ...]:
         """The queries that are searched.
@@ -357,7 +319,9 @@ class TwoStage(Retriever):
         Raises:
             ContractError: the rewriter made none, or a blank one.
         """
-        return Rewritten(self.retriever, self.rewriter).queries(question) if self.rewriter is not None else (question,)
+        if self.rewriter is None:
+            return (question,)
+        return Rewritten(self.retriever, self.rewriter).queries(question)
 
     def retrieve(self, queries: Sequence[str], k: int) -> list[Hit]:
         """The candidates for ``k`` hits, best first."""

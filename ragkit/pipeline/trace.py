@@ -1,35 +1,31 @@
-"""What one query does: collected for a monitor, and shown to OpenTelemetry while it happens.
+"""What one query did: the records that a pipeline fills in, and hands to a monitor and a cache.
 
-Spans go through OpenTelemetry's API: they cost next to nothing until a program sets up an SDK, whose exporter then gets
-them, whatever it is. One span is the query's (``rag``), one below it each stage's. Attributes have the names of two
-conventions, because viewers read one or the other:
+Nothing is stored here. ``RAGPipeline.query`` (``pipeline/rag.py``) opens a ``QueryTrace`` and times each stage with it.
+At the end a ``Monitor`` writes it down (``TraceMonitor`` in ``production/monitoring.py``: a row of a SQLite table), and
+an ``AnswerCache`` remembers the answer (``SQLiteCache`` in ``production/caching.py``).
 
-- ``gen_ai.*``: https://github.com/open-telemetry/semantic-conventions-genai, docs/gen-ai/gen-ai-spans.md
-- OpenInference, which Phoenix shows: https://github.com/Arize-ai/openinference, spec/semantic_conventions.md
-
-Texts (question, answer, passages) are in them only where ``$OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` is
-``true``, which is OpenTelemetry's own switch for that.
+The query and each of its stages are also spans of OpenTelemetry's API: they cost next to nothing until a program sets
+up an SDK, whose exporter then gets them. Attributes have the names of OpenTelemetry's conventions for generative AI
+(https://github.com/open-telemetry/semantic-conventions-genai, docs/gen-ai/gen-ai-spans.md). No text of a question, a
+passage or an answer is among them: ``ragkit.trace_id`` leads to the monitor's row, which has what it may keep.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-import os
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, runtime_checkable
 
 from opentelemetry import trace as otel
 
-from ragkit.base import Answer, Generation, Hit, without_password
+from ragkit.base import Answer, Generation, Hit
 
 _tracer = otel.get_tracer("ragkit")
-_UNDER_WAY = -1.0
-_SHOWN = 10  # documents with attributes of their own: an SDK keeps no more than 128 attributes of a span
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +71,7 @@ class Stage:
     ms: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trace:
     """One query, from the question to the answer or to the error that ended it.
 
@@ -91,11 +87,11 @@ class Trace:
     k: int
     began: float
     ms: float
-    stages: tuple[Stage, ...] = ()
+    stages: Sequence[Stage] = ()
     answer: Answer | None = None
     error: BaseException | None = None
-    queries: tuple[str, ...] = ()
-    candidates: tuple[Hit, ...] = ()
+    queries: Sequence[str] = ()
+    candidates: Sequence[Hit] = ()
     context_tokens: int = 0
     cache: CacheState = "off"
     cache_key: str = ""
@@ -103,7 +99,7 @@ class Trace:
     tenant: str = ""
     session: str = ""
     settings: str = ""
-    parts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -122,35 +118,21 @@ class Monitor(Protocol):
 
 
 @dataclass
-class QueryTrace:
-    """Collects what one query does, under the names of ``Trace``, and opens a span for it and for each of its stages.
+class QueryTrace(Trace):
+    """The trace of a query under way; ``finished`` is set when nothing in it changes any more.
 
-    ``key`` is what a cache would know the answer by; None where there is no cache. Passwords in the URLs of ``parts``
-    are left out.
+    ``key`` is what a cache would know the answer by, None where there is no cache; ``hits`` are those after reranking.
+    Queries with the same ``flight`` are equal, and in the same event loop.
     """
 
-    question: str
-    k: int
-    began: float
-    tenant: str
-    session: str
-    settings: str
-    parts: Mapping[str, str]
-    key: CacheKey | None
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    queries: Sequence[str] = ()
-    candidates: Sequence[Hit] = ()
+    key: CacheKey | None = None
     hits: Sequence[Hit] = ()
-    context_tokens: int = 0
-    answer: Answer | None = None
-    error: BaseException | None = None
-    paid: bool = False
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self.parts = {role: without_password(part) for role, part in self.parts.items()}
-        self.cache: CacheState = "miss" if self.key else "off"
-        self.cache_key, self.similarity = self.key.digest if self.key else "", 1.0
-        self._stages: list[Stage] = []
+        self.flight = (asyncio.get_running_loop(), self.key)
+        if self.key is not None:
+            self.cache, self.cache_key = "miss", self.key.digest
         self._start = time.perf_counter()  # a clock that is never set back
         self._span = _tracer.start_span("rag")
         self._below = otel.set_span_in_context(self._span)
@@ -161,21 +143,19 @@ class QueryTrace:
 
         ``current=False`` is for a stage that yields to its reader, whose own spans do not belong below it.
         """
-        place, start = len(self._stages), self._ms()
-        self._stages.append(Stage(name, start, _UNDER_WAY))
+        start = self._elapsed()
         span = _tracer.start_span(name, self._below)
+        within = otel.use_span(span, record_exception=False, set_status_on_exception=False)
         try:
-            with (
-                otel.use_span(span, record_exception=False, set_status_on_exception=False) if current else nullcontext()
-            ):
+            with within if current else nullcontext():
                 yield
         except BaseException as error:
             _fail(span, error)
             raise
         finally:
-            self._stages[place] = Stage(name, start, self._ms() - start)
+            self.stages = (*self.stages, Stage(name, start, self._elapsed() - start))
             if span.is_recording():
-                span.set_attributes(_stage_attributes(name, self, _texts_allowed()))
+                span.set_attributes(_stage_attributes(name, self))
             span.end()
 
     def served(self, cached: CachedAnswer) -> Answer:
@@ -184,48 +164,38 @@ class QueryTrace:
         self.cache_key, self.similarity = cached.digest, cached.similarity
         return cached.answer
 
-    def shared(self, maker: QueryTrace, answer: Answer) -> Answer:
-        """Note that ``answer`` was made for ``maker``, an equal query, or for this one itself.
-
-        The first query that gets it bears its cost: that is another one than ``maker`` where the user of that gave up.
-        """
-        if self is not maker:
-            self.cache = "shared" if maker.paid else maker.cache
-            self.cache_key, self.similarity = maker.cache_key, maker.similarity
-            self.queries, self.candidates, self.context_tokens = maker.queries, maker.candidates, maker.context_tokens
-        maker.paid = True
-        return answer
+    def shared(self, equal: QueryTrace) -> Answer:
+        """Note that the answer is that of an equal query, which bears its cost."""
+        self.cache, self.cache_key, self.similarity = "shared", equal.cache_key, equal.similarity
+        self.queries, self.candidates, self.context_tokens = equal.queries, equal.candidates, equal.context_tokens
+        return equal.result
 
     def generated(self, generation: Generation) -> Answer:
-        """The answer that a model wrote from ``hits``."""
-        known = {f.name: getattr(generation, f.name) for f in fields(generation)}
-        self.answer = Answer(self.question, hits=tuple(self.hits), trace_id=self.id, **known)
+        """Note the answer that a model wrote from ``hits``."""
+        self.answer = Answer(self.question, hits=tuple(self.hits), **vars(generation))
         return self.answer
 
-    def finish(self, outcome: Answer | BaseException) -> Trace:
-        """All of it, for a monitor; the answer in it is this query's own, with its question, timings and trace id."""
-        ms = self._ms()
-        stages = tuple(replace(s, ms=ms - s.start) if s.ms == _UNDER_WAY else s for s in self._stages)
-        if isinstance(outcome, Answer):
-            timings = {stage.name: stage.ms for stage in stages} | {"total": ms}
-            self.answer = replace(outcome, question=self.question, timings=timings, trace_id=self.id)
+    def finish(self) -> None:
+        """The answer becomes this query's own: its question, timings and trace id. An error leaves no answer."""
+        self.ms = self._elapsed()
+        if self.error is not None:
+            self.answer = None
+            _fail(self._span, self.error)
         else:
-            self.answer, self.error = None, outcome
-            _fail(self._span, outcome)
-        if self._span.is_recording():
-            self._span.set_attributes(_query_attributes(self, _texts_allowed()))
+            timings = {stage.name: stage.ms for stage in self.stages} | {"total": self.ms}
+            self.answer = replace(self.result, question=self.question, timings=timings, trace_id=self.id)
+        self._span.set_attributes(_query_attributes(self))
         self._span.end()
-        self.queries, self.candidates = tuple(self.queries), tuple(self.candidates)
-        known = {f.name: getattr(self, f.name) for f in fields(Trace) if f.name not in ("ms", "stages")}
-        return Trace(ms=ms, stages=stages, **known)
+        self.finished.set()
 
     @property
     def result(self) -> Answer:
-        """The answer as the user gets it, when the query is finished."""
+        """The answer of a query that did not fail."""
         assert self.answer is not None
         return self.answer
 
-    def _ms(self) -> float:
+    def _elapsed(self) -> float:
+        """Milliseconds since the query began."""
         return (time.perf_counter() - self._start) * 1000
 
 
@@ -235,69 +205,31 @@ def _fail(span: otel.Span, error: BaseException) -> None:
     span.set_attribute("error.type", type(error).__name__)
 
 
-def _texts_allowed() -> bool:
-    return os.environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "").strip().lower() == "true"
-
-
-def _query_attributes(query: QueryTrace, texts: bool) -> dict[str, str]:
+def _query_attributes(query: Trace) -> dict[str, str]:
     attributes = {
-        "openinference.span.kind": "CHAIN",
-        "session.id": query.session,
         "gen_ai.conversation.id": query.session,
         "ragkit.trace_id": query.id,
         "ragkit.tenant": query.tenant,
         "ragkit.settings": query.settings,
         "ragkit.cache": query.cache,
-        "input.value": query.question if texts else "",
-        "output.value": query.answer.text if texts and query.answer else "",
     }
     return {name: value for name, value in attributes.items() if value}
 
 
-def _stage_attributes(stage: str, query: QueryTrace, texts: bool) -> dict[str, Any]:
-    attributes: dict[str, Any] = {"openinference.span.kind": "CHAIN"}
+def _stage_attributes(stage: str, query: Trace) -> dict[str, str | int | float]:
     if stage == "retrieve":
-        attributes = {
-            "openinference.span.kind": "RETRIEVER",
+        documents = [{"id": hit.chunk.id, "score": float(hit.score)} for hit in query.candidates]
+        return {
             "gen_ai.operation.name": "retrieval",
             "gen_ai.data_source.id": query.parts["retriever"],
-            "gen_ai.request.top_k": float(len(query.candidates) or query.k),
-            "gen_ai.retrieval.documents": json.dumps(
-                [{"id": hit.chunk.id, "score": float(hit.score)} for hit in query.candidates]
-            ),
-            **_documents("retrieval.documents", query.candidates, texts),
+            "gen_ai.request.top_k": float(len(documents) or query.k),
+            "gen_ai.retrieval.documents": json.dumps(documents),
         }
-    elif stage == "rerank" and "reranker" in query.parts:
-        attributes = {
-            "openinference.span.kind": "RERANKER",
-            "reranker.model_name": query.parts["reranker"],
-            "reranker.top_k": query.k,
-            **_documents("reranker.output_documents", query.hits, texts),
+    if stage == "generate" and query.answer and query.answer.usage.model:
+        return {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.request.model": query.answer.usage.model,
+            "gen_ai.usage.input_tokens": query.answer.usage.input_tokens,
+            "gen_ai.usage.output_tokens": query.answer.usage.output_tokens,
         }
-    elif stage == "generate":
-        attributes = {"openinference.span.kind": "LLM"}
-        if query.answer and (usage := query.answer.usage).model:
-            attributes |= {
-                "gen_ai.operation.name": "chat",
-                "gen_ai.request.model": usage.model,
-                "gen_ai.usage.input_tokens": usage.input_tokens,
-                "gen_ai.usage.output_tokens": usage.output_tokens,
-                "llm.model_name": usage.model,
-                "llm.token_count.prompt": usage.input_tokens,
-                "llm.token_count.completion": usage.output_tokens,
-            }
-    if texts and stage in ("retrieve", "generate"):
-        attributes["input.value"] = " | ".join(query.queries) if stage == "retrieve" else query.question
-        attributes["output.value"] = query.answer.text if stage == "generate" and query.answer else ""
-    return attributes
-
-
-def _documents(prefix: str, hits: Sequence[Hit], texts: bool) -> dict[str, Any]:
-    """``prefix.0.document.id`` and so on, for the first hits."""
-    attributes: dict[str, Any] = {}
-    for i, hit in enumerate(hits[:_SHOWN]):
-        name = f"{prefix}.{i}.document"
-        attributes |= {f"{name}.id": hit.chunk.id, f"{name}.score": float(hit.score)}
-        if texts:
-            attributes[f"{name}.content"] = hit.chunk.text
-    return attributes
+    return {}

@@ -7,7 +7,8 @@
 The cache is *exact*. Its keys (``ragkit.pipeline.trace.CacheKey``) are made by the pipeline and hold all that can
 change an answer, so nothing has to be cleared when an index, a model or a prompt changes: old entries are never asked
 for again. What the key can't know is what lies outside: a model that its provider changes behind an unchanged name. For
-that there is ``ttl``.
+that there is ``ttl``. Equal questions at the same time are the pipeline's business: it answers one of them, and the
+others wait (single-flight).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,32 +29,32 @@ from ragkit.files import Database, home
 from ragkit.pipeline.trace import CachedAnswer, CacheKey
 
 # `used` counts up: the least is the entry that was not used for longest. `model` and `vector` are a semantic cache's.
-# Triggers keep the sum of all bytes, or each put would have to add them up.
 _SCHEMA = """
 CREATE TABLE answers (
     number INTEGER PRIMARY KEY AUTOINCREMENT, digest TEXT NOT NULL UNIQUE, settings TEXT, tenant TEXT, question TEXT,
     answer TEXT NOT NULL, bytes INTEGER NOT NULL, written REAL NOT NULL, used INTEGER NOT NULL, model TEXT,
     vector BLOB);
 CREATE INDEX answers_used ON answers (used, bytes);
-CREATE TABLE total (entries INTEGER NOT NULL, bytes INTEGER NOT NULL);
-INSERT INTO total VALUES (0, 0);
-CREATE TRIGGER answers_added AFTER INSERT ON answers BEGIN
-    UPDATE total SET entries = entries + 1, bytes = bytes + NEW.bytes; END;
-CREATE TRIGGER answers_removed AFTER DELETE ON answers BEGIN
-    UPDATE total SET entries = entries - 1, bytes = bytes - OLD.bytes; END;
 """
 _NOW = "(SELECT coalesce(max(used), 0) + 1 FROM answers)"
+_PUT = f"""
+INSERT OR REPLACE INTO answers (digest, settings, tenant, question, answer, bytes, written, used, model, vector)
+VALUES (?, ?, ?, ?, ?, ?, ?, {_NOW}, ?, ?)
+"""
+_EVICT = """
+DELETE FROM answers WHERE number IN (
+    SELECT number FROM (SELECT number, sum(bytes) OVER (ORDER BY used DESC) AS total FROM answers) WHERE total > ?)
+"""
 
 
 @dataclass(frozen=True)
 class CacheStats:
-    """What a cache did since it was opened here (``hits``, ``misses``, ``evictions``), and what its file holds."""
+    """What a cache did since it was opened here (``hits``, ``misses``), and what its file holds."""
 
-    hits: int = 0
-    misses: int = 0
-    evictions: int = 0
-    entries: int = 0
-    bytes: int = 0
+    hits: int
+    misses: int
+    entries: int
+    bytes: int
 
     @property
     def hit_rate(self) -> float:
@@ -97,19 +98,14 @@ class SQLiteCache:
         max_bytes: int = 500_000_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if (ttl is not None and not ttl > 0) or max_bytes < 1:
+        if (ttl is not None and ttl <= 0) or max_bytes < 1:
             raise InputError(f"ttl is {ttl!r}, max_bytes {max_bytes!r}: expected seconds (or None), and 1 or more")
         self.ttl, self.max_bytes, self.clock = ttl, max_bytes, clock
         self.database = Database(path or home() / "production" / "cache.db", "answers", 1, _SCHEMA, timeout=2)
-        self._stats, self._lock = CacheStats(), threading.Lock()
-        with (
-            self.database.transaction() as connection
-        ):  # whatever has happened to it: a wrong sum would empty the cache
-            connection.execute("DELETE FROM total")
-            connection.execute("INSERT INTO total SELECT count(*), coalesce(sum(bytes), 0) FROM answers")
+        self._hits, self._misses, self._lock = 0, 0, threading.Lock()
 
     def __repr__(self) -> str:
-        return f"SQLiteCache({str(self.database.path)!r}, {self._stats.hits} hits, {self._stats.misses} misses)"
+        return f"SQLiteCache({str(self.database.path)!r}, {self._hits} hits, {self._misses} misses)"
 
     def get(self, key: CacheKey) -> CachedAnswer | None:
         """The answer under exactly this key; None where there is none, or none that is young enough.
@@ -118,7 +114,9 @@ class SQLiteCache:
             sqlite3.Error: the file can't be read.
         """
         answer = self.answer(key.digest)
-        self._count(hits=int(answer is not None), misses=int(answer is None))
+        with self._lock:
+            self._hits += answer is not None
+            self._misses += answer is None
         return None if answer is None else CachedAnswer(answer, key.digest)
 
     def answer(self, digest: str) -> Answer | None:
@@ -145,25 +143,15 @@ class SQLiteCache:
             sqlite3.Error: nothing was stored: the file is locked, full, damaged, ...
         """
         text = answer_to_json(answer)
-        question = json.dumps(key.question)  # JSON: a question may hold half of a surrogate pair
+        tenant, question = json.dumps(key.tenant), json.dumps(key.question)  # they may hold half of a surrogate pair
         size = len(text) + len(question) + len(vector)
         if size > self.max_bytes:
             raise InputError(f"an answer of {size} bytes is not cached: max_bytes is {self.max_bytes}")
-        row = (key.digest, key.settings, json.dumps(key.tenant), question, text, size, self.clock(), model, vector)
+        row = (key.digest, key.settings, tenant, question, text, size, self.clock(), model, vector)
         with self.database.transaction() as connection:
-            connection.execute("DELETE FROM answers WHERE digest = ?", (key.digest,))
-            connection.execute(
-                "INSERT INTO answers (digest, settings, tenant, question, answer, bytes, written, used, model, vector) "
-                f"VALUES (?, ?, ?, ?, ?, ?, ?, {_NOW}, ?, ?)",
-                row,
-            )
-            evictions = 0
-            while connection.execute("SELECT bytes FROM total").fetchone()["bytes"] > self.max_bytes:
-                oldest = "(SELECT number FROM answers WHERE digest != ? ORDER BY used LIMIT 1)"
-                if not connection.execute(f"DELETE FROM answers WHERE number = {oldest}", (key.digest,)).rowcount:
-                    break
-                evictions += 1
-        self._count(evictions=evictions)
+            connection.execute(_PUT, row)
+            if connection.execute("SELECT sum(bytes) FROM answers").fetchone()[0] > self.max_bytes:
+                connection.execute(_EVICT, (self.max_bytes,))
 
     def invalidate(self, digest: str) -> bool:
         """Drop the answer whose key has this digest (``Trace.cache_key``): somebody said that it is wrong.
@@ -177,23 +165,18 @@ class SQLiteCache:
             return connection.execute("DELETE FROM answers WHERE digest = ?", (digest,)).rowcount > 0
 
     def stats(self) -> CacheStats:
-        """Hits, misses and evictions since the cache was opened here; entries and bytes of the file.
+        """Hits and misses since the cache was opened here; entries and bytes of the file.
 
         Raises:
             sqlite3.Error: the file can't be read.
         """
         with self.database.transaction() as connection:
-            entries, size = connection.execute("SELECT entries, bytes FROM total").fetchone()
-        return replace(self._stats, entries=entries, bytes=size)
+            held = connection.execute("SELECT count(*), coalesce(sum(bytes), 0) FROM answers").fetchone()
+        return CacheStats(self._hits, self._misses, *held)
 
     def close(self) -> None:
         """Close the file; more than once does no harm."""
         self.database.close()
-
-    def _count(self, hits: int = 0, misses: int = 0, evictions: int = 0) -> None:
-        with self._lock:
-            done = self._stats
-            self._stats = CacheStats(done.hits + hits, done.misses + misses, done.evictions + evictions)
 
 
 def answer_to_json(answer: Answer) -> str:
@@ -206,16 +189,14 @@ def answer_to_json(answer: Answer) -> str:
     Raises:
         InputError: a chunk's metadata, or a score, is nothing that JSON gives back equal.
     """
-    expected = (
-        "expected metadata of texts, numbers, lists and objects, and finite scores; make tuples lists, dates texts"
-    )
-    try:
+    with suppress(TypeError, AttributeError):
         text = json.dumps(asdict(answer), default=lambda number: number.item())  # a number of NumPy's
-    except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"this answer can't be stored as JSON ({error}): {expected}") from error
-    if answer_from_json(text) != answer:
-        raise InputError(f"this answer can't be stored as JSON and given back equal: {expected}")
-    return text
+        if answer_from_json(text) == answer:
+            return text
+    raise InputError(
+        "this answer can't be stored as JSON and given back equal: expected metadata of texts, numbers, lists and "
+        "objects, and finite scores; make tuples lists, dates texts"
+    )
 
 
 def answer_from_json(text: str) -> Answer:

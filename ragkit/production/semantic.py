@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 Guard = Callable[[str, str], bool]
 
+CONFIDENCE = 0.95
 THRESHOLDS = (0.80, 0.85, 0.90, 0.93, 0.95, 0.97, 0.98, 0.99)
 """The thresholds that are looked at, chosen before any log was seen."""
 
@@ -86,9 +87,10 @@ def _names(sentence: Sequence[Word]) -> set[str]:
 class SemanticCache:
     """An ``AnswerCache``: first the exact one, then the nearest question of the same settings and tenant.
 
-    Vectors stand in the exact cache's file and go with their answers. ``CachedAnswer.similarity`` is the cosine, and
-    ``CachedAnswer.digest`` the entry that was served, so that a thumb down forgets the right one. With n answers of a
-    pipeline and a tenant, a miss costs one encoding of the question and n products of vectors.
+    Vectors stand in the exact cache's file, beside their answers, and in one matrix in memory.
+    ``CachedAnswer.similarity`` is the cosine, and ``CachedAnswer.digest`` the entry that was served, so that a thumb
+    down forgets the right one. With n answers in the file, a miss costs one encoding of the question and n products of
+    vectors.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -117,15 +119,14 @@ class SemanticCache:
         if not 0 < threshold <= 1:
             raise InputError(f"threshold is {threshold!r}: expected a cosine above 0 and at most 1")
         self.exact, self.embedder, self.threshold, self.guard = exact, embedder, threshold, guard
-        self.near = 0
-        self._tables: dict[tuple[str, str], _VectorTable] = {}
-        self._rows, self._last = 0, 0  # in all tables; the last of the file's entries that stands in them
+        self._vectors: Vectors = np.zeros((0, embedder.dimension), dtype=np.float32)
+        self._entries: list[tuple[int, str, str, str, str]] = []  # of the first vectors; those behind them are room
         self._lock = threading.Lock()
-        self._vector = lru_cache(maxsize=256)(self._encode)  # what was a miss is put a moment later
+        # What was a miss is put a moment later.
+        self._vector = lru_cache(maxsize=256)(lambda question: self.embedder.encode([question], "query")[0])
 
     def __repr__(self) -> str:
-        guard = ", no guard" if self.guard is None else ""
-        return f"SemanticCache({self.exact!r}, {self.embedder.name}, {self.threshold}{guard}, {self.near} near hits)"
+        return f"SemanticCache({self.exact!r}, {self.embedder.name}, {self.threshold})"
 
     def get(self, key: CacheKey) -> CachedAnswer | None:
         """The answer to this question, else to the nearest that is near enough and still has one.
@@ -149,68 +150,34 @@ class SemanticCache:
         return self.exact.invalidate(digest)
 
     def _nearest(self, key: CacheKey) -> CachedAnswer | None:
-        self._read_new_entries()
-        table = self._tables.get((key.settings, key.tenant))
-        if table is None:
-            return None
-        vector = self._vector(key.question)
+        vector, owner = self._vector(key.question), (key.settings, json.dumps(key.tenant))
         with self._lock:
-            candidates = table.nearest(vector, self.threshold)
-        for cosine, row, digest, question in candidates:
-            if digest == key.digest or (self.guard is not None and not self.guard(key.question, question)):
+            self._read_new_entries()
+            entries, cosines = self._entries, self._vectors[: len(self._entries)] @ vector
+        near = np.flatnonzero(cosines >= self.threshold)
+        for i in near[np.argsort(-cosines[near], kind="stable")]:
+            _, digest, settings, tenant, question = entries[i]
+            if (settings, tenant) != owner or (self.guard and not self.guard(key.question, json.loads(question))):
                 continue
-            answer = self.exact.answer(digest)
-            with self._lock:
-                if answer is not None:
-                    self.near += 1
-                    return CachedAnswer(answer, digest, min(cosine, 1.0))
-                table.drop(row)  # it was forgotten or evicted, or has expired
+            if answer := self.exact.answer(digest):  # else it was forgotten or evicted, or has expired
+                return CachedAnswer(answer, digest, min(float(cosines[i]), 1.0))
         return None
 
     def _read_new_entries(self) -> None:
-        """Take in the vectors that were written since the last time, by whichever process.
+        """Take in what was put since the last time, by whichever process.
 
-        Entries that went are found when they are looked for; when they may be the half, all is read anew.
+        When there is no room for it, all that is left in the file is read anew, and room is made for as much again.
         """
-        select = "SELECT * FROM answers WHERE number > ? AND model = ? ORDER BY number"
-        with self._lock, self.exact.database.transaction() as connection:
-            entries = connection.execute("SELECT entries FROM total").fetchone()["entries"]
-            if self._rows > 2 * entries + 100:
-                self._tables, self._rows, self._last = {}, 0, 0
-            for row in connection.execute(select, (self._last, self.embedder.identity)):
-                table = self._tables.setdefault((row["settings"], json.loads(row["tenant"])), _VectorTable())
-                table.add(np.frombuffer(row["vector"], dtype="<f4"), row["digest"], json.loads(row["question"]))
-                self._rows, self._last = self._rows + 1, row["number"]
-
-    def _encode(self, question: str) -> Vectors:
-        return np.asarray(self.embedder.encode([question], "query")[0], dtype=np.float32)
-
-
-class _VectorTable:
-    """The vectors of the questions of one pipeline and tenant, in an array that doubles when it is full."""
-
-    def __init__(self) -> None:
-        self._vectors: Vectors = np.zeros((0, 0), dtype=np.float32)
-        self._entries: list[tuple[str, str]] = []
-
-    def add(self, vector: Vectors, digest: str, question: str) -> None:
-        size = len(self._entries)
-        if size == len(self._vectors):
-            larger = np.zeros((max(16, 2 * size), len(vector)), dtype=np.float32)
-            larger[:size] = self._vectors[:size].reshape(size, len(vector))
-            self._vectors = larger
-        self._vectors[size] = vector
-        self._entries.append((digest, question))
-
-    def nearest(self, vector: Vectors, threshold: float) -> list[tuple[float, int, str, str]]:
-        """(cosine, row, digest, question) of the entries at ``threshold`` or above, the nearest first."""
-        cosines = self._vectors[: len(self._entries)] @ vector
-        rows = np.flatnonzero(cosines >= threshold)
-        rows = rows[np.argsort(-cosines[rows], kind="stable")]
-        return [(float(cosines[row]), int(row), *self._entries[row]) for row in rows]
-
-    def drop(self, row: int) -> None:
-        self._vectors[row] = 0  # near nothing
+        select = "SELECT number, digest, settings, tenant, question, vector FROM answers WHERE number > ? AND model = ?"
+        last, model = self._entries[-1][0] if self._entries else 0, self.embedder.identity
+        with self.exact.database.transaction() as connection:
+            new = connection.execute(f"{select} ORDER BY number", (last, model)).fetchall()
+            if len(self._entries) + len(new) > len(self._vectors):
+                new, self._entries = connection.execute(f"{select} ORDER BY number", (0, model)).fetchall(), []
+                self._vectors = np.zeros((2 * len(new) + 100, self.embedder.dimension), dtype=np.float32)
+        for *entry, vector in new:
+            self._vectors[len(self._entries)] = np.frombuffer(vector, dtype="<f4")
+            self._entries.append(tuple(entry))
 
 
 @dataclass(frozen=True)
@@ -220,21 +187,16 @@ class CachePair:
     asked: str
     kept: str
     same: bool
-    kind: str = ""
 
 
 def cache_pairs() -> tuple[CachePair, ...]:
-    """Our 400 pairs about the core projects: 200 questions, each with a paraphrase and with a reversal.
-
-    ``kind`` is ``same`` for a paraphrase; for a reversal it says how it is made: ``negation``, ``opposite``, ``order``
-    (before, after), ``extreme`` (most, least), ``with`` (or without), ``only`` (or all), ``swap`` (of two roles).
-    """
-    pairs: list[CachePair] = []
-    for line in data_file("cache_pairs.jsonl").read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        pairs.append(CachePair(entry["same"], entry["question"], True, "same"))
-        pairs.append(CachePair(entry["other"], entry["question"], False, entry["kind"]))
-    return tuple(pairs)
+    """Our 400 pairs about the core projects: 200 questions, each with a paraphrase and with a reversal."""
+    lines = data_file("cache_pairs.jsonl").read_text(encoding="utf-8").splitlines()
+    return tuple(
+        CachePair(entry[side], entry["question"], side == "same")
+        for entry in map(json.loads, lines)
+        for side in ("same", "other")
+    )
 
 
 def same_gold(gold: Sequence[Span], other: Sequence[Span]) -> bool:
@@ -252,7 +214,7 @@ def same_gold(gold: Sequence[Span], other: Sequence[Span]) -> bool:
     return there and all(any(span.answers(each) for each in gold) for span in other)
 
 
-def upper_bound(wrong: float, n: float, confidence: float = 0.95) -> float:
+def upper_bound(wrong: float, n: float, confidence: float = CONFIDENCE) -> float:
     """The rate of which ``wrong`` or fewer of ``n`` independent observations have only a chance of 1 - ``confidence``.
 
     Clopper and Pearson 1934, The use of confidence or fiducial limits illustrated in the case of the binomial,
@@ -288,14 +250,12 @@ def false_hit_rate(
         the same gold are one need, and pairs with the same cached question.
 
     Raises:
-        InputError: nothing is asked, a threshold is not above 0 and at most 1, or there is none.
+        InputError: nothing is asked.
     """
-    if not asked or not thresholds or not all(0 < t <= 1 for t in thresholds):
-        raise InputError(
-            f"{len(asked)} asked, thresholds {list(thresholds)}: expected some of both, above 0, at most 1"
-        )
+    if not asked:
+        raise InputError("nothing was asked: expected questions with their gold, or labelled pairs")
     if isinstance(asked[0], CachePair):
-        n, served = len(asked), _served_pairs(cast("Sequence[CachePair]", asked), embedder, thresholds, guard)
+        n, served = _served_pairs(cast("Sequence[CachePair]", asked), embedder, thresholds, guard)
     else:
         n, served = _served_log(cast("Sequence[Question]", asked), embedder, thresholds, guard)
     rows = []
@@ -315,24 +275,22 @@ class ThresholdChoice:
 
     threshold: float | None
     precision: float
-    confidence: float
     table: pd.DataFrame
     """As of ``false_hit_rate``, and ``at_most``: the false-hit rate that is not exceeded, at any threshold of the
-    table, with this confidence."""
+    table, with ``CONFIDENCE``."""
 
     def __repr__(self) -> str:
-        promise = f"{self.precision:.1%} of the near hits right, with {self.confidence:.0%} confidence"
+        promise = f"{self.precision:.1%} of the near hits right, with {CONFIDENCE:.0%} confidence"
         if self.threshold is not None:
             row = self.table.loc[self.threshold]
             seen = f"in the log {row['false']:.0f} of {row['hits']:.0f} were wrong"
             return f"threshold {self.threshold}: {promise} ({seen}); it serves {row['hit_rate']:.1%} of new wordings"
-        best = int(self.table["at_most"].to_numpy().argmin())
-        row = self.table.iloc[best]
-        enough = math.ceil(math.log((1 - self.confidence) / len(self.table)) / math.log(self.precision))
+        row = self.table.sort_values("at_most", kind="stable").iloc[0]
+        enough = math.ceil(math.log((1 - CONFIDENCE) / len(self.table)) / math.log(self.precision))
         return (
-            f"none: no threshold promises {promise}. Nearest comes {self.table.index[best]}: {row['false']:.0f} of "
-            f"{row['hits']:.0f} were wrong, which count as {row['needs']:.0f} needs, so at most {row['at_most']:.1%} "
-            f"are; {enough} needs without a wrong hit would be enough"
+            f"none: no threshold promises {promise}. Nearest comes {row.name}: {row['false']:.0f} of {row['hits']:.0f} "
+            f"were wrong, which count as {row['needs']:.0f} needs, so at most {row['at_most']:.1%} are; {enough} needs "
+            "without a wrong hit would be enough"
         )
 
 
@@ -340,31 +298,30 @@ def choose_threshold(
     asked: Sequence[Question] | Sequence[CachePair],
     embedder: Embedder,
     precision: float = 0.99,
-    confidence: float = 0.95,
     thresholds: Sequence[float] = THRESHOLDS,
     *,
     guard: Guard | None = None,
 ) -> ThresholdChoice:
-    """The threshold with the most hits at which ``precision`` of them are right, with ``confidence``; or None.
+    """The threshold with the most hits at which ``precision`` of them are right, with ``CONFIDENCE``; or None.
 
     Each threshold gets an upper bound of its false-hit rate. All bounds have to hold together, because the best is
-    picked after looking: so each may fail with ``(1 - confidence) / len(thresholds)`` only (Bonferroni). This is the
+    picked after looking: so each may fail with ``(1 - CONFIDENCE) / len(thresholds)`` only (Bonferroni). This is the
     simplest form of Learn then Test (Angelopoulos, Bates, Candès, Jordan and Lei 2021, arXiv 2110.01052). Fewer
     thresholds need fewer data; choose them before you look.
 
     Raises:
-        InputError: as ``false_hit_rate``; ``precision`` or ``confidence`` is not between 0 and 1.
+        InputError: nothing is asked; ``precision`` is not between 0 and 1.
     """
-    if not 0 < precision < 1 or not 0 < confidence < 1:
-        raise InputError(f"precision is {precision}, confidence {confidence}: expected more than 0 and less than 1")
+    if not 0 < precision < 1:
+        raise InputError(f"precision is {precision}: expected more than 0 and less than 1")
     table = false_hit_rate(asked, embedder, thresholds, guard=guard)
-    each = 1 - (1 - confidence) / len(table)
+    each = 1 - (1 - CONFIDENCE) / len(table)
     rates = table["false_hit_rate"].fillna(1.0)
     table["at_most"] = [upper_bound(rate * n, n, each) for rate, n in zip(rates, table["needs"], strict=True)]
     safe = table[table["at_most"] <= 1 - precision]
     # Of several with as many hits, the strictest.
     best = max(zip(safe["hits"], safe.index, strict=True), default=(0, None))[1]
-    return ThresholdChoice(best, precision, confidence, table)
+    return ThresholdChoice(best, precision, table)
 
 
 _NearHit = tuple[Hashable, bool]  # whose need it was, and whether the answer was wrong
@@ -377,8 +334,8 @@ def _independent(hits: Sequence[_NearHit]) -> float:
 
 def _served_pairs(
     pairs: Sequence[CachePair], embedder: Embedder, thresholds: Sequence[float], guard: Guard | None
-) -> list[list[_NearHit]]:
-    """The hits at each threshold."""
+) -> tuple[int, list[list[_NearHit]]]:
+    """How many pairs there are, and the hits at each threshold."""
     keys = [(question_key(pair.asked), question_key(pair.kept)) for pair in pairs]
     texts = list(dict.fromkeys(text for both in keys for text in both))
     vectors = dict(zip(texts, embedder.encode(texts, "query"), strict=True))
@@ -387,7 +344,7 @@ def _served_pairs(
         for pair, (one, other) in zip(pairs, keys, strict=True)
         if guard is None or guard(one, other)
     ]
-    return [[hit for cosine, hit in near if cosine >= threshold] for threshold in thresholds]
+    return len(pairs), [[hit for cosine, hit in near if cosine >= threshold] for threshold in thresholds]
 
 
 def _served_log(

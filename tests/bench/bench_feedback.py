@@ -17,10 +17,9 @@ from ragkit.embedding import load_embedder
 from ragkit.evaluation.compare import compare
 from ragkit.markdown import blocks, sentences
 from ragkit.pipeline import RAGPipeline, advanced, naive
-from ragkit.production.feedback import FeedbackStore, ReviewItem, training_pairs
+from ragkit.production.feedback import Feedback, FeedbackStore, ReviewItem, suggest, training_pairs
 from ragkit.production.monitoring import TraceMonitor
 from ragkit.production.regression import RegressionSet
-from ragkit.production.review import suggest
 from ragkit.production.simulation import SimulatedUsers, is_right
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.token_store import TokenStore
@@ -139,9 +138,9 @@ def suggested(
 ) -> Iterator[Row]:
     first = three = 0
     for question, answer in wrong:
-        given = tuple(text for text in [correction(question)] if text)
-        flag = ReviewItem(question.text, 1.0, 1, 0, 1, 0.5, ("t",), ("wrong",), given, answers=(answer.text,))
-        spans = [place.span for place in suggest(flag, corpus, rag).places]
+        complaint = Feedback(0, 0.0, "t", -1, ("wrong",), correction(question), answer=answer.text)
+        flag = ReviewItem(question.text, 1.0, 1, 0, 1, 0.5, ("wrong",), (complaint,))
+        spans = [place.chunk.span for place in suggest(flag, corpus, rag).places]
         hits = [any(span.answers(gold) for gold in question.gold) for span in spans]
         first, three = first + any(hits[:1]), three + any(hits)
     yield f"suggestion, {what}: first place", first / len(wrong), "", ""

@@ -31,7 +31,7 @@ def f_measure_is_the_same(ours, by_hand):
 
 def correction_finds_its_place(suggestion, question):
     """The reader wrote one sentence, and its place was found: a section called *JSON Response*."""
-    assert suggestion.places[0].span.answers(question.gold[0])
+    assert suggestion.places[0].chunk.span.answers(question.gold[0])
 
 
 def queue_is_in_the_order_of_weight(queue):
