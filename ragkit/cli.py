@@ -151,7 +151,7 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def open_corpus(name: str) -> Corpus:
-    """``tiny``, ``core``, ``extended``, a folder of documents, or a manifest (``.toml``) of projects.
+    """``tiny``, ``core``, ``extended``, or a folder of documents.
 
     Raises:
         CorpusError: ``name`` is none of them, or cannot be read.
@@ -160,12 +160,9 @@ def open_corpus(name: str) -> Corpus:
 
     if name in CORPORA:
         return load_pydocs(name)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return load_folder(path)
-    if path.is_file() and path.suffix == ".toml":
-        return load_pydocs(manifest=path)
-    raise CorpusError(f"no corpus {name!r}: expected {', '.join(CORPORA)}, a folder of documents or a .toml manifest")
+    if Path(name).expanduser().is_dir():
+        return load_folder(name)
+    raise CorpusError(f"no corpus {name!r}: expected {', '.join(CORPORA)}, or a folder of documents")
 
 
 def open_pipeline(name: str, corpus: Corpus) -> RAGPipeline:
@@ -205,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added.add_argument
 
-    corpora = "tiny, core, extended, a folder, or a .toml manifest (default: core)"
+    corpora = "tiny, core, extended, or a folder of documents (default: core)"
     several = f"repeat for several (default: {', '.join(ANSWERED)})"
 
     add = command("fetch", fetch)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from ragkit.base import Corpus, RagkitError
 from ragkit.corpus import load_pydocs
 from ragkit.corpus.pydocs import read_projects
-from ragkit.files import MANIFEST, data_file, home, read_manifest
+from ragkit.files import MANIFEST, home, read_manifest
 from ragkit.llm.chat import endpoint_configured, endpoint_url, safe_url
 from ragkit.token_store import stored_bytes, unused_folders
 from ragkit.tokens import MINILM, MINILM_SHA256, minilm_folder, verified
@@ -45,8 +45,7 @@ def model() -> Finding:
 
 def corpus(name: str) -> Finding:
     """Whether the corpus lies on disk, whole; nothing is fetched."""
-    projects = read_projects(data_file("pydocs.toml"), name)
-    folders = [home() / "corpora" / f"{p.name}-{p.version}-{p.key}" for p in projects]
+    folders = [project.folder for project in read_projects("pydocs.toml", name)]
     here = [folder for folder in folders if (folder / MANIFEST).is_file()]
     for folder in here:
         read_manifest(folder)

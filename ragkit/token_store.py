@@ -17,30 +17,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import zlib
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import Chunk, Corpus, Document, Embedder, InputError, IntegrityError, Mean, StoreMismatchError, Vectors
-from ragkit.embedding import Ids, TokenEncoder, check_vectors, load_embedder, split_evenly, unit
+from ragkit.base import Chunk, Corpus, Embedder, InputError, IntegrityError, Mean, StoreMismatchError, Vectors
+from ragkit.embedding import TokenEncoder, load_embedder, unit
 from ragkit.embedding.bert import one_thread
+from ragkit.embedding.vectors import Ids, check_vectors, split_evenly
 from ragkit.files import MANIFEST, atomic_write, home, lock, read_settings
 
 _FORMAT = 3  # 1: bfloat16 where the processor had it; 2: one folder for each version of a corpus
 _BLOCK = 32  # rows between two stored sums; a document begins at a multiple of it
-_GATHER = 64  # sums at a time: their rows stay in the processor's cache
+_GATHER = 64  # sums, or blocks, at a time: their rows stay in the processor's cache
 _GROUP_TOKENS = 65_536  # what is encoded, sorted by length and written at a time
 _PASSAGE = 4 * _BLOCK  # tokens of the passages in which idf counts a word
-_PIECE = 2048  # token vectors at a time: they stay in the processor's cache
 _CRC = 4  # bytes
 _NO_MATCH = 0.05  # the cosine of a word without a match, in a geometric mean
 
@@ -51,17 +48,29 @@ class TokenStore:
     Vectors are int8 with a scale each, on disk and in memory. Several threads may use a store.
     """
 
-    def __init__(self, corpus: Corpus, encoder: TokenEncoder, identity: str, rows: Sequence[_Rows]) -> None:
-        """``rows`` are those of each different text of ``corpus``, in order."""
+    def __init__(self, corpus: Corpus, encoder: TokenEncoder, identity: str, documents: dict[str, _Rows]) -> None:
+        """``documents`` are the rows of each text of ``corpus``, by its sha256. They move to one array, each document
+        from a multiple of 32 on, empty rows behind it; ``documents`` is empty then: nothing is in memory twice."""
         self.encoder, self.dimension, self.identity = encoder, encoder.dimension, identity
-        documents = _different(corpus)
-        places = {document.sha256: i for i, document in enumerate(documents)}
+        texts = _different_texts(corpus)
+        places = {sha256: i for i, (sha256, _) in enumerate(texts)}
         self._place = {document.id: places[document.sha256] for document in corpus.documents}
-        self._texts = [document.text for document in documents]
-        self._rows = rows
-        self._sums = BlockSums([each.vectors for each in rows], [each.scales for each in rows], self.dimension)
-        self._first = self._sums.first  # the number of each document's first row, over the whole corpus
-        self._chars = _starts_of([len(text) + 1 for text in self._texts])  # and of its first character
+        self._texts = [text for _, text in texts]
+        self._counts = [len(documents[sha256].ids) for sha256, _ in texts]
+        self._first = np.cumsum([0, *(-(-n // _BLOCK) * _BLOCK for n in self._counts)])  # of each document's rows,
+        self._chars = np.cumsum([0, *(len(text) + 1 for text in self._texts)])  # and of its characters
+        self._rows = _Rows.empty(int(self._first[-1]) + _BLOCK, self.dimension)  # there are rows behind every document
+        # Where the token of each row starts, in characters from the start of the corpus: one sorted list for all.
+        # Empty rows lie at the end of their document's text, outside of any chunk.
+        self._starts = np.full(len(self._rows.ids), self._chars[-1])
+        for i, (sha256, text) in enumerate(texts):
+            first, end = self._first[i], self._first[i] + self._counts[i]
+            rows = documents.pop(sha256)
+            self._rows.vectors[first:end], self._rows.scales[first:end] = rows.vectors, rows.scales
+            self._rows.ids[first:end], self._rows.offsets[first:end] = rows.ids, rows.offsets
+            self._starts[first:end] = self._chars[i] + rows.offsets[:, 0]
+            self._starts[end : self._first[i + 1]] = self._chars[i] + len(text)
+        self._sums = BlockSums(self._rows.vectors, self._rows.scales)
         self._grids: dict[int, tuple[Vectors, NDArray[np.int64]]] = {}
         self._query_vectors: dict[str, Vectors] = {}
         # One question's stages share its vectors. More would make a second system look faster than the first.
@@ -69,12 +78,7 @@ class TokenStore:
 
     @classmethod
     def open(
-        cls,
-        corpus: Corpus,
-        embedder: Embedder | None = None,
-        *,
-        folder: Path | None = None,
-        progress: bool = True,
+        cls, corpus: Corpus, embedder: Embedder | None = None, *, folder: Path | None = None, progress: bool = True
     ) -> TokenStore:
         """The store of ``corpus``: what is on disk is read, the rest is encoded first.
 
@@ -88,31 +92,26 @@ class TokenStore:
             ContractError: it gave vectors of another shape, or NaN.
         """
         encoder = load_embedder() if embedder is None else embedder
-        if not isinstance(encoder, TokenEncoder):
+        if not isinstance(encoder, TokenEncoder) or encoder.max_tokens < 4:
             raise InputError(
-                f"{encoder.name!r} gives no token vectors (it is not a mean-pooling model on this machine); "
-                "a store needs one that does, such as load_embedder()"
+                f"{encoder.name!r} gives no token vectors (it is not a mean-pooling model on this machine), or reads "
+                "fewer than 4 tokens at a time; a store needs one that does, such as load_embedder()"
             )
-        if encoder.max_tokens < 4:
-            raise InputError(f"{encoder.name!r} reads {encoder.max_tokens} tokens at a time: expected 4 or more")
         settings = _settings(encoder)
-        key = _key(settings)
-        place = (home() / "token_store" if folder is None else Path(folder)) / key
-        documents = _different(corpus)
-        rows = [_Rows.read(_path(place, d), encoder.dimension) for d in documents]
-        if any(each is None for each in rows):
+        key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        place = (folder or home() / "token_store") / key
+        texts = _different_texts(corpus)
+        rows = _read(place, texts, encoder.dimension)
+        if len(rows) < len(texts):
             with lock(place.with_suffix(".lock")):
                 atomic_write(place / MANIFEST, json.dumps({"settings": settings, "files": {}}, indent=1).encode())
-                # another process may have written some of them meanwhile
-                missing = [d for d in documents if _Rows.read(_path(place, d), encoder.dimension) is None]
-                for document, encoded in _encode(missing, encoder, progress):
-                    encoded.write(_path(place, document))
-            rows = [_Rows.read(_path(place, d), encoder.dimension) for d in documents]
-        whole = [each for each in rows if each is not None]
-        if len(whole) < len(documents):
-            raise IntegrityError(f"{place}: what was written there can't be read: is the disk sound?")
+                rows |= _read(place, [text for text in texts if text[0] not in rows], encoder.dimension)  # meanwhile
+                missing = [text for text in texts if text[0] not in rows]
+                for sha256, encoded in _encode(missing, encoder, progress):
+                    encoded.write(_path(place, sha256))
+                    rows[sha256] = encoded
         own_queries = [] if settings["encoder"] == encoder.identity else [encoder.identity]
-        return cls(corpus, encoder, ":".join([key, corpus.fingerprint[:16], *own_queries]), whole)
+        return cls(corpus, encoder, ":".join([key, corpus.fingerprint[:16], *own_queries]), rows)
 
     def __repr__(self) -> str:
         return f"TokenStore({len(self._place)} documents, {self.n_tokens} tokens, {self.encoder.name})"
@@ -120,7 +119,7 @@ class TokenStore:
     @property
     def n_tokens(self) -> int:
         """The number of tokens of the corpus (equal texts counted once)."""
-        return sum(map(len, self._rows))
+        return sum(self._counts)
 
     # ---- vectors of chunks
 
@@ -183,7 +182,9 @@ class TokenStore:
         best = np.zeros((len(chunks), len(ids)), dtype=np.float32)
         with one_thread():
             for i in np.flatnonzero(rows[:, 1] > rows[:, 0]):
-                best[i] = self._best_cosines(int(rows[i, 0]), int(rows[i, 1]), tokens)
+                vectors = self._rows.vectors[slice(*rows[i])].astype(np.float32)
+                length = np.sqrt(np.einsum("td,td->t", vectors, vectors))  # of the int8 numbers: scales cancel out
+                best[i] = (vectors @ tokens.T / np.maximum(length, 1)[:, None]).max(axis=0)
         weights = self.idf(ids)
         weights = weights / max(float(weights.sum()), 1e-9)
         if mean == "arithmetic" or not len(ids):
@@ -192,11 +193,10 @@ class TokenStore:
 
     def token_cosines(self, query: str, chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.int64], Vectors]:
         """What ``maxsim`` sees: character offsets of the query's and the chunk's tokens, and cosines ``(q, t)``."""
-        ((first, last),) = self.rows([chunk]) - self._first[self._known(chunk.doc_id)]
-        own = self._rows[self._known(chunk.doc_id)]
+        ((first, last),) = self.rows([chunk])
         _, tokens, _ = self._read_query(query)
-        cosines = unit(own.vectors[first:last].astype(np.float32)) @ unit(tokens).T
-        return self.encoder.tokenize(query)[1], own.offsets[first:last].astype(np.int64), cosines.T
+        cosines = unit(self._rows.vectors[first:last].astype(np.float32)) @ unit(tokens).T
+        return self.encoder.tokenize(query)[1], self._rows.offsets[first:last].astype(np.int64), cosines.T
 
     def tokens(self, doc_id: str) -> tuple[NDArray[np.int64], Vectors]:
         """Character offsets ``(n, 2)`` and vectors ``(n, d)`` (float32, not normalised) of a document's tokens.
@@ -204,8 +204,10 @@ class TokenStore:
         Raises:
             StoreMismatchError: the corpus has no such document.
         """
-        rows = self._rows[self._known(doc_id)]
-        return rows.offsets.astype(np.int64), rows.vectors.astype(np.float32) * rows.scales[:, None]
+        i = self._known(doc_id)
+        own = slice(self._first[i], self._first[i] + self._counts[i])
+        vectors = self._rows.vectors[own].astype(np.float32) * self._rows.scales[own, None]
+        return self._rows.offsets[own].astype(np.int64), vectors
 
     # ---- queries
 
@@ -267,34 +269,20 @@ class TokenStore:
         return np.stack([np.searchsorted(self._starts, end) for end in ends], axis=1)
 
     def _known(self, doc_id: str) -> int:
-        try:
-            return self._place[doc_id]
-        except KeyError:
+        if doc_id not in self._place:
             raise StoreMismatchError(
                 f"the store has no document {doc_id!r} (it has {len(self._place)} others): "
                 "chunks and store must come from the same corpus"
-            ) from None
-
-    @cached_property
-    def _starts(self) -> NDArray[np.int64]:
-        """Where the token of each row starts, in characters from the start of the corpus: one sorted list for all.
-
-        Rows that fill up a document's last block lie at the end of its text, outside of any chunk.
-        """
-        lengths = np.diff(np.append(self._first, self._sums.rows))
-        ends = self._chars + np.array([len(text) for text in self._texts], dtype=np.int64)
-        starts: NDArray[np.int64] = np.repeat(ends, lengths)
-        for rows, first, chars in zip(self._rows, self._first, self._chars, strict=True):
-            starts[first : first + len(rows)] = chars + rows.offsets[:, 0]
-        return starts
+            )
+        return self._place[doc_id]
 
     def _grid(self, size: int) -> tuple[Vectors, NDArray[np.int64]]:
         """The windows of all documents, and the row at which each starts."""
         if size < 2:
             raise InputError(f"window size {size}: expected at least 2 tokens")
         if size not in self._grids:
-            places = zip(self._first.tolist(), self._rows, strict=True)
-            starts = [np.arange(first, first + len(rows) - size + 1, max(1, size // 2)) for first, rows in places]
+            places, step = zip(self._first.tolist(), self._counts, strict=False), max(1, size // 2)
+            starts = [np.arange(first, first + count - size + 1, step) for first, count in places]
             first = np.concatenate([np.zeros(0, dtype=np.int64), *starts])
             self._grids[size] = unit(self._sums.between(np.stack([first, first + size], axis=1))), first
         return self._grids[size]
@@ -302,26 +290,11 @@ class TokenStore:
     @cached_property
     def _passage_counts(self) -> tuple[NDArray[np.int64], int]:
         """In how many passages each vocabulary id occurs, and the number of passages."""
-        none = np.zeros(0, dtype=np.int64)
-        ids = np.concatenate([none, *(rows.ids for rows in self._rows)])
-        places = zip(self._first.tolist(), self._rows, strict=True)
-        passage = np.concatenate([none, *(np.arange(first, first + len(rows)) for first, rows in places)]) // _PASSAGE
+        rows = np.flatnonzero(self._rows.ids >= 0)
+        ids, passage = self._rows.ids[rows], rows // _PASSAGE
         width = int(ids.max(initial=0)) + 1
         seen = np.unique(passage * width + ids)
         return np.bincount(seen % width, minlength=width), len(np.unique(passage))
-
-    def _best_cosines(self, first: int, last: int, query_tokens: Vectors) -> Vectors:
-        """The highest cosine ``(q,)`` of each unit query token with the tokens in rows ``[first, last)`` of a document
-        (scales cancel out)."""
-        place = int(np.searchsorted(self._first, first, "right")) - 1
-        rows = self._rows[place].vectors[first - self._first[place] : last - self._first[place]]
-        best = np.full(len(query_tokens), -1, dtype=np.float32)
-        for at in range(0, len(rows), _PIECE):
-            vectors = rows[at : at + _PIECE].astype(np.float32)
-            length = np.sqrt(np.einsum("td,td->t", vectors, vectors))
-            cosines = vectors @ query_tokens.T / np.maximum(length, 1)[:, None]
-            best = np.maximum(best, cosines.max(axis=0))
-        return best
 
 
 # ---- building
@@ -340,22 +313,17 @@ def _settings(encoder: TokenEncoder) -> dict[str, Any]:
     }
 
 
-def _key(settings: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+def _path(place: Path, sha256: str) -> Path:
+    return place / f"{sha256}.tokens"
 
 
-def _path(place: Path, document: Document) -> Path:
-    return place / f"{document.sha256}.tokens"
+def _different_texts(corpus: Corpus) -> list[tuple[str, str]]:
+    """Digest and text of the documents of ``corpus``; of equal ones the last."""
+    return list({d.sha256: d.text for d in reversed(corpus.documents)}.items())[::-1]
 
 
-def _different(corpus: Corpus) -> list[Document]:
-    """The documents of ``corpus``, of equal texts the first."""
-    return list({d.sha256: d for d in reversed(corpus.documents)}.values())[::-1]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Rows:
-    """The tokens of one document, one row each."""
+class _Rows(NamedTuple):
+    """Tokens, one row each."""
 
     vectors: NDArray[np.int8]
     """``(n, d)``: times 127 over the largest component."""
@@ -366,62 +334,73 @@ class _Rows:
     offsets: NDArray[np.int32]
     """``(n, 2)``: start and end in the text."""
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    @classmethod
+    def empty(cls, n: int, dimension: int) -> _Rows:
+        """``n`` rows without a token: their id is -1."""
+        vectors, scales = np.zeros((n, dimension), dtype=np.int8), np.zeros(n, dtype=np.float32)
+        return cls(vectors, scales, np.full(n, -1, dtype=np.int32), np.zeros((n, 2), dtype=np.int32))
 
     def write(self, path: Path) -> None:
         """The arrays one after the other, and their CRC-32."""
-        data = b"".join(array.tobytes() for array in (self.vectors, self.scales, self.ids, self.offsets))
-        atomic_write(path, data + zlib.crc32(data).to_bytes(4, "little"))
+        data = b"".join(array.tobytes() for array in self)
+        atomic_write(path, data + zlib.crc32(data).to_bytes(_CRC, "little"))
 
     @classmethod
     def read(cls, path: Path, dimension: int) -> _Rows | None:
-        """The arrays of a file, mapped into memory; None where it is missing or damaged."""
+        """The arrays of a file; None where it is missing or damaged."""
         try:
-            with path.open("rb") as file:
-                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (FileNotFoundError, ValueError):  # an empty file can't be mapped
+            data = np.fromfile(path, dtype=np.uint8)
+        except FileNotFoundError:
             return None
         n, rest = divmod(len(data) - _CRC, dimension + 16)
-        body = memoryview(data)[:-_CRC]
-        if rest or zlib.crc32(body).to_bytes(_CRC, "little") != data[-_CRC:]:
+        if rest or zlib.crc32(data[:-_CRC].data).to_bytes(_CRC, "little") != data[-_CRC:].tobytes():
             return None
-        vectors = np.frombuffer(data, np.int8, n * dimension)
-        scales = np.frombuffer(data, np.float32, n, offset=n * dimension)
-        ids = np.frombuffer(data, np.int32, n, offset=n * (dimension + 4))
-        offsets = np.frombuffer(data, np.int32, 2 * n, offset=n * (dimension + 8))
-        return cls(vectors.reshape(n, dimension), scales, ids, offsets.reshape(n, 2))
+        borders = n * np.array([dimension, dimension + 4, dimension + 8, dimension + 16])
+        vectors, scales, ids, offsets, _ = np.split(data, borders)
+        shape = (n, dimension)
+        return cls(
+            vectors.view(np.int8).reshape(shape),
+            scales.view(np.float32),
+            ids.view(np.int32),
+            offsets.view(np.int32).reshape(n, 2),
+        )
 
 
-def _encode(documents: Sequence[Document], encoder: TokenEncoder, progress: bool) -> Iterator[tuple[Document, _Rows]]:
-    """The rows of each document; documents are encoded in groups, so that windows of equal length meet in a batch."""
+def _read(place: Path, texts: Sequence[tuple[str, str]], dimension: int) -> dict[str, _Rows]:
+    """The rows of those of ``(sha256, text)`` whose file is there and whole."""
+    read = {sha256: _Rows.read(_path(place, sha256), dimension) for sha256, _ in texts}
+    return {sha256: rows for sha256, rows in read.items() if rows is not None}
+
+
+def _encode(texts: Sequence[tuple[str, str]], encoder: TokenEncoder, progress: bool) -> Iterator[tuple[str, _Rows]]:
+    """The rows of each of ``(sha256, text)``; texts are encoded in groups, so that windows of equal length meet in a
+    batch."""
     from tqdm.auto import tqdm
 
-    total = sum(len(document.text) for document in documents)
-    with tqdm(total=total, desc="encoding", unit=" chars", unit_scale=True, disable=not (progress and total)) as bar:
-        group: list[tuple[Document, _Rows]] = []
-        for document in documents:
-            ids, offsets = encoder.tokenize(document.text)
-            vectors = np.zeros((len(ids), encoder.dimension), dtype=np.int8)
-            scales = np.zeros(len(ids), dtype=np.float32)
-            group.append((document, _Rows(vectors, scales, ids.astype(np.int32), offsets.astype(np.int32))))
-            if document is documents[-1] or sum(len(rows) for _, rows in group) >= _GROUP_TOKENS:
-                _encode_group(group, encoder, bar)
-                yield from group
-                group = []
+    tokenized = {sha256: encoder.tokenize(text) for sha256, text in texts}
+    total = sum(len(ids) for ids, _ in tokenized.values())
+    group: dict[str, _Rows] = {}
+    waiting = 0
+    with tqdm(total=total, desc="encoding", unit=" tokens", unit_scale=True, disable=not (progress and total)) as bar:
+        for sha256, (ids, offsets) in tokenized.items():
+            group[sha256] = rows = _Rows.empty(len(ids), encoder.dimension)
+            rows.ids[:], rows.offsets[:] = ids, offsets
+            waiting += len(ids)
+            if waiting >= _GROUP_TOKENS or sha256 == texts[-1][0]:
+                _encode_group(list(group.values()), encoder, bar)
+                yield from group.items()
+                group, waiting = {}, 0
 
 
-def _encode_group(group: Sequence[tuple[Document, _Rows]], encoder: TokenEncoder, bar: Any) -> None:
+def _encode_group(group: Sequence[_Rows], encoder: TokenEncoder, bar: Any) -> None:
     """Fill in the vectors of all rows of ``group``."""
-    stride = encoder.max_tokens - encoder.max_tokens // 4
-    jobs = [(document, rows, w) for document, rows in group for w in windows(len(rows), encoder.max_tokens, stride)]
-    jobs = [job for job in jobs if len(job[1])]
-    for i, vectors in encoder.encode_windows([rows.ids[start:end] for _, rows, (start, end, _, _) in jobs]):
-        document, rows, (start, end, first, last) = jobs[i]
+    size, stride = encoder.max_tokens, encoder.max_tokens - encoder.max_tokens // 4
+    jobs = [(rows, window) for rows in group if len(rows.ids) for window in windows(len(rows.ids), size, stride)]
+    for i, vectors in encoder.encode_windows([rows.ids[start:end] for rows, (start, end, _, _) in jobs]):
+        rows, (start, end, first, last) = jobs[i]
         tokens = check_vectors(vectors.tokens, end - start, encoder)[first - start : last - start]
         rows.vectors[first:last], rows.scales[first:last] = quantise(tokens)
-        ends = [*rows.offsets[:, 0].tolist(), len(document.text)]
-        bar.update(ends[last] - ends[first])
+        bar.update(last - first)
 
 
 def quantise(vectors: Vectors) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
@@ -455,45 +434,30 @@ def windows(tokens: int, size: int, stride: int) -> list[tuple[int, int, int, in
 # ---- sums and maxima over ranges of rows
 
 
-def _starts_of(lengths: Sequence[int]) -> NDArray[np.int64]:
-    """Where each of some pieces starts, laid end to end."""
-    ends = np.cumsum(np.array(lengths, dtype=np.int64))
-    return ends - np.array(lengths, dtype=np.int64)
-
-
 class BlockSums:
-    """Sums over any range of rows of a document, ``vectors * scales[:, None]``, at a cost that does not depend on its
-    length.
+    """Sums over any range of rows of ``vectors * scales[:, None]``, at a cost that does not depend on its length.
 
     The sum over rows ``[a, b)`` is ``prefix(b) - prefix(a)``. A prefix for every row would take eight times the room of
     the int8 vectors ``(n, d)``, so there is one for every 32nd row, and the few rows between a border and the nearest
-    of these are added or taken away. Rows are numbered over all documents, each from a multiple of 32 on (``first``).
+    of these are added or taken away. ``n`` is a multiple of 32, and the last 32 rows are in no range.
 
-    >>> ones = np.ones((64, 2), dtype=np.int8)
-    >>> sums = BlockSums([ones], [np.full(64, 0.5, dtype=np.float32)], 2)
+    >>> sums = BlockSums(np.ones((96, 2), dtype=np.int8), np.full(96, 0.5, dtype=np.float32))
     >>> sums.between(np.array([[3, 50], [7, 7]])).tolist()
     [[23.5, 23.5], [0.0, 0.0]]
     """
 
-    def __init__(
-        self, vectors: Sequence[NDArray[np.int8]], scales: Sequence[NDArray[np.float32]], dimension: int
-    ) -> None:
-        self._vectors, self._scales, self._dimension = vectors, scales, dimension
-        padded = [-(-len(each) // _BLOCK) * _BLOCK for each in vectors]
-        self.first, self.rows = _starts_of(padded), sum(padded)
+    def __init__(self, vectors: NDArray[np.int8], scales: NDArray[np.float32]) -> None:
+        self._vectors, self._scales = vectors, scales
 
     @cached_property
     def _prefixes(self) -> NDArray[np.float64]:
         """The sum of all rows before each block."""
-        prefixes = np.zeros((self.rows // _BLOCK + 1, self._dimension))
-        for vectors, scales, first in zip(self._vectors, self._scales, self.first.tolist(), strict=True):
-            for start in range(0, len(vectors), _PIECE):
-                part, weights = vectors[start : start + _PIECE].astype(np.float32), scales[start : start + _PIECE]
-                full = len(part) // _BLOCK * _BLOCK
-                sums = weights[:full].reshape(-1, 1, _BLOCK) @ part[:full].reshape(-1, _BLOCK, self._dimension)
-                at = (first + start) // _BLOCK
-                sums = np.concatenate([sums[:, 0], (weights[full:] @ part[full:])[None]][: 1 + (full < len(part))])
-                prefixes[at + 1 : at + 1 + len(sums)] = prefixes[at] + np.cumsum(sums, axis=0, dtype=np.float64)
+        vectors = self._vectors.reshape(-1, _BLOCK, self._vectors.shape[1])
+        scales = self._scales.reshape(-1, 1, _BLOCK)
+        prefixes = np.zeros((len(vectors) + 1, vectors.shape[2]))
+        for at in range(0, len(vectors), _GATHER):
+            sums = scales[at : at + _GATHER] @ vectors[at : at + _GATHER].astype(np.float32)
+            prefixes[at + 1 : at + 1 + len(sums)] = prefixes[at] + np.cumsum(sums[:, 0], axis=0, dtype=np.float64)
         return prefixes
 
     def between(self, rows: NDArray[np.int64]) -> Vectors:
@@ -502,7 +466,7 @@ class BlockSums:
         borders, where = np.unique(rows, return_inverse=True)
         nearest = (borders + _BLOCK // 2) // _BLOCK
         few = self._few(borders, nearest * _BLOCK)
-        sums: Vectors = np.zeros((len(rows), self._dimension), dtype=np.float32)
+        sums: Vectors = np.zeros((len(rows), prefixes.shape[1]), dtype=np.float32)
         for at in range(0, len(rows), _GATHER):
             first, last = where.reshape(rows.shape)[at : at + _GATHER].T
             sums[at : at + _GATHER] = prefixes[nearest[last]] - prefixes[nearest[first]]
@@ -512,19 +476,14 @@ class BlockSums:
     def _few(self, borders: NDArray[np.int64], nearest: NDArray[np.int64]) -> Vectors:
         """The sum over the rows from each of ``nearest`` to its border, at most 16, negative where the border comes
         first."""
-        sums: Vectors = np.zeros((len(borders), self._dimension), dtype=np.float32)
-        ragged = np.flatnonzero(borders != nearest)
-        place = np.searchsorted(self.first, borders[ragged], "right") - 1
         offsets = np.arange(_BLOCK // 2)
-        index = (np.minimum(borders, nearest)[ragged] - self.first[place])[:, None] + offsets
-        signs = np.where(offsets < np.abs(borders - nearest)[ragged, None], np.sign(borders - nearest)[ragged, None], 0)
-        cuts = np.union1d(np.flatnonzero(np.diff(place)) + 1, np.arange(0, len(ragged), _GATHER))
-        for start, end in pairwise([*cuts.tolist(), len(ragged)]):
-            vectors, scales = self._vectors[place[start]], self._scales[place[start]]
-            own = np.minimum(index[start:end], len(scales) - 1)  # what lies behind the document's end counts nothing
-            weights = signs[start:end] * scales[own] * (own == index[start:end])
-            part = weights.astype(np.float32)[:, None] @ vectors[own].astype(np.float32)
-            sums[ragged[start:end]] = part[:, 0]
+        index = np.minimum(borders, nearest)[:, None] + offsets
+        signs = np.where(offsets < np.abs(borders - nearest)[:, None], np.sign(borders - nearest)[:, None], 0)
+        sums: Vectors = np.zeros((len(borders), self._vectors.shape[1]), dtype=np.float32)
+        for at in range(0, len(borders), _GATHER):
+            own = index[at : at + _GATHER]
+            weights = (signs[at : at + _GATHER] * self._scales[own]).astype(np.float32)
+            sums[at : at + _GATHER] = (weights[:, None] @ self._vectors[own].astype(np.float32))[:, 0]
         return sums
 
 
@@ -552,7 +511,7 @@ def stored_bytes(corpus: Corpus) -> int:
         IntegrityError: a file of it is damaged.
     """
     for manifest in sorted((home() / "token_store").glob(f"*/{MANIFEST}")):
-        paths = [_path(manifest.parent, document) for document in _different(corpus)]
+        paths = [_path(manifest.parent, sha256) for sha256, _ in _different_texts(corpus)]
         if all(path.is_file() for path in paths):
             dimension = int(read_settings(manifest.parent)["dimension"])
             if damaged := [path for path in paths if _Rows.read(path, dimension) is None]:

@@ -155,7 +155,7 @@ def test_eval_prints_the_table(small, capsys):
     [
         (["ask", "  "], "query is '  '"),
         (["ask", ASKED, "--k", "0"], "k is 0"),
-        (["ask", ASKED, "--corpus", "nowhere"], "no corpus 'nowhere': expected tiny, core, extended, a folder"),
+        (["ask", ASKED, "--corpus", "nowhere"], "no corpus 'nowhere': expected tiny, core, extended, or a folder"),
         (["eval", "--corpus", "nowhere"], "no corpus 'nowhere'"),
         (["fetch", "nowhere"], "no corpus 'nowhere'"),
     ],

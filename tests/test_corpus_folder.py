@@ -109,6 +109,12 @@ def test_texts_in_other_encodings_are_read(data: bytes, tmp_path):
     assert page.text.startswith(GERMAN.strip())
 
 
+def test_markdown_about_a_charset_is_still_utf_8(tmp_path):
+    text = 'Grüße\n\n```html\n<meta charset="windows-1252">\n```'
+    (page,) = load_folder(write(tmp_path, {"a.md": text})).documents
+    assert page.text == text
+
+
 @pytest.mark.parametrize(
     ("encoding", "words"), [("windows-1252", "Grüße für Köln"), ("shift_jis", "新しい文書を読む")], ids=str
 )

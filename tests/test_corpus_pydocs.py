@@ -1,28 +1,42 @@
-"""The documentation corpora: manifests, pages, FAQ questions, the cache. Most run on a small archive made here."""
+"""The documentation corpora: fetching, archives that mean harm, manifests, pages, FAQ questions, the cache.
+
+The index is a server of this test, and most pages are those of a small archive made here.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
+import http.server
 import io
+import signal
+import subprocess
+import sys
 import tarfile
-from collections.abc import Mapping
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ragkit.base import Corpus, CorpusError, FetchError, IntegrityError
+from ragkit.base import ArchiveError, Corpus, CorpusError, FetchError, IntegrityError
 from ragkit.corpus import load_pydocs, load_questions, pydocs
 from ragkit.corpus.datasets import question_kinds, section_span
-from ragkit.corpus.markup import fold
-from ragkit.files import data_file
+from ragkit.corpus.pydocs import fetch, read_archive
+from ragkit.corpus.rst import fold
 
 FILES: dict[str, str | bytes] = {
     "docs/index.rst": "Demo |version|\n==============\n\nSee :ref:`stopping`, :doc:`sub/page`.\n\n- How do I stop?\n",
     "docs/guide.rst": ".. _stopping:\n\nStop\n====\n\nPress *q*.\n\nHow do I stop?\n--------------\n\nLike that.\n",
     "docs/faq.md": "# FAQ\n\n## General\n\n### How do I stop?\n\nPress `q`.\n\n### Nothing?\n\n## A note\n\nWords.\n",
-    "docs/sub/page.txt": "A page\n======\n\nWords.\n\n.. include:: part.txt\n",
-    "docs/sub/part.txt": "The part.\n",
-    "docs/sub/page.md": "# The other page\n\nMore words.\n",
+    "docs/sub/page.txt": "A page\n======\n\nWords.\n\n.. include:: ../includes/part.txt\n",
+    "docs/includes/part.txt": "The part.\n",
+    "docs/sub/other.md": "# The other page\n\nMore words.\n",
     "docs/empty.rst": ".. toctree::\n\n   guide\n",
     "docs/api.rst": "demo\n====\n\n.. automodule:: demo\n",
     "docs/changelog.rst": "Changes\n=======\n\n- one\n",
@@ -34,7 +48,7 @@ FILES: dict[str, str | bytes] = {
 }
 
 
-def archive(files: Mapping[str, str | bytes] = FILES) -> bytes:
+def archive(files: Mapping[str, str | bytes] = FILES, *members: tarfile.TarInfo) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for name, content in files.items():
@@ -42,10 +56,232 @@ def archive(files: Mapping[str, str | bytes] = FILES) -> bytes:
             member = tarfile.TarInfo(f"demo-2.0/{name}")
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
+        for member in members:
+            tar.addfile(member)
     return buffer.getvalue()
 
 
+# Fetching
+
+
+NAME = "demo-1.0.tar.gz"
+GOOD = archive({"docs/index.rst": b"Demo\n====\n", "setup.py": b"raise SystemExit('built')"})
+SHA = hashlib.sha256(GOOD).hexdigest()
+NOWHERE = "http://127.0.0.1:9/simple/"
+
+
+class Index:
+    """A package index with one project, ``demo``; it counts requests and can misbehave."""
+
+    def __init__(self) -> None:
+        self.body = GOOD
+        self.cut: int | None = None  # bytes after which the connection closes
+        self.slow = 0.0  # seconds after the first 50 bytes
+        self.downloads = 0
+        index = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.path == "/simple/demo/":
+                    page = f'<!DOCTYPE html><a href="/files/{NAME}">{NAME}</a>'.encode()
+                    self.answer(page, "text/html")
+                elif self.path == f"/files/{NAME}":
+                    index.downloads += 1
+                    self.answer(index.body, "application/gzip", index.cut, index.slow)
+                else:
+                    self.send_error(404)
+
+            def answer(self, body: bytes, kind: str, cut: int | None = None, slow: float = 0.0) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if slow:
+                    self.wfile.write(body[:50])
+                    self.wfile.flush()
+                    time.sleep(slow)
+                    body = body[50:]
+                self.wfile.write(body[:cut])
+
+            def log_message(self, *args: object) -> None: ...
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/simple/"
+
+
+@pytest.fixture
+def index(ragkit_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
+    index = Index()
+    monkeypatch.setenv("PIP_INDEX_URL", index.url)
+    threading.Thread(target=index.server.serve_forever, daemon=True).start()
+    yield index
+    index.server.shutdown()
+    index.server.server_close()
+
+
+def left(home: Path) -> list[str]:
+    """What stands in the download folder, the lock aside."""
+    return sorted(p.name for p in (home / "downloads").glob("*") if p.name != ".lock")
+
+
+def test_a_file_is_fetched_once_and_then_needs_no_index(index, ragkit_home, monkeypatch):
+    path = fetch("demo", NAME, SHA)
+    assert path.read_bytes() == GOOD
+    path.write_bytes(GOOD[:-1])  # a damaged file is fetched again
+    assert fetch("demo", NAME, SHA).read_bytes() == GOOD
+    monkeypatch.setenv("PIP_INDEX_URL", NOWHERE)
+    assert fetch("demo", NAME, SHA) == path
+    assert index.downloads == 2
+    assert left(ragkit_home) == [NAME]
+
+
+def test_another_file_than_the_pinned_one_is_refused(index, ragkit_home):
+    with pytest.raises(IntegrityError, match="pinned is"):
+        fetch("demo", NAME, "0" * 64)
+    assert left(ragkit_home) == []
+
+
+def test_a_connection_that_breaks_is_tried_again_and_leaves_nothing(index, ragkit_home):
+    index.cut = 100
+    with pytest.raises(FetchError, match="3 attempts"):
+        fetch("demo", NAME, SHA)
+    assert index.downloads == 3
+    assert left(ragkit_home) == []
+    index.cut = None
+    assert fetch("demo", NAME, SHA).is_file()
+
+
+@pytest.mark.parametrize(("project", "file"), [("nothing", NAME), ("demo", "demo-2.0.tar.gz")])
+def test_what_the_index_does_not_have(index, project, file):
+    with pytest.raises(FetchError, match=f"/simple/ has no {file!r} of {project!r}"):
+        fetch(project, file, SHA)
+
+
+def test_no_index_at_all(ragkit_home, monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", NOWHERE)
+    with pytest.raises(FetchError, match="Check the network"):
+        fetch("demo", NAME, SHA)
+
+
+FETCH = "import sys; from ragkit.corpus.pydocs import fetch; fetch('demo', *sys.argv[1:])"
+
+
+def test_a_killed_download_is_resumed_by_the_next_run(index, ragkit_home):
+    index.slow = 30.0
+    process = subprocess.Popen([sys.executable, "-c", FETCH, NAME, SHA], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    while not index.downloads and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert index.downloads == 1
+    assert NAME not in left(ragkit_home)
+    index.slow = 0.0
+    assert fetch("demo", NAME, SHA).read_bytes() == GOOD
+    assert left(ragkit_home) == [NAME]
+
+
+def test_a_full_disk_says_so_and_leaves_nothing(index, ragkit_home):
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); "
+    done = subprocess.run([sys.executable, "-c", limit + FETCH, NAME, SHA], capture_output=True, text=True, check=False)
+    assert "FetchError: cannot write" in done.stderr
+    assert "RAGKIT_HOME" in done.stderr
+    assert left(ragkit_home) == []
+
+
+def test_the_password_of_a_private_index_is_not_shown(monkeypatch, tmp_path):
+    import requests
+
+    def refuse(*_: object, **__: object):
+        raise requests.HTTPError("403 Client Error for url: http://me:s3cret@host/simple/demo/")
+
+    monkeypatch.setattr("pypi_simple.PyPISimple.get_project_page", refuse)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://me:s3cret@host/simple")
+    with pytest.raises(FetchError, match="http://host/simple") as caught:
+        pydocs._download("demo", "demo-1.tar.gz", tmp_path / "part")
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+# Archives
+
+
+def everything(name: str) -> bool:
+    return True
+
+
+def saved(folder: Path, data: bytes) -> Path:
+    path = folder / NAME
+    path.write_bytes(data)
+    return path
+
+
+def test_only_wanted_files_are_read(tmp_path):
+    path = saved(tmp_path, archive({"a.rst": b"a", "b.py": b"b", "c.md": b""}))
+    files = read_archive(path, lambda name: name.endswith((".rst", ".md")))
+    assert files == {"demo-2.0/a.rst": b"a", "demo-2.0/c.md": b""}
+
+
+def test_a_name_that_leaves_the_folder_is_refused(tmp_path):
+    with pytest.raises(ArchiveError, match="leave its folder"):
+        read_archive(saved(tmp_path, archive({"a.rst": b"a", "../../evil.rst": b"x"})), everything)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_links_and_devices_are_never_followed(tmp_path, kind):
+    link = tarfile.TarInfo("demo-2.0/link.rst")
+    link.type, link.linkname = kind, "/etc/passwd"
+    assert read_archive(saved(tmp_path, archive({"a.rst": b"a"}, link)), everything) == {"demo-2.0/a.rst": b"a"}
+
+
+def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(pydocs, "MAX_UNPACKED", 1 << 20)
+    with pytest.raises(ArchiveError, match="unpacks to more than 1 MB"):
+        read_archive(saved(tmp_path, archive({"bomb.rst": b"\0" * (8 << 20)})), everything)
+
+
+def test_a_header_that_claims_terabytes_is_refused_before_it_is_read(tmp_path):
+    huge = tarfile.TarInfo("demo-2.0/huge.bin")
+    huge.size = 1 << 42
+    path = saved(tmp_path, gzip.compress(huge.tobuf()))
+    with pytest.raises(ArchiveError, match="has more than 16 MB"):
+        read_archive(path, everything)
+    with contextlib.suppress(ArchiveError):
+        assert read_archive(path, lambda name: False) == {}
+
+
+@given(cut=st.floats(0, 0.99))
+def test_a_truncated_archive_is_an_archive_error(tmp_path_factory, cut):
+    data = archive({"a.rst": bytes(range(256)) * 8, "b.rst": b"b" * 999})
+    with pytest.raises(ArchiveError):
+        read_archive(saved(tmp_path_factory.mktemp("cut"), data[: int(cut * len(data))]), everything)
+
+
+@given(data=st.binary(max_size=400), base=st.booleans(), at=st.integers(0, 200), flip=st.integers(1, 255))
+def test_no_bytes_make_anything_but_files_or_an_archive_error(tmp_path_factory, data, base, at, flip):
+    if base:
+        good = bytearray(archive({"a.rst": data}))
+        good[at % len(good)] ^= flip
+        data = bytes(good)
+    path = saved(tmp_path_factory.mktemp("any"), data)
+    with contextlib.suppress(ArchiveError):
+        assert all(isinstance(content, bytes) for content in read_archive(path, everything).values())
+
+
+@given(data=st.binary(max_size=1500))
+def test_no_content_of_a_sound_gzip_makes_anything_but_files_or_an_archive_error(tmp_path_factory, data):
+    path = saved(tmp_path_factory.mktemp("any"), gzip.compress(data))
+    with contextlib.suppress(ArchiveError):
+        read_archive(path, everything)
+
+
+# Corpora
+
+
 MANIFEST = """
+[groups]
+demo = ["demo"]
+
 [[project]]
 name = "demo"
 version = "2.0"
@@ -57,44 +293,42 @@ licence = "MIT"
 
 
 @pytest.fixture
-def manifest(ragkit_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A manifest of one project whose archive is already there; the index it would ask does not exist."""
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")
+def demo(ragkit_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The corpus of one project, whose archive is already there; the index it would ask does not exist."""
+    monkeypatch.setenv("PIP_INDEX_URL", NOWHERE)
     data = archive()
     (ragkit_home / "downloads").mkdir(parents=True)
     (ragkit_home / "downloads" / "demo-2.0.tar.gz").write_bytes(data)
-    path = tmp_path / "mine.toml"
+    path = tmp_path / "demo.toml"
     path.write_text(MANIFEST.format(sha256=hashlib.sha256(data).hexdigest()))
-    return path
+    monkeypatch.setattr(pydocs, "data_file", lambda name: path)
 
 
-def test_a_manifest_of_your_own(manifest):
-    corpus = load_pydocs(manifest=manifest)
-    assert corpus.name == "mine"
+def test_pages_become_documents(demo):
+    corpus = load_pydocs("demo")
+    assert corpus.name == "demo"
     assert {d.id: d.text for d in corpus.documents} == {
         "demo/api": "# demo",
         "demo/faq": "# FAQ\n\n## General\n\nPress `q`.\n\n## A note\n\nWords.",
         "demo/guide": "# Stop\n\nPress q.\n\nLike that.",
+        "demo/latin": "Gr\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}e",
         "demo/index": "# Demo 2.0\n\nSee Stop, A page.",
-        "demo/sub/page": "# The other page\n\nMore words.",
-        "demo/sub/page.txt": "# A page\n\nWords.\n\nThe part.",
+        "demo/sub/other": "# The other page\n\nMore words.",
+        "demo/sub/page": "# A page\n\nWords.\n\nThe part.",
     }
     assert corpus.document("demo/guide").metadata == {
         **{"project": "demo", "version": "2.0", "title": "Stop", "licence": "MIT"},
         "source": "demo-2.0/docs/guide.rst",
     }
     assert corpus.notes == {
-        "release notes and lists left out": 3,
-        "files that are not UTF-8 left out": 1,
-        "files that are part of another page": 1,
+        "release notes and lists left out": 4,
         "pages without words": 1,
         "pages with nothing but a heading": 1,
-        "FAQ questions without an answer left out": 1,
     }
 
 
-def test_faq_headings_are_questions_with_gold_and_are_nowhere_in_the_corpus(manifest):
-    corpus = load_pydocs(manifest=manifest)
+def test_faq_headings_are_questions_with_gold_and_are_nowhere_in_the_corpus(demo):
+    corpus = load_pydocs("demo")
     (question,) = corpus.questions
     assert (question.id, question.text) == ("demo/faq#1", "How do I stop?")
     assert (question.tags, question.answer) == (("faq", "demo"), "Press `q`.")
@@ -113,66 +347,41 @@ def assert_no_trace(corpus: Corpus) -> None:
         assert fold(document.title) not in asked
 
 
-def test_the_second_load_reads_the_cache_and_a_changed_cache_is_built_again(manifest, ragkit_home):
-    first = load_pydocs(manifest=manifest)
+def test_the_second_load_reads_the_cache_and_a_changed_cache_is_built_again(demo, ragkit_home):
+    first = load_pydocs("demo")
     (ragkit_home / "downloads" / "demo-2.0.tar.gz").unlink()
-    again = load_pydocs(manifest=manifest)
+    again = load_pydocs("demo")
     assert again == first
     assert [d.sections for d in again.documents] == [d.sections for d in first.documents]
     assert again.fingerprint == first.fingerprint
-    (cached,) = (ragkit_home / "corpora").glob("demo-*/documents.jsonl")
+    (cached,) = (ragkit_home / "corpora").glob("demo-*/corpus.json")
     cached.write_text(cached.read_text().replace("Press q.", "Press x."))
     with pytest.raises(FetchError):  # the archive is gone, so it cannot be built again; it is never believed
-        load_pydocs(manifest=manifest)
+        load_pydocs("demo")
 
 
-def test_another_parser_makes_another_cache(manifest, ragkit_home, monkeypatch):
-    load_pydocs(manifest=manifest)
-    monkeypatch.setattr(pydocs, "_PARSER_MODULES", ("markup",))
-    load_pydocs(manifest=manifest)
+def test_another_parser_makes_another_cache(demo, ragkit_home, monkeypatch):
+    load_pydocs("demo")
+    monkeypatch.setattr(pydocs, "_PARSER_MODULES", ("rst",))
+    load_pydocs("demo")
     assert len(list((ragkit_home / "corpora").glob("demo-*"))) == 2
 
 
-def test_a_wrong_archive_on_disk_is_not_used(manifest, ragkit_home):
+def test_a_wrong_archive_on_disk_is_not_used(demo, ragkit_home):
     (ragkit_home / "downloads" / "demo-2.0.tar.gz").write_bytes(archive({"docs/a.rst": "Another.\n"}))
     with pytest.raises((FetchError, IntegrityError)):
-        load_pydocs(manifest=manifest)
+        load_pydocs("demo")
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda s: "", "no \\[\\[project\\]\\] table"),
-        (lambda s: "[[project", "cannot be read"),
-        (lambda s: s.replace('"MIT"', "3"), "needs the texts licence"),
-        (lambda s: s.replace('docs = "docs"', ""), "needs the texts docs"),
-        (lambda s: s.replace('sha256 = "', 'sha256 = "z'), "64 lowercase hexadecimal"),
-        (lambda s: s.replace('docs = "docs"', 'docs = "../docs"'), "not a plain name"),
-        (lambda s: s.replace('name = "demo"', 'name = "../demo"'), "not a plain name"),
-        (lambda s: '[groups]\ncore = ["other"]\n' + s, "which have no"),
-    ],
-)
-def test_a_manifest_that_is_wrong_says_how(manifest, change, message):
-    manifest.write_text(change(manifest.read_text()))
-    with pytest.raises(CorpusError, match=message):
-        load_pydocs(manifest=manifest)
-
-
-def test_unknown_corpora_and_manifests(manifest):
-    with pytest.raises(CorpusError, match=r"no corpus 'huge'.*there are: tiny, core, extended"):
+def test_an_unknown_corpus_names_those_that_there_are():
+    with pytest.raises(CorpusError, match=r"no corpus 'huge'; there are: tiny, core, extended"):
         load_pydocs("huge")
-    manifest.write_text('[groups]\nsmall = ["demo"]\n' + manifest.read_text())
-    assert len(load_pydocs("small", manifest=manifest).documents) == 6
-    assert len(load_pydocs(manifest=manifest).documents) == 6  # no group named: all projects
-    with pytest.raises(CorpusError, match="there are: small"):
-        load_pydocs("large", manifest=manifest)
-    with pytest.raises(CorpusError, match="cannot be read"):
-        load_pydocs(manifest=manifest.parent / "nowhere.toml")
 
 
-def test_the_manifest_of_ragkit_has_the_three_corpora():
-    path = data_file("pydocs.toml")
-    names = {group: [p.name for p in pydocs.read_projects(path, group)] for group in ("tiny", "core", "extended")}
+def test_the_manifest_has_the_three_corpora():
+    names = {
+        group: [p.name for p in pydocs.read_projects("pydocs.toml", group)] for group in ("tiny", "core", "extended")
+    }
     assert names["tiny"] == names["core"][:3] == ["black", "gunicorn", "aiohttp"]
     assert not set(names["core"]) & set(names["extended"])
 

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragkit.base import ContractError, EndpointError, InputError, IntegrityError
-from ragkit.embedding import CachedEmbedder, OpenAIEmbedder, TransformerEmbedder, load_embedder
+from ragkit.embedding import CachedEmbedder, OpenAIEmbedder, load_embedder
 from ragkit.embedding.cache import VectorTable
+from ragkit.embedding.models import TransformerEmbedder
 from ragkit.testing import FakeEmbedder
 
 
@@ -65,9 +66,10 @@ def clock(monkeypatch):
     return now
 
 
-def test_a_full_cache_loses_what_was_not_used_for_longest_and_no_more(tmp_path, clock):
+def test_a_full_cache_loses_what_was_not_used_for_longest_and_no_more(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr("ragkit.embedding.cache.MAX_BYTES", 2_000_000)
     inner = FakeEmbedder(dimension=384)
-    cached = CachedEmbedder(inner, tmp_path, max_bytes=2_000_000, progress=False)
+    cached = CachedEmbedder(inner, tmp_path)
     for day in range(8):
         clock[0] += 86_400
         cached.encode([f"text {i}" for i in range(day * 100, day * 100 + 100)])
@@ -84,12 +86,10 @@ def test_a_full_cache_loses_what_was_not_used_for_longest_and_no_more(tmp_path, 
     assert cached.encoded == paid
     cached.encode(["text 100"])
     assert cached.encoded == paid + 1
-    with pytest.raises(InputError, match="max_bytes"):
-        CachedEmbedder(inner, tmp_path, max_bytes=0)
 
 
 def test_eviction_by_hand_gives_the_room_back(tmp_path):
-    cached = CachedEmbedder(FakeEmbedder(dimension=384), tmp_path, progress=False)
+    cached = CachedEmbedder(FakeEmbedder(dimension=384), tmp_path)
     cached.encode([f"text {i}" for i in range(600)])
     table = VectorTable(tmp_path)
     table.evict(500_000)
@@ -112,7 +112,7 @@ def test_a_model_that_breaks_its_promise_spoils_nothing(tmp_path, shape):
 
 
 def test_a_damaged_file_is_named_with_what_to_do(tmp_path):
-    cached = CachedEmbedder(FakeEmbedder(dimension=384), tmp_path, progress=False)
+    cached = CachedEmbedder(FakeEmbedder(dimension=384), tmp_path)
     cached.encode([f"text {i}" for i in range(100)])
     cached._table._database.close()
     path = tmp_path / "vectors.db"
@@ -120,7 +120,7 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path):
     data[4096:] = b"\xff" * (len(data) - 4096)
     path.write_bytes(data)
     with pytest.raises((IntegrityError, InputError), match=r"vectors\.db"):
-        CachedEmbedder(FakeEmbedder(dimension=384), tmp_path, progress=False).encode([f"text {i}" for i in range(100)])
+        CachedEmbedder(FakeEmbedder(dimension=384), tmp_path).encode([f"text {i}" for i in range(100)])
 
 
 def test_everybody_may_read_what_the_umask_lets_them(tmp_path):
@@ -136,7 +136,7 @@ def test_everybody_may_read_what_the_umask_lets_them(tmp_path):
 def test_what_was_paid_before_an_endpoint_failed_is_kept(tmp_path):
     texts = [f"text {i}" for i in range(600)]
     with Endpoint(faults=["ok", "401"]) as endpoint:
-        cached = CachedEmbedder(OpenAIEmbedder("m", endpoint.url), tmp_path, progress=False)
+        cached = CachedEmbedder(OpenAIEmbedder("m", endpoint.url), tmp_path)
         with pytest.raises(EndpointError, match="401"):
             cached.encode(texts)
         paid = [t for body in endpoint.requests[:1] for t in body["input"]]
@@ -158,7 +158,7 @@ from ragkit.embedding import CachedEmbedder
 sys.path.insert(0, sys.argv[2])
 from test_embedding_cache import Counting
 inner = Counting()
-cached = CachedEmbedder(inner, Path(sys.argv[1]), progress=False)
+cached = CachedEmbedder(inner, Path(sys.argv[1]))
 for start in range(0, 200, 20):
     cached.encode([f"text {i}" for i in range(start, start + 20)])
 print(len(inner.given))

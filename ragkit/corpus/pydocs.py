@@ -5,26 +5,49 @@ Source distributions are fetched from the package index, pinned by version and s
 a question mark becomes a ``Question``; its gold span is what stands under it, up to the next heading of
 the same or a higher level. The heading itself is taken out of the text and of the section paths, and so is
 every other line of the project that says the same: else a word index would only have to find the question.
+
+What is fetched is data: it is opened and read, never unpacked to disk, built or run.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
+import os
 import posixpath
 import re
+import tarfile
 import tomllib
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ragkit.base import Corpus, CorpusError, Document, IntegrityError, Question, Section, Span, StoreMismatchError
-from ragkit.corpus.fetch import fetch, read_archive
-from ragkit.corpus.markup import fold, parse, titles
-from ragkit.files import atomic_folder, data_file, home, lock, read_manifest, write_manifest
+from ragkit.base import (
+    ArchiveError,
+    Corpus,
+    CorpusError,
+    Document,
+    FetchError,
+    IntegrityError,
+    Question,
+    Span,
+    without_password,
+)
+from ragkit.files import atomic_folder, data_file, home, lock, read_manifest, sha256_file, write_manifest
+
+if TYPE_CHECKING:
+    from docutils import nodes
+
+MAX_UNPACKED = 512 << 20  # bytes of a whole archive, which is read in memory
+MAX_FILE = 16 << 20  # bytes of one file
+_TIMEOUT = (10.0, 60.0)  # seconds to connect, seconds between two pieces
+_ATTEMPTS = 3
 
 _MARKUP = {".rst": "rst", ".md": "md", ".txt": "rst"}
 _INCLUDED = (*_MARKUP, ".py", ".html", ".conf", ".cfg", ".ini", ".toml", ".yaml", ".yml", ".sh", "")
@@ -32,8 +55,8 @@ _NOT_DOCUMENTS = re.compile(
     r"(\d{4}-)?news|changes|change[-_]?log.*|history|what'?s[-_]?new.*|releases?|release[-_]notes?.*"
     r"|requirements.*|.*wordlist|authors|contributors|_.*|templates|includes"
 )
-_INCLUDE = re.compile(r"(?:\.\. include::|\{include\}) *(\S+)")
 _FAQ = re.compile(r"(?i)\bfaqs?\b|frequently[\s_-]+asked")
+_PARSER_MODULES = ("../markdown", "pydocs", "rst")
 
 
 @dataclass(frozen=True)
@@ -54,106 +77,167 @@ class Project:
         parts = (json.dumps(asdict(self), sort_keys=True), version("docutils"), version("myst-docutils"))
         return hashlib.sha256(code + "\n".join(parts).encode()).hexdigest()[:16]
 
+    @property
+    def folder(self) -> Path:
+        """Where its pages are once they have been read."""
+        return home() / "corpora" / f"{self.name}-{self.version}-{self.key}"
 
-_PARSER_MODULES = ("../markdown", "markup", "pydocs", "sphinx", "writer")
 
-
-def load_pydocs(name: str = "core", manifest: str | Path | None = None) -> Corpus:
+def load_pydocs(name: str = "core") -> Corpus:
     """The documentation corpus ``name``: ``"tiny"``, ``"core"`` or ``"extended"``.
 
-    ``manifest`` is the path of a manifest of your own; ``name`` is then one of its groups (all its projects
-    where it has no such table). The first call fetches and reads the archives, later calls read the result
-    from ``files.home()`` and need no network.
+    The first call fetches and reads the archives, later calls read the result from ``files.home()`` and need no
+    network.
 
     Raises:
-        CorpusError: there is no such corpus, or the manifest is not readable.
+        CorpusError: there is no such corpus.
         FetchError, IntegrityError, ArchiveError: an archive could not be had, or is not the pinned one.
     """
-    path = Path(manifest) if manifest is not None else data_file("pydocs.toml")
-    projects = read_projects(path, name, strict=manifest is None)
-    documents: list[Document] = []
-    questions: list[Question] = []
-    notes: Counter[str] = Counter()
-    for project in projects:
-        pages, faq_questions, counts = _load(project)
-        documents += pages
-        questions += faq_questions
-        notes.update(counts)
-    return Corpus(name if manifest is None else path.stem, tuple(documents), tuple(questions), dict(notes))
+    parts = [_load(project) for project in read_projects("pydocs.toml", name)]
+    documents = tuple(document for part in parts for document in part.documents)
+    questions = tuple(question for part in parts for question in part.questions)
+    return Corpus(name, documents, questions, dict(sum((Counter(part.notes) for part in parts), Counter())))
 
 
-def read_projects(path: Path, group: str, strict: bool = True) -> tuple[Project, ...]:
-    """The projects of ``group`` in the manifest at ``path`` (all of them if it has no groups and not ``strict``).
+def read_projects(manifest: str, group: str) -> tuple[Project, ...]:
+    """The projects of ``group`` in ``data/<manifest>``.
 
     Raises:
-        CorpusError: says what is wrong with the manifest, or which groups it has.
+        CorpusError: there is no such group; names those that there are.
     """
+    content = tomllib.loads(data_file(manifest).read_text(encoding="utf-8"))
+    projects = {entry["name"]: Project(**entry) for entry in content["project"]}
+    if group not in content["groups"]:
+        raise CorpusError(f"no corpus {group!r}; there are: {', '.join(content['groups'])}")
+    return tuple(projects[name] for name in content["groups"][group])
+
+
+# ---- the archive
+
+
+def fetch(project: str, filename: str, sha256: str) -> Path:
+    """The path of ``filename`` of ``project``, downloaded if it is not there yet, its digest checked.
+
+    The index is ``$PIP_INDEX_URL``, else the public one. A download that is killed leaves nothing that would be taken
+    for the file: the next call starts it again.
+
+    Raises:
+        FetchError: the index did not answer, has no such file, or the disk is full.
+        IntegrityError: the file that came has another sha256 than the pinned one.
+    """
+    target = home() / "downloads" / filename
+    part = target.with_name(f".{filename}.part")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CorpusError(f"manifest {path}: cannot be read ({error})") from error
-    entries = content.get("project")
-    if not isinstance(entries, list) or not entries:
-        raise CorpusError(f"manifest {path}: no [[project]] table; see data/pydocs.toml for the form")
-    projects = {p.name: p for p in (_project(path, entry) for entry in entries)}
-    groups = content.get("groups", {})
-    if group not in groups and not strict and (not groups or group == "core"):
-        return tuple(projects.values())
-    if group not in groups:
-        raise CorpusError(f"no corpus {group!r} in {path.name}; there are: {', '.join(groups) or 'no groups'}")
-    if unknown := [n for n in groups[group] if n not in projects]:
-        raise CorpusError(f"manifest {path}: group {group!r} names {unknown}, which have no [[project]] table")
-    return tuple(projects[n] for n in groups[group])
+        with lock(target.parent / ".lock"):
+            if target.is_file() and sha256_file(target) == sha256:
+                return target
+            try:
+                _download(project, filename, part)
+                if (digest := sha256_file(part)) != sha256:
+                    raise IntegrityError(
+                        f"{filename}: the index delivered sha256 {digest[:16]}..., pinned is {sha256[:16]}...; "
+                        "nothing was kept. Is there a proxy in between?"
+                    )
+                with part.open("rb") as file:
+                    os.fsync(file.fileno())
+                part.replace(target)
+            finally:
+                part.unlink(missing_ok=True)
+    except OSError as error:
+        free = "Free some space, or set $RAGKIT_HOME to another disk"
+        raise FetchError(f"cannot write {target}: {error}. {free}") from error
+    return target
 
 
-def _project(path: Path, entry: Mapping[str, Any]) -> Project:
-    fields = tuple(Project.__dataclass_fields__)
-    if bad := [f for f in fields if not isinstance(entry.get(f), str) or not entry[f]]:
-        raise CorpusError(f"manifest {path}: project {entry.get('name', '?')!r} needs the texts {', '.join(bad)}")
-    project = Project(*(entry[f] for f in fields))
-    if not re.fullmatch(r"[0-9a-f]{64}", project.sha256):
-        raise CorpusError(f"manifest {path}: sha256 of {project.name!r} is not 64 lowercase hexadecimal digits")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", project.name) or ".." in PurePosixPath(project.docs).parts:
-        raise CorpusError(f"manifest {path}: name or docs of {project.name!r} is not a plain name or folder")
-    return project
+def _download(project: str, filename: str, part: Path) -> None:
+    """Download ``filename`` to ``part``: up to three attempts, with a progress bar."""
+    import requests
+    from pypi_simple import NoSuchProjectError, PyPISimple, UnsupportedContentTypeError, tqdm_progress_factory
 
-
-Loaded = tuple[list[Document], list[Question], dict[str, int]]
-
-
-def _load(project: Project) -> Loaded:
-    """The pages of one project, from the cache or freshly read."""
-    folder = home() / "corpora" / f"{project.name}-{project.version}-{project.key}"
-    with lock(folder.parent / f".{project.name}.lock"):
+    progress = tqdm_progress_factory(desc=f"Fetching {filename}", unit="B", unit_scale=True, leave=False)
+    url = os.environ.get("PIP_INDEX_URL")
+    for attempt in range(1, _ATTEMPTS + 1):
         try:
-            notes = read_manifest(folder, {"key": project.key})["notes"]
-        except (IntegrityError, StoreMismatchError):
-            files = read_archive(fetch(project.name, project.file, project.sha256), _may_be_read)
-            documents, questions, notes = read_pages(project, files)
-            with atomic_folder(folder) as fresh:
-                _write_lines(fresh / "documents.jsonl", documents)
-                _write_lines(fresh / "questions.jsonl", questions)
-                write_manifest(fresh, {"key": project.key, "notes": notes})
-        return (
-            [_document(line) for line in _lines(folder / "documents.jsonl")],
-            [_question(line) for line in _lines(folder / "questions.jsonl")],
-            notes,
-        )
+            with PyPISimple(url) if url else PyPISimple() as index:
+                packages = index.get_project_page(project, timeout=_TIMEOUT).packages
+                package = next(package for package in packages if package.filename == filename)
+                index.download_package(package, path=part, verify=False, progress=progress, timeout=_TIMEOUT)
+            return
+        except (NoSuchProjectError, StopIteration):
+            where = without_password(url or "the package index")
+            raise FetchError(f"{where} has no {filename!r} of {project!r}") from None
+        except (requests.RequestException, UnsupportedContentTypeError) as error:
+            if attempt == _ATTEMPTS:
+                reason = without_password(str(error))
+                raise FetchError(
+                    f"{filename}: the package index did not deliver it in {_ATTEMPTS} attempts ({reason}). "
+                    "Check the network and run again; what is already fetched is kept"
+                ) from None  # the cause would show the password of a private index
 
 
-def _may_be_read(name: str) -> bool:
+def read_archive(path: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+    """The regular files of a ``.tar.gz`` whose name ``wanted`` accepts, as ``{name: content}``.
+
+    Nothing is written to disk. Links and devices are never followed.
+
+    Raises:
+        ArchiveError: truncated or damaged; a name that leaves the folder; more than ``MAX_UNPACKED`` bytes, or a
+            wanted file of more than ``MAX_FILE``.
+    """
+    files: dict[str, bytes] = {}
+    try:
+        with gzip.open(path) as packed:
+            data = packed.read(MAX_UNPACKED + 1)
+        if len(data) > MAX_UNPACKED:
+            raise ArchiveError(f"{path.name}: unpacks to more than {MAX_UNPACKED >> 20} MB; the archive is not used")
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            for member in tar:
+                if member.name.startswith("/") or ".." in member.name.split("/"):
+                    raise ArchiveError(f"{path.name}: member {member.name!r} would leave its folder; it is not used")
+                if not wanted(member.name) or not member.isreg():
+                    continue
+                if member.size > MAX_FILE:
+                    raise ArchiveError(f"{path.name}: member {member.name!r} has more than {MAX_FILE >> 20} MB")
+                if file := tar.extractfile(member):
+                    files[member.name] = file.read()
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        raise ArchiveError(f"{path.name}: truncated or damaged ({error}); delete it and fetch again") from error
+    return files
+
+
+# ---- the pages
+
+
+def _load(project: Project) -> Corpus:
+    """The pages of one project, from the cache or freshly read."""
+    from pydantic import TypeAdapter
+
+    corpus = TypeAdapter(Corpus)
+    with lock(project.folder.parent / f".{project.name}.lock"):
+        try:
+            read_manifest(project.folder)
+        except IntegrityError:
+            files = read_archive(fetch(project.name, project.file, project.sha256), may_be_read)
+            pages = read_pages(project, files)
+            with atomic_folder(project.folder) as fresh:
+                (fresh / "corpus.json").write_bytes(corpus.dump_json(pages))
+                write_manifest(fresh, {"key": project.key})
+        return corpus.validate_json((project.folder / "corpus.json").read_bytes())
+
+
+def may_be_read(name: str) -> bool:
+    """Whether a file of an archive is a page, or may be included in one."""
     return PurePosixPath(name).suffix in _INCLUDED
 
 
-def read_pages(project: Project, files: Mapping[str, bytes]) -> Loaded:
-    """Documents, questions and counts from the files of an archive (``{name: content}``)."""
+def read_pages(project: Project, files: Mapping[str, bytes]) -> Corpus:
+    """The documents and questions of a project, from the files of its archive (``{name: content}``)."""
     from tqdm.auto import tqdm
 
-    from ragkit.corpus.writer import write
+    from ragkit.corpus.rst import fold, parse, write
 
     root = next(iter(files), "").partition("/")[0]
-    texts, notes = _texts(project, root, files)
-    resolve = _Titles(texts, project.docs)
+    notes: Counter[str] = Counter()
 
     def read(name: str) -> str | None:
         """A file that a page includes: ``/x`` is below the docs folder, or below the project."""
@@ -162,18 +246,21 @@ def read_pages(project: Project, files: Mapping[str, bytes]) -> Loaded:
                 return content.decode("utf-8", "replace")
         return None
 
-    trees = {}
-    for path, text in tqdm(texts.items(), desc=f"Reading {project.name}", unit=" pages", leave=False):
+    trees: dict[str, nodes.document] = {}
+    texts: dict[str, str] = {}
+    for path in tqdm(_pages(project, files, notes), desc=f"Reading {project.name}", unit=" pages", leave=False):
+        text = files[f"{root}/{path}"].decode("utf-8-sig", "replace")
+        texts[path] = text
         text = text.replace("|version|", project.version).replace("|release|", project.version)
         trees[path] = parse(text, _MARKUP[PurePosixPath(path).suffix], path, read)
     faqs = {path for path, tree in trees.items() if _FAQ.search(PurePosixPath(path).stem) or _FAQ.search(_title(tree))}
-    faq_questions = {q.question for path in sorted(faqs) for q in write(trees[path], faq=True).questions}
-    banned = frozenset(map(fold, faq_questions))
+    banned = frozenset(fold(q.question) for path in faqs for q in write(trees[path], faq=True).questions)
+    title_of = _titles(texts, project.docs, banned)
 
-    documents: dict[str, Document] = {}
+    documents: list[Document] = []
     questions: list[Question] = []
     for path, tree in trees.items():
-        page = write(tree, path in faqs, banned, lambda kind, to, at=path: resolve(kind, to, at, banned))  # type: ignore[misc]
+        page = write(tree, path in faqs, banned, lambda role, to, at=path: title_of(at, role, to))  # type: ignore[misc]
         if not page.text.strip():
             notes["pages without words"] += 1
             continue
@@ -181,104 +268,53 @@ def read_pages(project: Project, files: Mapping[str, bytes]) -> Loaded:
         notes["pages with nothing but a heading"] += page.text == f"# {page.title}"
         inner = PurePosixPath(path).relative_to(project.docs)
         doc_id = f"{project.name}/{inner.with_suffix('')}"
-        if doc_id in documents:
-            doc_id = f"{project.name}/{inner}"
         title = page.title or inner.stem
         metadata = {"project": project.name, "version": project.version, "title": title, "source": f"{root}/{path}"}
-        documents[doc_id] = Document(doc_id, page.text, title, page.sections, {**metadata, "licence": project.licence})
+        metadata["licence"] = project.licence
+        documents.append(Document(doc_id, page.text, title, page.sections, metadata))
         for i, q in enumerate(page.questions, 1):
-            if q.start == q.end:
-                notes["FAQ questions without an answer left out"] += 1
-                continue
-            gold = Span(doc_id, q.start, q.end)
-            answer = page.text[q.start : q.end]
+            gold, answer = Span(doc_id, q.start, q.end), page.text[q.start : q.end]
             questions.append(Question(f"{doc_id}#{i}", q.question, (gold,), ("faq", project.name), answer))
-    return list(documents.values()), questions, {what: count for what, count in notes.items() if count}
+    return Corpus(project.name, tuple(documents), tuple(questions), dict(+notes))
 
 
-def _texts(project: Project, root: str, files: Mapping[str, bytes]) -> tuple[dict[str, str], Counter[str]]:
-    """The pages below the docs folder, ``{path below the root: text}``, in order, and what was left out."""
-    texts: dict[str, str] = {}
-    notes: Counter[str] = Counter()
-    for name in sorted(files):
-        path = PurePosixPath(name.removeprefix(f"{root}/"))
-        if path.suffix not in _MARKUP or not path.is_relative_to(project.docs):
-            continue
-        parts = [PurePosixPath(p).stem.casefold() for p in path.relative_to(project.docs).parts]
-        if any(_NOT_DOCUMENTS.fullmatch(p) for p in parts):
-            notes["release notes and lists left out"] += 1
-            continue
-        try:
-            texts[str(path)] = files[name].decode("utf-8-sig")
-        except UnicodeDecodeError:
-            notes["files that are not UTF-8 left out"] += 1
-    included = {
-        posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-        for path, text in texts.items()
-        for target in _INCLUDE.findall(text)
-        if posixpath.basename(target) != posixpath.basename(path)
-    }
-    for part in sorted(included & texts.keys()):  # their text stands in the page that includes them
-        del texts[part]
-        notes["files that are part of another page"] += 1
-    return texts, notes
+def _pages(project: Project, files: Mapping[str, bytes], notes: Counter[str]) -> list[str]:
+    """The paths of the pages below the docs folder, in order; what is left out is counted in ``notes``."""
+    paths = [PurePosixPath(name.partition("/")[2]) for name in sorted(files)]
+    below = [path for path in paths if path.suffix in _MARKUP and path.is_relative_to(project.docs)]
+    pages = [path for path in below if not any(map(_is_no_document, path.relative_to(project.docs).parts))]
+    notes["release notes and lists left out"] = len(below) - len(pages)
+    return list(map(str, pages))
 
 
-class _Titles:
-    """What ``:ref:`` and ``:doc:`` show: the title of the section or page that they point to."""
-
-    def __init__(self, texts: Mapping[str, str], docs: str) -> None:
-        self._docs = docs
-        self._labels: dict[str, str] = {}
-        self._pages: dict[str, str] = {}
-        for path, text in texts.items():
-            title, labels = titles(text)
-            self._pages[str(PurePosixPath(path).with_suffix(""))] = title
-            self._labels.update(labels)
-
-    def __call__(self, kind: str, target: str, page: str, banned: frozenset[str]) -> str | None:
-        if kind == "doc":
-            base = self._docs if target.startswith("/") else posixpath.dirname(page)
-            path = posixpath.normpath(posixpath.join(base, target.lstrip("/")))
-            title = self._pages.get(re.sub(r"\.(rst|md|txt)$", "", path))
-        else:
-            title = self._labels.get(" ".join(target.casefold().split()))
-        return title if title and fold(title) not in banned else None
+def _is_no_document(part: str) -> bool:
+    return bool(_NOT_DOCUMENTS.fullmatch(PurePosixPath(part).stem.casefold()))
 
 
-def _title(tree: Any) -> str:
+def _title(tree: nodes.document) -> str:
     from docutils import nodes
 
-    return next((node.astext() for node in tree.findall(nodes.title)), "")
+    return next((title.astext() for title in tree.findall(nodes.title)), "")
 
 
-def _write_lines(path: Path, records: Iterable[Document | Question]) -> None:
-    path.write_text("".join(json.dumps(_plain(r), ensure_ascii=False) + "\n" for r in records), encoding="utf-8")
+def _titles(texts: Mapping[str, str], docs: str, banned: frozenset[str]) -> Callable[[str, str, str], str | None]:
+    """What a reference on a page shows, by ``(page, role, target)``: the title of the section or page it points to."""
+    from ragkit.corpus.rst import fold, titles
 
+    pages: dict[str, str] = {}
+    sections: dict[str, str] = {}
+    for path, text in texts.items():
+        title, labels = titles(text)
+        pages[str(PurePosixPath(path).with_suffix(""))] = title
+        sections |= labels
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+    def title_of(page: str, role: str, target: str) -> str | None:
+        if role == "doc":
+            base = docs if target.startswith("/") else posixpath.dirname(page)
+            path = posixpath.normpath(posixpath.join(base, target.lstrip("/")))
+            shown = pages.get(re.sub(r"\.(rst|md|txt)$", "", path))
+        else:
+            shown = sections.get(" ".join(target.casefold().split()))
+        return shown if shown and fold(shown) not in banned else None
 
-
-def _plain(record: Document | Question) -> dict[str, Any]:
-    if isinstance(record, Question):
-        return asdict(record)
-    sections = [(s.path, s.start, s.body, s.end) for s in record.sections]
-    return {
-        "id": record.id,
-        "text": record.text,
-        "title": record.title,
-        "sections": sections,
-        "metadata": record.metadata,
-    }
-
-
-def _document(line: dict[str, Any]) -> Document:
-    sections = tuple(Section(tuple(path), *places) for path, *places in line["sections"])
-    return Document(line["id"], line["text"], line["title"], sections, line["metadata"])
-
-
-def _question(line: dict[str, Any]) -> Question:
-    gold = tuple(Span(**span) for span in line["gold"])
-    return Question(line["id"], line["text"], gold, tuple(line["tags"]), line["answer"])
+    return title_of

@@ -6,36 +6,18 @@ queries without torch, and ``e5.py``, which unpacks a packaged model), ``openai.
 """
 
 from ragkit.embedding.cache import CachedEmbedder
-from ragkit.embedding.models import SentenceTransformerEmbedder, TransformerEmbedder, load_embedder, models_on_disk
+from ragkit.embedding.models import load_embedder, models_on_disk
 from ragkit.embedding.openai import OpenAIEmbedder
-from ragkit.embedding.vectors import (
-    Ids,
-    TokenEncoder,
-    WindowVectors,
-    check_vectors,
-    encode,
-    encode_texts,
-    known_prefixes,
-    split_evenly,
-    unit,
-)
+from ragkit.embedding.vectors import TokenEncoder, encode, unit
 from ragkit.llm.chat import prices
 
 __all__ = [
     "CachedEmbedder",
-    "Ids",
     "OpenAIEmbedder",
-    "SentenceTransformerEmbedder",
     "TokenEncoder",
-    "TransformerEmbedder",
-    "WindowVectors",
-    "check_vectors",
     "encode",
-    "encode_texts",
-    "known_prefixes",
     "load_embedder",
     "models_on_disk",
     "prices",
-    "split_evenly",
     "unit",
 ]

@@ -11,7 +11,7 @@ import json
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -26,8 +26,7 @@ def _blas() -> Any:
 def one_thread() -> AbstractContextManager[Any]:
     """A context in which NumPy's products run in one thread: small ones gain nothing from a second, and wait for it
     where the other core is busy."""
-    context: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
-    return context
+    return cast(AbstractContextManager[Any], _blas().limit(limits=1, user_api="blas"))
 
 
 class Bert:
@@ -48,13 +47,10 @@ class Bert:
     @staticmethod
     def fits(folder: Path) -> bool:
         """Whether the model in ``folder`` is one that this code can run."""
-        try:
-            config = json.loads((folder / "config.json").read_text())
-        except (OSError, ValueError):
-            return False
-        plain = config.get("model_type") == "bert" and config.get("hidden_act") == "gelu"
+        config = json.loads((folder / "config.json").read_text())
+        kind = [config.get(key) for key in ("model_type", "hidden_act")]
         absolute = config.get("position_embedding_type", "absolute") == "absolute"
-        return plain and absolute and (folder / "model.safetensors").is_file()
+        return kind == ["bert", "gelu"] and absolute and (folder / "model.safetensors").is_file()
 
     def hidden(self, ids: list[int]) -> Vectors:
         """The last layer's vectors ``(n, d)`` for token ids ``(n,)``, special tokens included."""

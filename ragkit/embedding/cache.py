@@ -17,43 +17,29 @@ from pathlib import Path
 
 import numpy as np
 
-from ragkit.base import Embedder, InputError, IntegrityError, Kind, Vectors
+from ragkit.base import Embedder, IntegrityError, Kind, Vectors
 from ragkit.embedding.vectors import check_vectors
 from ragkit.files import Database, home, lock
 
-MAX_BYTES = 2_000_000_000
+MAX_BYTES = 2_000_000_000  # when the file would grow past this, the vectors that were not used for longest go
 _SCHEMA = "CREATE TABLE vector (key BLOB PRIMARY KEY, vector BLOB NOT NULL, used REAL NOT NULL);"
 _GROUP = 256  # texts that are encoded between two writes
-_KEYS = 500  # keys of one SELECT
 _BAR_FROM = 64  # with fewer texts to encode there is no progress bar
 _FRESH = 3600.0  # seconds in which a further use is not written down
-_ROOM = 0.9  # the share of ``max_bytes`` that is left after an eviction
+_ROOM = 0.9  # the share of ``MAX_BYTES`` that is left after an eviction
 
 
 class CachedEmbedder:
     """``inner`` with its vectors on disk. Equal texts are encoded once, in this call, this process or any other.
 
     ``identity`` is that of ``inner``, as the vectors are. ``encoded`` counts the texts that ``inner`` was given so far.
-    Several threads and processes may use it.
-
-    Args:
-        inner: any embedder.
-        folder: where ``vectors.db`` lies; None is ``vectors`` below ``ragkit.files.home()``.
-        max_bytes: when the file would grow past this, the vectors that were not used for longest go.
-        progress: show a bar while more than a few texts are encoded.
-
-    Raises:
-        InputError: ``max_bytes`` is less than 100,000.
+    ``vectors.db`` lies in ``folder`` (None: ``vectors`` below ``ragkit.files.home()``). Several threads and processes
+    may use it.
     """
 
-    def __init__(
-        self, inner: Embedder, folder: Path | None = None, *, max_bytes: int = MAX_BYTES, progress: bool = True
-    ) -> None:
-        if max_bytes < 100_000:
-            raise InputError(f"max_bytes = {max_bytes}: expected 100,000 or more")
-        self.inner, self.max_bytes, self.progress = inner, max_bytes, progress
-        self.name, self.identity = inner.name, inner.identity
-        self.folder = home() / "vectors" if folder is None else Path(folder)
+    def __init__(self, inner: Embedder, folder: Path | None = None) -> None:
+        self.inner, self.name, self.identity = inner, inner.name, inner.identity
+        self.folder = folder or home() / "vectors"
         self.encoded = 0
         self._dimension = 0
 
@@ -78,31 +64,30 @@ class CachedEmbedder:
         """
         if not texts:
             return np.zeros((0, self.dimension), dtype=np.float32)
-        keys = [self._key(text, kind) for text in texts]
-        cached = self._table.get(keys)
-        if not all(key in cached for key in keys):
+        text_of = {self._key(text, kind): text for text in texts}
+        cached = self._table.get(list(text_of))
+        if len(cached) < len(text_of):
             with lock(self.folder / f".{hashlib.sha256(self.identity.encode()).hexdigest()[:16]}.lock"):
-                cached |= self._table.get([key for key in keys if key not in cached])  # what another process wrote
-                missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in cached}
-                cached |= self._encode_missing(missing, kind)
-        vectors = np.stack([cached[key] for key in keys])
+                cached |= self._table.get([key for key in text_of if key not in cached])  # what another process wrote
+                cached |= self._encode({key: text for key, text in text_of.items() if key not in cached}, kind)
+        vectors = np.stack([cached[self._key(text, kind)] for text in texts])
         self._dimension = vectors.shape[1]
         return vectors
 
-    def _encode_missing(self, missing: dict[bytes, str], kind: Kind) -> dict[bytes, Vectors]:
+    def _encode(self, missing: dict[bytes, str], kind: Kind) -> dict[bytes, Vectors]:
         """The vectors of ``missing``, stored group by group."""
         from tqdm.auto import tqdm
 
         items = sorted(missing.items(), key=lambda item: len(item[1]))  # batches of equal length need little padding
         encoded: dict[bytes, Vectors] = {}
         # Where a bar is shown, `disable` is left to the environment (TQDM_DISABLE).
-        start = tqdm if self.progress and len(items) >= _BAR_FROM else partial(tqdm, disable=True)
+        start = tqdm if len(items) >= _BAR_FROM else partial(tqdm, disable=True)
         with start(total=len(items), desc=f"encoding, {self.name}", unit=" texts") as bar:
             for at in range(0, len(items), _GROUP):
                 keys, texts = zip(*items[at : at + _GROUP], strict=True)
                 vectors = check_vectors(self.inner.encode(texts, kind), len(texts), self.inner)
                 self.encoded += len(texts)
-                self._table.put(keys, vectors, self.max_bytes)
+                self._table.put(keys, vectors)
                 encoded |= dict(zip(keys, vectors, strict=True))
                 bar.update(len(texts))
         return encoded
@@ -138,24 +123,17 @@ class VectorTable:
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
         """The vectors of those ``keys`` that are there."""
-        cached: dict[bytes, Vectors] = {}
-        now, old = time.time(), []
         with self._transaction() as database:
-            for at in range(0, len(keys), _KEYS):
-                part = keys[at : at + _KEYS]
-                marks = ",".join("?" * len(part))
-                for key, data, used in database.execute(
-                    f"SELECT key, vector, used FROM vector WHERE key IN ({marks})", part
-                ):
-                    cached[key] = np.frombuffer(data, dtype="<f4")
-                    if used < now - _FRESH:
-                        old.append((now, key))
-            if old:
-                database.executemany("UPDATE vector SET used = ? WHERE key = ?", old)
-        return cached
+            find = "SELECT key, vector, used FROM vector WHERE key = ?"
+            rows = [row for key in keys for row in database.execute(find, (key,))]
+            now = time.time()
+            unused = [(now, row["key"]) for row in rows if row["used"] < now - _FRESH]
+            if unused:
+                database.executemany("UPDATE vector SET used = ? WHERE key = ?", unused)
+        return {row["key"]: np.frombuffer(row["vector"], dtype="<f4") for row in rows}
 
-    def put(self, keys: Sequence[bytes], vectors: Vectors, max_bytes: int) -> None:
-        """Write vectors; if the file then holds more than ``max_bytes``, those go that were not used for longest."""
+    def put(self, keys: Sequence[bytes], vectors: Vectors) -> None:
+        """Write vectors; if the file then holds more than ``MAX_BYTES``, those go that were not used for longest."""
         rows = np.ascontiguousarray(vectors, dtype="<f4")
         now = time.time()
         with self._transaction() as database:
@@ -163,8 +141,8 @@ class VectorTable:
                 "INSERT OR REPLACE INTO vector VALUES (?, ?, ?)",
                 [(key, row.tobytes(), now) for key, row in zip(keys, rows, strict=True)],
             )
-        if self.bytes > max_bytes:
-            self.evict(int(_ROOM * max_bytes))
+        if self.bytes > MAX_BYTES:
+            self.evict(int(_ROOM * MAX_BYTES))
 
     def evict(self, max_bytes: int) -> None:
         """Remove the vectors that were not used for longest, so that about ``max_bytes`` are left."""
@@ -187,7 +165,6 @@ class VectorTable:
     @property
     def bytes(self) -> int:
         """Bytes in use; what was removed and not yet written again is not counted."""
-        names = ("page_size", "page_count", "freelist_count")
+        pages = "SELECT page_size * (page_count - freelist_count) FROM pragma_page_size, pragma_page_count, "
         with self._transaction() as database:
-            size, pages, free = (int(database.execute(f"PRAGMA {name}").fetchone()[0]) for name in names)
-        return size * (pages - free)
+            return int(database.execute(f"{pages} pragma_freelist_count").fetchone()[0])

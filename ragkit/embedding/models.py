@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache as cached
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from ragkit.embedding.bert import Bert
 from ragkit.embedding.cache import CachedEmbedder
 from ragkit.embedding.e5 import E5_SMALL, E5_SMALL_SHA256, e5_folder
 from ragkit.embedding.openai import OpenAIEmbedder
-from ragkit.embedding.vectors import Ids, WindowVectors, encode_texts, known_prefixes, unit
+from ragkit.embedding.vectors import Ids, WindowVectors, encode_texts, known_prefixes, mean_of_windows, split_evenly
 from ragkit.files import sha256_file
 from ragkit.tokens import MINILM, MINILM_SHA256, SubwordTokenizer, minilm_folder, verified
 
@@ -74,10 +75,7 @@ class TransformerEmbedder(_LocalModel):
     def _model(self) -> Any:
         """The model ready to run, loaded when the first passage is encoded."""
         torch, transformers = require("torch", "models"), require("transformers", "models")
-        logging = transformers.utils.logging
-        shown = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()  # a bar per model file is noise in a notebook
-        try:
+        with quiet_transformers():
             model = transformers.AutoModel.from_pretrained(
                 self._folder,
                 dtype=getattr(torch, self.precision),
@@ -85,9 +83,6 @@ class TransformerEmbedder(_LocalModel):
                 local_files_only=True,
                 use_safetensors=True,
             )
-        finally:
-            if shown:
-                logging.enable_progress_bar()
         return model.eval()
 
     def tokenize(self, text: str) -> tuple[Ids, NDArray[np.int64]]:
@@ -155,27 +150,36 @@ class SentenceTransformerEmbedder(_LocalModel):
 
     def encode(self, texts: Sequence[str], kind: Kind = "passage") -> Vectors:
         """Unit vectors ``(len(texts), dimension)``; a text longer than ``max_tokens`` is read in windows."""
-        pieces: list[str] = []
-        owner: list[int] = []
-        weight: list[int] = []
+        windows: list[tuple[int, int, str]] = []  # text number, tokens, and the words
         for i, text in enumerate(texts):
             offsets = self.tokenizer.offsets(text)
-            for part in np.array_split(offsets, max(1, -(-len(offsets) // self.max_tokens))):
-                pieces.append(text[part[0, 0] : part[-1, 1]] if len(part) else text)
-                owner.append(i)
-                weight.append(max(1, len(part)))
-        prefix = self.prefixes.get(kind, "")
-        vectors = self._model.encode([prefix + p for p in pieces], normalize_embeddings=True, show_progress_bar=False)
-        total = np.zeros((len(texts), self.dimension), dtype=np.float32)
-        np.add.at(total, owner, np.asarray(vectors, dtype=np.float32) * np.array(weight, dtype=np.float32)[:, None])
-        return unit(total)
+            for part in split_evenly(offsets, self.max_tokens):
+                windows.append((i, max(1, len(part)), text[part[0, 0] : part[-1, 1]] if len(part) else text))
+        read = [self.prefixes.get(kind, "") + words for _, _, words in windows]
+        vectors = self._model.encode(read, normalize_embeddings=True, show_progress_bar=False)
+        owners, weights = [i for i, _, _ in windows], [tokens for _, tokens, _ in windows]
+        return mean_of_windows(np.reshape(vectors, (-1, self.dimension)), owners, weights, len(texts))
+
+
+@contextmanager
+def quiet_transformers(warnings: bool = True) -> Iterator[None]:
+    """transformers shows no bar for each file that it reads, which is noise in a notebook, and ``warnings`` or none."""
+    logging = require("transformers.utils", "models").logging
+    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(level if warnings else logging.ERROR)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
 
 
 def load_embedder(
     name: str = MINILM,
     *,
     prefixes: Mapping[Kind, str] | None = None,
-    dimensions: int | None = None,
     cache: bool = False,
     precision: Precision = "float32",
 ) -> Embedder:
@@ -192,7 +196,6 @@ def load_embedder(
         name: as above.
         prefixes: put in front of the texts of a kind. None means those that the model was trained with, by its name
             (``known_prefixes``); ``{}`` means none. The embedder shows them as ``.prefixes``.
-        dimensions: ask an endpoint for shorter vectors; a model on this machine has one length.
         cache: keep vectors on disk (``CachedEmbedder``): nothing is encoded, or paid for, twice.
         precision: the arithmetic of a model on this machine. ``"float32"`` gives the same vectors on every
             processor, to 1e-5. ``"bfloat16"`` is for big jobs: faster where the processor multiplies it (AVX512_BF16,
@@ -207,28 +210,22 @@ def load_embedder(
     Raises:
         ModelNotFoundError: the model is not on this machine (the network is not used); names those that are.
         IntegrityError: weights are missing, not the published ones, or only there in an unsafe format.
-        InputError: ``dimensions`` for a model on this machine, or less than 1; ``precision`` is another word, or given
-            for a model behind an endpoint.
+        InputError: ``precision`` is another word.
     """
     if precision not in get_args(Precision):
         raise InputError(f"precision {precision!r}: expected one of {', '.join(get_args(Precision))}")
     if name.startswith(("endpoint:", "text-embedding-")):
-        if precision != "float32":
-            raise InputError(f"precision = {precision!r} for {name!r}: an endpoint chooses its own; leave it out")
-        model = name.removeprefix("endpoint:")
-        embedder: Embedder = OpenAIEmbedder(model, prefixes=prefixes, dimensions=dimensions)
-    elif dimensions is not None:
-        raise InputError(f"dimensions = {dimensions} for {name!r}: only endpoints shorten vectors; leave it out")
+        embedder: Embedder = OpenAIEmbedder(name.removeprefix("endpoint:"), prefixes=prefixes)
     else:
-        chosen = known_prefixes(name) if prefixes is None else prefixes
-        folder = _find(name)
+        name = MINILM if name == f"sentence-transformers/{MINILM}" else name
+        chosen, folder = known_prefixes(name) if prefixes is None else prefixes, _find(name)
         embedder = _load(folder, name, tuple(sorted(chosen.items())), precision, _version(folder))
     return CachedEmbedder(embedder) if cache else embedder
 
 
 def _find(name: str) -> Path:
     """The folder of a model that is on this machine."""
-    if name in (MINILM, f"sentence-transformers/{MINILM}"):
+    if name == MINILM:
         return minilm_folder()
     if name == E5_SMALL:
         return e5_folder()
@@ -257,17 +254,18 @@ def _version(folder: Path) -> tuple[tuple[str, int, int], ...]:
 def _load(
     folder: Path, name: str, prefixes: tuple[tuple[Kind, str], ...], precision: Precision, version: object
 ) -> Embedder:
-    if name in (MINILM, f"sentence-transformers/{MINILM}"):
-        for file, digest in MINILM_SHA256.items():
-            verified(folder / file, digest)
-        return TransformerEmbedder(folder, MINILM, MINILM_SHA256["model.safetensors"], dict(prefixes), precision)
-    if name == E5_SMALL:
-        return TransformerEmbedder(folder, E5_SMALL, E5_SMALL_SHA256, dict(prefixes), precision)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights or not (folder / "tokenizer.json").is_file():
         raise IntegrityError(f"{folder}: no *.safetensors or no tokenizer.json, both are needed to load {name!r}")
-    digest = hashlib.sha256("".join(map(sha256_file, weights)).encode()).hexdigest()
-    kind = TransformerEmbedder if _mean_pooled(folder) else SentenceTransformerEmbedder
+    if name == MINILM:
+        for file, sha256 in MINILM_SHA256.items():
+            verified(folder / file, sha256)
+        digest = MINILM_SHA256["model.safetensors"]
+    elif name == E5_SMALL:
+        digest = E5_SMALL_SHA256  # of the package's file, from which the folder was unpacked
+    else:
+        digest = hashlib.sha256("".join(map(sha256_file, weights)).encode()).hexdigest()
+    kind = TransformerEmbedder if name == E5_SMALL or _mean_pooled(folder) else SentenceTransformerEmbedder
     return kind(folder, name, digest, dict(prefixes), precision)
 
 
@@ -302,10 +300,7 @@ def window(folder: Path) -> int:
         IntegrityError: it stands in neither.
     """
     for file, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
-        try:
-            limit = json.loads((folder / file).read_text()).get(key)
-        except FileNotFoundError:
-            continue
+        limit = json.loads((folder / file).read_text()).get(key) if (folder / file).is_file() else None
         if isinstance(limit, int) and 0 < limit < 1_000_000:  # transformers writes 1e30 for "no limit"
             return limit
     raise IntegrityError(

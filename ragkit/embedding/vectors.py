@@ -93,18 +93,14 @@ def check_vectors(vectors: Any, count: int, embedder: Embedder) -> Vectors:
         array: Vectors = np.asarray(vectors, dtype=np.float32)
     except (ValueError, TypeError) as error:
         raise ContractError(f"embedder {embedder.name!r} gave no table of numbers ({error})") from error
-    if not count and not array.size:
-        return np.zeros((0, embedder.dimension), dtype=np.float32)
     expected = (count, embedder.dimension)
+    if not count and not array.size:
+        return np.zeros(expected, dtype=np.float32)
     if array.shape != expected:
-        raise ContractError(
-            f"embedder {embedder.name!r} gave vectors of shape {array.shape}, expected {expected}: a vector for each "
-            f"of {count} texts, as long as its dimension says"
-        )
-    if bad := np.flatnonzero(~np.isfinite(array).all(axis=1)).tolist():
-        raise ContractError(
-            f"embedder {embedder.name!r} gave NaN or infinity for text {bad[0]} of {count}: expected finite numbers"
-        )
+        raise ContractError(f"embedder {embedder.name!r} gave vectors of shape {array.shape}, expected {expected}")
+    if not np.isfinite(array).all():
+        bad = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
+        raise ContractError(f"embedder {embedder.name!r} gave NaN or infinity for text {bad} of {count}")
     return array
 
 
@@ -121,7 +117,7 @@ def encode(embedder: Embedder, texts: Sequence[str], kind: Kind = "passage") -> 
     return unit(check_vectors(embedder.encode(texts, kind), len(texts), embedder))
 
 
-def split_evenly(ids: Ids, limit: int) -> list[Ids]:
+def split_evenly(ids: NDArray[Any], limit: int) -> list[NDArray[Any]]:
     """``ids`` in as few pieces of at most ``limit`` as possible, all of nearly the same length.
 
     >>> [len(piece) for piece in split_evenly(np.arange(10, dtype=np.int32), 4)]
@@ -132,13 +128,22 @@ def split_evenly(ids: Ids, limit: int) -> list[Ids]:
 
 def encode_texts(encoder: TokenEncoder, texts: Sequence[str], kind: Kind) -> Vectors:
     """Unit vectors ``(len(texts), d)``; the vector of a long text is the mean over its windows, by length."""
-    windows: list[Ids] = []
-    owner: list[int] = []
-    for i, text in enumerate(texts):
-        pieces = split_evenly(encoder.tokenize(text)[0], encoder.max_tokens)
-        windows += pieces
-        owner += [i] * len(pieces)
-    total = np.zeros((len(texts), encoder.dimension), dtype=np.float32)
+    pieces = [split_evenly(encoder.tokenize(text)[0], encoder.max_tokens) for text in texts]
+    windows = [window for each in pieces for window in each]
+    means = np.zeros((len(windows), encoder.dimension), dtype=np.float32)
     for position, vectors in encoder.encode_windows(windows, kind):
-        total[owner[position]] += vectors.mean * max(1, len(windows[position]))
+        means[position] = vectors.mean
+    owners = [i for i, each in enumerate(pieces) for _ in each]
+    return mean_of_windows(means, owners, [max(1, len(window)) for window in windows], len(texts))
+
+
+def mean_of_windows(vectors: Vectors, owners: Sequence[int], weights: Sequence[int], count: int) -> Vectors:
+    """Unit vectors ``(count, d)``: the mean of the windows' ``vectors`` ``(n, d)`` that each text owns, by weight.
+
+    >>> windows = np.array([[1, 0], [0, 1], [0, 1]], dtype=np.float32)
+    >>> mean_of_windows(windows, [0, 0, 1], [3, 4, 1], 2).round(2).tolist()
+    [[0.6000000238418579, 0.800000011920929], [0.0, 1.0]]
+    """
+    total = np.zeros((count, vectors.shape[1]), dtype=np.float32)
+    np.add.at(total, np.array(owners, dtype=np.int64), vectors * np.array(weights, dtype=np.float32)[:, None])
     return unit(total)

@@ -42,7 +42,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ragkit.base import Chunk, Corpus, CorpusError, InputError, Vectors, require
 from ragkit.corpus.datasets import section_span
-from ragkit.embedding import Ids, TokenEncoder, split_evenly, unit
+from ragkit.embedding import TokenEncoder, unit
+from ragkit.embedding.vectors import Ids, split_evenly
 from ragkit.evaluation.statistics import Floats, auroc, auroc_interval
 from ragkit.files import data_file
 from ragkit.token_store import TokenStore

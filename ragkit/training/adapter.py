@@ -9,18 +9,15 @@ The matrix starts as the identity, is pulled back to it, and the one that did be
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import Chunk, Embedder, InputError, IntegrityError, Kind, StoreMismatchError, Tokenizer, Vectors
-from ragkit.embedding import Ids, TokenEncoder, WindowVectors, encode, unit
-from ragkit.files import atomic_write
+from ragkit.base import Chunk, Embedder, Kind, StoreMismatchError, Vectors
+from ragkit.embedding import TokenEncoder, encode, unit
+from ragkit.embedding.vectors import Ids, WindowVectors
 from ragkit.token_store import TokenStore
 from ragkit.training.pairs import Pair, split_by_document
 
@@ -51,28 +48,6 @@ class LinearAdapter:
     def identity(self) -> str:
         """Names the numbers: equal identity, equal vectors."""
         return f"query:{hashlib.sha256(np.ascontiguousarray(self.matrix).tobytes()).hexdigest()[:12]}"
-
-    def save(self, path: str | Path) -> None:
-        """Write the adapter to one file, ``path``, such as ``adapter.npz``."""
-        buffer = io.BytesIO()
-        history = np.array(self.history, dtype=np.float64).reshape(-1, 3)
-        np.savez(buffer, matrix=self.matrix, embedder=self.embedder, history=history)
-        atomic_write(Path(path), buffer.getvalue())
-
-    @classmethod
-    def load(cls, path: str | Path) -> LinearAdapter:
-        """The adapter that ``save`` wrote.
-
-        Raises:
-            IntegrityError: the file is damaged, or something else.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                matrix, embedder, history = file["matrix"], str(file["embedder"]), file["history"]
-            losses = tuple((int(step), float(a), float(b)) for step, a, b in history)
-        except (ValueError, KeyError, OSError, BadZipFile) as error:
-            raise IntegrityError(f"{path}: not a linear adapter ({error}); train it again") from error
-        return cls(matrix, embedder, losses)
 
 
 def contrastive_loss(
@@ -136,17 +111,6 @@ class AdapterSettings:
     share: float = 0.1
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        if (
-            self.steps < 1
-            or self.batch < 2
-            or self.l2_to_identity < 0
-            or min(self.temperature, self.learning_rate) <= 0
-        ):
-            raise InputError(
-                f"{self}: expected steps >= 1, batch >= 2, l2_to_identity >= 0, temperature and learning_rate > 0"
-            )
-
 
 def train_adapter(
     pairs: Sequence[Pair],
@@ -168,7 +132,10 @@ def train_adapter(
         raise StoreMismatchError(f"a store of {store.encoder.identity!r}, but the embedder is {embedder.identity!r}")
     training, held_out = split_by_document(pairs, settings.share, settings.seed)
     both, n = [*training, *held_out], len(training)
-    queries = read_queries(embedder, [pair.query for pair in both])
+    prefixes = getattr(getattr(embedder, "inner", embedder), "prefixes", None)  # a cache has the model inside
+    # A model on this machine reads passages in batches, which is quicker. Without prefixes they are read like queries.
+    kind: Kind = "passage" if prefixes is not None and not any(prefixes.values()) else "query"
+    queries = encode(embedder, [pair.query for pair in both], kind)
     positives = [pair.positive for pair in both]
     passages = store.pool(positives) if store else encode(embedder, [chunk.text for chunk in positives])
     groups = passage_groups(positives)
@@ -176,14 +143,6 @@ def train_adapter(
         (queries[:n], passages[:n]), (queries[n:], passages[n:]), settings, (groups[:n], groups[n:])
     )
     return LinearAdapter(matrix, embedder.identity, history)
-
-
-def read_queries(embedder: Embedder, texts: Sequence[str]) -> Vectors:
-    """The queries' vectors. A model on this machine reads passages in batches, which is quicker, and means the same
-    where neither kind has a prefix."""
-    prefixes = getattr(getattr(embedder, "inner", embedder), "prefixes", None)  # a cache has the model inside
-    same = prefixes is not None and not any(prefixes.values())
-    return encode(embedder, texts, "passage" if same else "query")
 
 
 def passage_groups(passages: Sequence[Chunk]) -> Groups:
@@ -267,21 +226,10 @@ class AdaptedTokens(Adapted):
 
     embedder: TokenEncoder
 
-    @property
-    def passage_identity(self) -> str:
-        """Whose vectors the passages have."""
-        return self.embedder.identity
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self.embedder.tokenizer
-
-    @property
-    def max_tokens(self) -> int:
-        return self.embedder.max_tokens
-
-    def tokenize(self, text: str) -> tuple[Ids, NDArray[np.int64]]:
-        return self.embedder.tokenize(text)
+    def __init__(self, embedder: TokenEncoder, adapter: LinearAdapter) -> None:
+        super().__init__(embedder, adapter)
+        self.tokenizer, self.max_tokens, self.tokenize = embedder.tokenizer, embedder.max_tokens, embedder.tokenize
+        self.passage_identity = embedder.identity  # whose vectors the passages have
 
     def encode_windows(self, windows: Sequence[Ids], kind: Kind = "passage") -> Iterator[tuple[int, WindowVectors]]:
         for i, vectors in self.embedder.encode_windows(windows, kind):
@@ -296,4 +244,4 @@ def adapted(embedder: Embedder, adapter: LinearAdapter) -> Adapted:
     Raises:
         StoreMismatchError: the adapter was trained on another embedder's vectors.
     """
-    return (AdaptedTokens if isinstance(embedder, TokenEncoder) else Adapted)(embedder, adapter)
+    return AdaptedTokens(embedder, adapter) if isinstance(embedder, TokenEncoder) else Adapted(embedder, adapter)

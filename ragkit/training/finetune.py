@@ -14,14 +14,14 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ragkit.base import Embedder, InputError, ModelNotFoundError, require
 from ragkit.embedding import load_embedder
+from ragkit.embedding.models import quiet_transformers
 from ragkit.files import MANIFEST, atomic_folder, home, lock, read_manifest, sha256_file, write_manifest
 from ragkit.tokens import MINILM, MINILM_SHA256, minilm_folder, verified
 from ragkit.training.pairs import Pair, split_by_document
@@ -50,14 +50,6 @@ class FineTuneSettings:
     share: float = 0.1
     checks: int = 6
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if (
-            min(self.tokens, self.batch, self.checks) < 1
-            or min(self.epochs, self.learning_rate) <= 0
-            or self.frozen < 0
-        ):
-            raise InputError(f"{self}: expected tokens, batch, checks >= 1; epochs, learning_rate > 0; frozen >= 0")
 
 
 class EvalStep(NamedTuple):
@@ -90,9 +82,7 @@ class FineTuned:
         return load_embedder(str(self.folder))
 
 
-def fine_tune(
-    pairs: Sequence[Pair], settings: FineTuneSettings = FineTuneSettings(), *, progress: bool = True
-) -> FineTuned:
+def fine_tune(pairs: Sequence[Pair], settings: FineTuneSettings = FineTuneSettings()) -> FineTuned:
     """The model that ``pairs`` and ``settings`` make: from disk, or trained first if it is not there.
 
     It lies below ``ragkit.files.home()``, under a key of pairs, base weights and settings, so it is trained once. Pairs
@@ -105,7 +95,13 @@ def fine_tune(
         MissingExtraError: the extra ``models`` is not installed.
         IntegrityError: the base model or the trained one is damaged.
     """
-    base = _base_folder(settings.base)
+    base = minilm_folder() if settings.base == MINILM else Path(settings.base)
+    if settings.base == MINILM:
+        verified(base / _WEIGHTS, MINILM_SHA256[_WEIGHTS])
+    if not (base / _WEIGHTS).is_file() or not (base / "modules.json").is_file():
+        raise ModelNotFoundError(
+            f"no base model {settings.base!r}: expected {MINILM!r}, or a sentence-transformers folder with {_WEIGHTS}"
+        )
     made_from = {
         "format": _FORMAT,
         "pairs": fingerprint(pairs),
@@ -113,11 +109,12 @@ def fine_tune(
         "settings": {**asdict(settings), "temperature": _TEMPERATURE, "patience": _PATIENCE},
     }
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
-    path = home() / "models" / f"{re.sub(r'[^A-Za-z0-9]+', '-', Path(settings.base).name)}-tuned-{key}"
+    name = re.sub(r"[^A-Za-z0-9]+", "-", Path(settings.base).name)
+    path = home() / "models" / f"{name}-tuned-{key}"
     if not (path / MANIFEST).is_file():
         with lock(path.parent / f".{path.name}.lock"):
             if not (path / MANIFEST).is_file():  # else another process has trained it meanwhile
-                _train(path, base, pairs, settings, made_from, progress)
+                _train(path, base, pairs, settings, made_from)
     return FineTuned(path, read_manifest(path, made_from))
 
 
@@ -130,19 +127,8 @@ def fingerprint(pairs: Sequence[Pair]) -> str:
     return digest.hexdigest()
 
 
-def _base_folder(name: str) -> Path:
-    folder = minilm_folder() if name == MINILM else Path(name)
-    if name == MINILM:
-        verified(folder / _WEIGHTS, MINILM_SHA256[_WEIGHTS])
-    if not (folder / _WEIGHTS).is_file() or not (folder / "modules.json").is_file():
-        raise ModelNotFoundError(
-            f"no base model {name!r}: expected {MINILM!r}, or a sentence-transformers model's folder with {_WEIGHTS}"
-        )
-    return folder
-
-
 def _train(
-    path: Path, base: Path, pairs: Sequence[Pair], settings: FineTuneSettings, made_from: dict[str, Any], progress: bool
+    path: Path, base: Path, pairs: Sequence[Pair], settings: FineTuneSettings, made_from: dict[str, Any]
 ) -> None:
     """Train, and put the model's folder in its place."""
     begin = time.perf_counter()
@@ -153,53 +139,47 @@ def _train(
             f"{len(training)} pairs to train on and {len(held_out)} held out, with batches of {settings.batch}: "
             "give more pairs or make smaller batches"
         )
-    with tempfile.TemporaryDirectory(prefix="ragkit-training-") as scratch, _quiet():
-        model, history = _fit(base, training, held_out, settings, Path(scratch), progress)
-        with atomic_folder(path) as fresh:
-            for file in base.rglob("*"):  # everything but the weights is the base model's: tokenizer, pooling, limits
-                if file.is_file() and file.suffix in (".json", ".txt"):
-                    target = fresh / file.relative_to(base)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(file, target)
-            model[0].auto_model.save_pretrained(fresh / "weights", safe_serialization=True)
-            (fresh / "weights" / _WEIGHTS).replace(fresh / _WEIGHTS)
-            shutil.rmtree(fresh / "weights")
-            used = {"training_pairs": len(training), "held_out_pairs": len(held_out)}
-            spent = {"seconds": round(time.perf_counter() - begin, 1), "history": history}
-            write_manifest(fresh, {**made_from, **used, **spent})
+    with tempfile.TemporaryDirectory(prefix="ragkit-training-") as scratch, quiet_transformers(warnings=False):
+        weights, history = _fit(base, training, held_out, settings, scratch)
+    with atomic_folder(path) as fresh:
+        for file in (*base.rglob("*.json"), *base.rglob("*.txt")):  # tokenizer, pooling, limits: the base model's
+            target = fresh / file.relative_to(base)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+        require("safetensors.torch", "models").save_file(weights, fresh / _WEIGHTS, {"format": "pt"})
+        used = {"training_pairs": len(training), "held_out_pairs": len(held_out)}
+        spent = {"seconds": round(time.perf_counter() - begin, 1), "history": history}
+        write_manifest(fresh, {**made_from, **used, **spent})
 
 
 def _fit(
-    base: Path,
-    training: Sequence[Pair],
-    held_out: Sequence[Pair],
-    settings: FineTuneSettings,
-    scratch: Path,
-    progress: bool,
-) -> tuple[Any, list[tuple[int, float | None, float]]]:
-    """The model with its best weights, and its history."""
+    base: Path, training: Sequence[Pair], held_out: Sequence[Pair], settings: FineTuneSettings, scratch: str
+) -> tuple[dict[str, Any], list[EvalStep]]:
+    """The best weights, and the losses on the way."""
     require("accelerate", "models")  # the trainer needs it, and says so less clearly
     library = require("sentence_transformers", "models")
     losses = require("sentence_transformers.sentence_transformer.losses", "models")
-    early = require("transformers", "models").EarlyStoppingCallback(_PATIENCE)
-    library_kinds = require("sentence_transformers.base.sampler", "models").BatchSamplers
+    samplers = require("sentence_transformers.base.sampler", "models").BatchSamplers
+    callbacks = require("transformers.trainer_callback", "models")
 
-    model = library.SentenceTransformer(
-        str(base), device="cpu", local_files_only=True, model_kwargs={"use_safetensors": True}
-    )
+    loading = {"use_safetensors": True}
+    model = library.SentenceTransformer(str(base), device="cpu", local_files_only=True, model_kwargs=loading)
     model.max_seq_length = settings.tokens
     model.model_card_data.widget = [{"text": ""}]  # else the trainer looks for examples for a page we do not keep
-    _freeze(model[0].auto_model, settings.frozen)
+    transformer = model[0].auto_model
+    frozen = [transformer.embeddings, *transformer.encoder.layer[: settings.frozen]] if settings.frozen else []
+    for part in frozen:
+        part.requires_grad_(False)
     steps = math.ceil(settings.epochs * len(training) / settings.batch)
     every = max(1, len(training) // settings.batch // settings.checks)
     arguments = library.SentenceTransformerTrainingArguments(
-        output_dir=str(scratch),
+        output_dir=scratch,
         max_steps=steps,
         per_device_train_batch_size=settings.batch,
         per_device_eval_batch_size=settings.batch,
         learning_rate=settings.learning_rate,
         warmup_steps=steps // 10,
-        batch_sampler=library_kinds.NO_DUPLICATES,  # a copy of a query's passage must not be its negative
+        batch_sampler=samplers.NO_DUPLICATES,  # a copy of a query's passage must not be its negative
         eval_strategy="steps",
         eval_steps=every,
         eval_on_start=True,
@@ -214,7 +194,6 @@ def _fit(
         use_cpu=True,
         seed=settings.seed,
         report_to="none",
-        disable_tqdm=not progress,
         dataloader_pin_memory=False,
     )
     trainer = library.SentenceTransformerTrainer(
@@ -223,11 +202,14 @@ def _fit(
         train_dataset=_dataset(training),
         eval_dataset=_dataset(held_out),
         loss=losses.MultipleNegativesRankingLoss(model, scale=1 / _TEMPERATURE),
-        callbacks=[early],
+        callbacks=[callbacks.EarlyStoppingCallback(_PATIENCE)],
     )
-    trainer.remove_callback(require("transformers.trainer_callback", "models").PrinterCallback)
+    trainer.remove_callback(callbacks.PrinterCallback)  # no line for every evaluation: the curve is in the history
     trainer.train()
-    return model, _history(trainer.state.log_history)
+    log = trainer.state.log_history
+    trained = {int(line["step"]): round(line["loss"], 4) for line in log if "loss" in line}
+    evaluated = {int(line["step"]): round(line["eval_loss"], 4) for line in log if "eval_loss" in line}
+    return transformer.state_dict(), [EvalStep(step, trained.get(step), loss) for step, loss in evaluated.items()]
 
 
 def _dataset(pairs: Sequence[Pair]) -> Any:
@@ -235,34 +217,3 @@ def _dataset(pairs: Sequence[Pair]) -> Any:
     for i in range(len(pairs[0].negatives)):
         columns[f"negative_{i + 1}"] = [p.negatives[i].text for p in pairs]
     return require("datasets", "models").Dataset.from_dict(columns)
-
-
-def _freeze(transformer: Any, layers: int) -> None:
-    """Leave the word embeddings and the lower ``layers`` as they are (0: train everything)."""
-    if not layers:
-        return
-    for part in (transformer.embeddings, *transformer.encoder.layer[:layers]):
-        for weight in part.parameters():
-            weight.requires_grad = False
-
-
-def _history(log: Sequence[dict[str, float]]) -> list[tuple[int, float | None, float]]:
-    """``(step, training loss, held-out loss)`` for every evaluation."""
-    training = {int(line["step"]): round(line["loss"], 4) for line in log if "loss" in line}
-    held_out = {int(line["step"]): round(line["eval_loss"], 4) for line in log if "eval_loss" in line}
-    return [(step, training.get(step), loss) for step, loss in held_out.items()]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No bar for every file that is read, no line for every evaluation: the curve is in the history."""
-    logging = require("transformers.utils", "models").logging
-    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()

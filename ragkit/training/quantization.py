@@ -40,11 +40,7 @@ def pca_axes(vectors: Vectors) -> Vectors:
 
     The first ``k`` keep more of all dot products than any other ``k`` directions: PCA without taking off the
     mean (Eckart and Young, 1936). Turning by them changes no cosine.
-
-    Raises:
-        InputError: there are no vectors.
     """
-    _check_some(vectors)
     _, axes = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)
     return np.ascontiguousarray(axes[:, ::-1], dtype=np.float32)
 
@@ -70,7 +66,7 @@ def pca(vectors: Vectors, dimensions: int) -> Quantized:
     """``dimensions`` float32 numbers, after a turn by the vectors' principal axes.
 
     Raises:
-        InputError: no vectors, or ``dimensions`` is not in 1 to d.
+        InputError: ``dimensions`` is not in 1 to d.
     """
     axes = pca_axes(vectors)
     codes = truncate(vectors @ axes, dimensions)
@@ -78,13 +74,8 @@ def pca(vectors: Vectors, dimensions: int) -> Quantized:
 
 
 def int8(vectors: Vectors) -> Quantized:
-    """One byte a number, in steps of each dimension's largest value / 127.
-
-    Raises:
-        InputError: no vectors.
-    """
-    _check_some(vectors)
-    step = (np.abs(vectors).max(axis=0) / 127).clip(1e-12).astype(np.float32)
+    """One byte a number, in steps of each dimension's largest value / 127."""
+    step = (np.abs(vectors).max(axis=0, initial=0) / 127).clip(1e-12).astype(np.float32)
     codes = np.rint(vectors / step).astype(np.int8)
     return Quantized(codes, lambda queries: (queries * step) @ codes.T.astype(np.float32))
 
@@ -103,11 +94,6 @@ def binary(vectors: Vectors) -> Quantized:
         return np.asarray(queries @ signs.T / np.sqrt(d), dtype=np.float32)
 
     return Quantized(codes, scores)
-
-
-def _check_some(vectors: Vectors) -> None:
-    if not len(vectors):
-        raise InputError("no vectors: expected at least one to measure axes and steps on")
 
 
 class QuantizedRetriever(Retriever):
@@ -130,22 +116,13 @@ class QuantizedRetriever(Retriever):
         self.chunks, self.quantized, self._encode_query = tuple(chunks), quantized, encode_query
 
     def _search(self, query: str, k: int) -> list[Hit]:
-        if not self.chunks:
-            return []
         (scores,) = self.quantized.scores(np.asarray(self._encode_query(query), dtype=np.float32)[None])
-        ahead = np.argpartition(-scores, min(k, len(scores)) - 1)[: k + 1] if k < len(scores) else range(len(scores))
-        least = min(scores[i] for i in ahead)
+        least = np.partition(scores, -k)[-k] if k < len(scores) else -np.inf
         return best_first((Hit(self.chunks[i], float(scores[i]), "codes") for i in np.flatnonzero(scores >= least)), k)
 
 
 def knn_recall(queries: Vectors, vectors: Vectors, quantized: Quantized, k: int = 10) -> float:
-    """The share of the ``k`` nearest vectors that are also among the ``k`` nearest codes, averaged over queries.
-
-    Raises:
-        InputError: no queries, or ``k`` is not in 1 to ``len(vectors)``.
-    """
-    if not len(queries) or not 1 <= k <= len(vectors):
-        raise InputError(f"{len(queries)} queries, k = {k}: expected some, and 1 to {len(vectors)}")
+    """The share of the ``k`` nearest vectors that are also among the ``k`` nearest codes, averaged over queries."""
     exact = np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :k]
     coded = np.argsort(-quantized.scores(queries), axis=1, kind="stable")[:, :k]
     return float(np.mean([len(set(a) & set(b)) / k for a, b in zip(exact.tolist(), coded.tolist(), strict=True)]))

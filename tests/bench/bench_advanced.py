@@ -221,7 +221,7 @@ def langchain_systems(corpus: Corpus) -> dict[str, Retriever]:
         return {}
 
     embedder = load_embedder()
-    kept = CachedEmbedder(embedder, progress=False)  # a second run of the bench encodes no piece again
+    kept = CachedEmbedder(embedder)  # a second run of the bench encodes no piece again
 
     class MiniLM(Embeddings):
         def embed_documents(self, texts: list[str]) -> list[list[float]]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ragkit import FixedChunker, load_embedder, load_pydocs
-from ragkit.embedding import CachedEmbedder, TransformerEmbedder
+from ragkit.embedding import CachedEmbedder
+from ragkit.embedding.models import TransformerEmbedder
 
 Row = tuple[str, float, str, str]
 EVERY = 8  # of core's chunks, spread over all documents: the whole takes minutes, and the ratio only grows with it
@@ -32,7 +33,7 @@ def main() -> list[Row]:
         assert isinstance(model, TransformerEmbedder)
         model.encode(texts[:1])
         with tempfile.TemporaryDirectory() as folder:
-            cold = timed(lambda: CachedEmbedder(model, Path(folder), progress=False).encode(texts))  # noqa: B023
+            cold = timed(lambda: CachedEmbedder(model, Path(folder)).encode(texts))  # noqa: B023
             # A new object, so that its files are opened, compared with their sha256 and mapped, as in a new process.
             warm = min(timed(lambda: CachedEmbedder(model, Path(folder)).encode(texts)) for _ in range(5))  # noqa: B023
         tokens = sum(model.tokenizer.count(text) for text in texts)

@@ -9,7 +9,8 @@ import numpy as np
 
 from ragkit import FixedChunker, TokenStore, load_embedder, load_pydocs
 from ragkit.base import Chunk, Corpus, Vectors
-from ragkit.embedding import TransformerEmbedder, unit
+from ragkit.embedding import unit
+from ragkit.embedding.models import TransformerEmbedder
 from ragkit.evaluation.metrics import first_ranks, reciprocal_rank
 from ragkit.token_store import quantise, windows
 from ragkit.tokens import minilm_folder

@@ -54,7 +54,7 @@ def main() -> list[Row]:
         begin = time.perf_counter()
         adapter = train_adapter(pairs, base, store=store)
         rows.append((f"{name}: adapter trained, {len(pairs)} pairs", time.perf_counter() - begin, "s", "<= 30"))
-        tuned = fine_tune(pairs, LONG if long else SHORT, progress=False)
+        tuned = fine_tune(pairs, LONG if long else SHORT)
         rows.append((f"{name}: fine-tuned, {len(pairs)} pairs", tuned.seconds, "s", "<= 360"))
         sys.stdout.write(f"{name}: losses {[(m.step, m.training, m.held_out) for m in tuned.history]}\n")
         embedders: dict[str, Embedder] = {
