@@ -72,7 +72,7 @@ async def record() -> JudgeRun:
     with nullcontext() if real else Endpoint(dice()) as endpoint:
         model = ChatModel() if endpoint is None else ChatModel("dice", endpoint.url)
         # One verdict at a time, so that the dice fall in the same order each time.
-        judge = RagasJudge(model, metrics=METRICS, runs=3, tries=1, concurrency=1)
+        judge = RagasJudge(model, metrics=METRICS, runs=3, concurrency=1)
         run = await judge.judge(await answers(questions), questions)
     return run if real else replace(run, model=STAND_IN, endpoint="")
 

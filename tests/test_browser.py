@@ -66,7 +66,7 @@ def test_the_chunk_lab_follows_the_slider_and_survives_a_reload(lab: Lab, tmp_pa
     lab.open(tmp_path / CHUNK_LAB.name)
     lab.run_through("ChunkLab(", timeout=600)
     assert lab.errors() == []
-    lab.wait(lambda: lab.plots() and len(lab.plots()[0][0]["x"]) == 6, 120)
+    lab.wait(lambda: lab.plots() and lab.plots()[0] and len(lab.plots()[0][0]["x"]) == 6, 120)
     assert _point(lab)[0] == 512
     before = _table(lab)
 

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
@@ -63,9 +62,6 @@ def test_quotes_are_faithful_and_inventions_are_not(scores):
     means = scores.table["faithfulness"]["mean"]
     assert means["good"] == 1.0
     assert means["invented"] < 0.5
-    assert all(s.quoted for name in TEXTS for s in scores.supports["good", name])
-    (support,) = scores.supports["invented", "lamp"]
-    assert "75 is not in the evidence" in support.doubts
 
 
 def test_every_system_has_every_metric_with_its_interval_and_coverage(scores):
@@ -96,7 +92,7 @@ def test_citations(scores):
 
 
 def test_a_better_answer_overlaps_more(scores):
-    for metric in ("token_f1", "rouge_l", "similarity", "relevance"):
+    for metric in ("token_f1", "relevance"):
         assert scores.table.loc["good", (metric, "mean")] > scores.table.loc["invented", (metric, "mean")]
 
 
@@ -118,9 +114,8 @@ PLAIN_ANSWER = Answer("Who made it?", "Press the red lever to boil the water.", 
         (TimeoutError("60 s"), PLAIN, OFFLINE, "the system failed: TimeoutError: 60 s"),
         (replace(PLAIN_ANSWER, hits=()), PLAIN, ("faithfulness",), "the answer comes without sources"),
         (replace(PLAIN_ANSWER, text="?!"), PLAIN, ("faithfulness",), "the answer has no statements"),
-        (PLAIN_ANSWER, PLAIN, ("token_f1", "rouge_l", "similarity"), "the question has no reference answer"),
-        (PLAIN_ANSWER, replace(PLAIN, answer=" "), ("token_f1", "rouge_l", "similarity"), "the reference is empty"),
-        (PLAIN_ANSWER, replace(PLAIN, answer="?"), ("token_f1", "rouge_l"), "needs words on both sides"),
+        (PLAIN_ANSWER, PLAIN, ("token_f1",), "the question's reference answer"),
+        (PLAIN_ANSWER, replace(PLAIN, answer="?"), ("token_f1",), "the question's reference answer"),
         (PLAIN_ANSWER, PLAIN, ("citation_precision", "citation_recall"), "no gold span|no citations"),
         (PLAIN_ANSWER, PLAIN, ("support_precision",), "no statement cites a source"),
     ],
@@ -274,46 +269,6 @@ WORDS = st.lists(
 SOURCE = Chunk("d", 10, 60, "Stop it with kill. Purge tasks with purge. It is fast.")
 
 
-# rouge-score 0.1.2: RougeScorer(["rougeL"]).score(reference, answer)["rougeL"].fmeasure
-@pytest.mark.parametrize(
-    ("answer", "reference", "value"),
-    [
-        ("The quick brown fox jumps over the lazy dog", "The quick brown dog jumps on the log.", 0.5882352941176471),
-        (
-            "Discard all waiting tasks with celery purge.",
-            "Run `celery -A proj purge` to discard every waiting task.",
-            0.23529411764705882,
-        ),
-        ("It's 3.5 x_y", "x y is 3 5", 0.3636363636363636),
-    ],
-)
-def test_rouge_l_is_googles(answer, reference, value):
-    assert metrics.rouge_l(answer, reference) == pytest.approx(value, abs=1e-12)
-
-
-def textbook_lcs(a, b):
-    @cache
-    def length(i, j):
-        if i == len(a) or j == len(b):
-            return 0
-        return 1 + length(i + 1, j + 1) if a[i] == b[j] else max(length(i + 1, j), length(i, j + 1))
-
-    return length(0, 0)
-
-
-@given(WORDS, WORDS)
-def test_the_common_subsequence_is_the_textbooks(a, b):
-    assert metrics.common_subsequence(a, b) == textbook_lcs(tuple(a), tuple(b))
-
-
-def test_the_common_subsequence_of_long_texts():
-    # More words than a machine word has bits, and words that come back.
-    a = [str(i % 90) for i in range(400)]
-    assert metrics.common_subsequence(a, a) == 400
-    assert metrics.common_subsequence(a, a[::2]) == 200
-    assert metrics.common_subsequence(a, ["x"]) == 0
-
-
 def squad_f1(prediction, truth):
     """compute_f1 of SQuAD's evaluate-v2.0.py."""
     import collections
@@ -338,7 +293,7 @@ def test_token_f1_is_squads(a, b):
     left, right = " ".join(a), " ".join(b)
     expected = squad_f1(left, right)
     if expected is None:
-        with pytest.raises(InputError, match="unscored"):
+        with pytest.raises(InputError, match="needs words"):
             metrics.token_f1(left, right)
     else:
         assert metrics.token_f1(left, right) == pytest.approx(expected)
@@ -347,17 +302,15 @@ def test_token_f1_is_squads(a, b):
 @given(WORDS, WORDS)
 def test_overlap_is_symmetric_bounded_and_1_for_itself(a, b):
     left, right = " ".join([*a, "x"]), " ".join([*b, "x"])
-    for metric in (metrics.token_f1, metrics.rouge_l):
-        assert 0 <= metric(left, right) <= 1
-        assert metric(left, right) == pytest.approx(metric(right, left))
-        assert metric(left, left) == 1
+    assert 0 <= metrics.token_f1(left, right) <= 1
+    assert metrics.token_f1(left, right) == pytest.approx(metrics.token_f1(right, left))
+    assert metrics.token_f1(left, left) == 1
 
 
-@pytest.mark.parametrize("metric", [metrics.token_f1, metrics.rouge_l])
 @pytest.mark.parametrize("pair", [("", "a word"), ("word", "?!"), ("...", "")])
-def test_texts_without_words_are_no_zero(metric, pair):
-    with pytest.raises(InputError, match="leave the answer unscored"):
-        metric(*pair)
+def test_texts_without_words_are_no_zero(pair):
+    with pytest.raises(InputError, match="needs words"):
+        metrics.token_f1(*pair)
 
 
 def answer(text, *quotes):

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import pytest
 from endpoint import Endpoint
 
-from ragkit.base import Answer, Chunk, Context, Generation, InputError, identity_of
+from ragkit.base import Answer, Chunk, Context, Generation, identity_of
 from ragkit.evaluation.injection import Injection, defended, load_injections, measure_injections
 from ragkit.generation import OpenAIChat
 from ragkit.generation.extractive import Extractive
@@ -174,7 +174,7 @@ PLAIN = tuple(i for i in FIXTURES if i.sign.isalnum() and i.kind != "fake source
 def test_the_measurement_tells_defences_apart():
     with Endpoint(gullible) as endpoint:
         systems = defended(OpenAIChat("m", endpoint.url, timeout=60)) | {"offline": Extractive()}
-        report = asyncio.run(measure_injections(systems, PLAIN, progress=False))
+        report = asyncio.run(measure_injections(systems, PLAIN))
     hidden = sum(visible(i.poison) != i.poison for i in PLAIN)
     n = len(PLAIN)
     expected = {"none": n, "separated": n, "visible": n - hidden, "marked": 0, "reminded": 0, "all": 0, "offline": 0}
@@ -186,8 +186,6 @@ def test_the_measurement_tells_defences_apart():
     assert ((table["from"] <= table["rate"]) & (table["rate"] <= table["to"])).all()
     assert table.loc["none", "answered"] == 0
     assert table.loc["all", "answered"] == 1
-    assert report.by_kind.loc["direct order", "none"] == report.by_kind.loc["direct order", "of"]
-    assert report.by_kind["of"].sum() == len(PLAIN)
     assert "followed" in repr(report)
     assert "<table" in report._repr_html_()
 
@@ -195,18 +193,11 @@ def test_the_measurement_tells_defences_apart():
 def test_an_endpoint_that_fails_is_not_one_that_resists():
     with Endpoint(faults=["500"] * 3) as endpoint:
         llm = OpenAIChat("m", endpoint.url, max_retries=0)
-        report = asyncio.run(measure_injections({"m": llm}, FIXTURES[:3], progress=False))
+        report = asyncio.run(measure_injections({"m": llm}, FIXTURES[:3]))
     row = report.table.loc["m"]
     assert (row["scored"], row["failed"]) == (0, 3)
     assert row[["rate", "from", "to", "answered"]].isna().all()
-    assert "answered 500" in report.trials[0].text
-
-
-@pytest.mark.parametrize("bad", [({}, None, 8), ({"a": Extractive()}, (), 8), ({"a": Extractive()}, None, 0)])
-def test_nothing_to_measure_is_refused(bad):
-    systems, fixtures, concurrency = bad
-    with pytest.raises(InputError, match="expected 1 or more"):
-        asyncio.run(measure_injections(systems, fixtures, concurrency=concurrency))
+    assert "answered 500" in report.trials[0].error
 
 
 def test_any_llm_can_be_measured():
@@ -214,8 +205,8 @@ def test_any_llm_can_be_measured():
         async def generate(self, question: str, context: Context) -> Generation:
             return Generation("Of course: zebrafish.")
 
-    report = asyncio.run(measure_injections({"mine": Obedient()}, FIXTURES[:2], progress=False))
-    assert [trial.outcome for trial in report.trials] == ["followed", "resisted"]
+    report = asyncio.run(measure_injections({"mine": Obedient()}, FIXTURES[:2]))
+    assert [trial.followed for trial in report.trials] == [True, False]
 
 
 def test_what_is_no_failure_of_an_endpoint_is_raised_as_it_is():
@@ -224,7 +215,7 @@ def test_what_is_no_failure_of_an_endpoint_is_raised_as_it_is():
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(measure_injections({"mine": Broken()}, FIXTURES[:2], progress=False))
+        asyncio.run(measure_injections({"mine": Broken()}, FIXTURES[:2]))
 
 
 def test_a_fixture_can_be_written_by_hand():

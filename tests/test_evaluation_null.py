@@ -20,7 +20,7 @@ from ragkit.evaluation import metrics as m
 from ragkit.evaluation.compare import compare
 from ragkit.evaluation.metrics import CountedOnce, cut
 from ragkit.evaluation.tune import COVERAGE
-from ragkit.notebook.chunk_lab import LabSettings
+from ragkit.notebook.widgets import LabSettings
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.tokens import minilm_tokenizer
 

@@ -5,7 +5,7 @@ A reader who checks a sentence looks for the place that says it, and then for wh
 1. **Align.** Every word of the sentence looks for its most similar word (cosine of the encoder's token vectors, 1 for
    the same stem), in every window of up to three lines of the sources. The window whose words agree best, weighted by
    idf, is the evidence.
-2. **Compare.** ``Features`` counts what the evidence does not bear out: unknown names and numbers, a negation on one
+2. **Compare.** Eight features count what the evidence does not bear out: unknown names and numbers, a negation on one
    side only, an absolute ("always"), an opposite ("before" for "after"), another word in the same place, another order.
 3. **Weigh.** A logistic regression over these, ``WEIGHTS``, makes a probability. What stands word for word in a
    source is 1 without any of this.
@@ -31,18 +31,17 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from functools import cache, lru_cache
-from itertools import pairwise
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ragkit.base import Chunk, Corpus, CorpusError, InputError, Vectors, require
+from ragkit.base import Chunk, Corpus, InputError, Vectors, require
 from ragkit.corpus.datasets import section_span
-from ragkit.embedding import TokenEncoder, unit
+from ragkit.embedding import unit
 from ragkit.embedding.vectors import Ids, split_evenly
 from ragkit.evaluation.statistics import Floats, auroc, auroc_interval
 from ragkit.files import data_file
@@ -57,15 +56,13 @@ if TYPE_CHECKING:
 _WORD = re.compile(r"(?<![\w-])--?[A-Za-z][\w-]*|\w+(?:[._/:'’-]\w+)*")
 _IDENTIFIER = re.compile(r"_|^-|\w[./]\w|[a-z][A-Z]|^[A-Z]{2,}\d*$|^[A-Z]+\d+$")
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?!\w*[A-Za-z_])")
-_LINE = re.compile(r"[^\n]+")
-_GAP = re.compile(r"(?<=[.!?:;])\s+(?=[A-Z(\"'`$])")
+_LINE_END = re.compile(r"\n+|(?<=[.!?:;])\s+(?=[A-Z(\"'`$])")
 _CLAUSE_END = re.compile(r"[;:()]|\.\s")
 _WHITE = re.compile(r"\s+")
 _list = re.compile(r"\w+").findall
 _SPELLED = _list("zero one two three four five six seven eight nine ten eleven twelve")
-_NUMERALS = {word: str(n) for n, word in enumerate(_SPELLED)} | {
-    **{"once": "1", "single": "1", "twice": "2", "thirty": "30", "hundred": "100"},
-}
+_NUMERALS = {word: str(n) for n, word in enumerate(_SPELLED)}
+_NUMERALS |= {"once": "1", "single": "1", "twice": "2", "thirty": "30", "hundred": "100"}
 _VAGUE = frozenset("012")  # in words: "one" is a pronoun, "between two calls" counts nothing
 _CUES = frozenset(_list("not no never none nothing nobody neither nor cannot without unless except rarely hardly"))
 _CUE_PHRASES = frozenset({("rather", "than"), ("instead", "of")})
@@ -152,14 +149,8 @@ def lines(text: str) -> list[tuple[int, int]]:
     >>> [text[a:b] for text in ["Default: 30\\nIt is long. It is wide."] for a, b in lines(text)]
     ['Default: 30', 'It is long.', 'It is wide.']
     """
-    ranges = []
-    for line in _LINE.finditer(text):
-        start = line.start()
-        for gap in _GAP.finditer(text, line.start(), line.end()):
-            ranges.append((start, gap.start()))
-            start = gap.end()
-        ranges.append((start, line.end()))
-    return [(a, b) for a, b in ranges if text[a:b].strip()]
+    borders = [0, *(border for gap in _LINE_END.finditer(text) for border in gap.span()), len(text)]
+    return [(a, b) for a, b in zip(borders[::2], borders[1::2], strict=True) if text[a:b].strip()]
 
 
 def numbers(text: str) -> set[str]:
@@ -220,14 +211,12 @@ def quantifiers(text_words: Sequence[Word]) -> set[str]:
 # ---- align
 
 
-def token_vectors(text: str, encoder: TokenEncoder) -> tuple[Ids, NDArray[np.int64], Vectors]:
-    """Ids ``(n,)``, character offsets ``(n, 2)`` and unit vectors ``(n, d)`` of the tokens of any text."""
-    hashable: Any = encoder
-    return _token_vectors(text, hashable)
-
-
 @lru_cache(maxsize=128)  # the statements of an answer have the same sources
-def _token_vectors(text: str, encoder: Any) -> tuple[Ids, NDArray[np.int64], Vectors]:
+def token_vectors(text: str, encoder: Any) -> tuple[Ids, NDArray[np.int64], Vectors]:
+    """Ids ``(n,)``, character offsets ``(n, 2)`` and unit vectors ``(n, d)`` of the tokens of any text.
+
+    ``encoder``: a ``TokenEncoder``.
+    """
     ids, offsets = encoder.tokenize(text)
     pieces = split_evenly(ids, encoder.max_tokens)
     vectors = dict(encoder.encode_windows(pieces, "query"))
@@ -246,8 +235,9 @@ def relevance(question: str, answer: str, store: TokenStore) -> float:
     """
     if not question.strip() or not answer.strip():
         raise InputError("relevance needs a question and an answer: leave the answer unscored")
-    ids, _, left = token_vectors(question, store.encoder)
-    _, _, right = token_vectors(answer, store.encoder)
+    encoder: Any = store.encoder
+    ids, _, left = token_vectors(question, encoder)
+    _, _, right = token_vectors(answer, encoder)
     weight = store.idf(ids)
     best = (left @ right.T).max(axis=1)
     return float(best @ weight / weight.sum()) if weight.sum() > 0 else float(best.mean())
@@ -259,26 +249,19 @@ _LONGER = 0.015  # what a line more must add to the agreement of a window
 
 @dataclass(frozen=True)
 class _Evidence:
-    """Neighbouring lines ``[start, end)`` of a source, its words in them, and the likeness of the sentence's words to
-    these ``(n, m)``: the cosine, or 1 for the same term."""
+    """Neighbouring lines ``text`` of a source, its words in them, and the likeness of the sentence's words to these
+    ``(n, m)``: the cosine, or 1 for the same term."""
 
     chunk: Chunk
-    start: int
-    end: int
+    text: str
     words: Sequence[Word]
     negated: NDArray[np.bool_]
     likeness: Vectors
     agreement: float
 
-    @property
-    def text(self) -> str:
-        return self.chunk.text[self.start : self.end]
 
-
-def _best_evidence(
-    sentence: str, own: Sequence[Word], weight: Floats, chunk: Chunk, encoder: TokenEncoder
-) -> _Evidence | None:
-    """The window of ``chunk`` that agrees best, one that is longer by a line only if that adds something."""
+def _best_evidence(sentence: str, own: Sequence[Word], weight: Floats, chunk: Chunk, encoder: Any) -> _Evidence:
+    """The window of ``chunk``, which has words, that agrees best; one that is longer only if that adds something."""
     other = words(chunk.text)
     _, query, left = token_vectors(sentence, encoder)
     _, tokens, right = token_vectors(chunk.text, encoder)
@@ -286,17 +269,17 @@ def _best_evidence(
     likeness = np.maximum(likeness, [[a.term == b.term for b in other] for a in own])
     ranges, starts = lines(chunk.text), [word.start for word in other]
     edges = np.searchsorted(starts, [a for a, _ in ranges] + [len(chunk.text)])
-    best, window = -1.0, None
-    for i in range(len(ranges)):
-        for n in range(1, min(_LINES, len(ranges) - i) + 1):
-            a, b = edges[i], edges[i + n]
-            agreement = float(likeness[:, a:b].max(axis=1) @ weight) - _LONGER * (n - 1) if a < b else -1.0
-            if agreement > best:
-                best, window = agreement, (ranges[i][0], ranges[i + n - 1][1], int(a), int(b))
-    if window is None:
-        return None
-    start, end, a, b = window
-    return _Evidence(chunk, start, end, other[a:b], negated(chunk.text, other)[a:b], likeness[:, a:b], best)
+
+    def agreement(window: tuple[int, int]) -> float:
+        first, last = window
+        inside = likeness[:, edges[first] : edges[last + 1]]
+        return float(inside.max(axis=1) @ weight) - _LONGER * (last - first)
+
+    windows = [(i, j) for i in range(len(ranges)) for j in range(i, min(i + _LINES, len(ranges)))]
+    first, last = max((window for window in windows if edges[window[0]] < edges[window[1] + 1]), key=agreement)
+    text, inside = chunk.text[ranges[first][0] : ranges[last][1]], slice(edges[first], edges[last + 1])
+    negations = negated(chunk.text, other)[inside]
+    return _Evidence(chunk, text, other[inside], negations, likeness[:, inside], agreement((first, last)))
 
 
 def _tokens_of(text_words: Sequence[Word], offsets: NDArray[np.int64]) -> list[slice]:
@@ -315,50 +298,50 @@ def _by_word(cosines: Vectors, rows: Sequence[slice], columns: Sequence[slice]) 
 # ---- compare
 
 _STEEP = 6  # the power of closeness: .9 gives .53, .7 gives .12, .5 gives .02
-_FUNCTION_WORD = 0.02  # the weight of a function word, beside shares of idf, when two orders are compared
 _NARROW = 3  # words that a gap may hold for its fillings to be compared
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
-    """Only ``agreement`` supports the sentence; of the others, more is worse.
-
-    From ``polarity`` on they are in the nature of rewording, too ("must not exceed" is "at most"). They mean something
-    where the sentence is otherwise close to the wording of its evidence, and so they are multiplied by its closeness.
-    """
-
-    agreement: float
-    """The mean over its content words of the likeness to the best word of the evidence, weighted by idf, 0 to 1."""
-    unknown: float
-    """Names of code, and other capitalised words, that the sources don't have."""
-    numbers: float
-    """1 if it has a number that the evidence does not have."""
-    polarity: float
-    """The idf-weighted share of common words that only one side negates."""
-    quantifiers: float
-    """Absolutes (always, never, every, only, ...) that the evidence doesn't have."""
-    opposites: float
-    """1 if a word stands where the evidence has its opposite."""
-    replaced: float
-    """How unlike the evidence's word a word in the same place is, 0 to 1."""
-    moved: float
-    """The idf-weighted share of common words that stand in another order."""
-
-
-NAMES = tuple(field.name for field in fields(Features))
+# Fitted on the fitting half of data/answers.jsonl: `python tests/bench/bench_scorers.py --fit` prints them.
+WEIGHTS = {
+    "intercept": -4.15,
+    "agreement": 6.73,
+    "unknown": -4.36,
+    "numbers": -2.21,
+    "polarity": -11.79,
+    "quantifiers": -5.11,
+    "opposites": -20.93,
+    "replaced": -8.92,
+    "moved": -9.20,
+}
+NAMES = tuple(name for name in WEIGHTS if name != "intercept")
 
 
 def _compare(
     sentence: str, own: Sequence[Word], weight: Floats, evidence: _Evidence, known: str
-) -> tuple[Features, tuple[str, ...]]:
+) -> tuple[dict[str, float], tuple[str, ...]]:
     """The features of a sentence beside its evidence, and in words what speaks against it.
 
-    ``weight`` is the share of each word ``(n,)``; ``known`` the text and the headings of all sources, where a name may
-    stand even if the evidence does without it.
+    Only ``agreement`` supports the sentence; of the others, more is worse.
+
+    - ``agreement``: the mean over its content words of the likeness to the best word of the evidence, weighted by idf,
+      0 to 1.
+    - ``unknown``: names of code, and other capitalised words, that the sources don't have.
+    - ``numbers``: 1 if it has a number that the evidence does not have.
+    - ``polarity``: the idf-weighted share of common words that only one side negates.
+    - ``quantifiers``: absolutes (always, never, every, only, ...) that the evidence doesn't have.
+    - ``opposites``: 1 if a word stands where the evidence has its opposite.
+    - ``replaced``: how unlike the evidence's word a word in the same place is, 0 to 1.
+    - ``moved``: the idf-weighted share of common words that stand in another order.
+
+    From ``polarity`` on they are in the nature of rewording, too ("must not exceed" is "at most"). They mean something
+    where the sentence is otherwise close to the wording of its evidence, and so they are multiplied by its closeness.
+
+    Args:
+        weight: the share of each word ``(n,)``.
+        known: the text and the headings of all sources, where a name may stand even if the evidence does without it.
     """
     terms = {word.term for word in evidence.words}
     common = np.array([word.term in terms for word in own])
-    partner = ordered(own, evidence.words, np.maximum(weight, _FUNCTION_WORD))
     plain = np.array([not word.absolute and not is_negation(word.text) for word in own])
     close = closeness(weight[plain], common[plain])
 
@@ -367,28 +350,53 @@ def _compare(
     vague = {word.term for word in own if word.term in _VAGUE and not word.text.isdigit()}
     missing = sorted(numbers(sentence) - numbers(evidence.text) - vague)
     absolute = sorted(quantifiers(own) - terms)
-    turned = list(opposed(own, evidence.words, partner))
+
+    order = SequenceMatcher(None, [w.term for w in own], [w.term for w in evidence.words], autojunk=False)
+    partner = {a + i: b + i for a, b, size in order.get_matching_blocks() for i in range(size)}
     content = [i for i in partner if own[i].content]
     mine = negated(sentence, own)
     flipped = sum(weight[i] for i in content if mine[i] != evidence.negated[partner[i]])
     polarity = flipped / max(sum(weight[i] for i in content), 1e-9)
-    pairs = list(replacements(own, evidence.words, common, partner))
-    unlike = [1 - float(evidence.likeness[np.ix_(here, there)].max()) for here, there in pairs]
-    features = Features(
-        agreement=float(evidence.likeness.max(axis=1) @ weight),
-        unknown=float(len(unknown)),
-        numbers=float(bool(missing)),
-        polarity=close * float(polarity),
-        quantifiers=close * len(absolute),
-        opposites=close * bool(turned),
-        replaced=close * max(unlike, default=0.0),
-        moved=close * float(weight[common].sum() - sum(weight[i] for i in partner)),
-    )
+
+    turned, replaced, unlike = [], [], 0.0
+    for here, there in gaps(order):
+        against = {opposite for j in there for opposite in opposites().get(evidence.words[j].term, ())}
+        turned += [own[i].text for i in here if own[i].term in against]
+        new = [i for i in here if own[i].content and not common[i]]
+        old = [j for j in there if evidence.words[j].content]
+        if new and old and max(len(here), len(there)) <= _NARROW:
+            unlike = max(unlike, 1 - float(evidence.likeness[np.ix_(new, old)].max()))
+            replaced.append((own[new[0]].text, evidence.words[old[0]].text))
+    features = {
+        "agreement": float(evidence.likeness.max(axis=1) @ weight),
+        "unknown": float(len(unknown)),
+        "numbers": float(bool(missing)),
+        "polarity": close * float(polarity),
+        "quantifiers": close * len(absolute),
+        "opposites": close * bool(turned),
+        "replaced": close * unlike,
+        "moved": close * float(weight[common].sum() - sum(weight[i] for i in partner)),
+    }
     doubts = [f"{word!r} is in no source" for word in unknown] + [f"{n} is not in the evidence" for n in missing]
     doubts += [f"{word!r} is not said" for word in absolute] + [f"{w!r} stands against its opposite" for w in turned]
     doubts += ["one side negates, the other does not"] * bool(polarity)
-    doubts += [f"{own[a[0]].text!r} stands for {evidence.words[b[0]].text!r}" for a, b in pairs]
+    doubts += [f"{mine!r} stands for {theirs!r}" for mine, theirs in replaced]
     return features, tuple(doubts)
+
+
+def gaps(order: SequenceMatcher[str]) -> Iterator[tuple[range, range]]:
+    """Where two texts have different words between the same ones: the places in the one and in the other.
+
+    Before the first common word and after the last one, only its neighbour in the other text stands in the same place.
+
+    >>> list(gaps(SequenceMatcher(None, "use gevent now".split(), "please use prefork now or later".split())))
+    [(range(1, 2), range(2, 3))]
+    """
+    codes = order.get_opcodes()
+    for code in codes:
+        tag, a, b, c, d = code
+        if tag == "replace":
+            yield range(a, b), range(d - 1 if code is codes[0] else c, c + 1 if code is codes[-1] else d)
 
 
 def closeness(weight: Floats, common: NDArray[np.bool_]) -> float:
@@ -405,82 +413,12 @@ def closeness(weight: Floats, common: NDArray[np.bool_]) -> float:
     return float((weight[common].sum() / weight.sum() + common.mean()) / 2) ** _STEEP
 
 
-def ordered(left: Sequence[Word], right: Sequence[Word], weight: Floats) -> dict[int, int]:
-    """The heaviest common subsequence: place in ``left`` -> place in ``right``, both increasing.
-
-    Wagner & Fischer (1974) with a weight for each word of ``left``.
-
-    >>> one, two = words("sync becomes gthread"), words("gthread becomes sync")
-    >>> ordered(one, two, np.array([0.5, 0.1, 0.4]))
-    {0: 2}
-    """
-    total = np.zeros((len(left) + 1, len(right) + 1))
-    same = np.array([[a.term == b.term for b in right] for a in left]).reshape(len(left), len(right))
-    for i in range(len(left) - 1, -1, -1):
-        for j in range(len(right) - 1, -1, -1):
-            both = total[i + 1, j + 1] + weight[i] if same[i, j] else 0.0
-            total[i, j] = max(total[i + 1, j], total[i, j + 1], both)
-    partner, i, j = dict[int, int](), 0, 0
-    while i < len(left) and j < len(right):
-        if same[i, j] and total[i, j] == total[i + 1, j + 1] + weight[i]:
-            partner[i] = j
-            i, j = i + 1, j + 1
-        elif total[i + 1, j] >= total[i, j + 1]:
-            i += 1
-        else:
-            j += 1
-    return partner
-
-
-def opposed(own: Sequence[Word], evidence: Sequence[Word], partner: Mapping[int, int]) -> Iterator[str]:
-    """Words whose opposite stands beside the partner of a neighbour, where they don't stand themselves."""
-    for i, word in enumerate(own):
-        against = opposites().get(word.term, frozenset())
-        for step in (-2, -1, 1, 2) if against else ():
-            if i + step in partner:
-                place = partner[i + step] - step
-                near = {w.term for w in evidence[max(0, place - 1) : place + 2]}
-                if word.term not in near and against & near:
-                    yield word.text
-                    break
-
-
-def replacements(
-    own: Sequence[Word], evidence: Sequence[Word], common: NDArray[np.bool_], partner: Mapping[int, int]
-) -> Iterator[tuple[list[int], list[int]]]:
-    """What fills the narrow gaps between partners: places of uncommon content words here, of content words there."""
-    inner = list(partner.items())
-    if not inner:
-        return
-    ends = [(-1, inner[0][1] - 2), *inner, (len(own), inner[-1][1] + 3)]
-    for (i, j), (k, n) in pairwise(ends):
-        here = [x for x in range(i + 1, k) if own[x].content and not common[x]]
-        there = [x for x in range(max(j + 1, 0), min(n, len(evidence))) if evidence[x].content]
-        if here and there and k - i - 1 <= _NARROW and n - j - 1 <= _NARROW:
-            yield here, there
-
-
 def _is_name(word: Word, sentence: str) -> bool:
     """Whether a word is capitalised within a sentence."""
     return word.text[0].isupper() and word.start > 0 and sentence[: word.start].rstrip()[-1:] not in (".", ":", "")
 
 
 # ---- weigh
-
-# Fitted on the fitting half of data/answers.jsonl: `python tests/bench/bench_scorers.py --fit` prints them.
-WEIGHTS: Mapping[str, float] = MappingProxyType(
-    {
-        "intercept": -4.04,
-        "agreement": 6.51,
-        "unknown": -4.32,
-        "numbers": -2.25,
-        "polarity": -9.93,
-        "quantifiers": -4.21,
-        "opposites": -15.64,
-        "replaced": -6.98,
-        "moved": -10.83,
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -492,7 +430,7 @@ class Support:
     evidence: str = ""
     chunk: Chunk | None = None
     quoted: bool = False
-    features: Features | None = None
+    features: Mapping[str, float] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
 
 
@@ -515,19 +453,17 @@ class Faithfulness:
         own = words(sentence)
         if not own:
             raise InputError(f"sentence {sentence!r} has no words: there is nothing to check")
-        if not sources:
-            raise InputError("no sources: a sentence can't be supported by nothing, leave it unscored")
         if chunk := quoted_in(sentence, sources):
             return Support(sentence, 1.0, sentence, chunk, quoted=True)
         weight = self._weight(sentence, own)
         holding = [chunk for chunk in sources if words(chunk.text)]
+        if not holding:
+            raise InputError("no sources with words: a sentence can't be supported by nothing, leave it unscored")
         windows = [_best_evidence(sentence, own, weight, chunk, self.store.encoder) for chunk in holding]
-        evidence = max((w for w in windows if w is not None), key=lambda w: w.agreement, default=None)
-        if evidence is None:
-            raise InputError("the sources hold no words: leave the sentence unscored")
+        evidence = max(windows, key=lambda window: window.agreement)
         known = "\n".join(part for chunk in sources for part in (*chunk.section, chunk.text))
         features, doubts = _compare(sentence, own, weight, evidence, known)
-        total = WEIGHTS["intercept"] + sum(WEIGHTS[name] * getattr(features, name) for name in NAMES)
+        total = WEIGHTS["intercept"] + sum(WEIGHTS[name] * value for name, value in features.items())
         score = 1 / (1 + math.exp(min(-total, 500.0)))
         return Support(sentence, score, evidence.text, evidence.chunk, False, features, doubts)
 
@@ -554,10 +490,7 @@ def quoted_in(sentence: str, sources: Sequence[Chunk]) -> Chunk | None:
 
 Half = Literal["fit", "test"]
 SUPPORTED = ("quoted", "edited", "reworded")
-PERTURBED = (
-    *("entity", "number", "negation", "clause"),
-    *("relation", "identifier", "quantifier", "other_section"),
-)
+PERTURBED = ("entity", "number", "negation", "clause", "relation", "identifier", "quantifier", "other_section")
 
 
 @dataclass(frozen=True)
@@ -578,27 +511,23 @@ def load_labelled_answers(corpus: Corpus, half: Half | None = None) -> tuple[Lab
 
     Raises:
         InputError: another ``half``.
-        CorpusError: a line can't be read, or names a section that its document does not have.
     """
-    if half is not None and half not in get_args(Half):
+    if half not in (None, "fit", "test"):
         raise InputError(f"half {half!r}: expected 'fit' or 'test'")
-    ids = {document.id for document in corpus.documents}
-    sentences = []
-    for number, line in enumerate(data_file("answers.jsonl").read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            entry = json.loads(line)
-            if entry["evidence"]["doc"] not in ids or half not in (None, entry["split"]):
-                continue
-            document, path = corpus.document(entry["evidence"]["doc"]), tuple(entry["evidence"]["section"])
+    documents = {document.id: document for document in corpus.documents}
+    entries = [json.loads(line) for line in data_file("answers.jsonl").read_text(encoding="utf-8").splitlines()]
+    found = []
+    for entry in entries:
+        document = documents.get(entry["evidence"]["doc"])
+        if document and half in (None, entry["split"]):
+            path = tuple(entry["evidence"]["section"])
             span = section_span(document, path)
             passage = document.text[span.start : span.end]
             source = Chunk(document.id, span.start, span.end, passage, path, document.metadata)
             text = passage[slice(*entry["quote"])] if "quote" in entry else entry["sentence"]
             given = (entry["id"], entry["question"], text, entry["label"] == "supported", entry["kind"])
-            sentences.append(LabelledSentence(*given, source, entry["split"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorpusError(f"answers.jsonl, line {number}: not a labelled sentence ({error!r})") from error
-    return tuple(sentences)
+            found.append(LabelledSentence(*given, source, entry["split"]))
+    return tuple(found)
 
 
 def agreement(sentences: Sequence[LabelledSentence], scores: ArrayLike, seed: int = 0) -> pd.DataFrame:

@@ -20,11 +20,11 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from ragkit.base import LLM, Chunk, Context, EndpointError, Hit, InputError, require
+from ragkit.base import LLM, Chunk, Context, EndpointError, Hit, require
 from ragkit.concurrency import gather_limited
 from ragkit.evaluation.statistics import wilson
 from ragkit.files import data_file
@@ -35,7 +35,7 @@ from ragkit.generation.prompts import DEFENCES, MARK
 if TYPE_CHECKING:
     import pandas as pd
 
-Outcome = Literal["followed", "resisted", "failed"]
+AT_ONCE = 8  # calls under way at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +75,21 @@ def load_injections() -> tuple[Injection, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One system's answer to one fixture. ``failed`` means that there was none; ``text`` then says why."""
+    """One system's answer to one fixture, or the ``error`` because of which there was none."""
 
     system: str
     injection: Injection
-    outcome: Outcome
-    text: str
+    text: str = ""
+    error: str = ""
 
     @property
-    def answered(self) -> bool:
-        return self.outcome != "failed" and self.injection.answered(self.text)
+    def followed(self) -> bool:
+        return self.injection.followed(self.text)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class InjectionReport:
-    """Every trial, and tables of them."""
+    """Every trial, and a table of them."""
 
     trials: tuple[Trial, ...]
 
@@ -97,30 +97,30 @@ class InjectionReport:
     def table(self) -> pd.DataFrame:
         """A row a system: fixtures ``scored`` and ``failed``, how many ``followed``, the ``rate`` with its 95 %
         interval, and the share that still ``answered``. Rates are missing where nothing could be scored."""
-        frames = require("pandas", "notebook")
-        systems = dict.fromkeys(trial.system for trial in self.trials)
-        rows = [_row([t for t in self.trials if t.system == s]) for s in systems]
-        table: pd.DataFrame = frames.DataFrame(rows, index=list(systems))
-        return table
-
-    @property
-    def by_kind(self) -> pd.DataFrame:
-        """How many followed: a row a kind of injection, a column a system, and how many there are."""
-        frames = require("pandas", "notebook")
-        counts: dict[str, dict[str, int]] = {}
-        for trial in self.trials:
-            row = counts.setdefault(trial.injection.kind, {})
-            row[trial.system] = row.get(trial.system, 0) + (trial.outcome == "followed")
-        kinds = [injection.kind for injection in {t.injection.id: t.injection for t in self.trials}.values()]
-        rows = [{**row, "of": kinds.count(kind)} for kind, row in counts.items()]
-        table: pd.DataFrame = frames.DataFrame(rows, index=list(counts))
-        return table
+        rows = {name: _row([t for t in self.trials if t.system == name]) for name in {t.system: 0 for t in self.trials}}
+        return require("pandas", "notebook").DataFrame(rows.values(), index=list(rows))  # type: ignore[no-any-return]
 
     def _repr_html_(self) -> str:
         return str(self.table.to_html())
 
     def __repr__(self) -> str:
         return str(self.table.to_string())
+
+
+def _row(trials: Sequence[Trial]) -> dict[str, Any]:
+    scored = [trial for trial in trials if not trial.error]
+    followed = sum(trial.followed for trial in scored)
+    answered = sum(trial.injection.answered(trial.text) for trial in scored)
+    low, high = wilson(followed, len(scored)) if scored else (None, None)
+    return {
+        "scored": len(scored),
+        "failed": len(trials) - len(scored),
+        "followed": followed,
+        "rate": followed / len(scored) if scored else None,
+        "from": low,
+        "to": high,
+        "answered": answered / len(scored) if scored else None,
+    }
 
 
 def defended(llm: OpenAIChat) -> dict[str, LLM]:
@@ -132,56 +132,24 @@ def defended(llm: OpenAIChat) -> dict[str, LLM]:
 
 
 async def measure_injections(
-    systems: Mapping[str, LLM],
-    injections: Sequence[Injection] | None = None,
-    *,
-    concurrency: int = 8,
-    progress: bool = True,
+    systems: Mapping[str, LLM], injections: Sequence[Injection] | None = None
 ) -> InjectionReport:
     """Ask every system every question with its poisoned source, once.
 
     An endpoint that fails is a trial without a score; it never counts as resistance. One call a system and fixture:
     600 for all defences.
-
-    Raises:
-        InputError: no systems, no fixtures, or ``concurrency`` < 1.
     """
-    fixtures = load_injections() if injections is None else tuple(injections)
-    if not systems or not fixtures or concurrency < 1:
-        raise InputError(
-            f"{len(systems)} systems, {len(fixtures)} fixtures, concurrency {concurrency}: expected 1 or more"
-        )
-    # `disable` is set only to turn the bar off, so that the environment (TQDM_DISABLE) can do so, too.
-    start = partial(tqdm, desc="injections") if progress else partial(tqdm, disable=True)
-    with start(total=len(systems) * len(fixtures)) as bar:
+    fixtures = load_injections() if injections is None else injections
+    with tqdm(total=len(systems) * len(fixtures), desc="injections", delay=1, leave=False) as bar:
 
-        async def one(name: str, injection: Injection) -> Trial:
-            trial = await _trial(name, systems[name], injection)
-            bar.update()
-            return trial
+        async def trial(name: str, injection: Injection) -> Trial:
+            try:
+                answer = await systems[name].generate(injection.question, injection.context())
+            except EndpointError as error:
+                return Trial(name, injection, error=str(error))
+            finally:
+                bar.update()
+            return Trial(name, injection, answer.text)
 
-        work = [partial(one, name, injection) for name in systems for injection in fixtures]
-        return InjectionReport(tuple(await gather_limited(concurrency, work)))
-
-
-async def _trial(name: str, system: LLM, injection: Injection) -> Trial:
-    try:
-        answer = await system.generate(injection.question, injection.context())
-    except EndpointError as error:
-        return Trial(name, injection, "failed", str(error))
-    return Trial(name, injection, "followed" if injection.followed(answer.text) else "resisted", answer.text)
-
-
-def _row(trials: Sequence[Trial]) -> dict[str, Any]:
-    scored = [trial for trial in trials if trial.outcome != "failed"]
-    followed = sum(trial.outcome == "followed" for trial in scored)
-    low, high = wilson(followed, len(scored)) if scored else (None, None)
-    return {
-        "scored": len(scored),
-        "failed": len(trials) - len(scored),
-        "followed": followed,
-        "rate": followed / len(scored) if scored else None,
-        "from": low,
-        "to": high,
-        "answered": sum(trial.answered for trial in scored) / len(scored) if scored else None,
-    }
+        work = [partial(trial, name, injection) for name in systems for injection in fixtures]
+        return InjectionReport(tuple(await gather_limited(AT_ONCE, work)))

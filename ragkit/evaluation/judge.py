@@ -5,15 +5,14 @@
     run.save("judged.json")                                  # shown again later with ``JudgeRun.load``, as recorded
     score_answers(answers, questions, store=store, judged=run)
 
-ragas asks for JSON; small local models answer in prose, stop in the middle, or take minutes. A reply that can't be read
-is requested again, ``tries`` times in all; after that the verdict is missing, with the reason.
+ragas asks for JSON; small local models answer in prose, stop in the middle, or take minutes. Where a reply can't be
+read, the verdict is missing, with the reason; it is no zero, and is not requested until it suits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from ragkit.base import Answer, Embedder, EndpointError, InputError, Question, RagkitError, require
 from ragkit.concurrency import gather_limited
@@ -32,19 +32,12 @@ from ragkit.files import atomic_write
 from ragkit.generation.context import build_context
 from ragkit.llm.chat import ChatModel, endpoint_configured
 
-METRICS = ("ragas_faithfulness", "ragas_answer_relevancy", "ragas_context_precision", "ragas_context_recall")
-_FENCE = re.compile(r"```(?:json)?(.*?)```", re.DOTALL)
-_FORMAT = 2
+FAITHFULNESS, RELEVANCY = METRICS = ("ragas_faithfulness", "ragas_answer_relevancy")
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One metric of one answer in one run: a ``value`` from 0 to 1 (a relevancy from -1), or None and the ``reason``.
-
-    >>> Verdict("naive", "q1", "ragas_faithfulness", 0, float("nan"))
-    Traceback (most recent call last):
-    ragkit.base.InputError: the verdict is nan: expected a finite number, or None with a reason
-    """
+    """One metric of one answer in one run: a ``value`` of 0 to 1 (a relevancy from -1), or None and the ``reason``."""
 
     system: str
     question: str
@@ -52,12 +45,6 @@ class Verdict:
     run: int
     value: float | None
     reason: str = ""
-
-    def __post_init__(self) -> None:
-        if self.value is not None and not math.isfinite(self.value):
-            raise InputError(f"the verdict is {self.value}: expected a finite number, or None with a reason")
-        if self.value is None and not self.reason:
-            raise InputError("a verdict without a value needs a reason")
 
 
 @dataclass(frozen=True)
@@ -72,19 +59,19 @@ class JudgeRun:
     verdicts: tuple[Verdict, ...]
     recorded: bool = False
 
-    @cached_property
-    def _by_answer(self) -> Mapping[tuple[str, str, str], list[Verdict]]:
-        groups: dict[tuple[str, str, str], list[Verdict]] = {}
-        for verdict in self.verdicts:
-            groups.setdefault((verdict.system, verdict.question, verdict.metric), []).append(verdict)
-        return groups
-
     @property
     def caption(self) -> str:
         """Who judged, when, and whether that was now."""
         who = f"{self.model} at {self.endpoint}" if self.endpoint else self.model
         when = f"RECORDED on {self.date}, not run now" if self.recorded else f"run on {self.date}"
         return f"Judge: ragas with {who}, {self.runs} run{'s' * (self.runs != 1)}, {when}."
+
+    @cached_property
+    def _by_answer(self) -> Mapping[tuple[str, str, str], list[Verdict]]:
+        groups: dict[tuple[str, str, str], list[Verdict]] = {}
+        for verdict in self.verdicts:
+            groups.setdefault((verdict.system, verdict.question, verdict.metric), []).append(verdict)
+        return groups
 
     def score(self, system: str, question: str, metric: str) -> tuple[float | None, str]:
         """The mean over the runs that gave a value, or None and why none did."""
@@ -99,21 +86,15 @@ class JudgeRun:
 
         None with fewer than two runs, or without such answers.
         """
-        complete = [
-            [v.value for v in sorted(verdicts, key=lambda v: v.run)]
-            for (name, _, measured), verdicts in self._by_answer.items()
-            if (name, measured) == (system, metric) and len([v for v in verdicts if v.value is not None]) == self.runs
-        ]
-        if self.runs < 2 or not complete:
-            return None
-        means = np.mean(np.array(complete, dtype=np.float64), axis=0)
-        return float(means.max() - means.min())
+        groups = [v for (name, _, measured), v in self._by_answer.items() if (name, measured) == (system, metric)]
+        rows = [[v.value for v in sorted(verdicts, key=lambda v: v.run) if v.value is not None] for verdicts in groups]
+        complete = [row for row in rows if len(row) == self.runs]
+        return float(np.ptp(np.mean(complete, axis=0))) if complete and self.runs > 1 else None
 
     def save(self, path: Path | str) -> Path:
         """Write the run to a JSON file, whole or not at all."""
-        content: dict[str, Any] = {"format": _FORMAT, **asdict(replace(self, recorded=False))}
         path = Path(path)
-        atomic_write(path, json.dumps(content, indent=1, allow_nan=False).encode())
+        atomic_write(path, json.dumps(asdict(self), indent=1, allow_nan=False).encode())
         return path
 
     @classmethod
@@ -124,16 +105,11 @@ class JudgeRun:
             InputError: the file is no recorded run.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if content.pop("format") != _FORMAT:
-                raise ValueError("another format")
-            verdicts = tuple(Verdict(**verdict) for verdict in content.pop("verdicts"))
-            run = cls(**{**content, "metrics": tuple(content["metrics"]), "verdicts": verdicts})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return replace(TypeAdapter(cls).validate_json(Path(path).read_bytes()), recorded=True)
+        except (OSError, ValueError) as error:
             raise InputError(
                 f"{Path(path).name} is no recorded judge run ({error}): make one with JudgeRun.save"
             ) from error
-        return replace(run, recorded=True)
 
 
 class UnreadableError(RagkitError):
@@ -142,14 +118,13 @@ class UnreadableError(RagkitError):
 
 @dataclass(frozen=True)
 class RagasJudge:
-    """ragas' faithfulness, answer relevancy, context precision and context recall, judged by a model.
+    """ragas' faithfulness and answer relevancy, judged by a model.
 
     Args:
         model: asks the model; None is ``ChatModel()``, the configured endpoint.
         embedder: compares questions in answer relevancy; None is the packaged model, so no endpoint needs to embed.
         metrics: some of ``METRICS``.
         runs: how often each verdict is requested: a model does not answer the same each time.
-        tries: how often a reply that can't be read is requested, within one run.
         timeout: seconds for one verdict, with all its calls.
         concurrency: verdicts under way at a time.
         budget: tokens of the context that the answers were made from.
@@ -157,14 +132,12 @@ class RagasJudge:
     Raises:
         EndpointError: no endpoint is configured, and no ``model`` was given.
         InputError: an argument is outside its range, or a metric is unknown.
-        MissingExtraError: ragas is not installed.
     """
 
     model: ChatModel | None = None
     embedder: Embedder | None = None
     metrics: Sequence[str] = METRICS
     runs: int = 3
-    tries: int = 2
     timeout: float = 120.0
     concurrency: int = 4
     budget: int = 2000
@@ -175,13 +148,8 @@ class RagasJudge:
                 "no judge: neither $OPENAI_API_KEY nor $OPENAI_BASE_URL is set. Set one, "
                 "or show a recorded run with JudgeRun.load(PATH)"
             )
-        if min(self.runs, self.tries, self.concurrency) < 1 or self.timeout <= 0:
-            raise InputError(
-                f"runs {self.runs!r}, tries {self.tries!r}, timeout {self.timeout!r}, concurrency "
-                f"{self.concurrency!r}: expected 1 or more of each, and more than 0 seconds"
-            )
-        if not self.metrics or set(self.metrics) - set(METRICS):
-            raise InputError(f"metrics {self.metrics!r}: expected some of {', '.join(METRICS)}")
+        if min(self.runs, self.concurrency) < 1 or not set(self.metrics) <= set(METRICS):
+            raise InputError(f"{self}: expected runs and concurrency of 1 or more, metrics of {METRICS}")
 
     async def judge(
         self, answers: Mapping[str, Sequence[Answer | BaseException]], questions: Sequence[Question]
@@ -190,78 +158,70 @@ class RagasJudge:
 
         Raises:
             InputError: a system has not as many answers as there are questions.
+            MissingExtraError: ragas is not installed.
         """
-        for name, inputs in answers.items():
-            if len(inputs) != len(questions):
-                raise InputError(f"system {name!r}: {len(inputs)} answers to {len(questions)} questions")
-        model, metrics = self.model or ChatModel(), tuple(m for m in METRICS if m in self.metrics)
+        for name, given in answers.items():
+            if len(given) != len(questions):
+                raise InputError(f"system {name!r}: {len(given)} answers to {len(questions)} questions")
+        model = self.model or ChatModel()
         scorers = await asyncio.to_thread(self._scorers, model)
         work = [
-            partial(self._verdict, scorers[metric], name, question, answer, metric, run)
-            for name, inputs in answers.items()
-            for question, answer in zip(questions, inputs, strict=True)
-            for metric in metrics
+            partial(self._verdict, scorers[metric], partial(Verdict, name, question.id, metric, run), question, answer)
+            for name, given in answers.items()
+            for question, answer in zip(questions, given, strict=True)
+            for metric in self.metrics
             for run in range(self.runs)
         ]
         verdicts = await gather_limited(self.concurrency, work)
-        return JudgeRun(
-            model=model.model,
-            endpoint=re.sub(r"//[^/@]*@", "//", model.base_url),  # without a password
-            date=datetime.now(UTC).date().isoformat(),
-            runs=self.runs,
-            metrics=metrics,
-            verdicts=tuple(verdicts),
-        )
+        endpoint = re.sub(r"//[^/@]*@", "//", model.base_url)  # without a password
+        date = datetime.now(UTC).date().isoformat()
+        return JudgeRun(model.model, endpoint, date, self.runs, tuple(self.metrics), tuple(verdicts))
 
     def _scorers(self, model: ChatModel) -> dict[str, Any]:
         """ragas' metrics by our names. The import takes seconds; by default it sends telemetry."""
         os.environ["RAGAS_DO_NOT_TRACK"] = "true"
         ragas = require("ragas.metrics.collections", "judge")
-        llm = _through(model, self.tries)
-        by_name = {
-            "ragas_faithfulness": lambda: ragas.Faithfulness(llm=llm),
-            "ragas_answer_relevancy": lambda: ragas.AnswerRelevancy(
-                llm=llm, embeddings=_embeddings(self.embedder or load_embedder())
-            ),
-            "ragas_context_precision": lambda: ragas.ContextPrecision(llm=llm),
-            "ragas_context_recall": lambda: ragas.ContextRecall(llm=llm),
+        llm = _through(model)
+        embeddings = _embeddings(self.embedder or load_embedder())
+        return {
+            FAITHFULNESS: ragas.Faithfulness(llm=llm),
+            RELEVANCY: ragas.AnswerRelevancy(llm=llm, embeddings=embeddings),
         }
-        return {metric: by_name[metric]() for metric in self.metrics}
 
     async def _verdict(
-        self, scorer: Any, system: str, question: Question, answer: Answer | BaseException, metric: str, run: int
+        self, scorer: Any, verdict: partial[Verdict], question: Question, answer: Answer | BaseException
     ) -> Verdict:
-        verdict = partial(Verdict, system, question.id, metric, run)
-        inputs = self._given(metric, question, answer)
-        if isinstance(inputs, str):
-            return verdict(None, inputs)
+        """One verdict; ``verdict`` makes it from a value, or from None and the reason."""
+        if (reason := unscorable(answer)) or isinstance(answer, BaseException):
+            return verdict(None, reason)
+        inputs: dict[str, Any] = {"user_input": question.text, "response": answer.text}
+        if verdict.args[2] == FAITHFULNESS:
+            inputs["retrieved_contexts"] = [hit.chunk.text for hit in build_context(answer.hits, self.budget).hits]
+            if not inputs["retrieved_contexts"]:
+                return verdict(None, "the answer comes without sources")
         try:
             async with asyncio.timeout(self.timeout):
-                value = float((await scorer.ascore(**inputs)).value)
+                value = round(float((await scorer.ascore(**inputs)).value), 6)
         except TimeoutError:
             return verdict(None, f"no verdict within {self.timeout:g} s")
         except Exception as error:  # whatever ragas makes of a reply: one verdict must not cost the others
             return verdict(None, str(error) if isinstance(error, RagkitError) else f"{type(error).__name__}: {error}")
-        least = -1.0 if metric == "ragas_answer_relevancy" else 0.0  # a cosine
-        if not least - 1e-6 <= value <= 1 + 1e-6:
-            return verdict(None, f"the judge's replies give {value}, not {least:g} to 1")
-        return verdict(min(max(value, least), 1.0))
+        if not -1 <= value <= 1:  # not a number, above all: ragas divides by the number of statements
+            return verdict(None, f"the judge's replies give {value}")
+        return verdict(value)
 
-    def _given(self, metric: str, question: Question, answer: Answer | BaseException) -> dict[str, Any] | str:
-        """The arguments of the metric, or why it can't be computed."""
-        if isinstance(answer, BaseException):
-            return f"the system failed: {type(answer).__name__}: {answer}"
-        contexts = [hit.chunk.text for hit in build_context(answer.hits, self.budget).hits]
-        of_answer = metric in ("ragas_faithfulness", "ragas_answer_relevancy")
-        if of_answer and (answer.abstained or not answer.text.strip()):
-            return "the system abstained" if answer.abstained else "the answer is empty"
-        if metric != "ragas_answer_relevancy" and not contexts:
-            return "the answer comes without sources"
-        if not of_answer and not (question.answer or "").strip():
-            return "the question has no reference answer"
-        inputs: dict[str, Any] = {"user_input": question.text}
-        inputs |= {"response": answer.text} if of_answer else {"reference": question.answer}
-        return inputs | ({} if metric == "ragas_answer_relevancy" else {"retrieved_contexts": contexts})
+
+def unscorable(answer: Answer | BaseException) -> str:
+    """Why there is nothing to score in ``answer``; empty where there is.
+
+    >>> unscorable(Answer("Why?", "Not found.", abstained=True, reason="too little"))
+    'the system abstained: too little'
+    """
+    if isinstance(answer, BaseException):
+        return f"the system failed: {type(answer).__name__}: {answer}"
+    if answer.abstained:
+        return f"the system abstained: {answer.reason}" if answer.reason else "the system abstained"
+    return "" if answer.text.strip() else "the answer is empty"
 
 
 def json_in(reply: str) -> Any:
@@ -273,46 +233,34 @@ def json_in(reply: str) -> Any:
     Raises:
         UnreadableError: there is none.
     """
-    fenced = _FENCE.search(reply)
-    text = fenced[1] if fenced else reply
+    start = re.search(r"[{\[]", reply)
     try:
-        start = min(i for i in (text.find("{"), text.find("[")) if i >= 0)
-        return json.JSONDecoder().raw_decode(text, start)[0]
+        return json.JSONDecoder().raw_decode(reply, start.start() if start else 0)[0]
     except ValueError:
         begin = " ".join(reply.split())[:80]
         raise UnreadableError(f"the judge answered in prose instead of JSON: {begin!r}") from None
 
 
-def _through(model: ChatModel, tries: int) -> Any:
+def _through(model: ChatModel) -> Any:
     """ragas' kind of model, which asks ours: with our time limits, retries and errors, and no need for tool calls."""
     base = require("ragas.llms.base", "judge")
 
     class Judge(base.InstructorBaseRagasLLM):  # type: ignore[misc, name-defined]
         async def agenerate(self, prompt: str, response_model: Any) -> Any:
-            problem: RagkitError = UnreadableError("the judge was not asked")
-            for _ in range(tries):
-                reply, _usage = await model.chat([{"role": "user", "content": prompt}])
-                try:
-                    parsed = response_model.model_validate(json_in(reply))
-                except UnreadableError as error:
-                    problem = error
-                except ValueError as error:
-                    problem = UnreadableError(f"the judge's JSON is not a {response_model.__name__}: {_first(error)}")
-                else:
-                    if getattr(parsed, "question", "asked").strip():
-                        return parsed
-                    problem = UnreadableError("the judge generated no question")
-            raise problem
+            reply, _usage = await model.chat([{"role": "user", "content": prompt}])
+            try:
+                parsed = response_model.model_validate(json_in(reply))
+            except ValueError as error:
+                problem = " ".join(str(error).split())[:120]
+                raise UnreadableError(f"the judge's JSON is not a {response_model.__name__}: {problem}") from None
+            if not getattr(parsed, "question", "asked").strip():  # ragas would make 0 of it
+                raise UnreadableError("the judge generated no question")
+            return parsed
 
         def generate(self, prompt: str, response_model: Any) -> Any:
             return asyncio.run(self.agenerate(prompt, response_model))
 
     return Judge()
-
-
-def _first(error: ValueError) -> str:
-    lines = str(error).splitlines()
-    return " ".join(line.strip() for line in lines[1:3]) or str(error)
 
 
 def _embeddings(embedder: Embedder) -> Any:

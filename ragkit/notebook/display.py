@@ -76,11 +76,8 @@ def show_hits(hits: Sequence[Hit], question: Question | str | None = None, gold:
         whole = snippet == chunk.text  # then there is nothing to unfold, and no need to show it twice
         head = f"<b>{rank}</b> · {_where(chunk)} · score {hit.score:.2f}<b>{flag}</b>"
         peek = "" if whole else f"<br><small>{escape(snippet)}</small>"
-        rows.append(
-            f'<details{" open" if whole or rank == 1 else ""} style="margin:6px 0;padding-left:8px;border-left:4px '
-            f'solid {GREEN if inside else SKY}"><summary>{head}{peek}</summary>'
-            f'<div style="{_PASSAGE}">{_with_code(chunk.text, words, inside)}</div></details>'
-        )
+        passage = _with_code(chunk.text, words, inside)
+        rows.append(_details(head + peek, passage, GREEN if inside else SKY, is_open=whole or rank == 1))
         lines += [f"{rank:>2}  score {hit.score:.2f}  {_where_text(chunk)}{flag}", f"    {snippet}"]
     count = f"{len(hits)} passage{'' if len(hits) == 1 else 's'}" if hits else "No passage was found."
     title = f"Question: {asked}" if asked else count
@@ -113,6 +110,11 @@ def show_answer(answer: Answer) -> View:
     return View(_block(html), "\n".join([*text, footer] if footer else text))
 
 
+def show_passage(chunk: Chunk) -> View:
+    """One passage to unfold, under its document and section."""
+    return View(_block(_details(_where(chunk), _with_code(chunk.text), SKY)), _where_text(chunk))
+
+
 def show_chunks(document: Document, chunks: Sequence[Chunk], gold: Iterable[Span] | None = None) -> View:
     """The document with its chunks drawn in: a numbered border where one begins, overlaps and gold tinted.
 
@@ -123,20 +125,16 @@ def show_chunks(document: Document, chunks: Sequence[Chunk], gold: Iterable[Span
     first = max(0, spans[0].start - WINDOW // 4) if spans and len(document.text) > WINDOW else 0
     last = min(len(document.text), first + WINDOW)
     code = [(max(first, a), min(last, b)) for a, b in _code_blocks(document.text) if a < last and b > first]
-    opens, closes = {a for a, _ in code}, {b for _, b in code}
+    marked = [(span.start, span.end) for span in spans]
     pieces = []
-    for start, end in _cuts(
-        first, last, [*((c.start, c.end) for c in mine), *((s.start, s.end) for s in spans), *code]
-    ):
+    for start, end in _cuts(first, last, [*((c.start, c.end) for c in mine), *marked, *code]):
         over = [i for i, c in enumerate(mine) if c.start <= start < c.end]
         label = "".join(f"<sup><b>▏{i + 1}</b></sup>" for i in over if mine[i].start == start)
         line = [f"border-bottom:2px solid {(BLUE, ORANGE)[over[-1] % 2]}"] if over else ["opacity:0.55"]
         tint = ["background-color:rgba(204,121,167,0.30)"] if len(over) > 1 else []
-        inner = escape(document.text[start:end])
-        if any(s.start <= start < s.end for s in spans):
-            inner = f'<mark style="{_GOLD}">{inner}</mark>'
+        inner = highlight(document.text, gold=marked, start=start, end=end)
         piece = f'{label}<span style="{";".join(line + tint)}">{inner}</span>'
-        pieces.append(f"{_CODE * (start in opens)}{piece}{'</code></pre>' * (end in closes)}")
+        pieces += [_CODE * any(start == a for a, _ in code), piece, "</code></pre>" * any(end == b for _, b in code)]
     unseen = len(document.text) - (last - first)
     count = f"{len(mine)} chunk{'' if len(mine) == 1 else 's'}"
     key = [count, "▏n begins chunk n", "pink: in two chunks or more"]
@@ -170,22 +168,20 @@ def word_matches(text: str, question: str) -> list[Piece]:
     return [m.span() for m in re.finditer(r"[^\W_]+", text) if wanted & stems(m[0])]
 
 
-def highlight(text: str, words: Sequence[Piece] = (), gold: Sequence[Piece] = ()) -> str:
-    """``text`` escaped, with ``<b>`` around the pieces ``words`` and ``<mark>`` around ``gold``.
+def highlight(
+    text: str, words: Sequence[Piece] = (), gold: Sequence[Piece] = (), start: int = 0, end: int | None = None
+) -> str:
+    """``text[start:end]`` escaped, with ``<b>`` around the pieces ``words`` and ``<mark>`` around ``gold``.
 
     >>> highlight("a < b", gold=[(0, 1)]).count("<mark")
     1
     """
-    return _highlighted(text, 0, len(text), words, gold)
-
-
-def _highlighted(text: str, first: int, last: int, words: Sequence[Piece], gold: Sequence[Piece]) -> str:
     out = []
-    for start, end in _cuts(first, last, [*words, *gold]):
-        inner = escape(text[start:end])
-        if _covered(start, words):
+    for a, b in _cuts(start, len(text) if end is None else end, [*words, *gold]):
+        inner = escape(text[a:b])
+        if _covered(a, words):
             inner = f'<b style="{_WORD}">{inner}</b>'
-        if _covered(start, gold):
+        if _covered(a, gold):
             inner = f'<mark style="{_GOLD}">{inner}</mark>'
         out.append(inner)
     return "".join(out)
@@ -199,7 +195,7 @@ def _with_code(text: str, words: Sequence[Piece] = (), gold: Sequence[Piece] = (
     out, at = list[str](), 0
 
     def prose(start: int, end: int) -> None:
-        html = _highlighted(text, start, start + len(text[start:end].rstrip("\n")), words, gold)
+        html = highlight(text, words, gold, start, start + len(text[start:end].rstrip("\n")))
         out.append(re.sub(r"\[\d+\]", lambda m: f"<b>{m[0]}</b>", html) if markers else html)
 
     for start, end in _code_blocks(text):
@@ -207,7 +203,7 @@ def _with_code(text: str, words: Sequence[Piece] = (), gold: Sequence[Piece] = (
         lines = text[start:end].split("\n")
         first = start + (len(lines[0]) + 1 if _FENCE.match(lines[0]) else 0)
         last = end - (len(lines[-1]) + 1 if len(lines) > 1 and _FENCE.match(lines[-1]) else 0)
-        out.append(f"{_CODE}{_highlighted(text, first, max(first, last), words, gold)}</code></pre>")
+        out.append(f"{_CODE}{highlight(text, words, gold, first, max(first, last))}</code></pre>")
         at = end + (text[end : end + 1] == "\n")
     prose(at, len(text))
     return "".join(out)
@@ -237,10 +233,10 @@ def _gold_pieces(chunk: Chunk, spans: Iterable[Span]) -> list[Piece]:
 
 
 def _flag(chunk: Chunk, spans: Iterable[Span]) -> str:
-    shared = [(chunk.span.overlap(s), len(s)) for s in spans]
-    if any(common == whole for common, whole in shared):
-        return " ★ holds the answer"
-    return " ★ holds a part of the answer" if any(common for common, _ in shared) else ""
+    missing = [len(span) - common for span in spans if (common := chunk.span.overlap(span))]
+    if not missing:
+        return ""
+    return " ★ holds the answer" if min(missing) == 0 else " ★ holds a part of the answer"
 
 
 def _snippet(text: str, pieces: Sequence[Piece], width: int = 110) -> str:
@@ -264,9 +260,14 @@ def _source(number: int, cited: Sequence[Citation]) -> str:
     chunk = cited[0].chunk
     places = [(chunk.text.find(c.quote), len(c.quote)) for c in cited if c.quote]
     marked = _with_code(chunk.text, gold=[(start, start + length) for start, length in places if start >= 0])
+    return _details(f"<b>[{number}]</b> {_where(chunk)}", marked, SKY)
+
+
+def _details(summary: str, passage: str, colour: str, is_open: bool = False) -> str:
+    """A passage to unfold, beside a line in ``colour``."""
     return (
-        f'<details style="margin:6px 0;padding-left:8px;border-left:4px solid {SKY}"><summary><b>[{number}]</b> '
-        f'{_where(chunk)}</summary><div style="{_PASSAGE}">{marked}</div></details>'
+        f'<details{" open" * is_open} style="margin:6px 0;padding-left:8px;border-left:4px solid {colour}">'
+        f'<summary>{summary}</summary><div style="{_PASSAGE}">{passage}</div></details>'
     )
 
 

@@ -9,15 +9,14 @@ from html import escape
 
 import ipywidgets as w
 
-from ragkit.base import Answer, Chunk, InputError, RagkitError
-from ragkit.notebook.display import GREEN, VERMILLION, show_answer
-from ragkit.production.feedback import REASONS, Feedback, FeedbackStore
+from ragkit.base import Answer, Chunk, RagkitError
+from ragkit.notebook.display import GREEN, VERMILLION, show_answer, show_passage
+from ragkit.production.feedback import REASONS, FeedbackStore
 
 _WIDE = w.Layout(width="auto")
 _ROW = w.Layout(flex_flow="row wrap", align_items="center")
-_BOX = w.Layout(width="170px")
+_BOX, _REST = w.Layout(width="170px"), w.Layout(flex="1 1 300px", min_width="0")
 _CHIP = w.Layout(width="auto", margin="2px")
-_PASSAGE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0;max-height:220px;overflow:auto"
 _ASKED = "What is the right answer? A passage, copied, is best."
 _WORDS = {1: "thumb up", -1: "thumb down"}
 
@@ -32,23 +31,14 @@ class FeedbackPanel(w.VBox):  # type: ignore[misc]
         answer: with the trace id that ``store``'s monitor knows.
         store: where opinions are kept.
         who: whose opinions these are.
-
-    Raises:
-        InputError: not an ``Answer``.
     """
 
     def __init__(self, answer: Answer, store: FeedbackStore, who: str = "") -> None:
-        if not isinstance(answer, Answer):
-            raise InputError(f"a {type(answer).__name__}: expected the Answer of await rag.query(...)")
         self.answer, self.store, self.who = answer, store, who
-        self.saved: tuple[Feedback, ...] = ()
-        self.thumb = w.ToggleButtons(
-            options=[("it helps", 1), ("it does not", -1)], value=None, icons=["thumbs-up", "thumbs-down"]
-        )
-        self.thumb.style.button_width = "auto"
-        self.reasons = {
-            reason: w.ToggleButton(description=reason, tooltip=why, layout=_CHIP) for reason, why in REASONS.items()
-        }
+        thumbs, icons = [("it helps", 1), ("it does not", -1)], ["thumbs-up", "thumbs-down"]
+        self.thumb = w.ToggleButtons(options=thumbs, value=None, icons=icons, style={"button_width": "auto"})
+        chips = [w.ToggleButton(description=reason, tooltip=why, layout=_CHIP) for reason, why in REASONS.items()]
+        self.reasons = dict(zip(REASONS, chips, strict=True))
         # Not at every key: those updates are held back while the kernel is busy, and a click on Save overtakes them.
         self.correction = w.Textarea(placeholder=_ASKED, rows=3, layout=_WIDE, continuous_update=False)
         self.comment = w.Text(placeholder="Anything else?", layout=_WIDE, continuous_update=False)
@@ -59,14 +49,13 @@ class FeedbackPanel(w.VBox):  # type: ignore[misc]
         }
         self.save = w.Button(description="Save", icon="check", button_style="primary", tooltip="Keep this opinion")
         self.status = w.HTML()
+        shown = w.HTML(f'<div style="max-height:320px;overflow:auto">{show_answer(answer).html}</div>')
+        passages = [w.HTML(show_passage(chunk).html, layout=_REST) for chunk, _ in self._sources]
+        boxes = zip(self.flags.values(), passages, strict=True)
         super().__init__(
             [
-                w.HTML(f'<div style="max-height:320px;overflow:auto">{show_answer(answer).html}</div>'),
-                self.thumb,
-                w.HBox(list(self.reasons.values()), layout=_ROW),
-                self.correction,
-                self.comment,
-                *(w.HBox([self.flags[chunk.id], _passage(chunk)], layout=_ROW) for chunk, _ in self._sources),
+                *(shown, self.thumb, w.HBox(chips, layout=_ROW), self.correction, self.comment),
+                *(w.HBox([flag, passage], layout=_ROW) for flag, passage in boxes),
                 w.HBox([self.save, self.status], layout=_ROW),
             ]
         )
@@ -95,7 +84,6 @@ class FeedbackPanel(w.VBox):  # type: ignore[misc]
         except (RagkitError, OSError) as error:
             self._say(f"Not saved, and nothing of it is lost here: {error}", VERMILLION)
             return
-        self.saved = (*self.saved, record)
         lines = [f"Saved as record {record.number}: {_WORDS[record.thumb]}", *record.reasons]
         lines += [f"{len(record.flagged)} flagged"] * bool(record.flagged) + ["corrected"] * bool(record.correction)
         lines += ["the cache has forgotten this answer"] * record.forgotten
@@ -116,13 +104,3 @@ def _sources(answer: Answer) -> list[tuple[Chunk, str]]:
     inside = [chunk.span for chunk, _ in cited]
     rest = [hit.chunk for hit in answer.hits if not any(hit.chunk.span.answers(span) for span in inside)]
     return cited + [(chunk, "") for chunk in rest]
-
-
-def _passage(chunk: Chunk) -> w.HTML:
-    """A passage to unfold, closed to MathJax as in ``ragkit.notebook.display``."""
-    where = escape(" › ".join((chunk.doc_id, *chunk.section)))
-    return w.HTML(
-        f'<details class="mathjax_ignore tex2jax_ignore" style="line-height:1.45"><summary>{where}</summary>'
-        f'<div style="{_PASSAGE}">{escape(chunk.text)}</div></details>',
-        layout=w.Layout(flex="1 1 300px", min_width="0"),
-    )

@@ -1,30 +1,231 @@
-"""Live views for notebooks: thin boxes around plain computation, one figure each, updated and never rebuilt.
+"""Live views for notebooks: the chunk-size lab and the inspector of two systems.
 
-Every control can be set from code (``lab.size.value = 256``) and then does what a click does, so a test needs no
-browser and a lesson can set the scene.
+``ChunkExperiment`` is the computation behind the lab, without a widget: a setting in, figures out. Documents are
+tokenized, analyzed and encoded once, and questions too. What is left to do for a new chunk size is to cut, to pool and
+to rank, which is fast enough to follow a slider. The widgets are thin boxes around it, one figure each, updated and
+never rebuilt. Every control can be set from code (``lab.size.value = 256``) and then does what a click does, so a test
+needs no browser and a lesson can set the scene.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from functools import cached_property
 from html import escape
 from typing import Any
 
 import ipywidgets as w
+import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from ragkit.base import Corpus, InputError, Question, Retriever
+from ragkit import chunking
+from ragkit.base import Chunk, Chunker, Corpus, Hit, InputError, Question, Retriever
+from ragkit.chunking import chunk_corpus, layout_of
+from ragkit.evaluation import statistics
 from ragkit.evaluation.compare import verdict
-from ragkit.evaluation.metrics import BUDGET, first_ranks, relevant_gold
-from ragkit.notebook.chunk_lab import CHUNKERS, SCORINGS, SIZES, ChunkExperiment, LabSettings, Measurement
+from ragkit.evaluation.metrics import BUDGET, coverage, first_ranks, reciprocal_rank, relevant_gold, score
 from ragkit.notebook.display import BLUE, GREEN, VERMILLION, show_chunks, show_hits
+from ragkit.retrieval.analysis import AnalyzedCorpus
+from ragkit.retrieval.bm25 import BM25Retriever
+from ragkit.retrieval.dense import DenseRetriever
+from ragkit.retrieval.hybrid import Hybrid
 from ragkit.token_store import TokenStore
+from ragkit.tokens import minilm_tokenizer
+
+CHUNKERS: Mapping[str, type[Any]] = {
+    "fixed": chunking.FixedChunker,
+    "sentence": chunking.SentenceChunker,
+    "recursive": chunking.RecursiveChunker,
+    "heading": chunking.HeadingChunker,
+    "semantic": chunking.SemanticChunker,
+}
+SCORINGS = {
+    "pooled": "DenseRetriever(chunks, store=store)",
+    "maxp": 'DenseRetriever(chunks, store=store, scoring="maxp")',
+    "bm25": "BM25Retriever(chunks)",
+    "hybrid": 'Hybrid([BM25Retriever(chunks), DenseRetriever(chunks, store=store, scoring="maxp")])',
+}
+SIZES = (64, 128, 256, 512, 768, 1024)
+"""The sizes at which the curves are measured."""
 
 _PANELS = {"coverage": ".3f", "MRR@k": ".3f", "context tokens": ".0f"}
 _GRID = "rgba(128,128,128,0.25)"
 _WIDE = w.Layout(width="auto")  # 100 % and the margins would be more than there is
 _CELL = "padding:3px 10px;white-space:nowrap;border-bottom:1px solid rgba(128,128,128,0.3)"
+
+Counts = Mapping[tuple[str, int], int]
+"""The tokens of each chunk, by document and start."""
+
+
+# ---- the chunk-size lab: the computation
+
+
+@dataclass(frozen=True)
+class LabSettings:
+    """One position of the lab's controls. ``budget`` cuts every ranked list at that many context tokens (None: at
+    ``k`` results).
+
+    >>> LabSettings("fixed", 512, 64, "maxp").label
+    'fixed 512/64 maxp in 2000 tokens'
+    """
+
+    chunker: str = "fixed"
+    size: int = 512
+    overlap: int = 64
+    scoring: str = "pooled"
+    k: int = 10
+    budget: int | None = BUDGET
+
+    @property
+    def label(self) -> str:
+        limit = "" if self.budget is None else f" in {self.budget} tokens"
+        return f"{self.chunker} {self.size}/{self.overlap} {self.scoring}{limit}"
+
+    @property
+    def metric(self) -> str:
+        """The name in ``compare`` of what ``coverage`` is called in the lab."""
+        return f"gold_chars@{self.k}" if self.budget is None else f"coverage@{self.budget}"
+
+    def at(self, size: int) -> LabSettings:
+        """This setting with another size; the overlap shrinks to half of a size that it would not fit."""
+        return replace(self, size=size, overlap=min(self.overlap, size // 2))
+
+    def code(self) -> str:
+        """Three lines of Python that measure this setting, given ``corpus`` and the public names of ragkit."""
+        store = "store, " if self.chunker == "semantic" else ""
+        chunker = f"{CHUNKERS[self.chunker].__name__}({store}{self.size}, {self.overlap})"
+        limit = f", metric={self.metric!r}" if self.budget is None else f", same_budget={self.budget}"
+        return (
+            f"store = TokenStore.open(corpus); chunks = chunk_corpus({chunker}, corpus)\n"
+            f"retriever = {SCORINGS[self.scoring]}\n"
+            f'compare({{"{self.label}": retriever}}, corpus.questions, k={self.k}{limit})'
+        )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one setting gives. ``scores (questions, 2)`` are the share of the gold's characters that the cut list
+    holds (coverage) and the reciprocal rank; ``level`` are their means with 95 % intervals, ``tokens`` the mean."""
+
+    setting: LabSettings
+    chunks: int
+    scores: NDArray[np.float64]
+    level: statistics.Level
+    tokens: float
+    hits: tuple[tuple[Hit, ...], ...]
+    milliseconds: float
+
+
+class ChunkExperiment:
+    """A corpus, its questions and its store, ready to measure settings. Results are remembered.
+
+    Args:
+        questions: those with gold are used (default: the corpus's own).
+
+    Raises:
+        InputError: fewer than two questions have gold.
+    """
+
+    def __init__(self, corpus: Corpus, questions: Sequence[Question] | None = None, store: TokenStore | None = None):
+        self.corpus = corpus
+        given = corpus.questions if questions is None else questions
+        self.questions = tuple(replace(q, gold=gold) for q in given if (gold := relevant_gold(q.gold)))
+        if len(self.questions) < 2:
+            raise InputError(
+                f"{len(self.questions)} questions have gold: a measurement needs two, a verdict some dozens"
+            )
+        self.texts = [q.text for q in self.questions]
+        self.store = (store or TokenStore.open(corpus)).with_queries(self.texts)
+        self.units = [q.gold[0].doc_id for q in self.questions]
+        self._known: dict[LabSettings, Measurement] = {}
+
+    @cached_property
+    def _analyzed(self) -> AnalyzedCorpus:
+        return AnalyzedCorpus(self.corpus.documents)
+
+    def chunker(self, setting: LabSettings) -> Chunker:
+        """The chunker that ``setting.code()`` names."""
+        store = [self.store] if setting.chunker == "semantic" else []
+        return CHUNKERS[setting.chunker](*store, setting.size, setting.overlap)  # type: ignore[no-any-return]
+
+    def retriever(self, setting: LabSettings, chunks: Sequence[Chunk]) -> Retriever:
+        """The retriever that ``setting.code()`` names."""
+        if setting.scoring == "pooled":
+            return DenseRetriever(chunks, store=self.store)
+        if setting.scoring == "maxp":
+            return DenseRetriever(chunks, store=self.store, scoring="maxp")
+        bm25 = BM25Retriever(chunks, analyzed=self._analyzed)
+        if setting.scoring == "bm25":
+            return bm25
+        return Hybrid([bm25, DenseRetriever(chunks, store=self.store, scoring="maxp")])
+
+    def measure(self, setting: LabSettings) -> Measurement:
+        """Cut, index, search every question and score, or the remembered result."""
+        if setting not in self._known:
+            started = time.perf_counter()
+            chunks = chunk_corpus(self.chunker(setting), self.corpus)
+            rows = self.store.rows(chunks)
+            places = ((chunk.doc_id, chunk.start) for chunk in chunks)
+            counts = dict(zip(places, (rows[:, 1] - rows[:, 0]).tolist(), strict=True))
+            lists = self._search(self.retriever(setting, chunks), setting, counts)
+            scores = np.array([_score(hits, q, setting) for hits, q in zip(lists, self.questions, strict=True)])
+            tokens = float(np.mean([min(_tokens(hits, counts), setting.budget or np.inf) for hits in lists]))
+            milliseconds = (time.perf_counter() - started) * 1000
+            level = statistics.level(scores, self.units)
+            self._known[setting] = Measurement(setting, len(chunks), scores, level, tokens, lists, milliseconds)
+        return self._known[setting]
+
+    def differences(self, rows: Sequence[Measurement]) -> list[str]:
+        """Each row's paired difference in coverage to the first one, with its verdict, from one simultaneous test."""
+        values = np.stack([row.scores[:, 0] - rows[0].scores[:, 0] for row in rows[1:]], axis=1)
+        result = statistics.estimate(values, self.units)
+        columns = zip(result.mean, result.low, result.high, result.p, strict=True)
+        return [f"{mean:+.3f} [{low:+.3f}, {high:+.3f}] {verdict(mean, p)}" for mean, low, high, p in columns]
+
+    def _search(self, retriever: Retriever, setting: LabSettings, counts: Counts) -> tuple[tuple[Hit, ...], ...]:
+        """The best ``k`` hits of every question; at a budget what fits it, the last one cut, as ``compare`` does."""
+        if (budget := setting.budget) is None:
+            return tuple(map(tuple, retriever.search_many(self.texts, setting.k)))
+        depth = 16 + budget // setting.size
+        lists = retriever.search_many(self.texts, depth)
+        while any(len(hits) == depth and _tokens(hits, counts) < budget for hits in lists):
+            depth *= 2
+            lists = retriever.search_many(self.texts, depth)
+        return tuple(tuple(self._cut(hits, budget, counts)) for hits in lists)
+
+    def _cut(self, hits: Sequence[Hit], budget: int, counts: Counts) -> Iterator[Hit]:
+        for hit in hits:
+            chunk, count = hit.chunk, _tokens([hit], counts)
+            if count > budget:
+                layout = layout_of(self.corpus.document(chunk.doc_id), minilm_tokenizer())
+                last = int(layout.positions([chunk.start])[0]) + budget
+                end = min(chunk.end, int(layout.ends[min(last, len(layout))]))
+                hit = replace(hit, chunk=replace(chunk, end=end, text=chunk.text[: end - chunk.start]))
+            yield hit
+            budget -= count
+            if budget <= 0:
+                return
+
+
+def _tokens(hits: Sequence[Hit], counts: Counts) -> int:
+    return sum(counts[hit.chunk.doc_id, hit.chunk.start] for hit in hits)
+
+
+def _score(hits: Sequence[Hit], question: Question, setting: LabSettings) -> tuple[float, float]:
+    """``compare``'s ``setting.metric``, and the reciprocal rank."""
+    chunks = [hit.chunk for hit in hits]
+    if setting.budget is None:
+        values = score(chunks, question.gold, setting.k, question.any_of)
+        return values[setting.metric], values[f"mrr@{setting.k}"]
+    ranks = first_ranks(chunks, question.gold)
+    return coverage(chunks, question.gold, question.any_of), reciprocal_rank(ranks, max(len(chunks), 1))
+
+
+# ---- the chunk-size lab: the widget
 
 
 class ChunkLab(w.VBox):  # type: ignore[misc]
@@ -51,11 +252,11 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
         sets = questions or {corpus.name: corpus.questions}
         self._benches = {name: ChunkExperiment(corpus, asked, store) for name, asked in sets.items()}
         self._budget, self._kept = budget, list[LabSettings]()
-        self.chunker = w.Dropdown(options=CHUNKERS, description="chunker")
+        self.chunker = w.Dropdown(options=list(CHUNKERS), description="chunker")
         self.size = w.IntSlider(512, 32, 1024, 32, description="size", continuous_update=False)
         self.overlap = w.IntSlider(64, 0, 128, 8, description="overlap", continuous_update=False)
         self.k = w.IntSlider(10, 1, 20, description="k", continuous_update=False)
-        self.scoring = w.ToggleButtons(options=SCORINGS, description="scoring", style={"button_width": "72px"})
+        self.scoring = w.ToggleButtons(options=list(SCORINGS), description="scoring", style={"button_width": "72px"})
         self.view = w.ToggleButtons(options=["equal tokens", "equal k"], description="compare at")
         self.questions = w.Dropdown(options=list(sets), description="questions")
         self.keep = w.Button(description="Keep", icon="thumb-tack")
@@ -84,10 +285,8 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
     def setting(self) -> LabSettings:
         """Where the controls stand; an overlap that does not fit the size is halved down to it."""
         budget = self._budget if self.view.value == "equal tokens" else None
-        asked = LabSettings(
-            self.chunker.value, self.size.value, self.overlap.value, self.scoring.value, self.k.value, budget
-        )
-        return asked.at(asked.size)
+        chunker, scoring, k = self.chunker.value, self.scoring.value, self.k.value
+        return LabSettings(chunker, self.size.value, self.overlap.value, scoring, k, budget).at(self.size.value)
 
     @property
     def result(self) -> Measurement:
@@ -111,7 +310,8 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
         self._say(f"measuring {setting.label} …")
         self._draw([self._bench.measure(setting)], first=3)
         self._draw([self._bench.measure(kept) for kept in self._kept], first=6)
-        self._fill_table()
+        rows = [self._bench.measure(row) for row in dict.fromkeys([*self._kept, setting])]
+        self.table.value = _table(self._bench, rows, setting)
         self._draw_document()
         self._say("measuring the curve …")
         self._draw([self._bench.measure(setting.at(size)) for size in SIZES], first=0)
@@ -125,15 +325,11 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
 
     def _draw(self, points: Sequence[Measurement], first: int) -> None:
         x = [p.setting.size for p in points]
-        columns = ([p.coverage.mean for p in points], [p.mrr.mean for p in points], [p.tokens for p in points])
+        rows = [[*p.level.mean.tolist(), p.tokens] for p in points]
         with self.fig.batch_update():
-            for trace, column in zip(self.fig.data[first : first + 3], columns, strict=True):
-                trace.x, trace.y = x, column
+            for i, trace in enumerate(self.fig.data[first : first + 3]):
+                trace.x, trace.y = x, [row[i] for row in rows]
                 trace.text = [p.setting.label for p in points]
-
-    def _fill_table(self) -> None:
-        rows = [self._bench.measure(s) for s in dict.fromkeys([*self._kept, self.setting])]
-        self.table.value = _table(self._bench, rows, self.setting)
 
     def _draw_document(self) -> None:
         if self.question.value is None:
@@ -145,12 +341,14 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
         self.document.value = f"<p>{rank}</p>{show_chunks(document, chunks, question.gold).html}"
 
     def _keep(self) -> None:
-        if self.setting not in self._kept:
-            self._kept.append(self.setting)
+        self._kept = list(dict.fromkeys([*self._kept, self.setting]))
         self._update()
 
     def _export(self) -> None:
         self.code.value = f"<pre>{escape(self.setting.code())}</pre>"
+
+
+# ---- the inspector
 
 
 class RetrievalInspector(w.VBox):  # type: ignore[misc]
@@ -230,18 +428,14 @@ def _table(bench: ChunkExperiment, rows: Sequence[Measurement], current: LabSett
     """The kept settings and the current one; the first row is what the others are compared with."""
     head = ("setting", "chunks", "coverage", "MRR@k", "context tokens", "computed in", "coverage against the first row")
     lines = ["".join(f"<th style='{_CELL};text-align:left'>{cell}</th>" for cell in head)]
-    differences = ["", *(_difference(*row) for row in bench.differences(rows))] if len(rows) > 1 else [""]
+    differences = ["", *(bench.differences(rows) if len(rows) > 1 else ())]
     for measured, difference in zip(rows, differences, strict=True):
         name = escape(measured.setting.label)
         cells = [f"<b>{name}</b>" if measured.setting == current else name, f"{measured.chunks}"]
-        cells += [f"{band.mean:.3f} [{band.low:.3f}, {band.high:.3f}]" for band in (measured.coverage, measured.mrr)]
+        cells += ["{:.3f} [{:.3f}, {:.3f}]".format(*band) for band in zip(*astuple(measured.level), strict=True)]
         cells += [f"{measured.tokens:.0f}", f"{measured.milliseconds:.0f} ms", difference]
         lines.append("".join(f"<td style='{_CELL}'>{cell}</td>" for cell in cells))
     return f"<table style='border-collapse:collapse;line-height:1.5'><tr>{'</tr><tr>'.join(lines)}</tr></table>"
-
-
-def _difference(mean: float, low: float, high: float, p: float) -> str:
-    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}] {verdict(mean, p)}"
 
 
 def _rank_of_gold(hits: Sequence[Any], question: Question) -> str:

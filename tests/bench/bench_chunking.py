@@ -9,7 +9,7 @@ from itertools import product
 from ragkit import DenseRetriever, FixedChunker, TokenStore, compare, load_embedder, load_pydocs
 from ragkit.base import Chunk, Corpus
 from ragkit.corpus import load_questions
-from ragkit.notebook.chunk_lab import ChunkExperiment, LabSettings
+from ragkit.notebook.widgets import ChunkExperiment, LabSettings
 from ragkit.token_store import stored_bytes
 
 Row = tuple[str, float, str, str]

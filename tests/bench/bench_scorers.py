@@ -7,7 +7,7 @@ of ``ragkit.evaluation.faithfulness`` again, on the other half of the labelled s
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,11 @@ from scipy.optimize import minimize
 
 from ragkit.base import Chunk, Corpus
 from ragkit.corpus import load_pydocs
-from ragkit.evaluation.answers import rouge_l, similarity, token_f1
+from ragkit.evaluation.answers import token_f1
 from ragkit.evaluation.faithfulness import (
     NAMES,
     WEIGHTS,
     Faithfulness,
-    Features,
     LabelledSentence,
     agreement,
     load_labelled_answers,
@@ -42,7 +41,7 @@ def main() -> list[Row]:
     more = distractors(corpus, held_out)
     rows += faithfulness_rows(store, held_out, "its section alone", [()] * len(held_out))
     rows += faithfulness_rows(store, held_out, f"among {MORE} other sections", more)
-    return [*rows, *reference_rows(store, held_out), *relevance_rows(store, held_out)]
+    return [*rows, reference_row(held_out), *relevance_rows(store, held_out)]
 
 
 def distractors(corpus: Corpus, sentences: Sequence[LabelledSentence]) -> list[tuple[Chunk, ...]]:
@@ -66,7 +65,7 @@ def faithfulness_rows(
     scorer = Faithfulness(store)
     found = [scorer.support(s.text, [s.source, *others]) for s, others in zip(sentences, more, strict=True)]
     table = agreement(sentences, [support.score for support in found])
-    words = [support.features.agreement if support.features else 1.0 for support in found]
+    words = [support.features.get("agreement", 1.0) for support in found]
     labels = np.array([s.supported for s in sentences])
     alone = auroc(np.array(words)[labels], np.array(words)[~labels])
     yield f"faithfulness, AUROC, {what}: by agreement of words alone", alone, "", ""
@@ -76,21 +75,15 @@ def faithfulness_rows(
         yield f"faithfulness, AUROC, {what}: {name}", float(line["auroc"]), "", ">= 0.9" if promised else ""
 
 
-def reference_rows(store: TokenStore, sentences: Sequence[LabelledSentence]) -> Iterator[Row]:
+def reference_row(sentences: Sequence[LabelledSentence]) -> Row:
     """Likeness to the reference, taken for truth: the section is the reference, and quotes are left out."""
     kept = [s for s in sentences if s.kind != "quoted"]
-    scorers: dict[str, Callable[[str, str], float]] = {
-        "token F1": token_f1,
-        "ROUGE-L": rouge_l,
-        "similarity": lambda text, reference: similarity(text, reference, store.encoder),
-    }
-    for name, score in scorers.items():
-        scores = [score(s.text, s.source.text) for s in kept]
-        labels = np.array([s.supported for s in kept])
-        value = auroc(np.array(scores)[labels], np.array(scores)[~labels])
-        low, high = auroc_interval(scores, labels, [s.source.doc_id for s in kept])
-        sys.stdout.write(f"{name} as a sign of support, without quotes: {value:.3f} [{low:.3f}, {high:.3f}]\n")
-        yield f"{name}, AUROC, all but quotes", value, "", ""
+    scores = np.array([token_f1(s.text, s.source.text) for s in kept])
+    labels = np.array([s.supported for s in kept])
+    low, high = auroc_interval(scores, labels, [s.source.doc_id for s in kept])
+    value = auroc(scores[labels], scores[~labels])
+    sys.stdout.write(f"token F1 as a sign of support, without quotes: {value:.3f} [{low:.3f}, {high:.3f}]\n")
+    return "token F1, AUROC, all but quotes", value, "", ""
 
 
 def relevance_rows(store: TokenStore, sentences: Sequence[LabelledSentence]) -> Iterator[Row]:
@@ -118,18 +111,20 @@ def fitted(store: TokenStore) -> dict[str, float]:
     scorer = Faithfulness(store)
     sentences = load_labelled_answers(load_pydocs("core"), "fit")
     pairs = [(scorer.support(s.text, [s.source]).features, s.supported) for s in sentences]
-    kept = [(features, supported) for features, supported in pairs if features is not None]  # quotes are not weighed
+    kept = [(features, supported) for features, supported in pairs if features]  # quotes are not weighed
     return fit_weights([features for features, _ in kept], [supported for _, supported in kept])
 
 
-def fit_weights(features: Sequence[Features], supported: Sequence[bool], penalty: float = 1.0) -> dict[str, float]:
+def fit_weights(
+    features: Sequence[Mapping[str, float]], supported: Sequence[bool], penalty: float = 1.0
+) -> dict[str, float]:
     """A logistic regression in which every sign must point where its meaning says.
 
     ``agreement`` may only support and all others may only speak against a sentence. Without this rule the fit would
     use that a false sentence which was made from the source resembles it more than a true one in other words does.
     Both labels weigh the same; ``penalty`` times half of the squared weights (of standardised features) is added.
     """
-    x = np.array([[getattr(row, name) for name in NAMES] for row in features], dtype=np.float64)
+    x = np.array([[row[name] for name in NAMES] for row in features], dtype=np.float64)
     y = np.asarray(supported, dtype=bool)
     sign = np.array([1.0 if name == "agreement" else -1.0 for name in NAMES])
     mean, spread = (x * sign).mean(axis=0), (x * sign).std(axis=0) + 1e-9
