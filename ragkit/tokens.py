@@ -7,7 +7,7 @@ model's package, so nothing is downloaded, and loading it does not load torch.
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,11 +80,14 @@ class SubwordTokenizer:
 
     def __init__(self, path: Path, identity: str) -> None:
         from tokenizers import Tokenizer
+        from tokenizers.pre_tokenizers import BertPreTokenizer
 
         self.identity = identity
         self.fast: _Fast = Tokenizer.from_file(str(path))
         self.fast.no_truncation()
         self.fast.no_padding()
+        self._by_words = isinstance(self.fast.pre_tokenizer, BertPreTokenizer)
+        self._count_word = lru_cache(maxsize=2**16)(lambda word: len(self.encode(word).ids))
 
     def encode(self, text: str) -> Encoding:
         """Ids, tokens and offsets of ``text`` without special tokens."""
@@ -102,10 +105,15 @@ class SubwordTokenizer:
         return without_marks(text, np.array(encoding.ids, dtype=np.int32), without_space(text, offsets))
 
     def count(self, text: str) -> int:
-        """The number of tokens, without special tokens."""
-        return len(self.tokenize(text)[0]) if find_marks(text) else len(self.encode(text).ids)
+        """The number of tokens, without special tokens: ``len(offsets(text))``.
+
+        A BERT's tokens never reach over white space or a mark, so they are the sum over words, each counted once.
+        """
+        words = _WORD.findall(_MARKS.sub(" ", text)) if self._by_words else []
+        return sum(map(self._count_word, words)) or len(self.offsets(text))
 
 
+_WORD = re.compile(r"[^ \t\r\n]+")
 _MARKS = re.compile(
     r"""
     ^[ \t]*(?P<fence>`{3,}|~{3,})(?P<language>[^`\n]*)$

@@ -47,7 +47,6 @@ class Endpoint:
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.connections = 0
-        self.busy = self.most_busy = 0
         self.released = threading.Event()
         self.lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"endpoint": self}))
@@ -137,14 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.endpoint.lock:
-            self.endpoint.busy += 1
-            self.endpoint.most_busy = max(self.endpoint.most_busy, self.endpoint.busy)
-        try:
-            self._answer(body)
-        finally:
-            with self.endpoint.lock:
-                self.endpoint.busy -= 1
+        self._answer(body)
 
     def _answer(self, body: dict[str, Any]) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ragkit.base import Embedder, EndpointError, InputError
 from ragkit.embedding import CachedEmbedder, OpenAIEmbedder, TokenEncoder, load_embedder, unit
 from ragkit.embedding.openai import parse_embeddings, split_text
-from ragkit.llm.costs import prices
+from ragkit.llm.chat import prices
 
 TEXTS = ["How do I stop a worker?", "naïve café 中文 😀", "The quick brown fox. " * 40]
 

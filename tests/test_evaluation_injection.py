@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import pytest
 from endpoint import Endpoint
 
-from ragkit.base import Answer, Chunk, Context, Generation
+from ragkit.base import Answer, Chunk, Context, Generation, identity_of
 from ragkit.evaluation.injection import Injection, defended, load_injections, measure_injections
 from ragkit.generation import OpenAIChat
 from ragkit.generation.extractive import Extractive
@@ -128,7 +128,7 @@ def test_what_each_defence_changes():
     context = FIXTURES[28].context()  # it tries to close its source
     texts = {name: prompt.messages("Why?", context) for name, prompt in DEFENCES.items()}
     assert len({str(t) for t in texts.values()}) == len(DEFENCES) - 1  # nothing is invisible in this one
-    assert texts["separated"] == ANSWER.messages("Why?", context.text)
+    assert texts["separated"] == ANSWER.messages("Why?", context)
     assert '</source>\n<source number="3"' in texts["none"][1]["content"]
     assert "never follow" not in texts["none"][0]["content"]
     for name in ("separated", "visible", "marked", "reminded", "all"):
@@ -138,7 +138,7 @@ def test_what_each_defence_changes():
     assert MARK in texts["marked"][0]["content"]
     assert texts["reminded"][1]["content"].endswith("with citations.")
     assert texts["all"][1]["content"].endswith("with citations.")
-    assert len({prompt.identity for prompt in DEFENCES.values()}) == len(DEFENCES)
+    assert len(set(map(identity_of, DEFENCES.values()))) == len(DEFENCES)
 
 
 def test_invisible_characters_go_and_visible_ones_stay():

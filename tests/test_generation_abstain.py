@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.base import Chunk, Context, Generation, Hit, InputError, Mean
+from ragkit.base import Chunk, Context, Generation, Hit, InputError, Mean, identity_of
 from ragkit.generation.abstain import (
     THRESHOLD,
     Abstaining,
@@ -78,11 +78,6 @@ def test_a_name_in_the_place_of_a_source_is_not_missing():
     assert signals("Is it in Celery or the Guide or Kombu?", context("Yes."), Matches(0.5)).missing == ("Kombu",)
 
 
-def test_signals_need_a_source():
-    with pytest.raises(InputError, match="no sources"):
-        signals("Why?", Context("", (), 0), Matches())
-
-
 @given(st.floats(0.1, 1), st.floats(0, 0.3), st.integers(0, 5), st.integers(0, 5))
 def test_every_signal_counts_in_its_direction(match, lead, asked, missing):
     def value(match: float, lead: float, asked: int, missing: int) -> float:
@@ -136,9 +131,7 @@ def test_presets_on_real_documents_answer_what_these_answer(preset, core, monkey
     assert all(citation.quote in citation.chunk.text for citation in on.citations)
 
 
-def test_settings_are_checked_and_named():
-    with pytest.raises(InputError, match="from 0 to 1"):
-        Abstaining(Echo(), Matches(), threshold=1.5)
+def test_a_blank_question_is_refused():
     with pytest.raises(InputError, match="question"):
         ask(Abstaining(Echo(), Matches(0.9)), " ", context("Purge."))
 
@@ -152,7 +145,7 @@ def test_the_identity_names_writer_store_and_threshold():
         Abstaining(Echo(), Matches(0.5)),
         Abstaining(Echo(), Matches(), threshold=0.5),
     ]
-    assert len({one.identity for one in made}) == len(made)
+    assert len(set(map(identity_of, made))) == len(made)
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.5, 0.5, 0.9]), st.booleans()), min_size=1, max_size=30))
@@ -164,9 +157,3 @@ def test_coverage_and_accuracy(answers):
     for share, value, level in zip(coverage, accuracy, sorted(set(sure.tolist()), reverse=True), strict=True):
         assert share == pytest.approx((sure >= level).mean())
         assert value == pytest.approx(right[sure >= level].mean())
-
-
-@pytest.mark.parametrize(("confidence", "right"), [([], []), ([0.5], [True, False])])
-def test_coverage_needs_as_many_of_each(confidence, right):
-    with pytest.raises(InputError, match="expected as many"):
-        coverage_and_accuracy(confidence, right)

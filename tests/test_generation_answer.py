@@ -12,7 +12,18 @@ from endpoint import Endpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.base import LLM, Chunk, Context, EndpointError, Generation, Hit, InputError, StreamingLLM, Usage
+from ragkit.base import (
+    LLM,
+    Chunk,
+    Context,
+    EndpointError,
+    Generation,
+    Hit,
+    InputError,
+    StreamingLLM,
+    Usage,
+    identity_of,
+)
 from ragkit.generation import OpenAIChat, WithFallback, parse_citations, stream_answer, unknown_citations
 from ragkit.generation.context import build_context
 from ragkit.generation.extractive import Extractive
@@ -35,7 +46,7 @@ def test_openai_chat_answers_with_citations_and_usage():
         said = answer(OpenAIChat("m", endpoint.url, api_key="k"), "How?", CONTEXT)
     assert [(c.number, c.chunk.doc_id) for c in said.citations] == [(1, "a"), (2, "b")]
     assert said.usage == Usage("m", 99, 7)
-    assert endpoint.requests[0]["messages"] == ANSWER.messages("How?", CONTEXT.text)
+    assert endpoint.requests[0]["messages"] == ANSWER.messages("How?", CONTEXT)
     assert endpoint.headers[0]["authorization"] == "Bearer k"
 
 
@@ -220,7 +231,7 @@ def test_the_identity_names_model_prompt_and_fallback():
         WithFallback(llm(), llm("n")),
         WithFallback(llm("n"), llm()),
     ]
-    assert len({one.identity for one in made}) == len(made)
+    assert len(set(map(identity_of, made))) == len(made)
 
 
 @pytest.mark.parametrize("llm", [Extractive(), OpenAIChat(base_url="http://127.0.0.1:1/v1")])

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ragkit.base import Chunk, Context, Hit, InputError
+from ragkit.base import Chunk, Context, Hit, InputError, identity_of
 from ragkit.generation.prompts import ANSWER, DEFENCES, MARK, NOT_FOUND, marked, render, visible
 
 
@@ -18,14 +18,13 @@ def test_whatever_can_change_an_answer_changes_the_identity():
         replace(ANSWER, render=DEFENCES["marked"].render),
         *DEFENCES.values(),
     ]
-    assert len({prompt.identity for prompt in others}) == len(others)
-    assert ANSWER.identity.startswith("answer 1 ")
+    assert len(set(map(identity_of, others))) == len(others)
 
 
 def test_the_prompt_tells_the_words_for_no_answer():
-    system, user = ANSWER.messages("Why {not}?", "<source>{x}</source>")
+    system, user = ANSWER.messages("Why {not}?", Context("", (Hit(Chunk("a", 0, 3, "{x}"), 1.0),), 1))
     assert NOT_FOUND in system["content"]
-    assert user["content"] == "<source>{x}</source>\n\nQuestion: Why {not}?"
+    assert user["content"].endswith("{x}\n</source>\n\nQuestion: Why {not}?")
 
 
 def test_sources_are_numbered_and_named():
@@ -69,10 +68,10 @@ def test_invisible_characters_go_and_visible_ones_stay():
 
 
 def test_a_prompt_that_renders_its_sources_in_another_way_is_another_prompt():
-    assert len({prompt.identity for prompt in DEFENCES.values()}) == len(DEFENCES)
-    assert ANSWER.identity == replace(ANSWER).identity != replace(ANSWER, user="Other: {context}").identity
+    assert len(set(map(identity_of, DEFENCES.values()))) == len(DEFENCES)
+    assert identity_of(ANSWER) == identity_of(replace(ANSWER)) != identity_of(replace(ANSWER, user="Other: {context}"))
     with pytest.raises(InputError, match="has no identity"):  # two functions cannot be told apart
-        _ = replace(ANSWER, render=lambda context: "A").identity
+        identity_of(replace(ANSWER, render=lambda context: "A"))
 
 
 @pytest.mark.parametrize(

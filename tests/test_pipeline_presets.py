@@ -11,7 +11,7 @@ from endpoint import Endpoint
 
 from ragkit.base import Answer, Corpus, EndpointError, Retriever, identity_of
 from ragkit.chunking import FixedChunker, chunk_corpus
-from ragkit.generation import ANSWER, Extractive, OpenAIChat, WithFallback, by_embedder
+from ragkit.generation import ANSWER, Extractive, OpenAIChat, WithFallback
 from ragkit.generation.abstain import Abstaining
 from ragkit.pipeline import RAGPipeline, advanced, modular, naive
 from ragkit.retrieval.bm25 import BM25Retriever
@@ -146,8 +146,6 @@ CHANGES = {
     "prompt": lambda w: {"llm": chat(prompt=replace(ANSWER, system="Answer briefly."))},
     "quotes": lambda w: {"llm": Extractive()},
     "quotes' similarity": lambda w: {"llm": Extractive(w.store.maxsim)},
-    "quotes' embedder": lambda w: {"llm": Extractive(by_embedder(FakeEmbedder()))},
-    "quotes' other embedder": lambda w: {"llm": Extractive(by_embedder(FakeEmbedder(seed=1)))},
     "quotes' number": lambda w: {"llm": Extractive(limit=1)},
     "silence": lambda w: {"llm": Abstaining(Extractive(), w.store)},
     "silence's store": lambda w: {"llm": Abstaining(Extractive(), w.other_store())},

@@ -94,7 +94,7 @@ RETRIEVERS = {
     "parent": lambda d, c, s: Parent(advanced(c, s, 50), d),
     "sentence window": lambda d, c, s: SentenceWindow(DenseRetriever(c, store=s), c, d),
     "mmr": lambda d, c, s: MMR(DenseRetriever(c, store=s), s.pool),
-    "sub-questions": lambda d, c, s: SubQuestions(advanced(c, s), ClauseSplitter(shortest=3)),
+    "sub-questions": lambda d, c, s: SubQuestions(advanced(c, s), ClauseSplitter()),
     "sub-questions by name": lambda d, c, s: SubQuestions(router(c, s), NameSplitter(NAMES)),
     "corrective": lambda d, c, s: Corrective(
         BM25Retriever(c), LateInteraction(s), 0.9, 0.1, rewriter=Rewrites(), fallback=DenseRetriever(c, store=s)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 
 import numpy as np
@@ -20,7 +19,6 @@ from ragkit.retrieval.rerank import (
     LateInteraction,
     LLMReranker,
     Reranked,
-    cross_encoders_on_disk,
     parse_order,
     rescored,
 )
@@ -55,8 +53,6 @@ def test_late_interaction_hands_on_its_mean():
 
     assert LateInteraction(Told()).rerank("stop", HITS, 1)[0].chunk.doc_id == "d1"
     assert LateInteraction(Told(), mean="geometric").rerank("stop", HITS, 1)[0].chunk.doc_id == "d2"
-    with pytest.raises(InputError, match="'arithmetic' or 'geometric'"):
-        LateInteraction(Told(), mean="harmonic")
 
 
 class Vectors(ByLength):
@@ -85,9 +81,6 @@ def test_in_doubt_the_whole_question_joins_the_mean(mean):
         expected = np.mean(values) if mean == "arithmetic" else np.prod(values) ** (1 / 3)
         assert next(h.score for h in found if h.chunk.doc_id == name) == pytest.approx(expected, rel=1e-5)
     assert HITS[0].scores == {"dense": 0.5}
-    for pooled_below in (-0.1, 1.5):
-        with pytest.raises(InputError, match="from 0 to 1"):
-            LateInteraction(Vectors(), mean, pooled_below=pooled_below)
 
 
 def test_reranked_fetches_more_than_it_returns():
@@ -101,8 +94,6 @@ def test_reranked_fetches_more_than_it_returns():
     assert Reranked(bm25, LateInteraction(ByLength())).search("unknown") == []
     by_three = Reranked(bm25, LateInteraction(ByLength())).search("worker", np.int64(3))
     assert by_three == rescored(best[:9], [len(h.chunk.text) for h in best[:9]], "late interaction", 3)
-    with pytest.raises(InputError, match="fetch_k is 0"):
-        Reranked(bm25, LateInteraction(ByLength()), fetch_k=0)
 
 
 def test_all_rerankers_fill_the_role():
@@ -179,21 +170,8 @@ def test_a_classifier_with_several_outputs_is_refused(tiny_cross_encoder, tmp_pa
         CrossEncoder(str(tmp_path / "three")).rerank("q", HITS, 2)
 
 
-def test_a_missing_cross_encoder_names_those_that_are_there(tmp_path, monkeypatch):
-    import huggingface_hub
-
-    snapshot = tmp_path / "models--org--there" / "snapshots" / ("a" * 40)
-    snapshot.mkdir(parents=True)
-    (snapshot / "config.json").write_text(json.dumps({"architectures": ["BertForSequenceClassification"]}))
-    other = tmp_path / "models--org--embedder" / "snapshots" / ("b" * 40)
-    other.mkdir(parents=True)
-    (other / "config.json").write_text(json.dumps({"architectures": ["BertModel"]}))
-    scan = huggingface_hub.scan_cache_dir
-    monkeypatch.setattr(huggingface_hub, "scan_cache_dir", lambda: scan(tmp_path))
-    assert cross_encoders_on_disk() == ["org/there"]
-    with pytest.raises(
-        ModelNotFoundError, match=r"'org/missing' on this machine.* there are: org/there\. .*hf download"
-    ):
+def test_a_missing_cross_encoder_is_named_with_how_to_fetch_it():
+    with pytest.raises(ModelNotFoundError, match=r"'org/missing' on this machine.*hf download org/missing"):
         CrossEncoder("org/missing").rerank("q", HITS, 2)
     with pytest.raises(ModelNotFoundError, match="on this machine"):
         CrossEncoder("not a/valid name").rerank("q", HITS, 2)
@@ -208,7 +186,7 @@ def test_the_model_orders_and_what_it_leaves_out_follows():
         asked = endpoint.requests[0]["messages"][0]["content"]
     assert [h.chunk.doc_id for h in found] == ["d2", "d0", "d1"]
     assert [h.score for h in found] == [1, 1 / 2, 1 / 3]
-    assert found[0].scores == {"dense": 0.5, "bm25": 8.0, "llm:ordered": 1.0}
+    assert found[0].scores == {"dense": 0.5, "bm25": 8.0}
     assert "stop {it}" in asked
     assert "[2] stop the worker now" in asked
 
@@ -219,7 +197,6 @@ def test_an_answer_without_an_order_keeps_the_given_one_and_says_so(answer):
         found = LLMReranker(ChatModel(base_url=endpoint.url)).rerank("stop", HITS, 3)
     assert [h.chunk for h in found] == [h.chunk for h in HITS]
     assert {h.source for h in found} == {"llm: no order in the answer"}
-    assert all(h.scores["llm:ordered"] == 0 for h in found)
 
 
 def test_only_the_first_hits_are_shown():
@@ -228,8 +205,6 @@ def test_only_the_first_hits_are_shown():
         asked = endpoint.requests[0]["messages"][0]["content"]
     assert [h.chunk.doc_id for h in found] == ["d1", "d0", "d2"]
     assert asked.endswith("[1] task\n\n[2] stop")
-    with pytest.raises(InputError, match="limit is 0"):
-        LLMReranker(limit=0)
 
 
 def test_it_works_where_an_event_loop_runs_already():

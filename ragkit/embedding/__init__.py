@@ -9,7 +9,7 @@ from ragkit.embedding.cache import CachedEmbedder
 from ragkit.embedding.models import load_embedder, models_on_disk
 from ragkit.embedding.openai import OpenAIEmbedder
 from ragkit.embedding.vectors import TokenEncoder, encode, unit
-from ragkit.llm.costs import prices
+from ragkit.llm.chat import prices
 
 __all__ = [
     "CachedEmbedder",

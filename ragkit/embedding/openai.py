@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import numpy as np
 
 from ragkit.base import EndpointError, InputError, Kind, Vectors, require
 from ragkit.concurrency import run_sync
 from ragkit.embedding.vectors import known_prefixes, mean_of_windows, unit
-from ragkit.llm.chat import certificates, endpoint_url, failure, safe_url, shortened
-from ragkit.llm.costs import CostEstimate, estimate, prices
+from ragkit.llm.chat import CostEstimate, endpoint_url, estimate, failure, open_client, prices, safe_url, shortened
 
 _REQUEST_TEXTS = 256  # OpenAI takes 2,048; fewer keep a reply below 20 MB. What is still too much is sent in halves
 _REFUSED = (400, 413, 422, 500)  # statuses that may be the fault of one text of a request
@@ -76,7 +73,7 @@ class OpenAIEmbedder:
         self.prefixes: Mapping[Kind, str] = dict(default if prefixes is None else prefixes)
         self.dimensions, self.input_type, self.max_tokens = dimensions, input_type, max_tokens
         self.timeout, self.max_retries = timeout, max_retries
-        self._api_key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
+        self._api_key = api_key
         self._dimension = dimensions or (prices()[model].dimensions if model in prices() else None) or 0
 
     def __repr__(self) -> str:
@@ -123,16 +120,7 @@ class OpenAIEmbedder:
     async def _encode(self, windows: Sequence[_Window], count: int, kind: Kind) -> Vectors:
         """The vectors of all ``windows`` of ``count`` texts."""
         openai = await asyncio.to_thread(require, "openai", "llm")  # the first import takes over a second
-        address = urlsplit(self._url)
-        client = openai.AsyncOpenAI(
-            api_key=self._api_key,
-            base_url=urlunsplit(address._replace(query="", fragment="")),
-            default_query=dict(parse_qsl(address.query)),
-            timeout=self.timeout,
-            max_retries=self.max_retries,
-            http_client=openai.DefaultAsyncHttpxClient(verify=certificates()),
-        )
-        async with client:
+        async with open_client(self._url, self._api_key, self.timeout, self.max_retries) as client:
             runs = [windows[at : at + _REQUEST_TEXTS] for at in range(0, len(windows), _REQUEST_TEXTS)]
             return np.concatenate([await self._request(openai, client, run, count, kind) for run in runs])
 

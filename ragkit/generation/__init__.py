@@ -2,20 +2,11 @@
 
 from ragkit.generation.answer import OpenAIChat, WithFallback, parse_citations, stream_answer, unknown_citations
 from ragkit.generation.context import build_context
-from ragkit.generation.extractive import Extractive, by_embedder
+from ragkit.generation.extractive import Extractive
 from ragkit.generation.prompts import ANSWER, NOT_FOUND
 from ragkit.llm.chat import endpoint_configured
 
 __all__ = [
-    "ANSWER",
-    "NOT_FOUND",
-    "Extractive",
-    "OpenAIChat",
-    "WithFallback",
-    "build_context",
-    "by_embedder",
-    "endpoint_configured",
-    "parse_citations",
-    "stream_answer",
-    "unknown_citations",
-]
+    "ANSWER", "NOT_FOUND", "Extractive", "OpenAIChat", "WithFallback", "build_context", "endpoint_configured",
+    "parse_citations", "stream_answer", "unknown_citations",
+]  # fmt: skip

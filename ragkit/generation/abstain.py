@@ -16,21 +16,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ragkit.base import LLM, Context, Generation, InputError, build_identity, check_query
+from ragkit.base import LLM, Context, Generation, check_query
 from ragkit.generation.prompts import NOT_FOUND
-from ragkit.retrieval.rerank import MaxSim
+from ragkit.token_store import TokenStore
 
 Floats = NDArray[np.float64]
 
-BIAS, WEIGHTS = -2.5, (5.2, 5.6, -1.1, -1.8)
-"""The logistic regression, fitted on ``core`` by ``python tests/run_bench.py answers``."""
-THRESHOLD = 0.4
-"""Below it, we abstain: it costs few of the answers that the sources hold, and stops most others."""
+# The logistic regression, fitted on ``core`` by ``python tests/run_bench.py answers``. Below the threshold we abstain:
+# it costs few of the answers that the sources hold, and stops most others.
+BIAS, WEIGHTS, THRESHOLD = -2.5, (5.2, 5.6, -1.1, -1.8), 0.4
 
 _TERM = re.compile(r"-{0,2}\w+(?:[-_./]\w+)*")
 _IDENTIFIER = re.compile(r"[_\d]|^--|\w\.\w|[a-z][A-Z]|^[A-Z]{2,}$")
@@ -71,16 +70,13 @@ class Signals:
         return np.array([self.match, self.lead, np.log1p(self.names), np.log1p(len(self.missing))])
 
 
-def signals(question: str, context: Context, store: MaxSim) -> Signals:
+def signals(question: str, context: Context, store: TokenStore) -> Signals:
     """The signals of a context with at least one source.
 
     Raises:
-        InputError: the context is empty.
         StoreMismatchError: a source is not from the store's corpus.
     """
     chunks = [hit.chunk for hit in context.hits]
-    if not chunks:
-        raise InputError("the context has no sources: there is nothing to weigh")
     matches = store.maxsim(question, chunks, "geometric")
     sources = " ".join(f"{chunk.context} {chunk.doc_id} {chunk.text}" for chunk in chunks).lower()
     named = names(question)
@@ -107,37 +103,19 @@ class Confidence:
     reason: str
 
 
+@dataclass(frozen=True)
 class Abstaining:
     """``llm``, called only where the sources seem to answer the question; else "not found", with the reason.
 
-    Args:
-        llm: who answers.
-        store: the token store of the corpus, for ``maxsim``.
-        threshold: the confidence that an answer needs, 0..1.
-
-    Raises:
-        InputError: ``threshold`` is outside 0..1.
+    ``store`` is the token store of the corpus; ``threshold`` is the confidence that an answer needs, 0..1.
     """
 
-    def __init__(self, llm: LLM, store: MaxSim, threshold: float = THRESHOLD) -> None:
-        if not 0 <= threshold <= 1:
-            raise InputError(f"threshold is {threshold!r}: expected a number from 0 to 1")
-        self.llm, self.store, self.threshold = llm, store, threshold
-
-    def __repr__(self) -> str:
-        return f"Abstaining({self.llm!r}, threshold={self.threshold})"
-
-    @property
-    def identity(self) -> str:
-        """The settings that can change an answer, for cache keys."""
-        return build_identity(self, self.llm, self.store, self.threshold, BIAS, WEIGHTS)
+    llm: LLM
+    store: TokenStore = field(repr=False)
+    threshold: float = THRESHOLD
 
     def confidence(self, question: str, context: Context) -> Confidence:
-        """How sure we are that the context answers the question.
-
-        Raises:
-            InputError: the context is empty.
-        """
+        """How sure we are that the context, which has one source or more, answers the question."""
         measured = signals(question, context, self.store)
         reason = f"the best source matches the question only by {measured.match:.2f}"
         if measured.missing:
@@ -168,13 +146,8 @@ def coverage_and_accuracy(confidence: ArrayLike, right: ArrayLike) -> tuple[Floa
     >>> coverage, accuracy = coverage_and_accuracy([0.9, 0.2, 0.8, 0.2], [True, False, True, True])
     >>> coverage.tolist(), accuracy.tolist()
     ([0.25, 0.5, 1.0], [1.0, 1.0, 0.75])
-
-    Raises:
-        InputError: there are no answers, or not as many of one as of the other.
     """
     sure, good = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
-    if sure.shape != good.shape or not sure.size:
-        raise InputError(f"{sure.size} confidences for {good.size} answers: expected as many, and at least one")
     order = np.argsort(-sure, kind="stable")
     count = np.flatnonzero(np.diff(sure[order], append=-np.inf)) + 1
     return count / len(sure), np.cumsum(good[order])[count - 1] / count

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
-from ragkit.base import LLM, Citation, Context, EndpointError, Generation, StreamingLLM, build_identity, check_query
+from ragkit.base import LLM, Citation, Context, EndpointError, Generation, StreamingLLM, check_query, identity_of
 from ragkit.generation.prompts import ANSWER, NOT_FOUND, Prompt
 from ragkit.llm.chat import ChatModel
 
@@ -108,7 +108,7 @@ class OpenAIChat(ChatModel):
     @property
     def identity(self) -> str:
         """The settings that can change an answer, for cache keys."""
-        return f"{super().identity}:{self.prompt.identity}"
+        return f"{super().identity}:{identity_of(self.prompt)}"
 
     async def generate(self, question: str, context: Context) -> Generation:
         """The model's answer with the sources it cites; without sources the model isn't asked.
@@ -117,23 +117,24 @@ class OpenAIChat(ChatModel):
             InputError: ``question`` is blank.
             EndpointError: names the endpoint and says what went wrong.
         """
-        check_query(question, 1)
-        if not context.hits:
-            return _NO_SOURCES
-        return self._cited(await self.complete(self.prompt.messages(question, context)), context)
+        async with aclosing(self._answer(question, context, stream=False)) as pieces:
+            return [piece async for piece in pieces if isinstance(piece, Generation)][-1]
 
-    async def stream(self, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
+    def stream(self, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
         """As ``generate``, in pieces as they come, and at last the ``Generation``: the text that counts.
 
         Raises:
             InputError, EndpointError: as ``generate``, while iterating.
         """
+        return self._answer(question, context, stream=True)
+
+    async def _answer(self, question: str, context: Context, stream: bool) -> AsyncGenerator[str | Generation, None]:
         check_query(question, 1)
         if not context.hits:
-            yield _NO_SOURCES.text
-            yield _NO_SOURCES
+            yield NOT_FOUND
+            yield Generation(NOT_FOUND, abstained=True, reason="the context holds no sources")
             return
-        async with aclosing(self.pieces(self.prompt.messages(question, context))) as pieces:
+        async with aclosing(self.pieces(self.prompt.messages(question, context), stream)) as pieces:
             async for piece in pieces:
                 yield piece if isinstance(piece, str) else self._cited(piece, context)
 
@@ -143,9 +144,6 @@ class OpenAIChat(ChatModel):
             return Generation(NOT_FOUND, (), done.usage, abstained=True, reason=f"{self.model} found no answer in them")
         reason = "; ".join(filter(None, [done.reason, *_warnings(done, context, bool(citations))]))
         return replace(done, citations=citations, reason=reason)
-
-
-_NO_SOURCES = Generation(NOT_FOUND, abstained=True, reason="the context holds no sources")
 
 
 def _says_not_found(text: str, cited: bool) -> bool:
@@ -168,19 +166,12 @@ def _warnings(done: Generation, context: Context, cited: bool) -> Iterator[str]:
         )
 
 
+@dataclass(frozen=True)
 class WithFallback:
     """``primary``, or visibly ``fallback`` when its endpoint fails: ``Generation.reason`` then says what happened."""
 
-    def __init__(self, primary: LLM, fallback: LLM) -> None:
-        self.primary, self.fallback = primary, fallback
-
-    def __repr__(self) -> str:
-        return f"WithFallback({self.primary!r}, {self.fallback!r})"
-
-    @property
-    def identity(self) -> str:
-        """Those of both."""
-        return build_identity(self, self.primary, self.fallback)
+    primary: LLM
+    fallback: LLM
 
     async def generate(self, question: str, context: Context) -> Generation:
         """The primary's answer, or the fallback's with the reason."""
@@ -209,7 +200,6 @@ class WithFallback:
 
     async def _fall_back(self, question: str, context: Context, error: EndpointError) -> Generation:
         generation = await self.fallback.generate(question, context)
-        more = f" {generation.reason}" if generation.reason else ""
         writer = type(getattr(self.fallback, "llm", self.fallback)).__name__  # Abstaining only lets its llm write
-        cause = str(error) if str(error).endswith((".", "?", "!")) else f"{error}."
-        return replace(generation, reason=f"answered by {writer}, because {cause}{more}")
+        reason = f"answered by {writer}, because {str(error).rstrip('.')}. {generation.reason}"
+        return replace(generation, reason=reason.strip())

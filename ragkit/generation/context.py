@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 
 from ragkit.base import Chunk, Context, Hit, InputError, Tokenizer
 from ragkit.generation.prompts import render
@@ -32,32 +33,19 @@ def build_context(hits: Sequence[Hit], budget: int = 2000, tokenizer: Tokenizer 
     if budget < 1:
         raise InputError(f"budget is {budget!r}: expected 1 token or more")
     tokenizer = tokenizer or minilm_tokenizer()
-    meter, sources = _Meter(tokenizer), list[Hit]()
+    count = cache(lambda chunk: tokenizer.count(render([chunk]) + "\n"))
+
+    def excess(sources: Sequence[Hit]) -> int:
+        return sum(count(hit.chunk) for hit in sources) - budget
+
+    sources: list[Hit] = []
     for hit in hits:
         grown = _add(sources, hit)
-        if meter(grown) > budget:
-            sources = _add_part(sources, hit, budget, meter)
+        if excess(grown) > 0:
+            sources = _add_part(sources, hit, tokenizer, excess)
             break
         sources = grown
-    while True:
-        text = render([h.chunk for h in sources])
-        if (tokens := tokenizer.count(text)) <= budget:
-            return Context(text, tuple(sources), tokens)
-        sources = sources[:-1]  # the sum was too low: the tokenizer joins words across lines
-
-
-class _Meter:
-    """The tokens of sources, each counted once however often the list around it changes."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
-        self._counted: dict[str, int] = {}
-
-    def __call__(self, hits: Sequence[Hit]) -> int:
-        for hit in hits:
-            if hit.chunk.id not in self._counted:
-                self._counted[hit.chunk.id] = self.tokenizer.count(render([hit.chunk]))
-        return sum(self._counted[hit.chunk.id] for hit in hits)
+    return Context(render([hit.chunk for hit in sources]), tuple(sources), budget + excess(sources))
 
 
 def _add(sources: list[Hit], hit: Hit) -> list[Hit]:
@@ -86,19 +74,16 @@ def _union(a: Chunk, b: Chunk) -> Chunk | None:
     return replace(first, end=second.end, text=first.text + second.text[first.end - second.start :])
 
 
-def _add_part(sources: list[Hit], hit: Hit, budget: int, meter: _Meter) -> list[Hit]:
+def _add_part(sources: list[Hit], hit: Hit, tokenizer: Tokenizer, excess: Callable[[Sequence[Hit]], int]) -> list[Hit]:
     """``sources`` and as much of ``hit``'s beginning as the budget allows."""
-    ends = [int(end) for end in meter.tokenizer.offsets(hit.chunk.text)[:, 1]]
+    ends = tokenizer.offsets(hit.chunk.text)[:, 1].tolist()
     grown, n = _add(sources, hit), len(ends)
-    while (excess := meter(grown) - budget) > 0:
-        n -= excess  # what a source takes is its own tokens and a constant: this ends after two or three rounds
-        if n < 1:
-            return sources
-        text = _to_line(hit.chunk.text, ends[n - 1])
+    while (over := excess(grown)) > 0:
+        n -= over  # what a source takes is its own tokens and a constant: this ends after two or three rounds
+        text = _to_line(hit.chunk.text, ends[n - 1]) if n > 0 else ""
         if not text.strip():
             return sources
-        cut = replace(hit, chunk=replace(hit.chunk, end=hit.chunk.start + len(text), text=text))
-        grown = _add(sources, cut)
+        grown = _add(sources, replace(hit, chunk=replace(hit.chunk, end=hit.chunk.start + len(text), text=text)))
     return grown
 
 

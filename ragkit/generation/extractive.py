@@ -10,23 +10,27 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import Chunk, Citation, Context, Embedder, Generation, InputError, build_identity, check_query, require
+from ragkit.base import Chunk, Citation, Context, Generation, check_query, require
 from ragkit.generation.prompts import NOT_FOUND
 from ragkit.markdown import Block, blocks, closed, sentences
+from ragkit.retrieval.hybrid import minmax
 
 Floats = NDArray[np.float64]
 Similarity = Callable[[str, Sequence[Chunk]], NDArray[np.float32]]
 
 _ENDS = re.compile(r"[.!?。！？][\"')\]`]*\Z|\|\Z")
 _ITEM = re.compile(r"^[ \t]*(?:[-*+•]|\d{1,9}[.)])[ \t]+\S", re.MULTILINE)
+_SHORT = 240  # characters up to which sentences of one paragraph stay together
+_LONG = 1200  # characters of a list, above which it is quoted in part
 _WORD = re.compile(r"[^\W_]+")
 _STOPWORDS = frozenset(
     _WORD.findall(
@@ -38,6 +42,8 @@ _STOPWORDS = frozenset(
     )
 )
 
+# What makes a passage's score, in log odds: rounded weights of a logistic regression that tells passages of the gold
+# section from others, on ``core``. ``tests/bench/bench_answers.py`` measures how much of the quotes is gold.
 WEIGHTS = {
     "rank": 2.0,  # 1 / the number of its source: the retriever's rank
     "words": 1.0,  # the share of the question's words that the passage holds
@@ -46,8 +52,6 @@ WEIGHTS = {
     "similarity": 2.0,  # its similarity to the question, from 0 to 1 within the context
     "section similarity": 4.0,  # that of the best passage under this heading
 }
-"""What makes a passage's score, in log odds: rounded weights of a logistic regression that tells passages of the gold
-section from others, on ``core``. ``tests/bench/bench_answers.py`` measures how much of the quotes is gold."""
 
 
 @cache
@@ -74,20 +78,7 @@ def idf(term: str, texts: Sequence[set[str]]) -> float:
     return math.log(1 + (len(texts) - n + 0.5) / (n + 0.5))
 
 
-def by_embedder(embedder: Embedder) -> Similarity:
-    """The cosine between question and passage, for ``Extractive(similarity=by_embedder(embedder))``."""
-    return _Cosine(embedder)
-
-
 @dataclass(frozen=True)
-class _Cosine:
-    embedder: Embedder
-
-    def __call__(self, question: str, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
-        passages, query = self.embedder.encode([c.text for c in chunks]), self.embedder.encode([question], "query")
-        return np.asarray(passages @ query[0])
-
-
 class Extractive:
     """The offline generator: quotes the best passages of the context with ``[n]``, or says that there are none.
 
@@ -110,27 +101,11 @@ class Extractive:
     'Purge tasks with purge. [1]'
     """
 
-    def __init__(
-        self,
-        similarity: Similarity | None = None,
-        *,
-        limit: int = 4,
-        keep: float = 0.2,
-        threshold: float = 0.3,
-    ) -> None:
-        if limit < 1:
-            raise InputError(f"limit is {limit!r}: expected 1 passage or more")
-        if not (0 <= keep <= 1 and 0 <= threshold <= 1):
-            raise InputError(f"keep is {keep!r}, threshold {threshold!r}: expected numbers from 0 to 1")
-        self.similarity, self.limit, self.keep, self.threshold = similarity, limit, keep, threshold
-
-    def __repr__(self) -> str:
-        return f"Extractive(limit={self.limit}, keep={self.keep}, threshold={self.threshold})"
-
-    @property
-    def identity(self) -> str:
-        """The settings that can change an answer, for cache keys."""
-        return build_identity(self, self.similarity, self.limit, self.keep, self.threshold, WEIGHTS)
+    similarity: Similarity | None = field(default=None, repr=False)
+    _: KW_ONLY
+    limit: int = 4
+    keep: float = 0.2
+    threshold: float = 0.3
 
     async def generate(self, question: str, context: Context) -> Generation:
         """The answer, made in a thread: scoring many passages takes milliseconds that others can use.
@@ -142,65 +117,65 @@ class Extractive:
         return await asyncio.to_thread(self._answer, question, context)
 
     def _answer(self, question: str, context: Context) -> Generation:
-        if not context.hits:
-            return _nothing("the context holds no sources")
-        wanted = stems(question)
         listed = candidates(context)
-        if not wanted or not listed:
-            return _nothing("the question has no content words" if not wanted else "the sources hold no words")
-        features = self.features(question, listed)
-        if (covered := features["source"].max()) < self.threshold:
+        if not listed:
+            return _nothing("the context holds no sources")
+        if not stems(question):
+            return _nothing("the question has no content words")
+        scores, covered = self._scores(question, listed)
+        if covered < self.threshold:
             return _nothing(f"the best source holds {covered:.0%} of what is asked, below {self.threshold:.0%}")
-        return _quote(self._select(listed, sum((w * features[name] for name, w in WEIGHTS.items()), np.zeros(1))))
+        return _quote(self._select(listed, scores))
 
-    def features(self, question: str, listed: Sequence[Candidate]) -> dict[str, Floats]:
-        """What the score of a passage is made of: for each name in ``WEIGHTS``, and ``source``, numbers ``(n,)``.
+    def _scores(self, question: str, listed: Sequence[Candidate]) -> tuple[Floats, float]:
+        """The log odds ``(n,)`` that each candidate answers, and the largest share of the question in one source.
 
         A share is that of the question's words, weighted by their idf among the passages.
         """
         wanted = stems(question)
-        words = [stems(c.text) for c in listed]
-        heads = [stems(c.heading) for c in listed]
+        words, heads = [stems(c.text) for c in listed], [stems(c.heading) for c in listed]
         both = [own | head for own, head in zip(words, heads, strict=True)]
         weight = {term: idf(term, both) for term in wanted}
-        all_of = sum(weight.values())
+        total = sum(weight.values())
 
-        def shares(texts: Sequence[set[str]]) -> Floats:
-            return np.array([sum(weight[term] for term in wanted & text) / all_of for text in texts])
+        def share(held: set[str]) -> float:
+            return sum(weight[term] for term in wanted & held) / total
 
-        def pooled(keys: Sequence[object]) -> list[set[str]]:
-            union: dict[object, set[str]] = {key: set() for key in keys}
-            for key, text in zip(keys, both, strict=True):
-                union[key] |= text
-            return [union[key] for key in keys]
+        def pooled(keys: Sequence[Hashable]) -> list[float]:
+            union = defaultdict[Hashable, set[str]](set)
+            for key, own in zip(keys, both, strict=True):
+                union[key] |= own
+            return [share(union[key]) for key in keys]
 
-        sections = [(c.number, c.heading) for c in listed]
         similar = np.zeros(len(listed))
         if self.similarity is not None:
-            similar = _to_unit(self.similarity(question, [c.span for c in listed]))
-        best = dict.fromkeys(sections, 0.0)
+            similar = minmax(self.similarity(question, [c.span for c in listed]).astype(np.float64))
+        sections = [(c.number, c.heading) for c in listed]
+        nearest = defaultdict[Hashable, float](float)
         for section, value in zip(sections, similar.tolist(), strict=True):
-            best[section] = max(best[section], value)
-        return {
-            "rank": 1 / np.array([c.number for c in listed]),
-            "words": shares(words),
-            "heading": shares(heads),
-            "section": shares(pooled(sections)),
+            nearest[section] = max(nearest[section], value)
+        features = {
+            "rank": [1 / c.number for c in listed],
+            "words": [share(own) for own in words],
+            "heading": [share(head) for head in heads],
+            "section": pooled(sections),
             "similarity": similar,
-            "section similarity": np.array([best[section] for section in sections]),
-            "source": shares(pooled([c.number for c in listed])),
+            "section similarity": [nearest[section] for section in sections],
         }
+        scores = sum((weight * np.array(features[name]) for name, weight in WEIGHTS.items()), np.zeros(1))
+        return scores, max(pooled([c.number for c in listed]))
 
     def _select(self, listed: Sequence[Candidate], scores: Floats) -> list[Candidate]:
         """The best ``limit`` candidates, no two of them nearly the same, in reading order."""
         odds = np.exp(scores - scores.max())
-        chosen: list[Candidate] = []
-        for i in np.argsort(-scores, kind="stable"):
+        chosen: dict[int, set[str]] = {}
+        for i in np.argsort(-scores, kind="stable").tolist():
             if len(chosen) == self.limit or odds[i] < self.keep:
                 break
-            if all(_jaccard(stems(listed[i].text), stems(c.text)) < 0.6 for c in chosen):
-                chosen.append(listed[i])
-        return sorted(chosen, key=lambda c: (c.number, c.passage.start))
+            words = stems(listed[i].text)
+            if all(len(words & other) < 0.6 * len(words | other) for other in chosen.values()):
+                chosen[i] = words
+        return [listed[i] for i in sorted(chosen)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,13 +210,13 @@ def candidates(context: Context) -> list[Candidate]:
     ]
 
 
-def passages(text: str, short: int = 240, long: int = 1200, cut: bool = False) -> list[Block]:
+def passages(text: str, cut: bool = False) -> list[Block]:
     """What can be quoted from ``text``: sentences, code with the sentence before it, lists with theirs.
 
-    Sentences of one paragraph stay together up to ``short`` characters. Of a list of more than ``long`` characters,
-    the sentence before it keeps as many whole items as fit, and the others are offered by themselves. A sentence
-    that ends in a colon is never offered without what it announces. Headings are offered only where there is
-    nothing else. ``cut``: ``text`` is a piece of a document.
+    Sentences of one paragraph stay together up to 240 characters. Of a list of more than 1,200, the sentence before it
+    keeps as many whole items as fit, and the others are offered by themselves. A sentence that ends in a colon is never
+    offered without what it announces. Headings are offered only where there is nothing else. ``cut``: ``text`` is a
+    piece of a document.
 
     >>> text = "# Purging\\n\\nType:\\n\\n```sh\\npurge\\n```\\n\\nDone. Gone."
     >>> [text[p.start : p.end] for p in passages(text)]
@@ -256,13 +231,13 @@ def passages(text: str, short: int = 240, long: int = 1200, cut: bool = False) -
             continue
         parts = [(block.start, block.end)]
         if block.kind in ("paragraph", "quote"):
-            parts = _grouped(sentences(text, block.start, block.end), short)
-        elif block.kind == "list" and block.end - block.start > long:
+            parts = _grouped(sentences(text, block.start, block.end))
+        elif block.kind == "list" and block.end - block.start > _LONG:
             marks = [m.start() for m in _ITEM.finditer(text, block.start, block.end)] or [block.start]
             parts = [(a, a + len(text[a:b].rstrip())) for a, b in zip(marks, [*marks[1:], block.end], strict=True)]
         offered = [replace(block, start=a, end=b) for a, b in parts]
-        if lead and _belongs(text, lead, block, long):
-            fit = sum(p.end - lead.start <= long for p in offered) if block.kind == "list" else 1
+        if lead and _belongs(text, lead, block):
+            fit = sum(p.end - lead.start <= _LONG for p in offered) if block.kind == "list" else 1
             result[-1] = replace(lead, end=offered[max(1, fit) - 1].end, kind=block.kind)
             offered = offered[max(1, fit) :]
         result += offered
@@ -270,18 +245,18 @@ def passages(text: str, short: int = 240, long: int = 1200, cut: bool = False) -
     return result or [replace(block, kind="paragraph") for block in every]
 
 
-def _belongs(text: str, lead: Block, block: Block, long: int) -> bool:
+def _belongs(text: str, lead: Block, block: Block) -> bool:
     """Whether ``block`` is quoted only with the passage before it: a colon announces it, or it is that text's code."""
     if lead.kind == "list":  # code or a table within an item
-        return block.kind in ("code", "table") and text[block.start].isspace() and block.end - lead.start <= long
+        return block.kind in ("code", "table") and text[block.start].isspace() and block.end - lead.start <= _LONG
     return lead.kind == "paragraph" and (block.kind == "code" or text[lead.end - 1] == ":")
 
 
-def _grouped(parts: Sequence[tuple[int, int]], short: int) -> list[tuple[int, int]]:
-    """Neighbouring ``parts`` together, as long as they stay within ``short`` characters."""
+def _grouped(parts: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Neighbouring ``parts`` together, as long as they stay within ``_SHORT`` characters."""
     groups: list[tuple[int, int]] = []
     for start, end in parts:
-        if groups and end - groups[-1][0] <= short:
+        if groups and end - groups[-1][0] <= _SHORT:
             groups[-1] = (groups[-1][0], end)
         else:
             groups.append((start, end))
@@ -322,13 +297,3 @@ def _quote(chosen: Sequence[Candidate]) -> Generation:
 
 def _nothing(reason: str) -> Generation:
     return Generation(NOT_FOUND, abstained=True, reason=reason)
-
-
-def _to_unit(scores: NDArray[np.float32]) -> Floats:
-    """Min-max scaling to 0..1; all equal scores become 0."""
-    low, high = float(scores.min()), float(scores.max())
-    return (scores.astype(np.float64) - low) / (high - low) if high > low else np.zeros(len(scores))
-
-
-def _jaccard(a: set[str], b: set[str]) -> float:
-    return len(a & b) / len(a | b) if a | b else 1.0

@@ -1,9 +1,10 @@
-"""A language model behind an OpenAI-compatible endpoint: one call, whole or in pieces, its limits, its errors in words.
+"""A language model behind an OpenAI-compatible endpoint: one call, whole or in pieces, its errors in words, its price.
 
 Everything that needs a model (generation, rewriting, reranking, judging) calls it through ``ChatModel``::
 
     text, usage = await model.chat(messages)             # the whole answer
     async for piece in model.pieces(messages): ...       # its text in pieces, and at last the Generation with all of it
+    cost(usage)                                          # US dollars, where the price is known
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ import os
 import re
 import ssl
 import time
+import tomllib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import KW_ONLY, dataclass
+from datetime import date
 from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from ragkit.base import EndpointError, Generation, InputError, RagkitError, Usage, build_identity, require
+from ragkit.files import data_file
+from ragkit.tokens import minilm_tokenizer
 
 DEFAULT_URL = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-4o-mini"
@@ -75,6 +80,19 @@ def certificates() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
 
 
+def open_client(url: str, api_key: str | None, timeout: float, max_retries: int) -> Any:
+    """An ``openai.AsyncOpenAI`` for an ``endpoint_url``, whose query goes with every request."""
+    openai, parts = require("openai", "llm"), urlsplit(url)
+    return openai.AsyncOpenAI(
+        api_key=api_key or os.environ.get("OPENAI_API_KEY") or "none",
+        base_url=urlunsplit(parts._replace(query="", fragment="")),
+        default_query=dict(parse_qsl(parts.query)),
+        timeout=timeout,
+        max_retries=max_retries,
+        http_client=openai.DefaultAsyncHttpxClient(verify=certificates()),
+    )
+
+
 @dataclass(eq=False, repr=False)
 class ChatModel:
     """A model behind any OpenAI-compatible ``chat.completions`` (OpenAI, Ollama, vLLM, llama.cpp).
@@ -87,16 +105,15 @@ class ChatModel:
         model: where none is given, ``$OPENAI_MODEL``, else ``gpt-4o-mini``.
         base_url: where none is given, ``$OPENAI_BASE_URL``, else OpenAI's own; see ``endpoint_url``.
         api_key: None is ``$OPENAI_API_KEY``; local servers need none.
-        timeout: seconds for the whole call: waiting for a place, all tries, the last byte. (The client's own limit is
-            per read and per try, so it does not bound the call.)
+        timeout: seconds for the whole call: all tries, to the last byte. (The client's own limit is per read and per
+            try, so it does not bound the call.)
         max_retries: tries after the first, for 408, 409, 429, 5xx and connections that break before any text came;
             ``Retry-After`` is honoured.
         temperature: 0 is the most repeatable; None sends none.
         max_tokens: the most that the model may write; None leaves it to the endpoint.
-        concurrency: calls under way at once; the others wait for their place.
 
     Raises:
-        InputError: a number is outside its range, or ``base_url`` is no http address.
+        InputError: ``base_url`` is no http address.
     """
 
     model: str = ""
@@ -107,21 +124,14 @@ class ChatModel:
     max_retries: int = 2
     temperature: float | None = 0.0
     max_tokens: int | None = None
-    concurrency: int = 8
 
     def __post_init__(self) -> None:
-        room = 1 if self.max_tokens is None else self.max_tokens
-        if not self.timeout > 0 or self.max_retries < 0 or room < 1 or self.concurrency < 1:
-            raise InputError(
-                f"timeout is {self.timeout!r}, max_retries {self.max_retries!r}, max_tokens {self.max_tokens!r}, "
-                f"concurrency {self.concurrency!r}: expected more than 0 s, 0 or more, 1 or more, 1 or more"
-            )
         self.model = self.model or os.environ.get("OPENAI_MODEL") or DEFAULT_MODEL
         self._url = endpoint_url(self.base_url)
         self.base_url = safe_url(self._url)
         self._refused: set[str] = set()
         self._thinks = False
-        self._open: dict[asyncio.AbstractEventLoop, tuple[Any, asyncio.Semaphore, object]] = {}
+        self._clients: dict[asyncio.AbstractEventLoop, tuple[Any, object]] = {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r}, base_url={self.base_url!r})"
@@ -137,20 +147,14 @@ class ChatModel:
         Raises:
             EndpointError: names the endpoint, says what went wrong and what to do.
         """
-        done = await self.complete(messages)
-        return done.text, done.usage
-
-    async def complete(self, messages: Messages) -> Generation:
-        """As ``chat``; ``reason`` says so if the answer was cut.
-
-        Raises:
-            EndpointError: as ``chat``.
-        """
         async with aclosing(self.pieces(messages, stream=False)) as pieces:
-            return [piece async for piece in pieces if isinstance(piece, Generation)][-1]
+            [done] = [piece async for piece in pieces if isinstance(piece, Generation)]
+        return done.text, done.usage
 
     async def pieces(self, messages: Messages, stream: bool = True) -> AsyncGenerator[str | Generation, None]:
         """The text in pieces as they come, and at last the ``Generation`` with the whole of it: the text that counts.
+
+        Its ``reason`` says so if the answer was cut. Without ``stream``, all comes at once.
 
         The time that the reader takes between two pieces does not count towards ``timeout``. Leaving early closes the
         connection, at once within ``async with aclosing(model.pieces(messages))``.
@@ -189,20 +193,19 @@ class ChatModel:
 
     async def _events(self, messages: Messages, stream: bool) -> AsyncGenerator[Any, None]:
         """The reply, or the events of a stream, as plain JSON: the client's own records would hide odd shapes."""
-        client, places, _ = await self._opened()
-        async with places:
-            reply = await self._post(client, messages, stream)
-            if not stream:
-                yield reply
-            elif reply.response.headers.get("content-type", "").startswith(("application/json", "text/html")):
-                async with reply:  # a server that does not stream, or a proxy's page
-                    yield json.loads(await reply.response.aread())
-            else:
-                async with reply:
-                    async for event in reply:
-                        yield event
+        reply = await self._post(messages, stream)
+        if not stream:
+            yield reply
+            return
+        async with reply:
+            if reply.response.headers.get("content-type", "").startswith(("application/json", "text/html")):
+                yield json.loads(await reply.response.aread())  # a server that does not stream, or a proxy's page
+                return
+            async for event in reply:
+                yield event
 
-    async def _post(self, client: Any, messages: Messages, stream: bool) -> Any:
+    async def _post(self, messages: Messages, stream: bool) -> Any:
+        client = await self._client()
         openai = require("openai", "llm")
         more = {"stream": True, "stream_cls": openai.AsyncStream[object]} if stream else {}
         while True:
@@ -213,8 +216,7 @@ class ChatModel:
                 refused = _refused_parameter(error, body)
                 if refused is None:
                     raise
-                if refused not in self._refused:
-                    _log.warning("%r refuses %s: it is left out, or sent in another form, from now on", self, refused)
+                _log.warning("%r refuses %s: it is left out, or sent in another form, from now on", self, refused)
                 self._refused.add(refused)
 
     def _body(self, messages: Messages, stream: bool) -> dict[str, Any]:
@@ -239,30 +241,24 @@ class ChatModel:
             why += ", only thoughts" if reply.text.strip() else ""
             why += f", refusal {shortened(reply.refusal)!r}" if reply.refusal else ""
             advice = "ask in another way, or another model" if reply.finish else _NOT_COMPATIBLE
-            advice = "the model needs more room: raise max_tokens=" if cut else advice
-            raise self._error(f"sent an empty answer ({why})", advice)
+            raise self._error(
+                f"sent an empty answer ({why})", "the model needs more room: raise max_tokens=" if cut else advice
+            )
         reason = "the model ran out of room, so the answer is cut" if cut else ""
         return Generation(_encodable(text.strip()), usage=Usage(self.model, *reply.tokens), reason=reason)
 
-    async def _opened(self) -> tuple[Any, asyncio.Semaphore, object]:
-        """Client and places of this event loop: connections and semaphores belong to one, and a thread has its own."""
-        openai = await asyncio.to_thread(require, "openai", "llm")  # the first import takes over a second
-        loop, address = asyncio.get_running_loop(), urlsplit(self._url)
-        for ended in [each for each in list(self._open) if each.is_closed()]:
-            self._open.pop(ended, None)
-        if loop not in self._open:
-            client = openai.AsyncOpenAI(
-                api_key=self.api_key or os.environ.get("OPENAI_API_KEY") or "none",
-                base_url=urlunsplit(address._replace(query="", fragment="")),
-                default_query=dict(parse_qsl(address.query)),
-                timeout=self.timeout,
-                max_retries=self.max_retries,
-                http_client=openai.DefaultAsyncHttpxClient(verify=certificates()),
-            )
+    async def _client(self) -> Any:
+        """The client of this event loop, kept for its open connections: they belong to one loop."""
+        await asyncio.to_thread(require, "openai", "llm")  # the first import takes over a second
+        loop = asyncio.get_running_loop()
+        for ended in [each for each in list(self._clients) if each.is_closed()]:
+            self._clients.pop(ended, None)
+        if loop not in self._clients:
+            client = open_client(self._url, self.api_key, self.timeout, self.max_retries)
             keeper = _until_the_loop_ends(client)
-            self._open[loop] = client, asyncio.Semaphore(self.concurrency), keeper
+            self._clients[loop] = client, keeper
             await anext(keeper)
-        return self._open[loop]
+        return self._clients[loop][0]
 
     def _error(self, what: str, advice: str) -> EndpointError:
         return EndpointError(f"{self.base_url} (model {self.model!r}) {what}; {advice}")
@@ -390,3 +386,71 @@ def shortened(text: str, length: int = 160) -> str:
 def _encodable(text: str) -> str:
     """``text`` with half surrogates, which JSON can hold and UTF-8 can't, replaced."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+# ---- what a call costs
+
+_SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars per million tokens that a model reads, and that it writes, on a day.
+
+    A model that embeds writes nothing: its ``usd_output`` is None, and ``dimensions`` the length of its vectors.
+    """
+
+    usd: float
+    as_of: date
+    usd_output: float | None = None
+    dimensions: int | None = None
+    source: str = ""
+
+
+@cache
+def prices() -> Mapping[str, Price]:
+    """Every hosted model whose price is known (``data/prices.toml``), by name."""
+    table = tomllib.loads(data_file("prices.toml").read_text(encoding="utf-8"))
+    return {model: Price(**row) for model, row in table.items()}
+
+
+def cost(usage: Usage) -> float | None:
+    """The US dollars of one call; None where the model's price or its tokens are not known: that is not free.
+
+    A dated snapshot costs what its model costs. A local server that bears a hosted model's name costs nothing, and
+    this can't tell.
+
+    >>> cost(Usage("gpt-4o-mini-2024-07-18", 2_000, 100)), cost(Usage("llama3.2", 2_000, 100))
+    (0.00036, None)
+    """
+    price = prices().get(usage.model) or prices().get(_SNAPSHOT.sub("", usage.model))
+    if price is None or not (usage.input_tokens or usage.output_tokens):
+        return None
+    return round((usage.input_tokens * price.usd + usage.output_tokens * (price.usd_output or 0)) / 1_000_000, 9)
+
+
+@dataclass(frozen=True, slots=True)
+class CostEstimate:
+    """What embedding some texts would take. ``usd`` is None where the price is not known.
+
+    >>> str(CostEstimate("text-embedding-3-small", 2000, 940_000, 0.0188))
+    'text-embedding-3-small: 2,000 texts, about 940,000 tokens, about $0.019'
+    """
+
+    model: str
+    texts: int
+    tokens: int
+    usd: float | None
+
+    def __str__(self) -> str:
+        money = "price not known" if self.usd is None else f"about ${self.usd:.2g}"
+        return f"{self.model}: {self.texts:,} texts, about {self.tokens:,} tokens, {money}"
+
+
+def estimate(model: str, texts: Sequence[str]) -> CostEstimate:
+    """What ``model`` would take to embed ``texts``, in tokens of the packaged tokenizer.
+
+    The model counts in tokens of its own: this is for the order of magnitude, before paying.
+    """
+    tokens = sum(map(minilm_tokenizer().count, texts))
+    return CostEstimate(model, len(texts), tokens, cost(Usage(model, tokens)) if tokens else 0.0)

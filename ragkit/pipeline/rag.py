@@ -321,7 +321,7 @@ class TwoStage(Retriever):
         """
         if self.rewriter is None:
             return (question,)
-        return Rewritten(self.retriever, self.rewriter).explain(question).queries
+        return Rewritten(self.retriever, self.rewriter).queries(question)
 
     def retrieve(self, queries: Sequence[str], k: int) -> list[Hit]:
         """The candidates for ``k`` hits, best first."""

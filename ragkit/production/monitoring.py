@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from ragkit.base import Answer, InputError, Usage, question_key, require
 from ragkit.files import Database, home
-from ragkit.llm.costs import cost
+from ragkit.llm.chat import cost
 from ragkit.pipeline.trace import CacheState, Stage, Trace
 
 if TYPE_CHECKING:

@@ -7,32 +7,20 @@ lost. Every reranker returns new hits whose ``scores`` keep the scores of the st
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.base import (
-    Chunk,
-    Hit,
-    InputError,
-    Mean,
-    ModelNotFoundError,
-    Reranker,
-    Retriever,
-    best_first,
-    build_identity,
-    check_whole,
-    require,
-)
+from ragkit.base import Hit, InputError, Mean, ModelNotFoundError, Reranker, Retriever, best_first, require
 from ragkit.concurrency import run_sync
 from ragkit.llm.chat import ChatModel
+from ragkit.token_store import TokenStore
 
 Floats = NDArray[np.floating[Any]]
 Scores = Sequence[float] | Floats
@@ -40,25 +28,11 @@ _WHOLE = 0.5  # the weight of the whole question, where all its words together w
 _NO_MATCH = 0.05  # the lowest cosine in a geometric mean
 
 
-class MaxSim(Protocol):
-    """The part of a token store that late interaction needs; the vectors only for ``pooled_below``."""
-
-    def maxsim(self, query: str, chunks: Sequence[Chunk], mean: Mean = "arithmetic") -> NDArray[np.float32]:
-        """Late-interaction scores ``(len(chunks),)``."""
-        ...
-
-    def encode_query(self, query: str) -> NDArray[np.float32]:
-        """The unit vector ``(d,)`` of a query."""
-        ...
-
-    def pool(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
-        """Unit vectors ``(len(chunks), d)``."""
-        ...
-
-
+@dataclass(frozen=True, eq=False)
 class Reranked(Retriever):
     """``retriever`` fetches ``max(fetch_k, k)`` hits (``3 * k`` where it is None), ``reranker`` returns the best ``k``.
 
+    >>> from ragkit.base import Chunk
     >>> from ragkit.retrieval.bm25 import BM25Retriever
     >>> class Shortest:
     ...     def rerank(self, query, hits, k):
@@ -66,34 +40,21 @@ class Reranked(Retriever):
     >>> chunks = [Chunk("a", 0, 13, "tasks, tasks!"), Chunk("b", 0, 10, "some tasks")]
     >>> [hit.chunk.doc_id for hit in Reranked(BM25Retriever(chunks), Shortest()).search("tasks", 2)]
     ['b', 'a']
-
-    Raises:
-        InputError: ``fetch_k`` < 1.
     """
 
-    def __init__(self, retriever: Retriever, reranker: Reranker, fetch_k: int | None = None) -> None:
-        self.retriever, self.reranker = retriever, reranker
-        self.fetch_k = None if fetch_k is None else check_whole(fetch_k, "fetch_k")
-
-    def __repr__(self) -> str:
-        return f"Reranked({self.retriever!r}, {self.reranker!r}, fetch_k={self.fetch_k or '3 k'})"
-
-    @cached_property
-    def identity(self) -> str:
-        return build_identity(self, self.retriever, self.reranker, self.fetch_k)
+    retriever: Retriever
+    reranker: Reranker
+    fetch_k: int | None = None
 
     def _search(self, query: str, k: int) -> list[Hit]:
-        return self._reranked(query, self.retriever.search(query, self._depth(k)), k)
+        return self.reranker.rerank(query, self.retriever.search(query, self._depth(k)), k)
 
     def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         lists = self.retriever.search_many(queries, self._depth(k))
-        return [self._reranked(query, hits, k) for query, hits in zip(queries, lists, strict=True)]
+        return [self.reranker.rerank(query, hits, k) for query, hits in zip(queries, lists, strict=True)]
 
     def _depth(self, k: int) -> int:
         return max(k, self.fetch_k or 3 * k)
-
-    def _reranked(self, query: str, hits: Sequence[Hit], k: int) -> list[Hit]:
-        return self.reranker.rerank(query, hits, k) if hits else []
 
 
 def rescored(hits: Sequence[Hit], scores: Scores, source: str, k: int) -> list[Hit]:
@@ -102,6 +63,7 @@ def rescored(hits: Sequence[Hit], scores: Scores, source: str, k: int) -> list[H
     return best_first((Hit(h.chunk, float(s), source, {**h.scores, h.source: h.score}) for h, s in pairs), k)
 
 
+@dataclass(frozen=True)
 class LateInteraction:
     """Every word of the query looks for its best match among the words of the chunk (``TokenStore.maxsim``).
 
@@ -114,26 +76,11 @@ class LateInteraction:
     ``pooled_below``: where no hit scores that much, none of them has the question's words, and their scores say little.
     Then the question as a whole joins the mean, with half the weight of all its words: as the cosine of the two texts'
     vectors. ``scores`` show both, as ``words`` and ``whole``.
-
-    Raises:
-        InputError: another ``mean``, or ``pooled_below`` outside 0 to 1.
     """
 
-    def __init__(self, store: MaxSim, mean: Mean = "arithmetic", pooled_below: float = 0.0) -> None:
-        if mean not in ("arithmetic", "geometric"):
-            raise InputError(f"mean {mean!r}: expected 'arithmetic' or 'geometric'")
-        if not 0 <= pooled_below <= 1:
-            raise InputError(f"pooled_below is {pooled_below!r}: expected a score, from 0 to 1")
-        self.store, self.mean, self.pooled_below = store, mean, pooled_below
-
-    def __repr__(self) -> str:
-        return (
-            f"LateInteraction(mean={self.mean!r}{f', pooled_below={self.pooled_below}' if self.pooled_below else ''})"
-        )
-
-    @cached_property
-    def identity(self) -> str:
-        return build_identity(self, self.store, self.mean, self.pooled_below)
+    store: TokenStore = field(repr=False)
+    mean: Mean = "arithmetic"
+    pooled_below: float = 0.0
 
     def rerank(self, query: str, hits: Sequence[Hit], k: int) -> list[Hit]:
         """``hits`` by their MaxSim, the ``k`` best first.
@@ -167,6 +114,7 @@ def words_and_whole(words: Floats, whole: Floats, mean: Mean) -> Floats:
     return np.asarray(np.exp(logs / (1 + _WHOLE)))
 
 
+@dataclass(frozen=True)
 class CrossEncoder:
     """A model that reads query and chunk together (Nogueira and Cho 2019, arXiv 1901.04085).
 
@@ -175,18 +123,10 @@ class CrossEncoder:
     is scored in pieces, of which the best counts (MaxP, Dai and Callan 2019, arXiv 1905.09217): never cut.
 
     Raises:
-        ModelNotFoundError: (when it is first used) not on this machine; names the cross-encoders that are.
+        ModelNotFoundError: (when it is first used) it is not on this machine; says how to fetch it.
     """
 
-    def __init__(self, name: str = "cross-encoder/ms-marco-MiniLM-L6-v2") -> None:
-        self.name = str(name)
-
-    def __repr__(self) -> str:
-        return f"CrossEncoder({self.name!r})"
-
-    @property
-    def identity(self) -> str:
-        return build_identity(self, self.name)
+    name: str = "cross-encoder/ms-marco-MiniLM-L6-v2"
 
     def rerank(self, query: str, hits: Sequence[Hit], k: int) -> list[Hit]:
         """``hits`` by the model's score for (query, chunk), the ``k`` best first.
@@ -231,27 +171,10 @@ class CrossEncoder:
         try:
             return Path(hub.snapshot_download(self.name, local_files_only=True))
         except (hub.errors.LocalEntryNotFoundError, hub.errors.HFValidationError):
-            there = ", ".join(cross_encoders_on_disk()) or "none"
             raise ModelNotFoundError(
-                f"no cross-encoder {self.name!r} on this machine, neither as a folder nor in the model cache; "
-                f"there are: {there}. The network is not used; to fetch it once: hf download {self.name}"
+                f"no cross-encoder {self.name!r} on this machine, neither as a folder nor in the model cache. The "
+                f"network is not used; to fetch it once: hf download {self.name}"
             ) from None
-
-
-def cross_encoders_on_disk() -> list[str]:
-    """The hub names of the cross-encoders in the local model cache."""
-    hub = require("huggingface_hub", "models")
-    try:
-        repos = sorted(hub.scan_cache_dir().repos, key=lambda repo: repo.repo_id)
-    except hub.errors.CacheNotFound:
-        return []
-    files = {r.repo_id: v.snapshot_path / "config.json" for r in repos if r.repo_type == "model" for v in r.revisions}
-    return [name for name, file in files.items() if file.is_file() and _classifies(file)]
-
-
-def _classifies(config: Path) -> bool:
-    kinds = json.loads(config.read_text(encoding="utf-8")).get("architectures") or [""]
-    return "SequenceClassification" in kinds[0]
 
 
 _PROMPT = """Order the passages by how well they answer the question, best first.
@@ -263,24 +186,19 @@ Question: {query}
 {passages}"""
 
 
+@dataclass(frozen=True)
 class LLMReranker:
     """A language model orders the hits in one go (listwise; RankGPT, Sun et al. 2023, arXiv 2304.09542).
 
     The first ``limit`` hits are shown, ``characters`` of each; the others follow in their order, as do passages that
-    the model left out. Where the answer holds no order at all, the given order is kept, the ``source`` of the hits is
-    ``llm: no order in the answer`` and ``scores["llm:ordered"]`` is 0 instead of 1.
+    the model left out. Where the answer holds no order at all, the given order is kept, and the ``source`` of the hits
+    is ``llm: no order in the answer``.
     """
 
-    def __init__(self, model: ChatModel | None = None, limit: int = 20, characters: int = 1_500) -> None:
-        self.model = model or ChatModel()
-        self.limit, self.characters = check_whole(limit, "limit"), check_whole(characters, "characters")
-
-    def __repr__(self) -> str:
-        return f"LLMReranker({self.model!r})"
-
-    @property
-    def identity(self) -> str:
-        return build_identity(self, _PROMPT, self.model, self.limit, self.characters)
+    model: ChatModel = field(default_factory=ChatModel)
+    limit: int = 20
+    characters: int = 1_500
+    prompt: str = field(default=_PROMPT, repr=False)
 
     def rerank(self, query: str, hits: Sequence[Hit], k: int) -> list[Hit]:
         """``hits`` in the model's order, the ``k`` best first; the score is 1 / rank.
@@ -292,15 +210,12 @@ class LLMReranker:
         if not shown:
             return []
         passages = "\n\n".join(f"[{i}] {h.chunk.text[: self.characters]}" for i, h in enumerate(shown, 1))
-        messages = [{"role": "user", "content": _PROMPT.format(query=query, passages=passages)}]
+        messages = [{"role": "user", "content": self.prompt.format(query=query, passages=passages)}]
         answer, _ = run_sync(self.model.chat(messages))
         order = parse_order(answer, len(shown))
         source = "llm" if order else "llm: no order in the answer"
-        marks = {"llm:ordered": 1.0 if order else 0.0}
-        ranked = [hits[i] for i in dict.fromkeys([*order, *range(len(hits))])][:k]
-        return [
-            Hit(h.chunk, 1 / rank, source, {**h.scores, h.source: h.score, **marks}) for rank, h in enumerate(ranked, 1)
-        ]
+        ranked = [hits[i] for i in dict.fromkeys([*order, *range(len(hits))])]
+        return rescored(ranked, [1 / rank for rank in range(1, len(ranked) + 1)], source, k)
 
 
 def parse_order(answer: str, n: int) -> list[int]:
