@@ -404,6 +404,7 @@ SECRETS = {
     "registry token": "npm_" + LETTERS[:36],
     "json web token": "eyJ" + LETTERS[:30] + ".eyJ" + LETTERS[:40] + "." + LETTERS[:43],
     "e-mail": "ada.lovelace+lists@maths.uni.ac.uk",
+    "card number": "4242 4242 4242 4242",
     "private key": "-----BEGIN RSA PRIVATE KEY-----\n" + LETTERS + "\n" + LETTERS + "\n-----END RSA PRIVATE KEY-----",
 }
 IN_CONTEXT = {
@@ -432,8 +433,9 @@ ORDINARY = (
     "job 550e8400-e29b-41d4-a716-446655440000 at 2026-11-22 10:15:42,123",
     "the sk-learn-style-interface-of-this-library",
     "pip install git+https://host/org/repo@v1.2.3",
+    "order 4242424242424241 and 1234567890123456 fail the check digit",
     "@app.task(bind=True) and a@b",
-    "order 4242 4242 4242 4242",
+    "order 4242424242424241 and 1234567890123456 fail the check digit",
     "http://localhost:8000/@me: what is the bearer of a message?",
     "basic authentication with aiohttp.BasicAuth",
     "docker run -u 1000:1000, curl -o out.txt, mysql -p shop",
@@ -447,7 +449,7 @@ def test_each_kind_of_secret_goes(kind):
         said = redact(around.format(secret))
         assert "[redacted: " in said
         assert secret[-12:] not in said
-    named = kind if kind in ("private key", "e-mail") else "token"
+    named = kind if kind in ("private key", "e-mail", "card number") else "token"
     assert redact(f"see {secret} here") == f"see [redacted: {named}] here"
 
 

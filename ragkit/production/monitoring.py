@@ -280,10 +280,12 @@ _PATTERNS = [
     (re.compile(rf"({before})(?!\[redacted)(?:{secret})", re.DOTALL | re.IGNORECASE), rf"\1[redacted: {kind}]")
     for kind, before, secret in _SECRETS
 ]
+# ISO/IEC 7812-1: 13 to 19 digits, in groups or not; the first digit of payment cards is 2 to 6.
+_CARD = re.compile(r"(?<![\w.-])(?:[2-6]\d{3}(?:[ -]?\d{4}){2}[ -]?\d{1,7}|3\d{3}[ -]?\d{6}[ -]?\d{5})(?![\w-])")
 
 
 def redact(text: str) -> str:
-    """``text`` with each secret replaced by its kind: keys, tokens, passwords, e-mail addresses.
+    """``text`` with each secret replaced by its kind: keys, tokens, passwords, e-mail addresses, card numbers.
 
     A secret in a question ("why does my key sk-... not work?") must not end up in a log. Most patterns are the form
     that the issuer documents; a password has no form, and is seen where the text before it says what it is. A rule that
@@ -297,4 +299,11 @@ def redact(text: str) -> str:
     """
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
-    return text
+    return _CARD.sub(lambda number: "[redacted: card number]" if _is_card(number[0]) else number[0], text)
+
+
+def _is_card(number: str) -> bool:
+    """Whether the last digit checks the others, as on every payment card (Luhn's formula, ISO/IEC 7812-1, annex B)."""
+    digits = re.sub(r"\D", "", number)
+    doubled = [int(digit) * (1 + i % 2) for i, digit in enumerate(reversed(digits))]
+    return len(set(digits)) > 1 and sum(d - 9 if d > 9 else d for d in doubled) % 10 == 0
