@@ -435,7 +435,6 @@ ORDINARY = (
     "pip install git+https://host/org/repo@v1.2.3",
     "order 4242424242424241 and 1234567890123456 fail the check digit",
     "@app.task(bind=True) and a@b",
-    "order 4242424242424241 and 1234567890123456 fail the check digit",
     "http://localhost:8000/@me: what is the bearer of a message?",
     "basic authentication with aiohttp.BasicAuth",
     "docker run -u 1000:1000, curl -o out.txt, mysql -p shop",
