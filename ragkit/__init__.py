@@ -1,6 +1,6 @@
 """ragkit: understand retrieval-augmented generation, and prototype it before production.
 
-Every public name stands here, flat. Each is imported from its module when it is first used, so that
+The names that the course begins with stand here, flat. Each is imported from its module when it is first used, so that
 ``import ragkit`` is quick and loads no torch:
 
 >>> from ragkit import Span

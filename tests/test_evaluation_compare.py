@@ -442,7 +442,12 @@ def test_where_lost_of_several_gold_spans_and_of_wrappers() -> None:
     assert set(lost["dropped"]) == {stages.DROPPED}
 
 
-@pytest.mark.parametrize("k", [1, 5, 40])
+def test_what_a_search_finds_and_the_budget_cuts_off_is_lost_there() -> None:
+    lost = run({"it": AtRank(8)}, QUESTIONS[:3], same_budget=25).where_lost()
+    assert set(lost["it"]) == {stages.BUDGET}
+
+
+@pytest.mark.parametrize("k", [1, 5, 10])
 def test_where_lost_walks_through_pipelines_with_and_without_their_parts(k: int) -> None:
     """A pipeline without a reranker has no ``fetch``; what its rewriter makes of the question is searched again."""
 

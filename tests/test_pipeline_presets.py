@@ -55,6 +55,15 @@ def test_presets_on_the_packaged_model_know_when_to_be_silent(small_corpus, ragk
     assert "the best source matches the question only by" in lost.reason
 
 
+def test_collections_may_be_told_apart_by_a_number(small_corpus, ragkit_home):
+    years = {"lamp/guide": 2024}
+    documents = [replace(d, metadata={**d.metadata, "year": years.get(d.id, 2025)}) for d in small_corpus.documents]
+    corpus = Corpus("years", tuple(documents))
+    store = TokenStore.open(corpus, FakeEmbedder(), progress=False)
+    answer = run(modular(corpus, store=store, llm=Extractive(), by="year"), "Which bulbs fit, 2024?", k=2)
+    assert answer.citations[0].chunk.doc_id == "lamp/guide"
+
+
 def test_presets_fall_back_visibly_when_the_endpoint_fails(small_corpus, ragkit_home, monkeypatch):
     store = TokenStore.open(small_corpus, FakeEmbedder(), progress=False)
     with Endpoint("Bulbs of type E27 [1].", faults=["400"]) as endpoint:

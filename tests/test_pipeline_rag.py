@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -666,6 +667,14 @@ def test_where_lost_names_the_stage_of_a_pipeline_with_and_without_a_reranker():
     lost = compare(systems, questions, tokenizer=minilm_tokenizer()).where_lost()
     assert lost.loc["q", ["no reranker", "reranker"]].tolist() == ["not retrieved", "cut by rerank"]
     assert lost.loc["q", "rewriter"] == "found"
+
+
+def test_where_lost_looks_as_deep_as_the_pipeline_searches():
+    sixteenth = Span("d15", 0, 10)  # among the 3 k that a pipeline searches where it rewrites
+    questions = [Question(name, "How?", (sixteenth,)) for name in "pq"]
+    side = RAGPipeline(Fixed(), None, Echo(), rewriter=SimpleNamespace(rewrite=lambda text: [text])).retriever
+    lost = compare({"it": side}, questions, tokenizer=minilm_tokenizer()).where_lost()
+    assert set(lost["it"]) == {"dropped after retrieval"}
 
 
 class ByQuery(Fixed):

@@ -42,10 +42,10 @@ OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "
 SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star", "hexagon")
 _GREY = "#888888"
 
-FOUND, IN_PART, RERANK = "found", "found in part", "cut by rerank"
+FOUND, IN_PART, BUDGET, RERANK = "found", "found in part", "cut by the budget", "cut by rerank"
 DROPPED, FUSION, REWRITING = "dropped after retrieval", "demoted by fusion", "lost by rewriting"
 NOT_RETRIEVED, NO_CHUNK, FAILED = "not retrieved", "no chunk holds it", "error"
-STAGES = (FOUND, IN_PART, RERANK, DROPPED, FUSION, REWRITING, NOT_RETRIEVED, NO_CHUNK, FAILED)
+STAGES = (FOUND, IN_PART, BUDGET, RERANK, DROPPED, FUSION, REWRITING, NOT_RETRIEVED, NO_CHUNK, FAILED)
 """What ``Comparison.where_lost`` says of a question, from the last stage to the first."""
 
 
@@ -134,7 +134,7 @@ class Comparison:
         """For each question (row) and system (column) the stage at which the gold was lost: one of ``STAGES``.
 
         Searches again, stage by stage, where a system missed. A composite retriever is recognised by its attributes:
-        ``retriever`` (with ``reranker``, ``rewriter`` and ``fetch`` where it has them) or ``inputs``, whose results
+        ``retriever`` (with ``reranker``, ``rewriter`` and ``depth`` where it has them) or ``inputs``, whose results
         are fused. A retriever that shows its ``chunks`` also tells whether any of them holds the gold at all.
         ``["bm25"].value_counts()`` sums one up.
         """
@@ -453,7 +453,11 @@ def _where_lost(
     if ranks.any():
         return FOUND if question.any_of or ranks.all() else IN_PART
     reachable = [span for span in gold if holds(span)]
-    return _lost_in(retriever, [question.text], reachable, k) if reachable else NO_CHUNK
+    if not reachable:
+        return NO_CHUNK
+    if _returns(retriever, [question.text], reachable, k):  # `top` was cut at equal tokens
+        return BUDGET
+    return _lost_in(retriever, [question.text], reachable, k)
 
 
 def _lost_in(retriever: Retriever, queries: Sequence[str], gold: Sequence[Span], k: int) -> str:
@@ -464,8 +468,8 @@ def _lost_in(retriever: Retriever, queries: Sequence[str], gold: Sequence[Span],
         if rewriter is not None:
             queries = [query for text in queries for query in rewriter.rewrite(text)]
         reranks = getattr(retriever, "reranker", None) is not None
-        fetch = getattr(retriever, "fetch_k", None)
-        depth = max(k, int(fetch or (3 * k if reranks else k)))
+        depth_for = getattr(retriever, "depth", None)
+        depth = depth_for(k) if depth_for else max(k, getattr(retriever, "fetch_k", k))
         if not _returns(inner, queries, gold, depth):
             rewritten_away = rewriter is not None and _returns(inner, original, gold, depth)
             return REWRITING if rewritten_away else _lost_in(inner, queries, gold, depth)

@@ -87,11 +87,12 @@ class Extractive:
     quoted in reading order.
 
     Args:
-        similarity: ``(question, chunks) -> (n,)`` scores, for example ``store.maxsim``; None is words alone. One with
-            an ``identity`` (or a method of what has one) can be used beside a cache that outlives the process.
+        similarity: ``(question, chunks) -> (n,)`` scores, for example ``store.maxsim``; None is words alone. Beside
+            a cache, it must have an ``identity``, or be a method of what has one.
         limit: passages quoted, at most.
         keep: the share of the best passage's odds that another one needs to be quoted, 0..1.
-        threshold: the share of the question's words that some source must hold, 0..1; below it, we abstain.
+        threshold: the share of the question's words, weighted by their idf, that some source must hold, 0..1; below it,
+            the answer is ``NOT_FOUND``.
 
     >>> import asyncio
     >>> from ragkit.base import Hit
@@ -149,7 +150,7 @@ class Extractive:
 
         similar = np.zeros(len(listed))
         if self.similarity is not None:
-            similar = minmax(self.similarity(question, [c.span for c in listed]).astype(np.float64))
+            similar = minmax(self.similarity(question, [c.as_chunk for c in listed]).astype(np.float64))
         sections = [(c.number, c.heading) for c in listed]
         nearest = defaultdict[Hashable, float](float)
         for section, value in zip(sections, similar.tolist(), strict=True):
@@ -195,7 +196,7 @@ class Candidate:
         return self.passage.heading or " ".join(self.chunk.section[-1:])
 
     @property
-    def span(self) -> Chunk:
+    def as_chunk(self) -> Chunk:
         """The passage as a chunk of the document, so that a token store can look its vectors up."""
         start = self.chunk.start
         return replace(self.chunk, start=start + self.passage.start, end=start + self.passage.end, text=self.text)
@@ -238,8 +239,9 @@ def passages(text: str, cut: bool = False) -> list[Block]:
         offered = [replace(block, start=a, end=b) for a, b in parts]
         if lead and _belongs(text, lead, block):
             fit = sum(p.end - lead.start <= _LONG for p in offered) if block.kind == "list" else 1
-            result[-1] = replace(lead, end=offered[max(1, fit) - 1].end, kind=block.kind)
-            offered = offered[max(1, fit) :]
+            taken = max(1, fit)
+            result[-1] = replace(lead, end=offered[taken - 1].end, kind=block.kind)
+            offered = offered[taken:]
         result += offered
         lead = result[-1]
     return result or [replace(block, kind="paragraph") for block in every]
@@ -291,7 +293,8 @@ def _quote(chosen: Sequence[Candidate]) -> Generation:
             joined[-1] = replace(last, passage=replace(last.passage, end=c.passage.end, kind=c.passage.kind))
         else:
             joined.append(c)
-    marked = [f"{closed(c.text)}{' ' if c.passage.kind == 'paragraph' else chr(10) * 2}[{c.number}]" for c in joined]
+    gaps = [" " if c.passage.kind == "paragraph" else "\n\n" for c in joined]
+    marked = [f"{closed(c.text)}{gap}[{c.number}]" for c, gap in zip(joined, gaps, strict=True)]
     return Generation("\n\n".join(marked), tuple(Citation(c.number, c.chunk, c.text) for c in joined))
 
 

@@ -164,7 +164,11 @@ class PipelineBuilder:
 
 class Modules(PipelineBuilder):
     """A method for each kind of module, with the name of the class that it makes. Its parameters are the keys of the
-    table; where it takes retrievers or chunks, the file has their names."""
+    table; where it takes retrievers or chunks, the file has their names.
+
+    To add a kind, write its method here. Parameters called ``inputs``, ``retriever`` or ``fallback`` take names of
+    modules, one called ``chunks`` the name of a cutting. (A new chunker is named in ``ChunkerTable.kind``.)
+    """
 
     def BM25Retriever(self, chunks: str = "main", variant: str = "lucene", contextual: bool = False) -> Retriever:
         return BM25Retriever(self.chunks(chunks), variant=variant, contextual=contextual)

@@ -29,7 +29,9 @@ def naive(
 ) -> RAGPipeline:
     """The textbook pipeline: fixed chunks, one mean vector each, nearest neighbours, no reranker.
 
-    ``llm`` is by default the configured endpoint, else quotes; the other parameters are those of ``RAGPipeline``.
+    ``llm`` is by default the configured endpoint, else quotes. ``store`` has the vectors (default:
+    ``TokenStore.open(corpus)``), ``size`` and ``overlap`` are the tokens of a chunk; the other parameters are those of
+    ``RAGPipeline``.
     """
     store = store or TokenStore.open(corpus)
     dense = DenseRetriever(chunk_corpus(FixedChunker(size, overlap), corpus), store=store)
@@ -50,8 +52,9 @@ def advanced(
 ) -> RAGPipeline:
     """Words and vectors, fused, then reranked: BM25 and MaxP dense retrieval, RRF, late interaction.
 
-    Where no candidate has the question's words (all below .5), the question as a whole is compared too: paraphrases
-    need it. ``tests/bench/bench_advanced.py`` measures each step's share. Parameters as in ``naive``.
+    Where no candidate has the question's words (each scores below .5), the question as a whole is compared too:
+    paraphrases need it. ``tests/bench/bench_advanced.py`` measures each step's share. ``fetch_k``: candidates to
+    rerank; the other parameters are those of ``naive``.
     """
     store = store or TokenStore.open(corpus)
     chunks = chunk_corpus(FixedChunker(size, overlap), corpus)
@@ -79,7 +82,7 @@ def modular(
     A collection is what documents with the same metadata ``by`` make. A question goes to the one that the words and
     the vectors of the documents vote for, or to all of them at once where the vote is not clear; a question that names
     several is asked once for each, too. (Questions that only look as if they had several parts are left whole.)
-    ``tests/bench/bench_modular.py`` measures what that brings. Parameters as in ``naive``.
+    ``tests/bench/bench_modular.py`` measures what that brings. Parameters as in ``advanced``.
     """
     store = store or TokenStore.open(corpus)
     chunks = chunk_corpus(FixedChunker(size, overlap), corpus)
@@ -94,7 +97,7 @@ def modular(
     whole, names = vectors(chunks), modules.name_patterns(chunks, by)
     retriever = search(chunks, whole)
     if names:
-        collections = {label: [chunk for chunk in chunks if chunk.metadata.get(by) == label] for label in names}
+        collections = {label: [chunk for chunk in chunks if str(chunk.metadata.get(by)) == label] for label in names}
         routes = {label: search(own, vectors(own)) for label, own in collections.items()}
         average = modules.AverageClassifier(
             [modules.NaiveBayesClassifier(chunks, by), modules.HitVoteClassifier(whole, by)]

@@ -66,7 +66,7 @@ class RAGPipeline:
             answer for another index. Equal questions that come while the first is under way wait for its answer.
         monitor: records every answer, failure and cancelled query before the caller has it.
         budget: tokens of context for the model.
-        fetch_k: candidates to rerank; None is ``3 * k``. Never fewer than ``k``.
+        fetch_k: candidates to rerank, at least ``k``; None is ``3 * k`` (with neither reranker nor rewriter ``k``).
 
     ``clock`` gives the time stamps in traces: seconds since 1970.
 
@@ -134,6 +134,7 @@ class RAGPipeline:
 
         ``Answer.timings`` has the milliseconds of ``cache`` (where there is one), ``rewrite``, ``retrieve``,
         ``rerank``, ``build``, ``generate`` and ``total``; of ``cache`` and ``total`` where the cache knew the answer.
+        Writing to the cache is in ``total`` alone.
         A cache never gives one ``tenant`` what another was answered; ``session`` only stands in the trace.
 
         Raises:
@@ -145,7 +146,7 @@ class RAGPipeline:
             if answer is None:
                 context = await self._retrieve_context(trace)
                 with trace.stage("generate"):
-                    answer = trace.generated(await self.llm.generate(question, context))
+                    answer = trace.take_generated(await self.llm.generate(question, context))
                 await self._to_cache(trace, answer)
             trace.answer = answer
         return trace.result
@@ -175,7 +176,7 @@ class RAGPipeline:
                             if isinstance(piece, str):
                                 yield piece
                             else:
-                                answer = trace.generated(piece)
+                                answer = trace.take_generated(piece)
                 if answer is None:
                     raise ContractError(f"{self.llm!r}: stream() ended without a Generation")
                 await self._to_cache(trace, answer)
@@ -200,6 +201,7 @@ class RAGPipeline:
     async def _retrieve_context(self, trace: QueryTrace) -> Context:
         """What the model reads: rewrite, retrieve ``fetch_k`` candidates, rerank to ``k``, build the context."""
         question, k, side = trace.question, trace.k, self.retriever
+        trace.fetch_k = side.depth(k)
         with trace.stage("rewrite"):
             trace.queries = await asyncio.to_thread(side.rewrite, question)
         with trace.stage("retrieve"):
@@ -219,9 +221,9 @@ class RAGPipeline:
             return None
         with trace.stage("cache"):
             if wait and (equal := await self._first_of_equals(trace)):
-                return trace.shared(equal)
+                return trace.take_shared(equal)
             cached = await _best_effort("the cache", self.cache.get, trace.key)
-        return None if cached is None else trace.served(cached)
+        return None if cached is None else trace.take_cached(cached)
 
     async def _first_of_equals(self, trace: QueryTrace) -> QueryTrace | None:
         """The equal query that was under way, when it is answered; None: ``trace`` is the first, for which others wait.
@@ -325,8 +327,8 @@ class TwoStage(Retriever):
 
     def retrieve(self, queries: Sequence[str], k: int) -> list[Hit]:
         """The candidates for ``k`` hits, best first."""
-        lists = [self.retriever.search(query, self._n(k)) for query in queries]
-        return lists[0] if len(lists) == 1 else fuse(lists, self._n(k))
+        lists = [self.retriever.search(query, self.depth(k)) for query in queries]
+        return lists[0] if len(lists) == 1 else fuse(lists, self.depth(k))
 
     def rerank(self, question: str, queries: Sequence[str], candidates: Sequence[Hit], k: int) -> list[Hit]:
         """The ``k`` best candidates for the question, or for the one query that was searched in its place."""
@@ -341,10 +343,11 @@ class TwoStage(Retriever):
     def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         if self.rewriter is not None:
             return super()._search_many(queries, k)
-        lists = self.retriever.search_many(queries, self._n(k))
+        lists = self.retriever.search_many(queries, self.depth(k))
         return [self.rerank(query, [query], hits, k) for query, hits in zip(queries, lists, strict=True)]
 
-    def _n(self, k: int) -> int:
+    def depth(self, k: int) -> int:
+        """How many candidates are searched for ``k`` hits."""
         if self.fetch_k is None and self.reranker is None and self.rewriter is None:
             return k  # nothing would choose among more of them
         return max(k, self.fetch_k or 3 * k)

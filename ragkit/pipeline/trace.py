@@ -77,9 +77,10 @@ class Trace:
 
     ``began`` is in seconds since 1970, by a clock that may be set back; ``ms`` and the stages' times never go back.
     ``candidates`` are the hits before reranking, ``answer.hits`` those after it. ``parts`` names what the pipeline is
-    made of, by stage; ``settings`` is the digest of all that can change an answer ("" where a part has no identity).
-    ``cache_key`` is the digest of the cache's entry that was served or written. Where a query failed or was given up
-    (``error`` is then a ``CancelledError``), ``answer`` is None, and the last stage is the one that it ended in.
+    made of, by role; ``settings`` is the digest of all that can change an answer ("" where a part has no identity).
+    ``cache_key`` is the digest of the cache's entry that was served, or that this query would write. Where a query
+    failed or was given up (``error`` is then a ``CancelledError``), ``answer`` is None, and the last stage is the one
+    that it ended in.
     """
 
     id: str
@@ -121,11 +122,13 @@ class Monitor(Protocol):
 class QueryTrace(Trace):
     """The trace of a query under way; ``finished`` is set when nothing in it changes any more.
 
-    ``key`` is what a cache would know the answer by, None where there is no cache; ``hits`` are those after reranking.
+    ``key`` is what a cache would know the answer by, None where there is no cache; ``fetch_k`` is the
+    number of candidates asked for, and ``hits`` are those after reranking.
     Queries with the same ``flight`` are equal, and in the same event loop.
     """
 
     key: CacheKey | None = None
+    fetch_k: int = 0
     hits: Sequence[Hit] = ()
     finished: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -135,7 +138,7 @@ class QueryTrace(Trace):
             self.cache, self.cache_key = "miss", self.key.digest
         self._start = time.perf_counter()  # a clock that is never set back
         self._span = _tracer.start_span("rag")
-        self._below = otel.set_span_in_context(self._span)
+        self._context = otel.set_span_in_context(self._span)
 
     @contextmanager
     def stage(self, name: str, current: bool = True) -> Iterator[None]:
@@ -144,7 +147,7 @@ class QueryTrace(Trace):
         ``current=False`` is for a stage that yields to its reader, whose own spans do not belong below it.
         """
         start = self._elapsed()
-        span = _tracer.start_span(name, self._below)
+        span = _tracer.start_span(name, self._context)
         within = otel.use_span(span, record_exception=False, set_status_on_exception=False)
         try:
             with within if current else nullcontext():
@@ -158,19 +161,19 @@ class QueryTrace(Trace):
                 span.set_attributes(_stage_attributes(name, self))
             span.end()
 
-    def served(self, cached: CachedAnswer) -> Answer:
+    def take_cached(self, cached: CachedAnswer) -> Answer:
         """Note that the cache knew the answer."""
         self.cache = "hit" if cached.digest == self.cache_key else "near"
         self.cache_key, self.similarity = cached.digest, cached.similarity
         return cached.answer
 
-    def shared(self, equal: QueryTrace) -> Answer:
+    def take_shared(self, equal: QueryTrace) -> Answer:
         """Note that the answer is that of an equal query, which bears its cost."""
         self.cache, self.cache_key, self.similarity = "shared", equal.cache_key, equal.similarity
         self.queries, self.candidates, self.context_tokens = equal.queries, equal.candidates, equal.context_tokens
         return equal.result
 
-    def generated(self, generation: Generation) -> Answer:
+    def take_generated(self, generation: Generation) -> Answer:
         """Note the answer that a model wrote from ``hits``."""
         self.answer = Answer(self.question, hits=tuple(self.hits), **vars(generation))
         return self.answer
@@ -216,13 +219,13 @@ def _query_attributes(query: Trace) -> dict[str, str]:
     return {name: value for name, value in attributes.items() if value}
 
 
-def _stage_attributes(stage: str, query: Trace) -> dict[str, str | int | float]:
+def _stage_attributes(stage: str, query: QueryTrace) -> dict[str, str | int | float]:
     if stage == "retrieve":
         documents = [{"id": hit.chunk.id, "score": float(hit.score)} for hit in query.candidates]
         return {
             "gen_ai.operation.name": "retrieval",
             "gen_ai.data_source.id": query.parts["retriever"],
-            "gen_ai.request.top_k": float(len(documents) or query.k),
+            "gen_ai.request.top_k": float(query.fetch_k),
             "gen_ai.retrieval.documents": json.dumps(documents),
         }
     if stage == "generate" and query.answer and query.answer.usage.model:

@@ -7,8 +7,9 @@
 The cache is *exact*. Its keys (``ragkit.pipeline.trace.CacheKey``) are made by the pipeline and hold all that can
 change an answer, so nothing has to be cleared when an index, a model or a prompt changes: old entries are never asked
 for again. What the key can't know is what lies outside: a model that its provider changes behind an unchanged name. For
-that there is ``ttl``. Equal questions at the same time are the pipeline's business: it answers one of them, and the
-others wait (single-flight).
+that there is ``ttl``. What is looked up and what is stored is decided in ``pipeline/rag.py`` (``_from_cache``,
+``_to_cache``): an answer with a ``reason`` (silence, a fallback) is not stored, and of equal questions at the same time
+one is answered while the others wait (single-flight).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ragkit.base import Answer, Chunk, Citation, Hit, InputError, Usage
 from ragkit.files import Database, home
 from ragkit.pipeline.trace import CachedAnswer, CacheKey
 
-# `used` counts up: the least is the entry that was not used for longest. `model` and `vector` are a semantic cache's.
+# `used` is a counter: the entry with the lowest was unused for longest. `model` and `vector` are a semantic cache's.
 _SCHEMA = """
 CREATE TABLE answers (
     number INTEGER PRIMARY KEY AUTOINCREMENT, digest TEXT NOT NULL UNIQUE, settings TEXT, tenant TEXT, question TEXT,

@@ -41,7 +41,7 @@ class StoredTrace:
 
     ``hits`` are (chunk id, score), best first, and ``citations`` the ids of the chunks that the answer cites. ``began``
     is in seconds since 1970, ``cost`` in US dollars: None where it is not known. An answer out of the cache costs
-    nothing, and no tokens. Of a query that failed, the last stage is the one that it failed in.
+    nothing, and no tokens. Of a query that failed, the last stage is the one that it failed in, and there are no hits.
     """
 
     id: str
@@ -91,8 +91,8 @@ class TraceMonitor:
     Args:
         path: the file; None is ``production/traces.db`` below ``ragkit.files.home()``.
         text: "redacted" stores questions and answers without what looks like a secret (``redact``), "all" as they are.
-            "none" stores no text: of a question a digest, equal for equal questions (whoever has the file can try
-            guesses against it), and of an error its type.
+            "none" stores no text of question, answer or error (tenant and session stay): of a question a digest,
+            equal for equal questions (whoever has the file can try guesses against it), and of an error its type.
         max_traces: when there are more, the oldest go. A trace takes about 3 kB.
 
     Raises:

@@ -103,9 +103,9 @@ def _names(lists: Sequence[Sequence[Hit]]) -> list[str]:
 class Hybrid(Retriever):
     """The fused results (``fuse``) of ``inputs``, each asked for ``max(fetch_k, k)`` hits.
 
-    Up to ``k = fetch_k`` a smaller ``k`` gives the beginning of a larger one's list. Above, the lists that are fused
-    grow with ``k``, and the first hits may then stand in another order: choose ``fetch_k`` at least as large as any
-    ``k``. ``weights`` are one for each input (default: all alike).
+    Up to ``k = fetch_k`` a smaller ``k`` gives the beginning of a larger one's list. Above that, the lists that are
+    fused grow with ``k``, and the first hits may then stand in another order: choose ``fetch_k`` at least as large as
+    any ``k``. ``weights`` are one for each input (default: all alike).
 
     >>> from ragkit.retrieval.bm25 import BM25Retriever
     >>> a, b = Chunk("a", 0, 9, "red house"), Chunk("b", 0, 8, "red wine")
@@ -191,9 +191,9 @@ class Fit:
 
     A weight that was chosen on the questions it is judged by looks better than it is. So ``cross_validated`` scores
     each document's questions with the weight that is best on the other documents' questions; its interval is
-    ``score_low`` to ``score_high``. ``low`` to ``high`` is the weight's own: how far it moves when other documents had
-    been asked about. (Both are 95 % intervals of the percentile bootstrap over documents.) ``equal`` is the score of
-    equal weights; ``grid (m,)`` and ``scores (m,)`` are all weights that were tried, and their scores.
+    ``score_low`` to ``score_high``. ``low`` to ``high`` is the weight's own: how far it would move if other documents
+    had been asked about. (Both are 95 % intervals of the percentile bootstrap over documents.) ``equal`` is the score
+    of equal weights; ``grid (m,)`` and ``scores (m,)`` are all weights that were tried, and their scores.
     """
 
     weight: float
@@ -223,7 +223,7 @@ def _fit(tables: Sequence[tuple[list[Chunk], Floats]], questions: Sequence[Quest
             "more, and two folds or more"
         )
     grid = np.array(sorted(np.arange(21) / 20, key=lambda weight: abs(weight - 0.5)))  # equal weights win ties
-    scores = np.array([_reciprocal_ranks(*t, q, grid) for t, q in zip(tables, questions, strict=True)])
+    scores = np.array([_reciprocal_rank_by_weight(*t, q, grid) for t, q in zip(tables, questions, strict=True)])
     group = np.array([documents.index(q.gold[0].doc_id) for q in questions])
     held_out = cross_validated(scores, group, min(folds, len(documents)))
     # Documents drawn with replacement: the sums of their scores, how often each is drawn, and the weight chosen then.
@@ -238,7 +238,7 @@ def _fit(tables: Sequence[tuple[list[Chunk], Floats]], questions: Sequence[Quest
     return Fit(weight, low, high, float(held_out.mean()), score_low, score_high, float(means[0]), grid, means)
 
 
-def _reciprocal_ranks(chunks: Sequence[Chunk], values: Floats, question: Question, grid: Floats) -> Floats:
+def _reciprocal_rank_by_weight(chunks: Sequence[Chunk], values: Floats, question: Question, grid: Floats) -> Floats:
     """``1 / rank`` of the best relevant chunk under every weight ``(m,)``, 0 below the top 10."""
     relevant = np.array([any(c.span.answers(gold) for gold in question.gold) for c in chunks], dtype=bool)
     if not relevant.any():

@@ -47,13 +47,13 @@ class Reranked(Retriever):
     fetch_k: int | None = None
 
     def _search(self, query: str, k: int) -> list[Hit]:
-        return self.reranker.rerank(query, self.retriever.search(query, self._depth(k)), k)
+        return self.reranker.rerank(query, self.retriever.search(query, self.depth(k)), k)
 
     def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        lists = self.retriever.search_many(queries, self._depth(k))
+        lists = self.retriever.search_many(queries, self.depth(k))
         return [self.reranker.rerank(query, hits, k) for query, hits in zip(queries, lists, strict=True)]
 
-    def _depth(self, k: int) -> int:
+    def depth(self, k: int) -> int:
         return max(k, self.fetch_k or 3 * k)
 
 
