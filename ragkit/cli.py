@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
+import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ragkit.base import Answer, Corpus, CorpusError, Question, RagkitError, check_query
+from ragkit.base import Answer, Corpus, CorpusError, InputError, Question, RagkitError, check_query
 from ragkit.files import home
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
         sys.stdout.flush()
         return code
-    except (RagkitError, OSError) as error:
+    except (RagkitError, OSError, sqlite3.Error) as error:
         if isinstance(error, BrokenPipeError):
             # The reader went away (``| head``). Python would complain once more when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -131,6 +133,8 @@ def cache(options: argparse.Namespace) -> int:
     """Show how many vectors are on disk; with ``--keep`` remove what was not used for longest."""
     from ragkit.embedding.cache import VectorTable
 
+    if options.keep is not None and not 0 <= options.keep < math.inf:
+        raise InputError(f"--keep {options.keep:g}: expected 0 or more megabytes")
     table = VectorTable(home() / "vectors")
     if options.keep is not None:
         table.evict(int(options.keep * 1e6))

@@ -86,9 +86,10 @@ def endpoint() -> Finding:
     """Whether the endpoint's port answers; no request is made, so nothing is paid for."""
     if not endpoint_configured():
         return Finding("ok", "none set: answers are quoted from the sources")
-    url = safe_url(os.environ.get("OPENAI_BASE_URL") or endpoint_url())
+    url = safe_url(os.environ.get("OPENAI_BASE_URL", ""))
     try:
-        parts = urlsplit(endpoint_url())
+        url = safe_url(endpoint_url())  # with the /v1 that is added
+        parts = urlsplit(url)
         port = parts.port or (80 if parts.scheme == "http" else 443)
         socket.create_connection((parts.hostname or "", port), timeout=3).close()
     except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import shlex
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -234,6 +235,18 @@ def test_cache_shows_and_prunes(ragkit_home, capsys):
     assert re.fullmatch(r"3 vectors, 0\.\d MB, in .*vectors\.db\n", capsys.readouterr().out)
     assert cli.main(["cache", "--keep", "0"]) == 0
     assert capsys.readouterr().out.startswith("0 vectors, 0.0 MB")
+    for typo in ("-1", "nan"):
+        assert cli.main(["cache", "--keep", typo]) == 2
+        assert capsys.readouterr().err.endswith("expected 0 or more megabytes\n")
+
+
+def test_a_locked_file_is_an_error_in_one_line(ragkit_home, monkeypatch, capsys):
+    def locked(*_: object) -> None:
+        raise sqlite3.OperationalError("vectors.db: database is locked")
+
+    monkeypatch.setattr("ragkit.embedding.cache.VectorTable.evict", locked)
+    assert cli.main(["cache", "--keep", "1"]) == 2
+    assert capsys.readouterr().err == "ragkit: vectors.db: database is locked\n"
 
 
 def test_doctor_finds_a_new_machine_in_order(ragkit_home, capsys):

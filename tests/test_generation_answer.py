@@ -215,6 +215,7 @@ def test_bad_settings_are_an_error_in_words_or_a_visible_fallback(case, ask):
         said = ask(WithFallback(llm, Extractive(threshold=0)), "How do I purge?", CONTEXT)
     assert said.text.startswith("Use purge. [1]")
     assert said.reason.startswith(f"answered by Extractive, because {url} (model 'm')")
+    assert "?." not in said.reason
     assert "Tr0ub4dor" not in str(error.value) + said.reason + repr(llm)
 
 

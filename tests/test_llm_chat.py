@@ -165,6 +165,12 @@ def test_an_address_without_a_path_gets_v1(address, url):
     assert endpoint_url(address) == url
 
 
+def test_doctor_shows_the_address_that_is_called(monkeypatch):
+    with Endpoint() as endpoint:
+        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url.removesuffix("/v1"))
+        assert doctor().text.startswith(f"{endpoint.url} accepts")
+
+
 @pytest.mark.parametrize("address", ["localhost:11434", "host/v1", "ftp://host/v1", "http://", "https://host:port/v1"])
 def test_what_is_no_address_is_refused(address, monkeypatch):
     with pytest.raises(InputError, match=rf"'{re.escape(address)}' is not the address.*expected http"):
@@ -378,6 +384,16 @@ def test_what_a_model_refuses_is_left_out_from_then_on_and_logged_once(case, cap
     logged = [record.getMessage() for record in caplog.records if record.name == "ragkit.llm.chat"]
     assert len(logged) == refusals
     assert case == "everything" or f"refuses {case}" in logged[0]
+
+
+def test_calls_under_way_at_once_log_a_refusal_once(caplog):
+    async def three(model: ChatModel) -> None:
+        assert {text for text, _ in await asyncio.gather(*(model.chat(ASK) for _ in range(3)))} == {"Yes."}
+
+    with Endpoint(script=REFUSALS["temperature"]) as endpoint:
+        asyncio.run(three(ChatModel("m", endpoint.url, max_retries=0)))
+    assert len(endpoint.requests) == 6
+    assert len([record for record in caplog.records if record.name == "ragkit.llm.chat"]) == 1
 
 
 def test_another_bad_request_is_asked_once_and_without_a_temperature_none_is_sent():

@@ -428,6 +428,25 @@ def test_one_failing_question_ends_the_others():
     assert time.monotonic() - began < 5
 
 
+def test_many_questions_can_return_their_errors_in_the_answers_places():
+    class Failing(Echo):
+        async def generate(self, question: str, context: Context) -> Generation:
+            if question == "bad":
+                raise EndpointError("gone")
+            return await super().generate(question, context)
+
+    rag = RAGPipeline(Fixed(), None, Failing(wait=0.01))
+    answers = asyncio.run(rag.query_many(["one", "bad", "two"], concurrency=2, return_exceptions=True))
+    assert [type(answer) for answer in answers] == [Answer, EndpointError, Answer]
+
+
+def test_a_blank_question_among_many_is_refused_before_any_is_asked():
+    llm = Echo()
+    with pytest.raises(InputError, match="' '"):
+        asyncio.run(RAGPipeline(Fixed(), None, llm).query_many(["good", " "], concurrency=1))
+    assert llm.calls == 0
+
+
 def test_cancelled_questions_leave_nothing_behind():
     async def main() -> int:
         rag = RAGPipeline(Fixed(), None, Echo(wait=0.2))

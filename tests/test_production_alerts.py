@@ -176,6 +176,7 @@ def test_every_rule_has_a_message():
     ("text", "words"),
     [
         ('[slow]\nmetric = "latency"\nabov = 5.0', r"\[slow\]: unknown 'abov', did you mean 'above'\?"),
+        ('[slow]\nmetric = "latency"\nabove = -5.0', r"\[slow\], above = -5.0: expected greater than or equal to 0$"),
         ('[slow]\nmetric = "latencies"\nabove = 5.0', r"\[slow\], metric = 'latencies': expected 'latency'"),
         ('[slow]\nmetric = "latency"\nabove = "5"', r"\[slow\], above = '5': expected a number"),
         ('[slow]\nmetric = "latency"\nabove = -1', r"\[slow\], above = -1: .*greater than or equal to 0"),

@@ -124,8 +124,8 @@ def test_every_answer_of_json_survives(answer):
 
 @pytest.mark.parametrize(
     "metadata",
-    [{"when": (1, 2)}, {"when": object()}, {1: "a"}, {"x": float("nan")}],
-    ids=["tuple", "object", "number as key", "nan"],
+    [{"when": (1, 2)}, {"when": object()}, {1: "a"}, {"x": float("nan")}, {"x": np.arange(3)}],
+    ids=["tuple", "object", "number as key", "nan", "array"],
 )
 def test_what_json_can_not_give_back_is_refused(cache, metadata):
     odd = replace(ANSWER, hits=(Hit(replace(CHUNK, metadata=metadata), 1.0),))

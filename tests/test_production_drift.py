@@ -159,6 +159,11 @@ def test_a_window_without_values_is_refused():
         drift(queries(5), queries(5, top_score=np.nan))
 
 
+def test_one_query_is_no_window():
+    with pytest.raises(InputError, match=r"1 queries of the reference.*expected 2 or more"):
+        drift(queries(1, top_score=[0.2]), queries(5))
+
+
 # ---- the watch
 
 

@@ -234,6 +234,8 @@ def test_a_clock_that_goes_back_keeps_the_order(path):
         assert list(monitor.dataframe()["question"]) == ["0", "-1", "-2", "1"]
         assert list(monitor.dataframe(since=start.timestamp())["question"]) == ["0", "1"]
         assert list(monitor.dataframe(since=start.timestamp())["began"]) == [start, start + timedelta(hours=1)]
+        with pytest.raises(TypeError, match="datetime"):  # SQLite would compare it as a text, and find nothing
+            monitor.dataframe(since=start)
 
 
 def test_an_empty_table_has_the_columns_and_types_of_a_full_one(path):

@@ -55,6 +55,12 @@ def test_a_section_is_written_by_its_path_and_anything_else_by_its_characters(re
     assert "Press the red" not in regressions.path.read_text()  # places are written, not the documents' text
 
 
+def test_a_set_may_stand_in_the_users_home(monkeypatch, tmp_path, small_corpus):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    RegressionSet("~/regression.jsonl", small_corpus).add("Which lever?", [BOIL], who="ann")
+    assert (tmp_path / "regression.jsonl").is_file()
+
+
 def test_nothing_confirms_itself(regressions):
     for text, gold, who in (("Why?", [BOIL], " "), (" ", [BOIL], "ann"), ("Why?", [], "ann")):
         with pytest.raises(InputError, match="nothing confirms itself"):

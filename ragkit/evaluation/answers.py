@@ -119,7 +119,7 @@ def score_answers(
 
     Args:
         answers: by the system's name, its answers in the order of ``questions``; in the place of an answer that
-            failed, the exception (``asyncio.gather(..., return_exceptions=True)`` gives both).
+            failed, the exception (``rag.query_many(..., return_exceptions=True)`` gives both).
         questions: with gold spans and a reference ``answer`` where there are some.
         store: vectors and idf for faithfulness and relevance.
         judged: the verdicts of a judge model on the same answers (``judge.RagasJudge``, or a recorded run).

@@ -216,7 +216,8 @@ class ChatModel:
                 refused = _refused_parameter(error, body)
                 if refused is None:
                     raise
-                _log.warning("%r refuses %s: it is left out, or sent in another form, from now on", self, refused)
+                if refused not in self._refused:  # by another call under way
+                    _log.warning("%r refuses %s: it is left out, or sent in another form, from now on", self, refused)
                 self._refused.add(refused)
 
     def _body(self, messages: Messages, stream: bool) -> dict[str, Any]:

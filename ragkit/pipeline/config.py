@@ -434,7 +434,8 @@ def _in_words(error: Mapping[str, Any], where: str, model: type[Table]) -> str:
         return f"{table}: unknown {key!r}{_nearest(key, known.model_fields)}"
     if kind == "missing":
         return f"{table}: {key} is missing"
-    return f"{table}, {key} = {found!r}: expected {context.get('expected') or _EXPECTED.get(kind, error['msg'])}"
+    other = error["msg"].removeprefix("Input should be ")
+    return f"{table}, {key} = {found!r}: expected {context.get('expected') or _EXPECTED.get(kind, other)}"
 
 
 def _table_name(where: str, keys: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from ragkit.base import (
     LLM,
@@ -183,17 +183,36 @@ class RAGPipeline:
             trace.answer = answer
         yield trace.result
 
-    async def query_many(self, questions: Sequence[str], k: int = 10, concurrency: int = 8) -> list[Answer]:
+    @overload
+    async def query_many(self, questions: Sequence[str], k: int = 10, concurrency: int = 8) -> list[Answer]: ...
+    @overload
+    async def query_many(
+        self, questions: Sequence[str], k: int = 10, concurrency: int = 8, *, return_exceptions: Literal[True]
+    ) -> list[Answer | Exception]: ...
+    async def query_many(
+        self, questions: Sequence[str], k: int = 10, concurrency: int = 8, *, return_exceptions: bool = False
+    ) -> Any:
         """The answers to ``questions``, in order, at most ``concurrency`` at a time.
 
-        Where one fails, the questions still under way are cancelled. (To go on, and have the error in the answer's
-        place: ``asyncio.gather(*map(rag.query, questions), return_exceptions=True)``.)
+        Where one fails, the questions still under way are cancelled; with ``return_exceptions`` the others go on, and
+        the error stands in the answer's place, as ``score_answers`` takes it.
 
         Raises:
-            InputError: ``concurrency`` < 1, a blank question, ``k`` < 1.
+            InputError: ``concurrency`` < 1, a blank question, ``k`` < 1; before anything is asked.
             EndpointError: as ``query``.
         """
-        queries = [partial(self.query, question, k) for question in questions]
+        for question in questions:
+            check_query(question, k)
+
+        async def answer(question: str) -> Answer | Exception:
+            try:
+                return await self.query(question, k)
+            except Exception as error:
+                if not return_exceptions:
+                    raise
+                return error
+
+        queries = [partial(answer, question) for question in questions]
         return await gather_limited(check_whole(concurrency, "concurrency"), queries)
 
     # ---- its stages

@@ -190,7 +190,7 @@ def answer_to_json(answer: Answer) -> str:
     Raises:
         InputError: a chunk's metadata, or a score, is nothing that JSON gives back equal.
     """
-    with suppress(TypeError, AttributeError):
+    with suppress(TypeError, ValueError, AttributeError):
         text = json.dumps(asdict(answer), default=lambda number: number.item())  # a number of NumPy's
         if answer_from_json(text) == answer:
             return text

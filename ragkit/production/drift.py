@@ -104,7 +104,7 @@ def drift(
     Queries without a value (nothing was found, an error) are left out: look at the rates of those by themselves.
 
     Raises:
-        InputError: one of the two has no query with a value.
+        InputError: one of the two has fewer than two queries with a value.
     """
     table = _both(reference, now, column)
     parts = table[["part"]].to_numpy() * len(table)  # so that their mean is the difference
@@ -170,10 +170,10 @@ def _both(reference: pd.DataFrame, now: pd.DataFrame, column: Column) -> pd.Data
     itself move with what is popular, and every other question would seem to move the other way.
     """
     windows = {False: _valued(reference, column, "reference"), True: _valued(now, column, "now")}
-    if not (len(windows[False]) and len(windows[True])):
+    if min(map(len, windows.values())) < 2:  # the parts of one query each are equal: no spread, and always a drift
         raise InputError(
             f"{len(windows[False])} queries of the reference and {len(windows[True])} of now have a value of "
-            f"{column!r}: expected some of both"
+            f"{column!r}: expected 2 or more of both"
         )
     table: pd.DataFrame = require("pandas", "notebook").concat(windows, names=["now"]).reset_index("now")
     passages = [found[0] if found else key for found, key in zip(table["hits"], table["key"], strict=True)]

@@ -170,7 +170,7 @@ class TraceMonitor:
         names = [name for name in _NAMES if name not in ("queries", "citations", "parts")]
         query = f"SELECT {', '.join(names)} FROM traces WHERE began >= ? ORDER BY number"
         with self._database.transaction() as connection:
-            rows = [tuple(row) for row in connection.execute(query, (since,))]
+            rows = [tuple(row) for row in connection.execute(query, (float(since),))]
         frame: pd.DataFrame = pandas.DataFrame(rows, columns=names)
         frame = frame.astype({f.name: _DTYPES[str(f.type)] for f in fields(StoredTrace) if f.type in _DTYPES})
         frame["began"] = pandas.to_datetime((frame["began"] * 1e6).round().astype("int64") * 1000, unit="ns", utc=True)

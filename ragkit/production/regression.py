@@ -94,7 +94,7 @@ class RegressionSet:
     """
 
     def __init__(self, path: str | Path, corpus: Corpus) -> None:
-        self.path, self.corpus = Path(path), corpus
+        self.path, self.corpus = Path(path).expanduser(), corpus
 
     @property
     def questions(self) -> tuple[Question, ...]:
