@@ -89,7 +89,7 @@ def test_several_queries_are_fused_by_reciprocal_rank():
 
 @pytest.mark.parametrize("queries", [(), ("",), ("stop", " ")])
 def test_a_rewriter_that_makes_nothing_is_named(queries):
-    with pytest.raises(ContractError, match="expected a list of one query or more"):
+    with pytest.raises(ContractError, match="expected a list of queries"):
         Rewritten(BM25Retriever(CHUNKS), Fixed(*queries)).search("stop")
 
 
@@ -99,7 +99,7 @@ def test_a_rewriter_that_returns_no_list_of_queries_is_named(made):
         def rewrite(self, question):
             return made
 
-    with pytest.raises(ContractError, match="Wrong.*expected a list of one query or more"):
+    with pytest.raises(ContractError, match=r"Wrong.*expected a list of queries"):
         Rewritten(BM25Retriever(CHUNKS), Wrong()).search("stop")
 
 

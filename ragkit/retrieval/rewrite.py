@@ -77,7 +77,7 @@ class Rewritten(Retriever):
         queries = tuple(dict.fromkeys(made)) if isinstance(made, list | tuple) else ()
         if not queries or not all(isinstance(query, str) and query.strip() for query in queries):
             raise ContractError(
-                f"{self.rewriter!r} made {made!r} of {question[:60]!r}: expected a list of one query or more, none blank"
+                f"{self.rewriter!r} made {made!r} of {question[:60]!r}: expected a list of queries, none blank"
             )
         return queries
 
