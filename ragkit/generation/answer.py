@@ -201,5 +201,6 @@ class WithFallback:
     async def _fall_back(self, question: str, context: Context, error: EndpointError) -> Generation:
         generation = await self.fallback.generate(question, context)
         writer = type(getattr(self.fallback, "llm", self.fallback)).__name__  # Abstaining only lets its llm write
-        reason = f"answered by {writer}, because {str(error).rstrip('.')}. {generation.reason}"
+        cause = str(error) if str(error).endswith((".", "?", "!")) else f"{error}."
+        reason = f"answered by {writer}, because {cause} {generation.reason}"
         return replace(generation, reason=reason.strip())
