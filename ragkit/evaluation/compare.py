@@ -134,7 +134,7 @@ class Comparison:
         """For each question (row) and system (column) the stage at which the gold was lost: one of ``STAGES``.
 
         Searches again, stage by stage, where a system missed. A composite retriever is recognised by its attributes:
-        ``retriever`` (with ``reranker``, ``rewriter`` and ``fetch`` where it has them) or ``inputs``, whose results
+        ``retriever`` (with ``reranker``, ``rewriter`` and ``fetch_k`` where it has them) or ``inputs``, whose results
         are fused. A retriever that shows its ``chunks`` also tells whether any of them holds the gold at all.
         ``["bm25"].value_counts()`` sums one up.
         """
