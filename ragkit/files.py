@@ -188,7 +188,8 @@ def read_manifest(folder: Path, expected: Mapping[str, Any] | None = None, verif
     for name, (size, sha256) in files.items():
         file = folder / name
         if not file.is_file() or file.stat().st_size != size or (verify and sha256_file(file) != sha256):
-            raise IntegrityError(f"{file}: cut short, or not of the recorded sha256; delete {folder}, build it again")
+            what = "missing, cut short, or not of the recorded sha256"
+            raise IntegrityError(f"{file}: {what}; delete {folder} and build it again")
     return settings
 
 

@@ -78,7 +78,12 @@ class TokenStore:
 
     @classmethod
     def open(
-        cls, corpus: Corpus, embedder: Embedder | None = None, *, folder: Path | None = None, progress: bool = True
+        cls,
+        corpus: Corpus,
+        embedder: Embedder | None = None,
+        *,
+        folder: str | Path | None = None,
+        progress: bool = True,
     ) -> TokenStore:
         """The store of ``corpus``: what is on disk is read, the rest is encoded first.
 
@@ -99,7 +104,7 @@ class TokenStore:
             )
         settings = _settings(encoder)
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-        place = (folder or home() / "token_store") / key
+        place = Path(folder or home() / "token_store") / key
         texts = _different_texts(corpus)
         rows = _read(place, texts, encoder.dimension)
         if len(rows) < len(texts):
@@ -480,10 +485,12 @@ class BlockSums:
         index = np.minimum(borders, nearest)[:, None] + offsets
         signs = np.where(offsets < np.abs(borders - nearest)[:, None], np.sign(borders - nearest)[:, None], 0)
         sums: Vectors = np.zeros((len(borders), self._vectors.shape[1]), dtype=np.float32)
-        for at in range(0, len(borders), _GATHER):
-            own = index[at : at + _GATHER]
-            weights = (signs[at : at + _GATHER] * self._scales[own]).astype(np.float32)
-            sums[at : at + _GATHER] = (weights[:, None] @ self._vectors[own].astype(np.float32))[:, 0]
+        ragged = np.flatnonzero(borders != nearest)  # most windows of a grid begin and end where a block does
+        for at in range(0, len(ragged), _GATHER):
+            some = ragged[at : at + _GATHER]
+            own = index[some]
+            weights = (signs[some] * self._scales[own]).astype(np.float32)
+            sums[some] = (weights[:, None] @ self._vectors[own].astype(np.float32))[:, 0]
         return sums
 
 

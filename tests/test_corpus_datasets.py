@@ -109,7 +109,7 @@ def test_beir_files_that_are_wrong(tmp_path, files, message):
 def test_beir_without_a_file_or_in_another_encoding(tmp_path):
     beir(tmp_path)
     (tmp_path / "queries.jsonl").write_bytes('{"_id": "q", "text": "Grüße"}'.encode("latin-1"))
-    with pytest.raises(CorpusError, match=r"queries.jsonl: cannot be read .*UTF-8"):
+    with pytest.raises(CorpusError, match=r"queries.jsonl, line 1: cannot be read .*UTF-8"):
         load_beir(tmp_path)
     (tmp_path / "queries.jsonl").unlink()
     with pytest.raises(CorpusError, match="cannot be read"):
@@ -173,8 +173,16 @@ def test_squad_answers_at_several_places_are_alternatives(tmp_path):
 
 
 def test_squad_questions_without_an_answer(tmp_path):
-    corpus = load_squad(squad(tmp_path, {"answers": []}, {**answers(("cat", 4)), "is_impossible": True}))
-    assert [(q.gold, q.tags) for q in corpus.questions] == [((), ("unanswerable",))] * 2
+    impossible = [{**answers(pair), "is_impossible": True} for pair in (("cat", 4), ("", -1))]
+    corpus = load_squad(squad(tmp_path, {"answers": []}, {"answers": None}, *impossible))
+    assert [(q.gold, q.tags) for q in corpus.questions] == [((), ("unanswerable",))] * 4
+
+
+def test_squad_answers_without_words_are_dropped(tmp_path):
+    with pytest.warns(UserWarning, match=r"answers without words dropped \(2\)"):
+        corpus = load_squad(squad(tmp_path, answers(("", 0), ("cat", 4)), answers((" ", 3))))
+    assert gold(corpus) == [["cat"]]
+    assert corpus.notes["questions without a usable answer left out"] == 1
 
 
 @pytest.mark.parametrize(

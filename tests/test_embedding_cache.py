@@ -42,7 +42,7 @@ def test_a_text_is_encoded_once_and_the_vectors_are_the_same(tmp_path):
     assert sorted(inner.given) == sorted((text, "passage") for text in set(TEXTS))
     assert cached.encoded == 4
     cached.encode(TEXTS[:2])
-    fresh = CachedEmbedder(inner, tmp_path)
+    fresh = CachedEmbedder(inner, str(tmp_path))
     assert np.array_equal(fresh.encode(list(reversed(TEXTS))), FakeEmbedder(dimension=8).encode(TEXTS)[::-1])
     assert len(inner.given) == 4
     assert (cached.identity, cached.name, cached.dimension) == (inner.identity, inner.name, 8)

@@ -223,6 +223,18 @@ def test_a_text_that_is_longer_than_the_model_reads_is_sent_in_halves():
         assert vectors[0] == pytest.approx(remote.encode(["c"])[0])
 
 
+def test_a_limit_of_requests_is_waited_for_while_halves_are_sent():
+    class Busy(Endpoint):
+        def next_fault(self, *given):
+            super().next_fault(*given)
+            if len(self.requests[-1]["input"]) > 2:
+                return "400"
+            return "429:0.01" if self.requests.count(self.requests[-1]) == 1 else "ok"
+
+    with Busy() as endpoint:
+        assert OpenAIEmbedder("m", endpoint.url).encode([f"text {i}" for i in range(8)]).shape == (8, 8)
+
+
 @pytest.mark.parametrize("status", ["400", "500"])
 def test_the_one_text_that_cannot_be_embedded_is_named(status):
     texts = [*(f"text {i}" for i in range(20)), "poison", "text 21"]

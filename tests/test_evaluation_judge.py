@@ -246,6 +246,7 @@ def test_what_is_no_record_is_refused(content, tmp_path):
         ('{"a": 1}', {"a": 1}),
         ('Sure:\n```json\n{"a": [1]}\n```\nDone {ok}', {"a": [1]}),
         ("[1, 2] is it", [1, 2]),
+        ('Source [1] says so:\n```json\n{"a": 1}\n```', {"a": 1}),
         ('The set {x} is not it, {"a": 1} is', None),
         ("no", None),
     ],

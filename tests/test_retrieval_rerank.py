@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.base import Chunk, EndpointError, Hit, InputError, ModelNotFoundError, Reranker
+from ragkit.generation.extractive import Extractive
 from ragkit.llm.chat import ChatModel
+from ragkit.pipeline import RAGPipeline
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.rerank import (
     CrossEncoder,
@@ -94,6 +96,16 @@ def test_reranked_fetches_more_than_it_returns():
     assert Reranked(bm25, LateInteraction(ByLength())).search("unknown") == []
     by_three = Reranked(bm25, LateInteraction(ByLength())).search("worker", np.int64(3))
     assert by_three == rescored(best[:9], [len(h.chunk.text) for h in best[:9]], "late interaction", 3)
+
+
+def test_a_reranker_is_not_asked_about_nothing():
+    class Best:
+        def rerank(self, query, hits, k):
+            return [max(hits, key=lambda hit: hit.score)]
+
+    bm25 = BM25Retriever([Chunk("d", 0, 6, "worker")])
+    assert Reranked(bm25, Best()).search_many(["unknown"]) == [Reranked(bm25, Best()).search("unknown")] == [[]]
+    assert RAGPipeline(bm25, Best(), Extractive()).retriever.search("unknown") == []
 
 
 def test_all_rerankers_fill_the_role():

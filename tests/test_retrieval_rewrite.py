@@ -89,8 +89,18 @@ def test_several_queries_are_fused_by_reciprocal_rank():
 
 @pytest.mark.parametrize("queries", [(), ("",), ("stop", " ")])
 def test_a_rewriter_that_makes_nothing_is_named(queries):
-    with pytest.raises(ContractError, match="expected one query or more"):
+    with pytest.raises(ContractError, match="expected a list of queries"):
         Rewritten(BM25Retriever(CHUNKS), Fixed(*queries)).search("stop")
+
+
+@pytest.mark.parametrize("made", [None, "stop", [None], [3]])
+def test_a_rewriter_that_returns_no_list_of_queries_is_named(made):
+    class Wrong:
+        def rewrite(self, question):
+            return made
+
+    with pytest.raises(ContractError, match=r"Wrong.*expected a list of queries"):
+        Rewritten(BM25Retriever(CHUNKS), Wrong()).search("stop")
 
 
 @pytest.mark.parametrize("name", REWRITERS)

@@ -42,7 +42,7 @@ def corpus() -> Corpus:
 @pytest.fixture(scope="module")
 def store(corpus, tmp_path_factory) -> TokenStore:
     folder = tmp_path_factory.mktemp("stores") / "store"
-    return TokenStore.open(corpus, FakeEmbedder(context=0.3), folder=folder, progress=False)
+    return TokenStore.open(corpus, FakeEmbedder(context=0.3), folder=str(folder), progress=False)
 
 
 def random_chunks(corpus: Corpus, n: int = 300, seed: int = 1) -> list[Chunk]:

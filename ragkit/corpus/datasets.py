@@ -93,14 +93,14 @@ class _Query(_Row):
 
 
 class _Answer(_Row):
-    text: Words
+    text: str
     answer_start: int | None = None
 
 
 class _Asked(_Row):
     id: Words
     question: Words
-    answers: list[_Answer] = []
+    answers: list[_Answer] | None = None
     is_impossible: bool = False
 
 
@@ -238,6 +238,9 @@ def _places(answers: Iterable[_Answer], text: str, notes: Counter[str]) -> list[
 
 def _starts(answer: _Answer, text: str, notes: Counter[str]) -> list[int]:
     """Where ``answer`` begins: at its offset if it stands there, else where it occurs exactly once, else nowhere."""
+    if not answer.text.strip():
+        notes["answers without words dropped"] += 1
+        return []
     if (start := answer.answer_start) is not None and start >= 0 and text.startswith(answer.text, start):
         return [start]
     found = [match.start() for match in re.finditer(f"(?={re.escape(answer.text)})", text)]
@@ -267,7 +270,15 @@ def _read(path: Path) -> str:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """``(number, line)`` for every line of a text file that is not blank."""
-    return ((number, line) for number, line in enumerate(_read(path).split("\n"), 1) if line.strip())
+    number = 0
+    try:
+        with path.open("rb") as file:  # a large corpus is not in memory a second time
+            for number, line in enumerate(file, 1):
+                if (text := line.decode().removeprefix("\ufeff")).strip():
+                    yield number, text.rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        where = f"{path}, line {number}" if number else path
+        raise CorpusError(f"{where}: cannot be read ({error}); expected a text in UTF-8") from error
 
 
 def _rows(path: Path, model: type[Model]) -> Iterator[Model]:

@@ -37,9 +37,9 @@ class CachedEmbedder:
     may use it.
     """
 
-    def __init__(self, inner: Embedder, folder: Path | None = None) -> None:
+    def __init__(self, inner: Embedder, folder: str | Path | None = None) -> None:
         self.inner, self.name, self.identity = inner, inner.name, inner.identity
-        self.folder = folder or home() / "vectors"
+        self.folder = Path(folder or home() / "vectors")
         self.encoded = 0
         self._dimension = 0
 

@@ -129,7 +129,8 @@ class OpenAIEmbedder:
         try:
             return await self._send(openai, client, [window.text for window in windows], kind)
         except openai.APIStatusError as error:
-            again = client.with_options(max_retries=0)
+            # A text that breaks the server breaks it again; a limit of requests (429) is waited for, as before.
+            again = client.with_options(max_retries=0) if error.status_code == 500 else client
             number, text = windows[0]
             if error.status_code in _REFUSED and len(windows) > 1:
                 halves = windows[: len(windows) // 2], windows[len(windows) // 2 :]

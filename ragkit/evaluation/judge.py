@@ -233,9 +233,9 @@ def json_in(reply: str) -> Any:
     Raises:
         UnreadableError: there is none.
     """
-    start = re.search(r"[{\[]", reply)
+    start = re.search(r"```(?:json)?\s*([{\[])", reply) or re.search(r"([{\[])", reply)
     try:
-        return json.JSONDecoder().raw_decode(reply, start.start() if start else 0)[0]
+        return json.JSONDecoder().raw_decode(reply, start.start(1) if start else 0)[0]
     except ValueError:
         begin = " ".join(reply.split())[:80]
         raise UnreadableError(f"the judge answered in prose instead of JSON: {begin!r}") from None

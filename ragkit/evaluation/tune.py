@@ -92,6 +92,8 @@ def tune(
     given = corpus.questions if questions is None else questions
     answerable = [question for question in given if relevant_gold(question.gold)]
     configs = list(grid) if isinstance(grid, Sequence) else (grid or Grid()).configurations()
+    if not configs:
+        raise InputError("grid is empty: expected one configuration or more")
     tuning, holdout = split_by_document(answerable)
     fast = store.with_queries([question.text for question in answerable])
 

@@ -351,7 +351,7 @@ class TwoStage(Retriever):
 
     def rerank(self, question: str, queries: Sequence[str], candidates: Sequence[Hit], k: int) -> list[Hit]:
         """The ``k`` best candidates for the question, or for the one query that was searched in its place."""
-        if self.reranker is None:
+        if self.reranker is None or not candidates:
             return list(candidates[:k])
         return self.reranker.rerank(queries[0] if len(queries) == 1 else question, candidates, k)
 

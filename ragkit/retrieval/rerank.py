@@ -47,11 +47,13 @@ class Reranked(Retriever):
     fetch_k: int | None = None
 
     def _search(self, query: str, k: int) -> list[Hit]:
-        return self.reranker.rerank(query, self.retriever.search(query, self.depth(k)), k)
+        hits = self.retriever.search(query, self.depth(k))
+        return self.reranker.rerank(query, hits, k) if hits else []
 
     def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         lists = self.retriever.search_many(queries, self.depth(k))
-        return [self.reranker.rerank(query, hits, k) for query, hits in zip(queries, lists, strict=True)]
+        pairs = zip(queries, lists, strict=True)
+        return [self.reranker.rerank(query, hits, k) if hits else [] for query, hits in pairs]
 
     def depth(self, k: int) -> int:
         return max(k, self.fetch_k or 3 * k)

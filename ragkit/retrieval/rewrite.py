@@ -60,7 +60,7 @@ class Rewritten(Retriever):
     ['a']
 
     Raises:
-        ContractError: (when searching) the rewriter returned no query, or a blank one.
+        ContractError: (when searching) the rewriter returned no list of queries, or a blank one.
     """
 
     retriever: Retriever
@@ -71,12 +71,13 @@ class Rewritten(Retriever):
         """What is searched instead of ``question``, each query once.
 
         Raises:
-            ContractError: the rewriter returned no query, or a blank one.
+            ContractError: the rewriter returned no list of queries, or a blank one.
         """
-        queries = tuple(dict.fromkeys(self.rewriter.rewrite(question)))
-        if not queries or not all(query.strip() for query in queries):
+        made = self.rewriter.rewrite(question)
+        queries = tuple(dict.fromkeys(made)) if isinstance(made, list | tuple) else ()
+        if not queries or not all(isinstance(query, str) and query.strip() for query in queries):
             raise ContractError(
-                f"{self.rewriter!r} made {queries!r} of {question[:60]!r}: expected one query or more, none blank"
+                f"{self.rewriter!r} made {made!r} of {question[:60]!r}: expected a list of queries, none blank"
             )
         return queries
 
