@@ -190,11 +190,12 @@ class ChunkExperiment:
         """The best ``k`` hits of every question; at a budget what fits it, the last one cut, as ``compare`` does."""
         if (budget := setting.budget) is None:
             return tuple(map(tuple, retriever.search_many(self.texts, setting.k)))
-        depth = 16 + budget // setting.size
-        lists = retriever.search_many(self.texts, depth)
-        while any(len(hits) == depth and _tokens(hits, counts) < budget for hits in lists):
+        depth, short, lists = 16 + budget // setting.size, list(range(len(self.texts))), [list[Hit]()] * len(self.texts)
+        while short:  # of chunks; headings alone, for example, fill no budget
+            for i, hits in zip(short, retriever.search_many([self.texts[i] for i in short], depth), strict=True):
+                lists[i] = hits
+            short = [i for i in short if len(lists[i]) == depth and _tokens(lists[i], counts) < budget]
             depth *= 2
-            lists = retriever.search_many(self.texts, depth)
         return tuple(tuple(self._cut(hits, budget, counts)) for hits in lists)
 
     def _cut(self, hits: Sequence[Hit], budget: int, counts: Counts) -> Iterator[Hit]:

@@ -1,8 +1,8 @@
 """What each step of the advanced preset is worth, on which questions, at what price; LangChain's tutorial beside it.
 
 ``python tests/run_bench.py advanced`` prints the figures. ``RAGKIT_BENCH_EXTENDED=1`` adds the corpus that nothing
-was tuned on. The tables' milliseconds leave out the model's run for the question, which is the same for everybody; the
-preset's own latency is measured with it. Latencies mean something on an idle machine only.
+was tuned on. The tables' milliseconds leave out the model's run for the question, which is the same for everybody;
+``bench_speed.py`` measures with it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from __future__ import annotations
 import os
 import resource
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from statistics import median
 from typing import Any
 
 from ragkit.base import Chunk, Corpus, Hit, Question, Retriever
@@ -46,11 +44,9 @@ def main() -> list[Row]:
     systems = {name: Recorded(system) for name, system in steps(corpus, fast).items()}
     rows = list(tables("core", systems, "naive", questions))
     rows += shares(systems, everything)
-    rows.append(("advanced, p50 with the question's encoding", p50(corpus, store), "ms", "<= 30"))
     same_tokens(systems, corpus.questions)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "darwin" else 1024)
     rows.append(("resident memory with every system loaded", memory, "MB", "<= 1536"))
-    rows.append(("BM25 queries/s against rank_bm25's", against_rank_bm25(corpus), "times", ">= 20"))
     if tutorial := langchain_systems(corpus):
         beside = {name: systems[name] for name in ("naive", "advanced")}
         others = {name: Recorded(system) for name, system in tutorial.items()}
@@ -155,38 +151,6 @@ def tables(
     for system in systems.values():
         if isinstance(system, Recorded):
             system.replay = True
-
-
-def p50(corpus: Corpus, store: TokenStore) -> float:
-    """The median of the preset's milliseconds for a question that nobody has read before."""
-    retriever, taken = advanced(corpus, store=store).retriever, list[float]()
-    retriever.search("What warms it up?", 10)
-    for question in corpus.questions:
-        begin = time.perf_counter()
-        retriever.search(question.text, 10)
-        taken.append((time.perf_counter() - begin) * 1000)
-    return float(median(taken))
-
-
-def against_rank_bm25(corpus: Corpus) -> float:
-    """How many times the queries a second of rank_bm25 ours answers, on the same chunks and the same terms."""
-    from rank_bm25 import BM25Okapi
-
-    chunks = chunk_corpus(FixedChunker(512, 64), corpus)
-    bm25 = BM25Retriever(chunks, variant="okapi")
-    terms = bm25.analyzed.analyzer.terms
-    reference = BM25Okapi([terms(chunk.text) for chunk in chunks])
-    questions = [question.text for question in corpus.questions]
-
-    def seconds(search: object) -> float:
-        assert callable(search)
-        begin = time.process_time()
-        for question in questions:
-            search(question)
-        return time.process_time() - begin
-
-    theirs = min(seconds(lambda q: reference.get_top_n(terms(q), chunks, 10)) for _ in range(3))
-    return theirs / min(seconds(lambda q: bm25.search(q, 10)) for _ in range(3))
 
 
 class Foreign(Retriever):

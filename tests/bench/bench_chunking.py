@@ -1,15 +1,13 @@
-"""Encode once, chunk later: what a new chunk size costs over all of `core`, and what each way of scoring is worth."""
+"""Encode once, chunk later: what each way of scoring is worth, and what encoding every chunk size anew would cost."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from itertools import product
 
 from ragkit import DenseRetriever, FixedChunker, TokenStore, compare, load_embedder, load_pydocs
 from ragkit.base import Chunk, Corpus
 from ragkit.corpus import load_questions
-from ragkit.notebook.widgets import ChunkExperiment, LabSettings
 from ragkit.token_store import stored_bytes
 
 Row = tuple[str, float, str, str]
@@ -20,22 +18,13 @@ def cut(corpus: Corpus, size: int) -> list[Chunk]:
     return [chunk for document in corpus.documents for chunk in FixedChunker(size, size // 8).chunk(document)]
 
 
-def size_changes(bench: ChunkExperiment) -> float:
-    """Seconds of a change of size or overlap: cut, pool, search all questions, score. The slowest of those tried."""
-    bench.measure(LabSettings(size=480))  # the first reads the store from disk
-    changes = [replace(LabSettings(), size=size, overlap=overlap) for size in (256, 544, 1024) for overlap in (64, 56)]
-    return max(bench.measure(setting).milliseconds for setting in changes) / 1000
-
-
 def main() -> list[Row]:
     corpus, embedder = load_pydocs("core"), load_embedder()
     store = TokenStore.open(corpus, embedder)
     names = ("keyword", "paraphrase", "multihop", "en")
     written = [question for name in names for question in load_questions(name, corpus)]
     questions = (*corpus.questions, *written)
-    change = size_changes(ChunkExperiment(corpus, corpus.questions, store))
-    rows: list[Row] = [("change of size or overlap, core, FAQ questions, slowest", change, "s", "<= 0.1")]
-
+    rows: list[Row] = []
     known = store.with_queries([q.text for q in questions])
     systems, encoding = {}, {}
     for size in SIZES:
@@ -46,7 +35,6 @@ def main() -> list[Row]:
         systems[f"direct {size}"] = DenseRetriever(chunks, embedder=embedder)
         encoding[size] = time.perf_counter() - begin
     rows.append(("re-embedding core at 512 tokens, run in full", encoding[512], "s", ""))
-    rows.append(("a change of size against re-embedding", encoding[512] / change, "times", ">= 300"))
     rows.append(("int8 store of core on disk", stored_bytes(corpus) / 1e6, "MB", "<= 400"))
 
     sets = {"FAQ": corpus.questions, "all": questions}
