@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from copy import copy
@@ -57,7 +58,9 @@ class TokenStore:
         self._place = {document.id: places[document.sha256] for document in corpus.documents}
         self._texts = [text for _, text in texts]
         self._counts = [len(documents[sha256].ids) for sha256, _ in texts]
-        self._first = np.cumsum([0, *(-(-n // _BLOCK) * _BLOCK for n in self._counts)])  # of each document's rows,
+        self._first = np.cumsum(
+            [0, *(math.ceil(n / _BLOCK) * _BLOCK for n in self._counts)]
+        )  # of each document's rows,
         self._chars = np.cumsum([0, *(len(text) + 1 for text in self._texts)])  # and of its characters
         self._rows = _Rows.empty(int(self._first[-1]) + _BLOCK, self.dimension)  # there are rows behind every document
         # Where the token of each row starts, in characters from the start of the corpus: one sorted list for all.
@@ -151,9 +154,10 @@ class TokenStore:
         """
         grid, starts = self._grid(size)
         rows = self.rows(chunks)
-        ends = rows[:, [0, 0, 1, 1]].reshape(-1, 2, 2)
-        ends[:, 0, 1] = np.minimum(rows[:, 0] + size, rows[:, 1])
-        ends[:, 1, 0] = np.maximum(rows[:, 1] - size, rows[:, 0])
+        first, last = rows[:, 0], rows[:, 1]
+        beginning = np.stack([first, np.minimum(first + size, last)], axis=1)
+        end = np.stack([np.maximum(last - size, first), last], axis=1)
+        ends = np.stack([beginning, end], axis=1)
         inside = np.stack([np.searchsorted(starts, rows[:, 0]), np.searchsorted(starts, rows[:, 1] - size, "right")], 1)
         own = len(grid) + 2 * np.arange(len(rows))[:, None] + [0, 2]
         none = inside[:, :1] >= inside[:, 1:]
@@ -429,7 +433,7 @@ def windows(tokens: int, size: int, stride: int) -> list[tuple[int, int, int, in
     [(0, 6, 0, 5), (4, 10, 5, 10)]
     """
     free = max(0, tokens - size)
-    steps = -(-free // stride)
+    steps = math.ceil(free / stride)
     starts = [i * free // max(1, steps) for i in range(steps + 1)]
     ends = [min(tokens, start + size) for start in starts]
     borders = [0, *((end + start) // 2 for end, start in zip(ends[:-1], starts[1:], strict=True)), tokens]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -136,7 +137,7 @@ class OpenAIEmbedder:
                 halves = windows[: len(windows) // 2], windows[len(windows) // 2 :]
                 return np.concatenate([await self._request(openai, again, half, count, kind) for half in halves])
             if error.status_code in (400, 413) and _bytes(text) > self.max_tokens:  # a token is a byte at least
-                parts = [_Window(0, part) for part in split_text(text, -(-_bytes(text) // 2))]
+                parts = [_Window(0, part) for part in split_text(text, math.ceil(_bytes(text) / 2))]
                 return _mean(await self._request(openai, again, parts, 1, kind), parts, 1)
             which = f", text {number} of {count}, {shortened(text, 40)!r}" if count > 1 and len(windows) == 1 else ""
             raise self._error(error, which) from error
@@ -207,7 +208,7 @@ def split_text(text: str, room: int) -> list[str]:
     """
     pieces: list[str] = []
     while (size := _bytes(text)) > room:
-        cut = max(1, -(-len(text) // -(-size // room)))
+        cut = max(1, math.ceil(len(text) / math.ceil(size / room)))
         while _bytes(text[:cut]) > room and cut > 1:
             cut = max(1, cut * 9 // 10)
         cut = next((i for i in range(cut, cut // 2, -1) if text[i - 1].isspace()), cut)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -123,7 +124,7 @@ def split_evenly(ids: NDArray[Any], limit: int) -> list[NDArray[Any]]:
     >>> [len(piece) for piece in split_evenly(np.arange(10, dtype=np.int32), 4)]
     [4, 3, 3]
     """
-    return np.array_split(ids, max(1, -(-len(ids) // limit)))
+    return np.array_split(ids, max(1, math.ceil(len(ids) / limit)))
 
 
 def encode_texts(encoder: TokenEncoder, texts: Sequence[str], kind: Kind) -> Vectors:

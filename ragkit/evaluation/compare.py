@@ -258,7 +258,8 @@ def compare(
         InputError: no system, an unknown baseline or metric, a question id twice, fewer than two questions with gold.
         ContractError: a system returned more than k hits, a chunk twice, or a score that is not finite.
     """
-    k, budget = check_whole(k, "k"), None if same_budget is None else check_whole(same_budget, "same_budget")
+    k = check_whole(k, "k")
+    budget = None if same_budget is None else check_whole(same_budget, "same_budget")
     metric = metric or (f"mrr@{k}" if budget is None else f"coverage@{budget}")
     if metric not in (names := metrics.metric_names(k, budget)):
         raise InputError(f"metric {metric!r}: expected one of {', '.join(names)}")

@@ -39,6 +39,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from inspect import signature
+from itertools import chain
 from pathlib import Path
 from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, Union
@@ -107,8 +108,8 @@ class ModuleTable(Table):
     @property
     def references(self) -> tuple[str, ...]:
         """The names of the modules that this one holds."""
-        held = (getattr(self, name, None) for name in ("inputs", "retriever", "fallback"))
-        return tuple(name for names in held if names for name in ([names] if isinstance(names, str) else names))
+        inner = [getattr(self, key, None) for key in ("retriever", "fallback")]
+        return (*getattr(self, "inputs", ()), *(name for name in inner if name))
 
 
 # ---- from a configuration to the parts of a pipeline
@@ -130,8 +131,11 @@ class PipelineBuilder:
         table = self.config.chunks[name]
         if table not in self.cut:
             chunker = getattr(chunking, table.kind)
-            store = [self.store] if chunker is chunking.SemanticChunker else []
-            self.cut[table] = chunking.chunk_corpus(chunker(*store, table.size, table.overlap), self.corpus)
+            if chunker is chunking.SemanticChunker:
+                cutter = chunker(self.store, table.size, table.overlap)
+            else:
+                cutter = chunker(table.size, table.overlap)
+            self.cut[table] = chunking.chunk_corpus(cutter, self.corpus)
         return [c for c in self.cut[table] if all(str(c.metadata.get(key)) == value for key, value in self.only)]
 
     def module(self, name: str) -> Retriever:
@@ -308,7 +312,7 @@ class PipelineConfig(Table):
     @model_validator(mode="after")
     def _check_names(self) -> Self:
         held = {name: module.references for name, module in self.modules.items()}
-        for name in (self.retriever, *(name for names in held.values() for name in names)):
+        for name in chain([self.retriever], *held.values()):
             if name not in self.modules:
                 raise InputError(f"no module {name!r}{_nearest(name, self.modules)}")
         for name, module in self.modules.items():
@@ -428,7 +432,8 @@ def _in_words(error: Mapping[str, Any], where: str, model: type[Table]) -> str:
         tags = re.findall(r"'(.*?)'", context["expected_tags"])
         return f"{_table_name(where, keys)}: unknown kind {context['tag']!r}{_nearest(context['tag'], tags)}"
     if kind in _NO_TABLE:
-        return f"{_table_name(where, keys)} = {found!r}: expected a table{' with a kind' * keys[:1].count('modules')}"
+        what = "a table with a kind" if keys[:1] == ["modules"] else "a table"
+        return f"{_table_name(where, keys)} = {found!r}: expected {what}"
     if kind == "extra_forbidden":
         known = next((_TABLES[part] for part in reversed(place[:-1]) if part in _TABLES), model)
         return f"{table}: unknown {key!r}{_nearest(key, known.model_fields)}"

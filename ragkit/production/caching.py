@@ -116,8 +116,10 @@ class SQLiteCache:
         """
         answer = self.answer(key.digest)
         with self._lock:
-            self._hits += answer is not None
-            self._misses += answer is None
+            if answer is None:
+                self._misses += 1
+            else:
+                self._hits += 1
         return None if answer is None else CachedAnswer(answer, key.digest)
 
     def answer(self, digest: str) -> Answer | None:

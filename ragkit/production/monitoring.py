@@ -174,7 +174,7 @@ class TraceMonitor:
         frame: pd.DataFrame = pandas.DataFrame(rows, columns=names)
         frame = frame.astype({f.name: _DTYPES[str(f.type)] for f in fields(StoredTrace) if f.type in _DTYPES})
         frame["began"] = pandas.to_datetime((frame["began"] * 1e6).round().astype("int64") * 1000, unit="ns", utc=True)
-        hits, stages = (json.loads(f"[{','.join(frame[name])}]") for name in ("hits", "stages"))
+        hits, stages = (list(map(json.loads, frame[name])) for name in ("hits", "stages"))
         frame["top_score"] = pandas.Series([found[0][1] if found else None for found in hits], dtype="float64")
         frame["hits"] = [tuple(chunk_id for chunk_id, _ in found) for found in hits]
         times = [{f"{name}_ms": ms for name, _, ms in ran} for ran in stages]
@@ -216,7 +216,9 @@ class TraceMonitor:
         return StoredTrace(**values)
 
     def _allowed(self, text: str) -> str:
-        return {"all": text, "redacted": redact(text), "none": ""}[self.text]
+        if self.text == "none":
+            return ""
+        return redact(text) if self.text == "redacted" else text
 
 
 def _cell(value: object) -> object:
@@ -272,7 +274,8 @@ _SECRETS = (
     ("password", rf"{_IS}[\"'`]", r"[^\"'`\n]{6,200}(?=[\"'`])"),
     ("password", _IS, r"(?=[^\s\"'`]{0,200}\d)(?=[^\s\"'`]{0,200}[a-z])[^\s\"'`,;()<>{}\[\]]{6,200}+(?!\()"),
     (
-        *("e-mail", r"(?<![\w.+/:-])"),
+        "e-mail",
+        r"(?<![\w.+/:-])",
         rf"[\w.+%-]{{1,64}}@(?!(?:[\w-]{{1,63}}\.){{0,8}}{_EXAMPLE})(?:[a-z0-9-]{{1,63}}\.){{1,8}}[a-z]{{2,24}}(?![\w@])",
     ),
 )

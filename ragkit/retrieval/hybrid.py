@@ -67,11 +67,12 @@ def fuse(
     factors = np.ones(len(lists)) if weights is None else np.array(weights, dtype=np.float64)
     if fusion == "convex":
         factors = factors / factors.sum()
-    fused, names = [], names or _names(lists)
-    for negative, chunk_id in sorted(zip((-values @ factors).tolist(), ids, strict=True))[:k]:
+    names, fused = names or _names(lists), list[Hit]()
+    scores = dict(zip(ids, (values @ factors).tolist(), strict=True))
+    for chunk_id in sorted(ids, key=lambda each: (-scores[each], each))[:k]:
         own = {name: hits[chunk_id] for name, hits in zip(names, unique, strict=True) if chunk_id in hits}
         parts = {stage: score for name, hit in own.items() for stage, score in {**hit.scores, name: hit.score}.items()}
-        fused.append(Hit(next(iter(own.values())).chunk, 0.0 - negative, source, parts))  # no -0.0
+        fused.append(Hit(next(iter(own.values())).chunk, scores[chunk_id], source, parts))
     return fused
 
 
@@ -234,8 +235,8 @@ def _fit(tables: Sequence[tuple[list[Chunk], Floats]], questions: Sequence[Quest
     low, high = np.quantile(grid[np.argmax(totals[:, :-2], axis=1)], (0.025, 0.975)).tolist()
     score_low, score_high = np.quantile(totals[:, -2] / totals[:, -1], (0.025, 0.975)).tolist()
     means = scores.mean(axis=0)
-    weight = float(grid[int(np.argmax(means))])
-    return Fit(weight, low, high, float(held_out.mean()), score_low, score_high, float(means[0]), grid, means)
+    weight, equal = float(grid[int(np.argmax(means))]), float(means[0])
+    return Fit(weight, low, high, float(held_out.mean()), score_low, score_high, equal, grid, means)
 
 
 def _reciprocal_rank_by_weight(chunks: Sequence[Chunk], values: Floats, question: Question, grid: Floats) -> Floats:

@@ -7,6 +7,7 @@ lost. Every reranker returns new hits whose ``scores`` keep the scores of the st
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -164,7 +165,7 @@ class CrossEncoder:
         offsets = np.array(read["offset_mapping"], dtype=np.int64).reshape(-1, 2)
         if len(offsets) <= room:
             return [text]
-        return [text[part[0, 0] : part[-1, 1]] for part in np.array_split(offsets, -(-len(offsets) // room))]
+        return [text[part[0, 0] : part[-1, 1]] for part in np.array_split(offsets, math.ceil(len(offsets) / room))]
 
     def _find(self) -> Path:
         if (Path(self.name) / "config.json").is_file():
