@@ -297,7 +297,8 @@ class PipelineConfig(Table):
     (True, True)
 
     Raises:
-        InputError: a module that is not there, or modules that contain each other.
+        InputError: (``from_toml``, ``load``) a module that is not there, or modules that contain each other. Made
+            directly, pydantic's ``ValidationError`` says the same.
     """
 
     retriever: str
