@@ -99,8 +99,8 @@ def check_replaceable(folder: Path) -> None:
     known: set[str] = set()
     with suppress(IntegrityError):
         known = {MANIFEST, *_parse_manifest(folder)[1]}
-    found = (p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir() or not any(p.iterdir()))
-    if foreign := sorted({p.relative_to(folder).as_posix() for p in found} - known):
+    held = (p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir() or not any(p.iterdir()))
+    if foreign := sorted({p.relative_to(folder).as_posix() for p in held} - known):
         raise InputError(
             f"{folder} would be replaced, and holds {len(foreign)} files that are not known to be ragkit's, such as "
             f"{', '.join(foreign[:3])}: choose another folder, or move them away"

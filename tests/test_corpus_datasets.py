@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
-import tarfile
 import unicodedata
 import warnings
 from collections.abc import Callable, Mapping
@@ -16,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_corpus_pydocs import archive
 
 from ragkit.base import Corpus, CorpusError, Document, InputError, IntegrityError, Section
 from ragkit.corpus import load_beir, load_catalogues, load_squad
@@ -285,17 +284,6 @@ sha256 = "{sha256}"
 docs = "demo"
 licence = "MIT"
 """
-
-
-def archive(files: Mapping[str, str | bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, content in files.items():
-            data = content.encode() if isinstance(content, str) else content
-            member = tarfile.TarInfo(f"demo-2.0/{name}")
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 Pinned = Callable[[Mapping[str, str | bytes]], None]

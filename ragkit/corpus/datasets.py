@@ -212,14 +212,14 @@ def load_squad(path: str | Path, gold: Literal["span", "document"] = "span") -> 
             document = _document(f"{title}/{numbers[title]}", paragraph.context, title.replace("_", " "), file.stem)
             documents.append(document)
             numbers[title] += 1
-            for asked in paragraph.qas:
-                if asked.is_impossible or not asked.answers:
-                    questions.append(Question(asked.id, asked.question, tags=("unanswerable",)))
-                elif places := _places(asked.answers, document.text, notes):
+            for qa in paragraph.qas:
+                if qa.is_impossible or not qa.answers:
+                    questions.append(Question(qa.id, qa.question, tags=("unanswerable",)))
+                elif places := _places(qa.answers, document.text, notes):
                     spans = places if gold == "span" else [(0, len(document.text))]
                     all_gold = tuple(Span(document.id, *span) for span in spans)
                     answer = document.text[slice(*places[0])]
-                    questions.append(Question(asked.id, asked.question, all_gold, (), answer, len(spans) > 1))
+                    questions.append(Question(qa.id, qa.question, all_gold, (), answer, len(spans) > 1))
                 else:
                     notes["questions without a usable answer left out"] += 1
     return _corpus(file.stem, documents, questions, notes)
@@ -243,9 +243,9 @@ def _starts(answer: _Answer, text: str, notes: Counter[str]) -> list[int]:
         return []
     if (start := answer.answer_start) is not None and start >= 0 and text.startswith(answer.text, start):
         return [start]
-    found = [match.start() for match in re.finditer(f"(?={re.escape(answer.text)})", text)]
-    notes[f"answers with a wrong offset {'repaired' if len(found) == 1 else 'dropped'}"] += 1
-    return found if len(found) == 1 else []
+    starts = [match.start() for match in re.finditer(f"(?={re.escape(answer.text)})", text)]
+    notes[f"answers with a wrong offset {'repaired' if len(starts) == 1 else 'dropped'}"] += 1
+    return starts if len(starts) == 1 else []
 
 
 def _document(doc_id: str, text: str, title: str, project: str) -> Document:

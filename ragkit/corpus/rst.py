@@ -440,14 +440,14 @@ class _Writer:
     def section(self, node: nodes.section, path: tuple[str, ...]) -> None:
         heading = self.line(node[0], code=str)
         start = self.next
-        asked = self.faq and bool(path) and heading.endswith("?")
-        if not asked and heading and fold(heading) not in self.banned:
+        is_question = self.faq and bool(path) and heading.endswith("?")
+        if not is_question and heading and fold(heading) not in self.banned:
             path = (*path, heading)
             self.title = self.title or heading
             self.add(f"{'#' * min(6, len(path))} {heading}")
         self.starts.append((path, start, self.next))
         self.children(node, path)
-        if asked and self.length > start:
+        if is_question and self.length > start:
             self.questions.append(FAQ(heading, start, self.length))
 
     # Blocks

@@ -247,7 +247,7 @@ def _find(name: str) -> Path:
 def _version(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """Name, size and time of each of the model's weights: a model that was trained anew in its place is read anew."""
     files = [(path.name, path.stat()) for path in sorted(folder.glob("*.safetensors"))]
-    return tuple((name, found.st_size, found.st_mtime_ns) for name, found in files)
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in files)
 
 
 @cached

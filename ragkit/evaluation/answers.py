@@ -136,7 +136,7 @@ def score_answers(
     pandas = require("pandas", "notebook")
     scorer = Faithfulness(store)
     rows, missing = [], []
-    pairs = [(name, q, a) for name, given in answers.items() for q, a in zip(questions, given, strict=True)]
+    pairs = [(name, q, a) for name, own in answers.items() for q, a in zip(questions, own, strict=True)]
     for name, question, answer in tqdm(pairs, unit="answer", delay=1, leave=False):
         values, reasons = _scores(question, answer, scorer, budget)
         if judged:
@@ -147,7 +147,9 @@ def score_answers(
         missing += [(name, question.id, metric, reason) for metric, reason in reasons.items()]
     per_answer = pandas.DataFrame(rows).set_index(["system", "question"]).astype("Float64")
     units = pandas.Series({q.id: q.gold[0].doc_id if q.gold else q.id for q in questions})
-    table = pandas.DataFrame({n: _row(n, given, per_answer.loc[n], units, judged) for n, given in answers.items()}).T
+    table = pandas.DataFrame(
+        {name: _row(name, own, per_answer.loc[name], units, judged) for name, own in answers.items()}
+    ).T
     table = table.astype({c: "Int64" if c[0] == "answers" else "Float64" for c in table.columns})
     reasons_table = pandas.DataFrame(missing, columns=["system", "question", "metric", "reason"])
     return AnswerScores(table, per_answer, reasons_table, judged)
@@ -159,10 +161,10 @@ def _check(answers: Mapping[str, Sequence[Answer | BaseException]], questions: S
     ids = [question.id for question in questions]
     if len(ids) < 2 or len(set(ids)) < len(ids):
         raise InputError(f"{len(ids)} questions with {len(set(ids))} different ids: expected two or more, each once")
-    for name, given in answers.items():
-        if len(given) != len(questions):
-            raise InputError(f"system {name!r}: {len(given)} answers to {len(questions)} questions")
-        for question, answer in zip(questions, given, strict=True):
+    for name, own in answers.items():
+        if len(own) != len(questions):
+            raise InputError(f"system {name!r}: {len(own)} answers to {len(questions)} questions")
+        for question, answer in zip(questions, own, strict=True):
             if isinstance(answer, Answer) and answer.question != question.text:
                 found = f"an answer to {answer.question!r} in the place of {question.text!r}"
                 raise InputError(f"system {name!r}: {found}: give the answers in the order of the questions")
@@ -254,8 +256,8 @@ def statements(answer: Answer) -> tuple[Statement, ...]:
     A marker cites the statement before it. A statement that stands in the quote of a citation cites that source, too.
 
     >>> chunk = Chunk("d", 0, 9, "Use purge")
-    >>> given = Answer("How?", "Use purge [1]. It is fast.", citations=(Citation(1, chunk),))
-    >>> [(s.text, sorted(s.cited)) for s in statements(given)]
+    >>> answer = Answer("How?", "Use purge [1]. It is fast.", citations=(Citation(1, chunk),))
+    >>> [(s.text, sorted(s.cited)) for s in statements(answer)]
     [('Use purge.', [1]), ('It is fast.', [])]
     """
     text, markers = _without_markers(answer.text, {citation.number for citation in answer.citations})
@@ -265,12 +267,12 @@ def statements(answer: Answer) -> tuple[Statement, ...]:
         for a, b in _parts(text[block.start : block.end], block.kind)
         if any(c.isalnum() for c in text[block.start + a : block.start + b])
     ]
-    found = []
+    result = []
     for (start, end), (next_start, _) in pairwise([*ranges, (len(text) + 1, 0)]):
         quoted = {citation.number for citation in answer.citations if text[start:end] in citation.quote}
         marked = {number for place, numbers in markers if start < place <= next_start for number in numbers}
-        found.append(Statement(text[start:end].strip(), frozenset(quoted | marked)))
-    return tuple(found)
+        result.append(Statement(text[start:end].strip(), frozenset(quoted | marked)))
+    return tuple(result)
 
 
 def _without_markers(text: str, known: Collection[int]) -> tuple[str, list[tuple[int, set[int]]]]:
@@ -353,8 +355,8 @@ def citation_recall(citations: Sequence[Citation], gold: Sequence[Span], any_of:
     Raises:
         InputError: there is no gold.
     """
-    found = _answered(citations, gold).any(axis=0)
-    return float(found.any() if any_of else found.mean())
+    answered = _answered(citations, gold).any(axis=0)
+    return float(answered.any() if any_of else answered.mean())
 
 
 def _answered(citations: Sequence[Citation], gold: Sequence[Span]) -> NDArray[np.bool_]:

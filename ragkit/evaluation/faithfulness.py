@@ -516,7 +516,7 @@ def load_labelled_answers(corpus: Corpus, half: Half | None = None) -> tuple[Lab
         raise InputError(f"half {half!r}: expected 'fit' or 'test'")
     documents = {document.id: document for document in corpus.documents}
     entries = [json.loads(line) for line in data_file("answers.jsonl").read_text(encoding="utf-8").splitlines()]
-    found = []
+    sentences = []
     for entry in entries:
         document = documents.get(entry["evidence"]["doc"])
         if document and half in (None, entry["split"]):
@@ -525,9 +525,9 @@ def load_labelled_answers(corpus: Corpus, half: Half | None = None) -> tuple[Lab
             passage = document.text[span.start : span.end]
             source = Chunk(document.id, span.start, span.end, passage, path, document.metadata)
             text = passage[slice(*entry["quote"])] if "quote" in entry else entry["sentence"]
-            given = (entry["id"], entry["question"], text, entry["label"] == "supported", entry["kind"])
-            found.append(LabelledSentence(*given, source, entry["split"]))
-    return tuple(found)
+            label = (entry["label"] == "supported", entry["kind"])
+            sentences.append(LabelledSentence(entry["id"], entry["question"], text, *label, source, entry["split"]))
+    return tuple(sentences)
 
 
 def agreement(sentences: Sequence[LabelledSentence], scores: ArrayLike, seed: int = 0) -> pd.DataFrame:

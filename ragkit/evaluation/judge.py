@@ -160,15 +160,15 @@ class RagasJudge:
             InputError: a system has not as many answers as there are questions.
             MissingExtraError: ragas is not installed.
         """
-        for name, given in answers.items():
-            if len(given) != len(questions):
-                raise InputError(f"system {name!r}: {len(given)} answers to {len(questions)} questions")
+        for name, own in answers.items():
+            if len(own) != len(questions):
+                raise InputError(f"system {name!r}: {len(own)} answers to {len(questions)} questions")
         model = self.model or ChatModel()
         scorers = await asyncio.to_thread(self._scorers, model)
         work = [
             partial(self._verdict, scorers[metric], partial(Verdict, name, question.id, metric, run), question, answer)
-            for name, given in answers.items()
-            for question, answer in zip(questions, given, strict=True)
+            for name, own in answers.items()
+            for question, answer in zip(questions, own, strict=True)
             for metric in self.metrics
             for run in range(self.runs)
         ]

@@ -62,8 +62,8 @@ def relevant_gold(gold: Iterable[Span]) -> tuple[Span, ...]:
 
 def first_ranks(chunks: Sequence[Chunk], gold: Sequence[Span]) -> Ranks:
     """For each gold span the rank (from 1) of the first chunk that answers it, 0 where none does: ``(len(gold),)``."""
-    found = (next((i for i, chunk in enumerate(chunks, 1) if is_relevant(chunk, span)), 0) for span in gold)
-    return np.fromiter(found, np.int64, len(gold))
+    ranks = (next((i for i, chunk in enumerate(chunks, 1) if is_relevant(chunk, span)), 0) for span in gold)
+    return np.fromiter(ranks, np.int64, len(gold))
 
 
 def one_need(ranks: Ranks) -> Ranks:

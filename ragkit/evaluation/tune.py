@@ -89,8 +89,8 @@ def tune(
     """
     began = time.perf_counter()
     store = store or TokenStore.open(corpus)
-    given = corpus.questions if questions is None else questions
-    answerable = [question for question in given if relevant_gold(question.gold)]
+    questions = corpus.questions if questions is None else questions
+    answerable = [question for question in questions if relevant_gold(question.gold)]
     configs = list(grid) if isinstance(grid, Sequence) else (grid or Grid()).configurations()
     if not configs:
         raise InputError("grid is empty: expected one configuration or more")

@@ -64,13 +64,13 @@ def show_hits(hits: Sequence[Hit], question: Question | str | None = None, gold:
 
     Words of the question are underlined and gold spans marked. ``gold`` is the question's own where it has some.
     """
-    asked = question.text if isinstance(question, Question) else question or ""
+    text = question.text if isinstance(question, Question) else question or ""
     spans = tuple(gold) if gold is not None else question.gold if isinstance(question, Question) else ()
     rows, lines = [], []
     for rank, hit in enumerate(hits, 1):
         chunk = hit.chunk
         inside = _gold_pieces(chunk, spans)
-        words = word_matches(chunk.text, asked)
+        words = word_matches(chunk.text, text)
         flag = _flag(chunk, spans)
         snippet = _snippet(chunk.text, inside or words)
         whole = snippet == chunk.text  # then there is nothing to unfold, and no need to show it twice
@@ -80,10 +80,10 @@ def show_hits(hits: Sequence[Hit], question: Question | str | None = None, gold:
         rows.append(_details(head + peek, passage, GREEN if inside else SKY, is_open=whole or rank == 1))
         lines += [f"{rank:>2}  score {hit.score:.2f}  {_where_text(chunk)}{flag}", f"    {snippet}"]
     count = f"{len(hits)} passage{'' if len(hits) == 1 else 's'}" if hits else "No passage was found."
-    title = f"Question: {asked}" if asked else count
+    title = f"Question: {text}" if text else count
     return View(
         _block(f"<b>{escape(title)}</b>" + "".join(rows) + ("" if hits else f"<div>{count}</div>")),
-        "\n".join([title, *(lines or [count] * bool(asked))]),
+        "\n".join([title, *(lines or [count] * bool(text))]),
     )
 
 

@@ -132,8 +132,8 @@ class ChunkExperiment:
 
     def __init__(self, corpus: Corpus, questions: Sequence[Question] | None = None, store: TokenStore | None = None):
         self.corpus = corpus
-        given = corpus.questions if questions is None else questions
-        self.questions = tuple(replace(q, gold=gold) for q in given if (gold := relevant_gold(q.gold)))
+        questions = corpus.questions if questions is None else questions
+        self.questions = tuple(replace(q, gold=gold) for q in questions if (gold := relevant_gold(q.gold)))
         if len(self.questions) < 2:
             raise InputError(
                 f"{len(self.questions)} questions have gold: a measurement needs two, a verdict some dozens"
@@ -251,7 +251,7 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
     ) -> None:
         store = store or TokenStore.open(corpus)
         sets = questions or {corpus.name: corpus.questions}
-        self._benches = {name: ChunkExperiment(corpus, asked, store) for name, asked in sets.items()}
+        self._benches = {name: ChunkExperiment(corpus, questions, store) for name, questions in sets.items()}
         self._budget, self._kept = budget, list[LabSettings]()
         self.chunker = w.Dropdown(options=list(CHUNKERS), description="chunker")
         self.size = w.IntSlider(512, 32, 1024, 32, description="size", continuous_update=False)
@@ -279,8 +279,8 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
         self._ask()
 
     def __repr__(self) -> str:
-        corpus, asked = self._bench.corpus, self._bench.questions
-        return f"ChunkLab({corpus.name!r}: {len(corpus.documents)} documents, {len(asked)} questions)"
+        corpus, questions = self._bench.corpus, self._bench.questions
+        return f"ChunkLab({corpus.name!r}: {len(corpus.documents)} documents, {len(questions)} questions)"
 
     @property
     def setting(self) -> LabSettings:
@@ -317,8 +317,8 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
         self._say("measuring the curve …")
         self._draw([self._bench.measure(setting.at(size)) for size in SIZES], first=0)
         self.fig._repr_mimebundle_()  # writes the figure's state back to its model: a reloaded page reads it there
-        asked = self._bench.questions
-        self._say(f"{len(asked)} questions in {len(set(self._bench.units))} documents", busy=False)
+        questions = self._bench.questions
+        self._say(f"{len(questions)} questions in {len(set(self._bench.units))} documents", busy=False)
 
     def _say(self, what: str, busy: bool = True) -> None:
         spinner = "<i class='fa fa-spinner fa-spin'></i> " if busy else ""

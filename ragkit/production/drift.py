@@ -176,7 +176,7 @@ def _both(reference: pd.DataFrame, now: pd.DataFrame, column: Column) -> pd.Data
             f"{column!r}: expected 2 or more of both"
         )
     table: pd.DataFrame = require("pandas", "notebook").concat(windows, names=["now"]).reset_index("now")
-    passages = [found[0] if found else key for found, key in zip(table["hits"], table["key"], strict=True)]
+    passages = [hits[0] if hits else key for hits, key in zip(table["hits"], table["key"], strict=True)]
     table["intent"] = table.assign(passage=passages).groupby("key")["passage"].transform("first")
     usual = table.groupby("intent")["value"].mean().mean()
     share = np.where(table["now"], 1 / len(windows[True]), -1 / len(windows[False]))

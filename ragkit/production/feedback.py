@@ -186,9 +186,9 @@ class FeedbackStore:
         if unknown := [chunk_id for chunk_id in flagged if chunk_id not in shown]:
             raise InputError(f"flagged {unknown[0]!r} was not shown with the answer: expected a hit or a source of it")
         correction, comment = self._stored(correction.strip()), self._stored(comment.strip())
-        said = (thumb, _once(reasons), correction, _once(flagged), comment, encodable(who))
+        verdict = (thumb, _once(reasons), correction, _once(flagged), comment, encodable(who))
         about = (trace.question, trace.answer, shown, trace.tenant)
-        opinion = Feedback(0, time.time(), trace.id, *said, *about)
+        opinion = Feedback(0, time.time(), trace.id, *verdict, *about)
         row = (opinion.trace_id, opinion.who, json.dumps(asdict(opinion)))
         try:
             with self._database.transaction() as database:
@@ -223,7 +223,7 @@ class FeedbackStore:
             sqlite3.Error: one of the two files can't be read.
         """
         traces = self.monitor.dataframe(since=time.time() - _DAYS * 86_400)
-        asked = Counter(zip(traces["tenant"], map(question_key, traces["question"]), strict=True))
+        times = Counter(zip(traces["tenant"], map(question_key, traces["question"]), strict=True))
         # Scores of two pipelines are not on one scale, so each is ranked among its own.
         ranks = traces.groupby("settings")["top_score"].rank(pct=True).fillna(0.5)
         sure = dict(zip(traces["trace_id"], ranks.tolist(), strict=True))
@@ -231,7 +231,7 @@ class FeedbackStore:
         for opinion in self.all():
             questions[opinion.tenant, question_key(opinion.question)].append(opinion)
         flags = [
-            _review_item(opinions, max(asked[key], 1), sure)
+            _review_item(opinions, max(times[key], 1), sure)
             for key, opinions in questions.items()
             if any(opinion.thumb < 0 for opinion in opinions)
         ]
@@ -342,11 +342,11 @@ def f_measure(words: set[str], wanted: set[str], weight: Mapping[str, float]) ->
 
 def _candidates(hits: Iterable[Hit], corpus: Corpus, every_run: bool) -> list[Chunk]:
     """What can be suggested at the places of ``hits``, each once."""
-    found: dict[Span, None] = {}
+    spans: dict[Span, None] = {}
     for span in (hit.chunk.span for hit in hits):
         near = spans_around(corpus.document(span.doc_id), span, every_run)
-        found |= dict.fromkeys(each for each in near if each.overlap(span))
-    return [_chunk(corpus, span) for span in found]
+        spans |= dict.fromkeys(each for each in near if each.overlap(span))
+    return [_chunk(corpus, span) for span in spans]
 
 
 def spans_around(document: Document, hit: Span, every_run: bool) -> Iterator[Span]:
@@ -377,7 +377,7 @@ def _by_words(chunks: Sequence[Chunk], texts: Iterable[str], hits: Sequence[Hit]
     wanted, known = [stems(text) for text in texts], [stems(text) for text in {hit.chunk.text for hit in hits}]
     words = [stems(chunk.text) for chunk in chunks]
     weight = {term: idf(term, known) for term in set().union(*words, *wanted)}
-    scores = [max(f_measure(own, asked, weight) for asked in wanted) for own in words]
+    scores = [max(f_measure(own, text, weight) for text in wanted) for own in words]
     ranked = [Hit(chunk, score) for score, chunk in zip(scores, chunks, strict=True) if score > 0]
     return sorted(ranked, key=lambda hit: (-hit.score, len(hit.chunk.text), hit.chunk.id))
 

@@ -175,8 +175,8 @@ class TraceMonitor:
         frame = frame.astype({f.name: _DTYPES[str(f.type)] for f in fields(StoredTrace) if f.type in _DTYPES})
         frame["began"] = pandas.to_datetime((frame["began"] * 1e6).round().astype("int64") * 1000, unit="ns", utc=True)
         hits, stages = (list(map(json.loads, frame[name])) for name in ("hits", "stages"))
-        frame["top_score"] = pandas.Series([found[0][1] if found else None for found in hits], dtype="float64")
-        frame["hits"] = [tuple(chunk_id for chunk_id, _ in found) for found in hits]
+        frame["top_score"] = pandas.Series([best[0][1] if best else None for best in hits], dtype="float64")
+        frame["hits"] = [tuple(chunk_id for chunk_id, _ in own) for own in hits]
         times = [{f"{name}_ms": ms for name, _, ms in ran} for ran in stages]
         columns = [f"{name}_ms" for name in _STAGES]
         frame[columns] = pandas.DataFrame(times, index=frame.index, columns=columns, dtype="float64")

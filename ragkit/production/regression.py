@@ -137,8 +137,8 @@ class RegressionSet:
             CorpusError: a line of the file is not a confirmed question.
         """
         questions, stale, elsewhere = self._load()
-        found = retriever.search_many([question.text for question in questions], k)
-        passed = tuple(q for q, hits in zip(questions, found, strict=True) if _answered(q, hits))
+        results = retriever.search_many([question.text for question in questions], k)
+        passed = tuple(q for q, hits in zip(questions, results, strict=True) if _answered(q, hits))
         failed = tuple(question for question in questions if question not in passed)
         return RegressionReport(passed, failed, tuple(stale), k, elsewhere)
 

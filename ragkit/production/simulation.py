@@ -318,10 +318,10 @@ async def replay(rag: RAGPipeline, stream: Sequence[SimulatedQuery], clock: Simu
     stream goes on, as users do.
     """
     answers = []
-    for asked in stream:
-        clock.now, text = asked.at, asked.question.text
+    for query in stream:
+        clock.now, text = query.at, query.question.text
         try:
-            answers.append(await rag.query(text, tenant=asked.tenant, session=asked.session))
+            answers.append(await rag.query(text, tenant=query.tenant, session=query.session))
         except RagkitError as error:
             answers.append(Answer(text, "", reason=f"failed: {type(error).__name__}: {error}"))
     return answers

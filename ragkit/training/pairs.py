@@ -60,10 +60,10 @@ def section_passages(corpus: Corpus, tokens: int = 128) -> tuple[Chunk, ...]:
 
     Of passages with the same runs of words (equal ``shingles``) the first is kept; near-duplicates stay.
     """
-    asked = {span.doc_id for question in corpus.questions for span in question.gold if "faq" in question.tags}
+    faq_pages = {span.doc_id for question in corpus.questions for span in question.gold if "faq" in question.tags}
     distinct: dict[frozenset[str], Chunk] = {}
     for document in corpus.documents:
-        if document.id in asked or _FAQ.search(f"{document.id} {document.title}"):
+        if document.id in faq_pages or _FAQ.search(f"{document.id} {document.title}"):
             continue
         for section in document.sections:
             body = document.text[section.body : section.end]
