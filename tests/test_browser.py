@@ -112,19 +112,20 @@ def test_the_inspector_shows_two_systems_side_by_side(lab: Lab, tmp_path: Path):
     lab.open(path)
     lab.run_all()
     assert lab.errors() == []
-    first = lab.wait(lambda: _text(lab, ".jupyter-widgets details"))
-    columns = lab.driver.execute_script(
+    columns = ".jupyter-widgets .widget-html"
+    first = lab.wait(lambda: lab.find(".jupyter-widgets details") and lab.texts(columns))
+    left, right = lab.driver.execute_script(
         "return [...document.querySelectorAll('.jupyter-widgets details[open]')].map(e => e.getBoundingClientRect().x)"
     )
-    assert len(columns) == 2
-    assert columns[1] > columns[0] + 300
+    assert right > left + 300
     Select(lab.find(".jupyter-widgets select")[0]).select_by_index(3)
-    shown = lab.wait(lambda: (now := _text(lab, ".jupyter-widgets details")) != first and now)
-    assert "score" in shown
-    assert "gold" in _text(lab, ".widget-html")
+    # The columns are drawn one after the other: both must have changed.
+    lab.wait(lambda: all(now != before for now, before in zip(lab.texts(columns), first, strict=True)))
+    shown = lab.texts(columns)
+    assert all("score" in text and "gold" in text for text in shown)
     assert lab.screenshot("retrieval_inspector").stat().st_size > 10_000
     lab.reload()
-    lab.wait(lambda: _text(lab, ".jupyter-widgets details") == shown, 30)
+    lab.wait(lambda: lab.texts(columns) == shown, 30)
 
 
 FEEDBACK = """
