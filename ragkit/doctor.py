@@ -7,6 +7,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from ragkit.corpus import load_pydocs
 from ragkit.corpus.pydocs import read_projects
 from ragkit.files import MANIFEST, home, read_manifest
 from ragkit.llm.chat import endpoint_configured, endpoint_url, safe_url
+from ragkit.llm.local import packaged_weights
 from ragkit.token_store import stored_bytes, unused_folders
 from ragkit.tokens import MINILM, MINILM_SHA256, minilm_folder, verified
 
@@ -61,6 +63,17 @@ def _store(loaded: Corpus) -> str:
     return f"vectors not built yet (on first use, or: ragkit fetch {loaded.name} --vectors)"
 
 
+def local_model() -> Finding:
+    """Whether the language model and llama.cpp are here; nothing is loaded."""
+    weights = packaged_weights()
+    if not weights.path.is_file():
+        return Finding("todo", f"{weights.name} is not here", "ragkit fetch model")
+    verified(weights.path, weights.sha256)
+    if find_spec("xllamacpp") is None:
+        return Finding("todo", f"{weights.name} is here, llama.cpp is not", "pip install 'ragkit-workbench[local]'")
+    return Finding("ok", f"{weights.name}, sha256 {weights.sha256[:12]}... as pinned")
+
+
 def stores() -> Finding:
     """Token stores that nothing reads any more. They are named, never deleted."""
     unused, total = [], 0.0
@@ -101,6 +114,7 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "model": model,
     "tiny": lambda: corpus("tiny"),
     "core": lambda: corpus("core"),
+    "llm": local_model,
     "stores": stores,
     "disk": disk,
     "endpoint": endpoint,

@@ -254,7 +254,7 @@ def test_doctor_finds_a_new_machine_in_order(ragkit_home, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == list(doctor.CHECKS)
     states = {line.split()[1]: line.split()[0] for line in lines}
-    assert states == {name: "todo" if name in ("tiny", "core") else "ok" for name in doctor.CHECKS}
+    assert states == {name: "todo" if name in ("tiny", "core", "llm") else "ok" for name in doctor.CHECKS}
     assert any(line.endswith("-> ragkit fetch core") for line in lines)
     assert not ragkit_home.exists()
 

@@ -374,7 +374,7 @@ def test_another_archive_than_the_pinned_one_is_refused(
     ragkit_home: Path, pinned: Pinned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = archive(FILES | {"more": "x"})
-    monkeypatch.setattr("ragkit.corpus.pydocs._download", lambda project, name, part: part.write_bytes(other))
+    monkeypatch.setattr("ragkit.fetch._download", lambda project, name, part: part.write_bytes(other))
     pinned(FILES)
     (ragkit_home / "downloads" / "demo-2.0.tar.gz").unlink()
     with pytest.raises(IntegrityError, match="pinned is"):

@@ -18,7 +18,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # A module imports only what stands before it. The last four may import everything; nothing imports them.
 ORDER = (
-    *("base", "files", "concurrency", "tokens", "llm", "markdown", "corpus", "chunking", "embedding"),
+    *("base", "files", "fetch", "concurrency", "tokens", "llm", "markdown", "corpus", "chunking", "embedding"),
     *("token_store", "retrieval", "training", "generation"),
     *("pipeline", "evaluation", "production"),
 )

@@ -312,8 +312,8 @@ def test_make_works_in_folders_with_spaces_and_installs_once(checkout):
     assert (code, len(asked), asked[-1]) == (0, 4, "-m|pip|check|")
     code, asked = checkout.make("unit", "lab")
     assert code == 0
-    assert "-m|pytest|tests|-m|not browser|-q|" in asked[3]
-    assert f"|--ServerApp.root_dir={checkout.root}|" in asked[4]
+    assert "-m|pytest|tests|-m|not browser|-q|" in asked[4]
+    assert f"|--ServerApp.root_dir={checkout.root}|" in asked[5]
 
 
 def test_make_stops_where_a_step_fails(checkout):

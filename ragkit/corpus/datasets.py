@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ragkit.base import Corpus, CorpusError, Document, InputError, Question, Section, Span, require
 from ragkit.corpus.folder import warn_of
-from ragkit.corpus.pydocs import Project, fetch, read_archive, read_projects
+from ragkit.corpus.pydocs import Project, read_archive, read_projects
+from ragkit.fetch import fetch
 from ragkit.files import data_file
 
 # ---- the questions of ragkit

@@ -27,6 +27,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from ragkit.base import EndpointError, Generation, InputError, RagkitError, Usage, build_identity, require
 from ragkit.files import data_file
+from ragkit.llm.local import LocalModel
 from ragkit.tokens import minilm_tokenizer
 
 DEFAULT_URL = "https://api.openai.com/v1"
@@ -111,6 +112,7 @@ class ChatModel:
             ``Retry-After`` is honoured.
         temperature: 0 is the most repeatable; None sends none.
         max_tokens: the most that the model may write; None leaves it to the endpoint.
+        server: a model on this machine in place of ``model``, ``base_url`` and ``api_key``; the first call starts it.
 
     Raises:
         InputError: ``base_url`` is no http address.
@@ -124,11 +126,15 @@ class ChatModel:
     max_retries: int = 2
     temperature: float | None = 0.0
     max_tokens: int | None = None
+    server: LocalModel | None = None
 
     def __post_init__(self) -> None:
-        self.model = self.model or os.environ.get("OPENAI_MODEL") or DEFAULT_MODEL
-        self._url = endpoint_url(self.base_url)
-        self.base_url = safe_url(self._url)
+        if self.server is not None:
+            self.model, self.base_url = self.server.name, "this machine"
+        else:
+            self.model = self.model or os.environ.get("OPENAI_MODEL") or DEFAULT_MODEL
+            self._url = endpoint_url(self.base_url)
+            self.base_url = safe_url(self._url)
         self._refused: set[str] = set()
         self._thinks = False
         self._clients: dict[asyncio.AbstractEventLoop, tuple[Any, object]] = {}
@@ -139,7 +145,8 @@ class ChatModel:
     @property
     def identity(self) -> str:
         """The settings that can change what the model writes, for cache keys."""
-        return build_identity(self, self.base_url, self.model, self.temperature, self.max_tokens)
+        where = self.server.identity if self.server else self.base_url
+        return build_identity(self, where, self.model, self.temperature, self.max_tokens)
 
     async def chat(self, messages: Messages) -> tuple[str, Usage]:
         """One chat completion: its text, and the tokens it took.
@@ -254,6 +261,9 @@ class ChatModel:
         loop = asyncio.get_running_loop()
         for ended in [each for each in list(self._clients) if each.is_closed()]:
             self._clients.pop(ended, None)
+        if self.server is not None:  # started by the first call, and again if it died
+            address = await asyncio.to_thread(self.server.start)
+            self._url, self.api_key = address.url, address.key
         if loop not in self._clients:
             client = open_client(self._url, self.api_key, self.timeout, self.max_retries)
             keeper = _until_the_loop_ends(client)

@@ -1,0 +1,163 @@
+"""A model in a process of its own: shared, private, started anew where it died, and gone with its owner."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from ragkit.base import Chunk, Context, EndpointError, Hit, InputError, ModelNotFoundError, identity_of
+from ragkit.generation import OpenAIChat
+from ragkit.llm.chat import ChatModel
+from ragkit.llm.local import LocalModel, _servers, packaged_weights
+
+pytest.importorskip("xllamacpp")
+if not packaged_weights().path.is_file():
+    pytest.skip("the model is not here: ragkit fetch model", allow_module_level=True)
+
+SMALL = LocalModel(threads=1, context=1024, slots=2)
+SHORT = [{"role": "user", "content": "Say yes."}]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ended():
+    yield
+    SMALL.stop()
+
+
+def ask(model: LocalModel = SMALL, **settings: object) -> str:
+    return asyncio.run(ChatModel(server=model, max_tokens=8, timeout=300, **settings).chat(SHORT))[0]
+
+
+def test_it_answers_and_counts_tokens_and_says_who_it_is():
+    model = ChatModel(server=SMALL, max_tokens=8, timeout=300)
+    text, usage = asyncio.run(model.chat(SHORT))
+    assert text
+    assert (usage.model, usage.output_tokens > 0) == ("SmolLM2-135M-Instruct", True)
+    assert repr(model) == "ChatModel('SmolLM2-135M-Instruct', base_url='this machine')"
+
+
+def test_an_answer_comes_in_pieces():
+    async def pieces() -> list[object]:
+        context = Context(
+            "<source 1>\nPurge tasks with `celery purge`.\n</source>", (Hit(Chunk("a", 0, 5, "Purge"), 1.0),), 9
+        )
+        llm = OpenAIChat(server=SMALL, max_tokens=12, timeout=300)
+        return [piece async for piece in llm.stream("How do I purge?", context)]
+
+    assert len(asyncio.run(pieces())) > 3
+
+
+def test_equal_models_share_a_server_and_it_wants_the_key():
+    address = SMALL.start()
+    assert LocalModel(threads=1, context=1024, slots=2).start() == address
+    assert address.url.startswith("http://127.0.0.1:")
+    request = urllib.request.Request(f"{address.url}/chat/completions", b"{}", {"Content-Type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(request)
+
+
+def test_a_server_that_died_is_started_again_by_the_next_question():
+    address = SMALL.start()
+    server = _servers[SMALL]
+    server.process.kill()
+    server.process.wait()
+    assert ask()
+    assert SMALL.start() == address
+
+
+def test_an_interrupt_of_the_cell_does_not_reach_the_server():
+    SMALL.start()
+    process = _servers[SMALL].process
+    assert os.getpgid(process.pid) != os.getpgid(0)
+
+
+HOLDS = """
+import sys, time
+from ragkit.llm.local import LocalModel, _servers
+model = LocalModel(threads=1, context=256, slots=1)
+model.start()
+print(_servers[model].process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_no_server_outlives_the_process_that_started_it(end):
+    with subprocess.Popen([sys.executable, "-c", HOLDS], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        pid = int(owner.stdout.readline())
+        owner.send_signal(end)
+    for _ in range(100):
+        if not Path(f"/proc/{pid}").exists() and not _alive(pid):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"process {pid} is still there")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_many_questions_at_once_and_some_given_up():
+    async def many() -> list[object]:
+        model = ChatModel(server=SMALL, max_tokens=3, timeout=300)
+        calls = [asyncio.create_task(model.chat(SHORT)) for _ in range(24)]
+        await asyncio.sleep(0.2)
+        for call in calls[::3]:
+            call.cancel()
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    results = asyncio.run(many())
+    assert all(isinstance(r, asyncio.CancelledError) for r in results[::3])
+    assert all(r[0] for i, r in enumerate(results) if i % 3)
+    assert ask()
+
+
+def test_more_than_the_window_holds_is_an_error_that_says_so():
+    long = [{"role": "user", "content": "word " * 3000}]
+    with pytest.raises(EndpointError, match=r"(?s)answered 400.*context.*lower budget="):
+        asyncio.run(ChatModel(server=SMALL, timeout=300).chat(long))
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (None, ModelNotFoundError, "expected the path of a GGUF file, or set .OPENAI_BASE_URL"),
+        (b"#!/bin/sh", InputError, "it begins with b'#!/b', expected b'GGUF'"),
+        (b"GGUF\x03\0\0\0 and no more", EndpointError, "could not load"),
+    ],
+)
+def test_a_file_that_is_no_model_is_named(tmp_path, content, error, message):
+    path = tmp_path / "model.gguf"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(error, match=message):
+        LocalModel(path).start()
+
+
+def test_a_model_that_was_not_fetched_says_how(ragkit_home):
+    with pytest.raises(ModelNotFoundError, match="ragkit fetch model"):
+        LocalModel().start()
+
+
+def test_another_file_or_window_is_another_model(tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF1")
+    first = LocalModel(path).identity
+    path.write_bytes(b"GGUF12")
+    models = [first, LocalModel(path).identity, LocalModel(path, context=512).identity, LocalModel().identity]
+    assert len(set(models)) == 4
+    assert "/v1" not in identity_of(ChatModel(server=LocalModel()))
