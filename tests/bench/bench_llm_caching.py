@@ -1,0 +1,92 @@
+"""What an exact cache saves where a language model writes: a simulated week, and eight who ask the same at once.
+
+The model in the box, with 300 tokens of sources and 40 tokens of answer, and the simulated questions of one tenant. It
+runs live (about five minutes): what is measured is time. ``RAGKIT_BENCH_STREAM`` is the number of questions (40).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ragkit import TokenStore, advanced, load_pydocs
+from ragkit.base import Context, Generation, identity_of
+from ragkit.generation import OpenAIChat
+from ragkit.llm.local import LocalModel
+from ragkit.pipeline import RAGPipeline
+from ragkit.production.caching import SQLiteCache
+from ragkit.production.simulation import simulate
+
+Row = tuple[str, float, str, str]
+AT_ONCE = 8
+
+
+class Counted:
+    """A model that counts what it is asked."""
+
+    def __init__(self, llm: OpenAIChat) -> None:
+        self.llm, self.calls, self.identity = llm, 0, identity_of(llm)
+
+    async def generate(self, question: str, context: Context) -> Generation:
+        self.calls += 1
+        return await self.llm.generate(question, context)
+
+
+def main() -> list[Row]:
+    corpus = load_pydocs("core")
+    store = TokenStore.open(corpus)
+    server = LocalModel(threads=1, context=1024, slots=2)
+    llm = Counted(OpenAIChat(server=server, max_tokens=40, timeout=600))
+    questions = [asked.question.text for asked in simulate(corpus, n=_length(), weeks=1, tenants=["acme"])]
+    with tempfile.TemporaryDirectory() as folder:
+        plain = advanced(corpus, store=store, llm=llm, budget=300)
+        cached = advanced(corpus, store=store, llm=llm, budget=300, cache=SQLiteCache(Path(folder) / "week.db"))
+        asyncio.run(plain.query("How do I warm up?"))
+        rows = asyncio.run(week(plain, cached, llm, questions))
+        flight = {"without a cache": plain, "with a cache": cached}
+        for name, rag in flight.items():
+            before, seconds = llm.calls, asyncio.run(at_once(rag))
+            rows += [
+                (f"{AT_ONCE} equal questions at once, {name}: generations", llm.calls - before, "calls", ""),
+                (f"{AT_ONCE} equal questions at once, {name}: all answered after", seconds, "s", ""),
+            ]
+    server.stop()
+    return rows
+
+
+def _length() -> int:
+    return int(os.environ.get("RAGKIT_BENCH_STREAM", "40"))
+
+
+async def week(plain: RAGPipeline, cached: RAGPipeline, llm: Counted, questions: list[str]) -> list[Row]:
+    """All questions to one pipeline, then to the other: asked the same twice in a row, the server reads it once."""
+    seconds: dict[RAGPipeline, list[float]] = {plain: [], cached: []}
+    hits = []
+    for rag, own in seconds.items():
+        for question in questions:
+            calls, began = llm.calls, time.perf_counter()
+            await rag.query(question)
+            own.append(time.perf_counter() - began)
+            if rag is cached:
+                hits.append(llm.calls == calls)
+    hit, took, read = np.array(hits), np.array(seconds[plain]), np.array(seconds[cached])
+    return [
+        ("week: simulated questions", len(questions), "questions", ""),
+        ("week: hit rate", float(hit.mean()), "share", ""),
+        ("week: an answer without a cache, median", float(np.median(took)), "s", ""),
+        ("week: a hit, median", float(np.median(read[hit])) * 1000 if hit.any() else float("nan"), "ms", ""),
+        ("week: all without a cache", float(took.sum()), "s", ""),
+        ("week: all with a cache", float(read.sum()), "s", ""),
+        ("week: saved by hits", float((took - read)[hit].sum()), "s", ""),
+    ]
+
+
+async def at_once(rag: RAGPipeline) -> float:
+    began = time.perf_counter()
+    await asyncio.gather(*(rag.query("How do I stop a worker that hangs?") for _ in range(AT_ONCE)))
+    return time.perf_counter() - began
