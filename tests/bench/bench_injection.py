@@ -15,7 +15,7 @@ import numpy as np
 from recorded import NotRecordedError, Recorded, may_ask
 from sample import Rows
 
-from ragkit.base import LLM, Chunk, EndpointError, Hit
+from ragkit.base import LLM, Chunk, EndpointError, Hit, Question
 from ragkit.evaluation.injection import Injection, InjectionReport, defended, load_injections, measure_injections
 from ragkit.evaluation.statistics import estimate, wilson
 from ragkit.generation import OpenAIChat
@@ -84,7 +84,8 @@ def differences(name: str, report: InjectionReport, fixtures: Sequence[Injection
 def local_model(fixtures: Sequence[Injection]) -> Iterator[Row]:
     server = LocalModel(threads=1, context=1280, slots=4)
     rows = Rows("injection", {"model": server.identity, "max_tokens": 60})
-    model = Recorded(server=server, max_tokens=60, timeout=900, rows=rows)
+    asked = [Question(fixture.id, fixture.question) for fixture in fixtures]
+    model = Recorded(server=server, max_tokens=60, timeout=900, rows=rows, questions=asked)
     if may_ask():
         for start in range(0, len(fixtures), BLOCK):  # all defences on the same fixtures, should it be stopped
             asyncio.run(measure_injections(defended(model), fixtures[start : start + BLOCK]))

@@ -21,6 +21,7 @@ from sample import Rows, split
 from ragkit.base import Corpus, Hit, Question, Retriever
 from ragkit.chunking import FixedChunker, chunk_corpus
 from ragkit.corpus import load_pydocs
+from ragkit.embedding.vectors import unit
 from ragkit.evaluation.compare import compare
 from ragkit.evaluation.statistics import wilson
 from ragkit.llm.local import LocalModel
@@ -110,17 +111,28 @@ def rewriting(
     chunks = chunk_corpus(FixedChunker(512, 64), corpus)
     preset = advanced(corpus, store=store)
     first, reranker = SearchedOnce(preset.vector_store), preset.reranker
+    bm25, dense = SearchedOnce(BM25Retriever(chunks)), DenseRetriever(chunks, store=store)
     systems: dict[str, dict[str, Retriever]] = {}
-    for base in (BM25Retriever(chunks), DenseRetriever(chunks, store=store)):
-        plain = SearchedOnce(base)
-        name = "BM25" if isinstance(base, BM25Retriever) else "dense"
+    for name, plain in {"BM25": bm25, "dense": SearchedOnce(dense)}.items():
         systems[name] = {name: plain, **{of: Rewritten(plain, rewriter) for of, rewriter in rewriters.items()}}
+    systems["dense"]["hyde, vectors averaged"] = SearchedOnce(MeanOfVectors(dense, rewriters["hyde"]))
     systems["advanced"] = {
         name: SearchedOnce(TwoStage(first, reranker, rewriter, 50))
         for name, rewriter in {"advanced": None, **rewriters}.items()
     }
     for own in systems.values():
         yield from verdicts("rewriters", own, kinds)
+
+
+class MeanOfVectors(Retriever):
+    """Searches the mean of the queries' vectors, as Gao et al. do with HyDE (arXiv 2212.10496, equation 8)."""
+
+    def __init__(self, retriever: DenseRetriever, rewriter: LLMRewriter) -> None:
+        self.retriever, self.rewriter = retriever, rewriter
+
+    def _search(self, query: str, k: int) -> list[Hit]:
+        vectors = self.retriever._encode_queries(self.rewriter.rewrite(query))
+        return self.retriever._nearest(unit(vectors.mean(axis=0, keepdims=True)), k)[0]
 
 
 def verdicts(part: str, systems: Mapping[str, Retriever], kinds: Mapping[str, Sequence[Question]]) -> Iterator[Row]:
