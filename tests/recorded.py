@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
@@ -33,15 +33,18 @@ class Recorded(OpenAIChat):
 
     A row has the ``label``, the sha256 of the messages, the id of the question among ``questions`` that they hold, the
     text, its tokens (read, written) and the milliseconds. An empty answer is an ``EndpointError``, as it was.
+
+    ``keep`` is what a row keeps of the text: all, or less where a model copies what it reads and only a part is used.
     """
 
     rows: Rows = field(kw_only=True)
     label: str = field(kw_only=True, default="")
     questions: Sequence[Question] = field(kw_only=True, default=())
+    keep: Callable[[str], str] = field(kw_only=True, default=str)
 
-    def labelled(self, label: str) -> Recorded:
+    def labelled(self, label: str, keep: Callable[[str], str] = str) -> Recorded:
         """The same model and rows under another label."""
-        return replace(self, label=label)
+        return replace(self, label=label, keep=keep)
 
     def key(self, messages: Messages) -> tuple[str, ...]:
         sent = json.dumps([list(messages), self.max_tokens, self.temperature], ensure_ascii=False)
@@ -72,7 +75,7 @@ class Recorded(OpenAIChat):
                     raise
             asked = next((q.id for q in self.questions if q.text in messages[-1]["content"]), "")
             ms = round((time.perf_counter() - began) * 1000)
-            self.rows.add(key, question=asked, text=text, tokens=list(tokens), ms=ms)
+            self.rows.add(key, question=asked, text=self.keep(text), tokens=list(tokens), ms=ms)
         row = self.rows.rows[key]
         if not row["text"]:
             raise self._error("sent an empty answer (recorded)", "ask in another way, or another model")

@@ -29,7 +29,7 @@ from ragkit.pipeline import advanced
 from ragkit.pipeline.rag import TwoStage
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
-from ragkit.retrieval.rerank import LLMReranker, Reranked
+from ragkit.retrieval.rerank import LLMReranker, Reranked, parse_order
 from ragkit.retrieval.rewrite import DECOMPOSE, HYDE, MULTI_QUERY, STEP_BACK, LLMRewriter, Rewritten
 from ragkit.token_store import TokenStore
 
@@ -165,7 +165,7 @@ def reranking(
     preset = advanced(corpus, store=store)
     assert preset.reranker is not None
     first = SearchedOnce(preset.vector_store)
-    judge = LLMReranker(model.labelled("reranker"), CANDIDATES, CHARACTERS)
+    judge = LLMReranker(model.labelled("reranker", keep=order_only), CANDIDATES, CHARACTERS)
     candidates = {question.text: first.search(question.text, CANDIDATES) for question in in_turn}
     ranked = answers(lambda question: judge.rerank(question.text, candidates[question.text], CANDIDATES), in_turn)
     unordered = sum(hits[0].source != "llm" for hits in ranked.values())
@@ -189,6 +189,11 @@ def reranking(
         "late interaction": Reranked(first, preset.reranker, CANDIDATES),
     }
     yield from verdicts("reranker", {name: SearchedOnce(own) for name, own in systems.items()}, kinds)
+
+
+def order_only(answer: str) -> str:
+    """What is read of an answer, without the passages that it may copy."""
+    return " > ".join(f"[{place + 1}]" for place in parse_order(answer, CANDIDATES)) or "no order"
 
 
 def places(candidates: Sequence[Hit], ranked: Sequence[Hit]) -> list[int]:
