@@ -17,7 +17,7 @@ import numpy as np
 from recorded import NotRecordedError, Recorded, may_ask
 from sample import Rows
 
-from ragkit.base import LLM, Chunk, EndpointError, Hit, Question
+from ragkit.base import LLM, Chunk, EndpointError, Hit
 from ragkit.evaluation.injection import Injection, Trial, defended, load_injections, measure_injections
 from ragkit.evaluation.statistics import estimate, level, wilson
 from ragkit.generation import OpenAIChat
@@ -119,8 +119,7 @@ def differences(
 def local_model(fixtures: Sequence[Injection]) -> Iterator[Row]:
     server = LocalModel(threads=1, context=1280, slots=4)
     rows = Rows("injection", {"model": server.identity, "max_tokens": 60})
-    asked = [Question(fixture.id, fixture.question) for fixture in fixtures]
-    model = Recorded(server=server, max_tokens=60, timeout=900, rows=rows, questions=asked)
+    model = Recorded(server=server, max_tokens=60, timeout=900, rows=rows)
     if may_ask():
         for start in range(0, len(fixtures), BLOCK):  # all defences on the same fixtures, should it be stopped
             asyncio.run(measure_injections(defended(model), fixtures[start : start + BLOCK]))
