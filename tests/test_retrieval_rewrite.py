@@ -476,6 +476,15 @@ def test_a_json_list_is_read_as_it_is_whatever_stands_around_it(texts):
         assert {t.casefold() for t in parse_queries(answer)} == {t.casefold() for t in wanted}
 
 
+def test_a_list_that_was_cut_holds_its_whole_strings():
+    whole = ["stop a worker", "end, or kill, a worker", "terminate it"]
+    text = json.dumps(whole)
+    for end in range(len(text)):
+        queries = parse_queries(text[:end])
+        assert queries == whole[: len(queries)]
+    assert len(queries) == 2  # what is cut is only the bracket, and the last string may go on
+
+
 def test_identities_tell_prompts_and_models_apart():
     models = [ChatModel(name, "http://127.0.0.1:9/v1") for name in ("one", "two")]
     assert len({identity_of(LLMRewriter(prompt, model)) for prompt in PROMPTS.values() for model in models}) == 8

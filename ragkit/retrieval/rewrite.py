@@ -354,23 +354,27 @@ class ClauseSplitter:
 # ---- rewriting by a language model
 
 _LONGEST = 500  # characters of a query; what is longer is no query but prose
+_WHOLE = re.compile(r'[\[,]\s*"((?:[^"\\\n]|\\.)+)"(?=\s*[,\]"])')  # a string within a list that has no end
 _LISTED = re.compile(r"^\s*(?:\d{1,2}[.)]|[-*•])\s+(.+)$", re.MULTILINE)
 
 
 def parse_queries(answer: str) -> list[str]:
     """The queries in a model's answer: a JSON list of strings somewhere in it, else a numbered or bulleted list.
 
-    At most 4, each once; one of more than 500 characters is left out. Prose holds none.
+    Of a JSON list that was cut, its whole strings. At most 4, each once; one of more than 500 characters is left out.
+    Prose holds none.
 
     >>> parse_queries('Sure! ["purge a queue", "discard tasks"]'), parse_queries("1. purge a queue\\n2) discard tasks")
     (['purge a queue', 'discard tasks'], ['purge a queue', 'discard tasks'])
+    >>> parse_queries('["purge a queue", "discard all wait')
+    ['purge a queue']
     >>> parse_queries("I can't help with that."), parse_queries('{"queries": [1, null]}')
     ([], [])
     """
     try:
         items = json.loads(answer[answer.index("[") : answer.rindex("]") + 1])
     except (ValueError, RecursionError):
-        items = _LISTED.findall(answer)
+        items = _LISTED.findall(answer) or _WHOLE.findall(answer[answer.find("[") :])
     if not isinstance(items, list) or not all(isinstance(query, str) for query in items):
         return []
     queries = {query.casefold(): query for text in items if (query := _cleaned(text))}

@@ -37,6 +37,7 @@ Row = tuple[str, float, str, str]
 PROMPTS = (HYDE, MULTI_QUERY, STEP_BACK, DECOMPOSE)
 AT_ONCE = 4  # several answers at a time are written faster than one after the other
 CANDIDATES, CHARACTERS = 10, 260  # of the reranker: a prompt of some 800 tokens
+FEW = 10  # questions of a kind, below which only all together are reported
 METRICS = {"mrr@10": None, "coverage@2000": 2000}
 
 
@@ -140,7 +141,7 @@ def verdicts(part: str, systems: Mapping[str, Retriever], kinds: Mapping[str, Se
     base, everything = next(iter(systems)), [question for questions in kinds.values() for question in questions]
     for kind, questions in {**kinds, "all": everything}.items():
         for metric, budget in METRICS.items():
-            if len(questions) < 2:
+            if len(questions) < FEW:
                 continue
             result = compare(systems, questions, base, same_budget=budget, metric=metric, progress=False)
             assert not len(result.errors), result.errors.iloc[0]
