@@ -354,13 +354,22 @@ _ADDRESS = "check the model's name and the address, which usually ends in /v1 ($
 _ADVICE = {401: _KEY, 403: _KEY, 404: _ADDRESS, 405: _ADDRESS, 429: "slow down, or try again later"}
 
 
+def may_be_too_long(error: Any) -> bool:
+    """Whether ``error`` is how a server refuses a request for its length, among other reasons.
+
+    llama.cpp answers 500 to a text that is longer than its batch.
+    """
+    status = getattr(error, "status_code", None)
+    return status in (400, 413) or (status == 500 and "too large" in str(error))
+
+
 def failure(
     error: Exception, timeout: float, too_long: str = "is the context longer than the model's window? lower budget="
 ) -> tuple[str, str]:
     """What went wrong with a request, and what to do about it.
 
     ``timeout`` is the limit that a ``TimeoutError`` is about; ``too_long`` the advice where the server refuses the
-    request as it is (400, 413).
+    request as it is (``may_be_too_long``).
 
     >>> failure(ValueError("no chat completion but '<html>'"), 60)
     ("sent no chat completion but '<html>'", 'is it an OpenAI-compatible API? is the model loaded?')
@@ -376,7 +385,7 @@ def failure(
     message = shortened(words if isinstance(words, str) else str(error))
     advice = "try again later, or look at the server's log"
     if status is not None:
-        return f"answered {status}: {message}", {400: too_long, 413: too_long, **_ADVICE}.get(status, advice)
+        return f"answered {status}: {message}", too_long if may_be_too_long(error) else _ADVICE.get(status, advice)
     if body is not None:
         return f"sent an error within the stream: {message}", advice
     cause = error.__cause__ or error
