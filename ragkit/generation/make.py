@@ -42,8 +42,8 @@ def make_llm(llm: LLM | str | Path | None, store: TokenStore, max_cost: float | 
     once, before anything is sent to it. ``max_cost`` is an endpoint's limit for one question, in US dollars.
 
     Raises:
-        InputError: an unknown word, no GGUF file, no key for OpenAI's address, a price that ``max_cost`` needs and that is
-            not known.
+        InputError: an unknown word; a file that is no GGUF; no key for OpenAI's own address; a ``max_cost``, and the
+            model's price is not known.
         ModelNotFoundError: the model's file is not there.
         MissingExtraError: llama.cpp is not installed.
     """
