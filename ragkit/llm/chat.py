@@ -142,9 +142,10 @@ class ChatModel:
         if self.max_cost is not None and self.server is None:
             self.max_tokens = self.max_tokens or 1000
             if price_of(self.model) is None:
+                known = ", ".join(name for name, price in prices().items() if price.usd_output)
                 raise InputError(
                     f"max_cost is {self.max_cost:g}, and the price of {self.model!r} is not known: expected one of "
-                    f"{', '.join(prices())}, or no max_cost"
+                    f"{known}, or no max_cost"
                 )
         self._refused: set[str] = set()
         self._thinks = False
@@ -181,7 +182,6 @@ class ChatModel:
         Raises:
             EndpointError, InputError: while iterating, as ``chat``. The pieces before it are not an answer.
         """
-        self._check_cost(messages)
         reply, shown, left = _Reply(), "", self.timeout
         async with aclosing(self._events(messages, stream)) as events:
             while True:
@@ -211,11 +211,11 @@ class ChatModel:
             yield done.text
         yield done
 
-    def _check_cost(self, messages: Messages) -> None:
+    def _check_cost(self, body: Mapping[str, Any]) -> None:
         if self.max_cost is None or self.server is not None:
             return
-        tokens = estimate(self.model, [message["content"] for message in messages]).tokens
-        written = self.max_tokens or 0
+        tokens = estimate(self.model, [message["content"] for message in body["messages"]]).tokens
+        written = body.get("max_tokens") or body["max_completion_tokens"]
         usd = cost(Usage(self.model, tokens, written)) or math.inf
         if not usd <= self.max_cost:
             raise InputError(
@@ -242,6 +242,7 @@ class ChatModel:
         more = {"stream": True, "stream_cls": openai.AsyncStream[object]} if stream else {}
         while True:
             body = self._body(messages, stream)
+            self._check_cost(body)
             try:
                 return await client.post("/chat/completions", cast_to=object, body=body, **more)
             except openai.APIStatusError as error:
