@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import math
 import random
 import re
 import time
@@ -20,6 +21,7 @@ from endpoint import FAULTS, Endpoint, Reply, event
 from ragkit.base import EndpointError, Generation, InputError, Usage
 from ragkit.doctor import endpoint as doctor
 from ragkit.llm.chat import ChatModel, cost, endpoint_url, estimate, prices, safe_url
+from ragkit.llm.local import LocalModel
 
 pytest.importorskip("openai")  # imported now: short limits below are not about the seconds that this takes
 ASK = [{"role": "user", "content": "How?"}]
@@ -61,7 +63,7 @@ def test_a_stream_gives_pieces_and_then_the_whole():
     with Endpoint("Use purge, é 😀. [1]") as endpoint:
         *pieces, done = asyncio.run(streamed(ChatModel("m", endpoint.url)))
     assert pieces == ["Use", " purge,", " é", " 😀.", " [1]"]
-    assert done == Generation("Use purge, é 😀. [1]", usage=Usage("m", 11, 7))
+    assert done == Generation("Use purge, é 😀. [1]", usage=Usage("m", 11, 7), writer="m")
 
 
 def test_pieces_come_while_the_server_still_writes():
@@ -294,7 +296,8 @@ def test_what_is_no_answer_is_quoted_with_what_to_do(case, by):
 def test_an_answer_that_was_cut_says_so():
     with Endpoint(script=events(delta("Use"), delta("", "length"))) as endpoint:
         done = asyncio.run(streamed(ChatModel("m", endpoint.url)))[-1]
-    assert done == Generation("Use", usage=Usage("m"), reason="the model ran out of room, so the answer is cut")
+    reason = "the model ran out of room, so the answer is cut"
+    assert done == Generation("Use", usage=Usage("m"), reason=reason, writer="m")
 
 
 @both
@@ -506,6 +509,28 @@ def test_a_call_costs_what_it_reads_and_what_it_writes():
 @pytest.mark.parametrize("usage", [Usage(), Usage("llama3.2", 9, 9), Usage("gpt-4o-mini"), Usage("gpt-4o-minimal", 9)])
 def test_what_is_not_known_is_not_free(usage):
     assert cost(usage) is None
+
+
+def test_a_call_above_its_limit_is_refused_before_anything_is_sent():
+    messages = [{"role": "user", "content": "word " * 1000}]
+    with Endpoint() as endpoint:
+        model = ChatModel("gpt-4o-mini", endpoint.url, max_tokens=100, max_cost=0.0002)
+        with pytest.raises(InputError, match=r"about 1,000 tokens to read, at most 100 to write.*\$0\.0002: nothing"):
+            asyncio.run(model.chat(messages))
+        with pytest.raises(InputError):
+            asyncio.run(ChatModel("gpt-4o-mini", endpoint.url, max_cost=math.nan).chat(messages))
+        assert endpoint.requests == []
+        model.max_cost = 0.00022
+        assert asyncio.run(model.chat(messages))[0] == "Yes. [1]"
+
+
+def test_a_limit_bounds_what_is_written_and_needs_a_price():
+    with Endpoint() as endpoint:
+        asyncio.run(ChatModel("gpt-4o-mini", endpoint.url, max_cost=1).chat([{"role": "user", "content": "Why?"}]))
+    assert endpoint.requests[0]["max_tokens"] == 1000
+    with pytest.raises(InputError, match=r"the price of 'llama3\.2' is not known: expected one of .*gpt-4o-mini"):
+        ChatModel("llama3.2", endpoint.url, max_cost=1)
+    assert ChatModel(server=LocalModel(), max_cost=0).max_tokens is None
 
 
 def test_an_estimate_counts_tokens_and_says_what_it_does_not_know():

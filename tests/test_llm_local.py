@@ -11,11 +11,13 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ragkit.base import Chunk, Context, EndpointError, Hit, InputError, ModelNotFoundError, identity_of
 from ragkit.generation import OpenAIChat
+from ragkit.generation.make import make_llm
 from ragkit.llm.chat import ChatModel
 from ragkit.llm.local import LocalModel, _servers, packaged_weights
 
@@ -24,6 +26,7 @@ if not packaged_weights().path.is_file():
     pytest.skip("the model is not here: ragkit fetch model", allow_module_level=True)
 
 SMALL = LocalModel(threads=1, context=1024, slots=2)
+CONTEXT = Context("<source 1>\nPurge tasks with `celery purge`.\n</source>", (Hit(Chunk("a", 0, 5, "Purge"), 1.0),), 9)
 SHORT = [{"role": "user", "content": "Say yes."}]
 
 
@@ -47,13 +50,20 @@ def test_it_answers_and_counts_tokens_and_says_who_it_is():
 
 def test_an_answer_comes_in_pieces():
     async def pieces() -> list[object]:
-        context = Context(
-            "<source 1>\nPurge tasks with `celery purge`.\n</source>", (Hit(Chunk("a", 0, 5, "Purge"), 1.0),), 9
-        )
         llm = OpenAIChat(server=SMALL, max_tokens=12, timeout=300)
-        return [piece async for piece in llm.stream("How do I purge?", context)]
+        return [piece async for piece in llm.stream("How do I purge?", CONTEXT)]
 
     assert len(asyncio.run(pieces())) > 3
+
+
+def test_the_word_local_is_the_packaged_model_and_its_answer_bears_its_name():
+    store = SimpleNamespace(encoder=SimpleNamespace(name="another"), maxsim=None)
+    llm = make_llm("local", store)
+    llm.primary.max_tokens, llm.primary.timeout = 8, 300
+    try:
+        assert asyncio.run(llm.generate("How do I purge?", CONTEXT)).writer == "SmolLM2-135M-Instruct"
+    finally:
+        LocalModel().stop()
 
 
 def test_equal_models_share_a_server_and_it_wants_the_key():

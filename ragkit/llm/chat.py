@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import re
 import ssl
@@ -39,8 +40,8 @@ _NOT_COMPATIBLE = "is it an OpenAI-compatible API? is the model loaded?"
 
 
 def endpoint_configured() -> bool:
-    """Whether ``$OPENAI_API_KEY`` or ``$OPENAI_BASE_URL`` is set."""
-    return bool(os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL"))
+    """Whether ``$OPENAI_BASE_URL`` is set. A key alone, which may be there for other programs, asks for nothing."""
+    return bool(os.environ.get("OPENAI_BASE_URL"))
 
 
 def endpoint_url(base_url: str | None = None) -> str:
@@ -113,9 +114,11 @@ class ChatModel:
         temperature: 0 is the most repeatable; None sends none.
         max_tokens: the most that the model may write; None leaves it to the endpoint.
         server: a model on this machine in place of ``model``, ``base_url`` and ``api_key``; the first call starts it.
+        max_cost: US dollars. A call that would cost more is refused before it is sent: what it reads is estimated, and
+            it is taken to write ``max_tokens`` (1,000 where none are given). A model with a ``server`` costs nothing.
 
     Raises:
-        InputError: ``base_url`` is no http address.
+        InputError: ``base_url`` is no http address; there is a ``max_cost``, and the model's price is not known.
     """
 
     model: str = ""
@@ -127,6 +130,7 @@ class ChatModel:
     temperature: float | None = 0.0
     max_tokens: int | None = None
     server: LocalModel | None = None
+    max_cost: float | None = None
 
     def __post_init__(self) -> None:
         if self.server is not None:
@@ -135,6 +139,14 @@ class ChatModel:
             self.model = self.model or os.environ.get("OPENAI_MODEL") or DEFAULT_MODEL
             self._url = endpoint_url(self.base_url)
             self.base_url = safe_url(self._url)
+        if self.max_cost is not None and self.server is None:
+            self.max_tokens = self.max_tokens or 1000
+            if price_of(self.model) is None:
+                known = ", ".join(name for name, price in prices().items() if price.usd_output)
+                raise InputError(
+                    f"max_cost is {self.max_cost:g}, and the price of {self.model!r} is not known: expected one of "
+                    f"{known}, or no max_cost"
+                )
         self._refused: set[str] = set()
         self._thinks = False
         self._clients: dict[asyncio.AbstractEventLoop, tuple[Any, object]] = {}
@@ -153,6 +165,7 @@ class ChatModel:
 
         Raises:
             EndpointError: names the endpoint, says what went wrong and what to do.
+            InputError: the call would cost more than ``max_cost``; nothing was sent.
         """
         async with aclosing(self.pieces(messages, stream=False)) as pieces:
             [done] = [piece async for piece in pieces if isinstance(piece, Generation)]
@@ -167,7 +180,7 @@ class ChatModel:
         connection, at once within ``async with aclosing(model.pieces(messages))``.
 
         Raises:
-            EndpointError: while iterating, as ``chat``. The pieces before it are not an answer.
+            EndpointError, InputError: while iterating, as ``chat``. The pieces before it are not an answer.
         """
         reply, shown, left = _Reply(), "", self.timeout
         async with aclosing(self._events(messages, stream)) as events:
@@ -198,6 +211,18 @@ class ChatModel:
             yield done.text
         yield done
 
+    def _check_cost(self, body: Mapping[str, Any]) -> None:
+        if self.max_cost is None or self.server is not None:
+            return
+        tokens = estimate(self.model, [message["content"] for message in body["messages"]]).tokens
+        written = body.get("max_tokens") or body["max_completion_tokens"]
+        usd = cost(Usage(self.model, tokens, written)) or math.inf
+        if not usd <= self.max_cost:
+            raise InputError(
+                f"{self.model} would cost up to ${usd:.2g} (about {tokens:,} tokens to read, at most {written:,} to "
+                f"write), above max_cost, ${self.max_cost:g}: nothing was sent. Raise it, or lower k or the budget"
+            )
+
     async def _events(self, messages: Messages, stream: bool) -> AsyncGenerator[Any, None]:
         """The reply, or the events of a stream, as plain JSON: the client's own records would hide odd shapes."""
         reply = await self._post(messages, stream)
@@ -217,6 +242,7 @@ class ChatModel:
         more = {"stream": True, "stream_cls": openai.AsyncStream[object]} if stream else {}
         while True:
             body = self._body(messages, stream)
+            self._check_cost(body)
             try:
                 return await client.post("/chat/completions", cast_to=object, body=body, **more)
             except openai.APIStatusError as error:
@@ -253,7 +279,8 @@ class ChatModel:
                 f"sent an empty answer ({why})", "the model needs more room: raise max_tokens=" if cut else advice
             )
         reason = "the model ran out of room, so the answer is cut" if cut else ""
-        return Generation(_encodable(text.strip()), usage=Usage(self.model, *reply.tokens), reason=reason)
+        usage = Usage(self.model, *reply.tokens)
+        return Generation(_encodable(text.strip()), usage=usage, reason=reason, writer=self.model)
 
     async def _client(self) -> Any:
         """The client of this event loop, kept for its open connections: they belong to one loop."""
@@ -434,6 +461,11 @@ def prices() -> Mapping[str, Price]:
     return {model: Price(**row) for model, row in table.items()}
 
 
+def price_of(model: str) -> Price | None:
+    """The price of a model; that of a dated snapshot is its model's. None where it is not known."""
+    return prices().get(model) or prices().get(_SNAPSHOT.sub("", model))
+
+
 def cost(usage: Usage) -> float | None:
     """The US dollars of one call; None where the model's price or its tokens are not known: that is not free.
 
@@ -443,7 +475,7 @@ def cost(usage: Usage) -> float | None:
     >>> cost(Usage("gpt-4o-mini-2024-07-18", 2_000, 100)), cost(Usage("llama3.2", 2_000, 100))
     (0.00036, None)
     """
-    price = prices().get(usage.model) or prices().get(_SNAPSHOT.sub("", usage.model))
+    price = price_of(usage.model)
     if price is None or not (usage.input_tokens or usage.output_tokens):
         return None
     return round((usage.input_tokens * price.usd + usage.output_tokens * (price.usd_output or 0)) / 1_000_000, 9)
