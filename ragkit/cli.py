@@ -212,7 +212,7 @@ def open_corpus(name: str) -> Corpus:
 def open_pipeline(name: str, corpus: Corpus, llm: str | None, max_cost: float | None = None) -> RAGPipeline:
     """The preset called ``name``, or the pipeline of a configuration in a file; ``llm`` as for ``make_llm``."""
     from ragkit import pipeline
-    from ragkit.generation.make import make_llm
+    from ragkit.generation.factory import make_llm
     from ragkit.token_store import TokenStore
 
     store = TokenStore.open(corpus)

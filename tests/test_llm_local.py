@@ -17,7 +17,7 @@ import pytest
 
 from ragkit.base import Chunk, Context, EndpointError, Hit, InputError, ModelNotFoundError, identity_of
 from ragkit.generation import OpenAIChat
-from ragkit.generation.make import make_llm
+from ragkit.generation.factory import make_llm
 from ragkit.llm.chat import ChatModel
 from ragkit.llm.local import LocalModel, _servers, packaged_weights
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ragkit.base import LLM, Chunk, Corpus, Retriever
 from ragkit.chunking import FixedChunker, chunk_corpus
-from ragkit.generation.make import make_llm
+from ragkit.generation.factory import make_llm
 from ragkit.pipeline.rag import RAGPipeline
 from ragkit.pipeline.trace import AnswerCache, Monitor
 from ragkit.retrieval import modular as modules

@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
@@ -40,7 +40,7 @@ from ragkit.base import (
 )
 from ragkit.concurrency import gather_limited
 from ragkit.generation import build_context, stream_answer
-from ragkit.generation.make import make_llm
+from ragkit.generation.factory import make_llm
 from ragkit.pipeline.config import Modules, PipelineConfig
 from ragkit.pipeline.diagram import Diagram, Node, tree
 from ragkit.pipeline.trace import AnswerCache, CacheKey, Monitor, QueryTrace
@@ -317,8 +317,7 @@ class RAGPipeline:
         Raises:
             InputError: a part has no ``identity``; names it.
         """
-        known = [field.name for field in fields(Answer)]  # what was cached before an answer had them all is not served
-        return hashlib.sha256(identity_of([self.retriever, self.llm, self.budget, k, known]).encode()).hexdigest()
+        return hashlib.sha256(identity_of([self.retriever, self.llm, self.budget, k]).encode()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

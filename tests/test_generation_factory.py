@@ -11,7 +11,7 @@ from endpoint import Endpoint
 
 from ragkit.base import Answer, Corpus, EndpointError, Generation, InputError, MissingExtraError, ModelNotFoundError
 from ragkit.generation import Extractive, OpenAIChat, WithFallback
-from ragkit.generation.make import _log_address, make_llm
+from ragkit.generation.factory import _log_address, make_llm
 from ragkit.llm.chat import ChatModel
 from ragkit.llm.local import LocalModel
 from ragkit.pipeline import RAGPipeline, naive
