@@ -1,7 +1,7 @@
 """What helps a small model: a short context, and an answer that it can only choose.
 
-Focused(OpenAIChat(server=LocalModel(), prompt=SHORT), store.maxsim)       # reads 300 tokens, writes
-Focused(QuotingChat(server=LocalModel()), store.maxsim)                    # reads 300 tokens, points at what to quote
+Focused(OpenAIChat(server=LocalModel(), prompt=SHORT), store.maxsim)       # reads 300 tokens, and writes
+Focused(QuotingChat(server=LocalModel()), store.maxsim)                    # reads 300 tokens, and chooses
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ragkit.base import LLM, Chunk, Citation, Context, Generation, Hit, Usage, c
 from ragkit.generation.answer import stream_answer
 from ragkit.generation.context import build_context
 from ragkit.generation.extractive import Candidate, Similarity, candidates
-from ragkit.generation.prompts import NOT_FOUND
+from ragkit.generation.prompts import NOT_FOUND, numbered
 from ragkit.llm.chat import ChatModel, Token, shortened
 from ragkit.markdown import closed
 from ragkit.tokens import minilm_tokenizer
@@ -154,7 +154,7 @@ class QuotingChat(ChatModel):
             "additionalProperties": False,
         }
         text, tokens, usage = await self.chat_with_logprobs(
-            [{"role": "user", "content": _ASK.format(sources=_headed(sources), question=question)}],
+            [{"role": "user", "content": _ASK.format(sources=numbered(sources), question=question)}],
             max_tokens=60,
             response_format={
                 "type": "json_schema",
@@ -178,11 +178,6 @@ class _Reply(NamedTuple):
     scores: NDArray[np.float64]
     usage: Usage
     reason: str
-
-
-def _headed(sources: Sequence[Chunk]) -> str:
-    """The sources as a small model reads them best: a number, a heading, the text."""
-    return "\n\n".join(f"[{i}] {': '.join([*c.section[-1:], c.text])}" for i, c in enumerate(sources, 1))
 
 
 def _of_numbers(tokens: Sequence[Token], n: int) -> NDArray[np.float64] | None:
