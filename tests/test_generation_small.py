@@ -101,18 +101,18 @@ def test_what_can_change_an_answer_is_in_the_identity():
 
 
 def chooses(best: str, logprobs: bool = True, prefers_first: float = 0.0) -> Any:
-    """A model that knows that the source with ``best`` in it answers, and would like the first place more.
+    """A model that knows a little that the source with ``best`` in it answers, and loves the first place more.
 
-    Without a question, only the place counts.
+    Without a question, only the place counts. It replies 0 where no source has ``best`` in it.
     """
 
     def script(body: dict[str, Any]) -> Reply:
         text = body["messages"][-1]["content"]
         places = {int(n): source for n, source in re.findall(r"^\[(\d)\] (.*)$", text, re.MULTILINE)}
-        scores = {n: -2.0 - prefers_first * n for n in range(1, len(places) + 1)} | {0: -3.0}
+        scores = {n: -2.0 - prefers_first * n for n in range(1, len(places) + 1)} | {0: -20.0}
         if "Question: N/A" not in text:
             right = next((n for n, source in places.items() if best in source), 0)
-            scores[right] += 1.5
+            scores[right] += 0.5 if right else 20
         top = max(scores, key=lambda n: scores[n])
         tokens = [{"token": '{"source": ', "logprob": 0.0, "top_logprobs": []}]
         others = [{"token": str(n), "logprob": value} for n, value in scores.items()]

@@ -98,27 +98,20 @@ def numbered(chunks: Sequence[Chunk]) -> str:
     return "\n\n".join(f"[{i}] {': '.join([*chunk.section[-1:], chunk.text])}" for i, chunk in enumerate(chunks, 1))
 
 
-_POT = """\
-[1] Descaling: Let water with a spoon of citric acid run through the machine every month.
+_EXAMPLE = """\
+[1] Cleaning: Old files can be deleted with `make clean`. This can't be undone.
 
-[2] Brewing: Press the green button. The cup is full after two minutes.
+[2] Building: Type `make` to build the program. It takes a minute.
 
-Question: How do I brew a cup?"""
-_FILTER = """\
-[1] Filter: The filter is cleaned with `pot --clean filter`, never with soap.
-
-Question: how to clean filter"""
+Question: How do I get rid of old files?"""
 SHORT = Prompt(
     name="short",
     system="Answer the question from the sources, in one or two sentences. After each sentence, write the number of "
     "its source, like this: [1]",
     user=ANSWER.user,
     render=numbered,
-    summary="for a small model: few words, two examples",
-    examples=(
-        (_POT, "Press the green button [2]. The cup is full after two minutes [2]."),
-        (_FILTER, "Clean it with `pot --clean filter`, never with soap [1]."),
-    ),
+    summary="for a small model: few words, and an example",
+    examples=((_EXAMPLE, "Delete old files with `make clean` [1]."),),
 )
 
 

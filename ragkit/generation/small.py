@@ -110,10 +110,9 @@ class QuotingChat(ChatModel):
     """Quotes the source that a model chooses. The model writes nothing of its own, so it can't invent.
 
     It may only reply with the number of one of the first nine sources, or with 0 for none: a JSON schema lets nothing
-    else through. What it chooses is read from the log-probabilities of the numbers. A small model loves the first
-    place, whatever is asked: so the sources are shown in two orders, and what a number has without a question is taken
-    away from what it has with it (contextual calibration: Zhao et al. 2021, Calibrate Before Use, arXiv 2102.09690).
-    Where the endpoint sends no log-probabilities, the number in its reply counts.
+    else through. A small model loves some places in a list, whatever is asked: so from the log-probability of each
+    source's number is taken away what that number has without a question (contextual calibration: Zhao et al. 2021,
+    Calibrate Before Use, arXiv 2102.09690). Where the endpoint sends no log-probabilities, the reply counts as it is.
 
     ``Generation.reason`` says so if the endpoint takes no ``response_format`` or sends no log-probabilities.
     """
@@ -129,23 +128,22 @@ class QuotingChat(ChatModel):
         sources = [hit.chunk for hit in context.hits[:_MOST]]
         if not sources:
             return Generation(NOT_FOUND, abstained=True, reason="the context holds no sources")
-        scores, replies = np.zeros(len(sources) + 1), list[_Reply]()
-        for order in (np.arange(len(sources)), np.arange(len(sources))[::-1]):
-            for text, sign in ((question, 1), (_NO_QUESTION, -1)):
-                reply = await self._ask(text, [sources[i] for i in order])
-                scores[[0, *(order + 1)]] += sign * reply.scores
-                replies.append(reply)
-        tokens = np.sum([[reply.usage.input_tokens, reply.usage.output_tokens] for reply in replies], axis=0)
-        usage = Usage(self.model, *tokens.tolist())
-        reason = "; ".join(dict.fromkeys(reply.reason for reply in replies if reply.reason))
-        best = int(scores.argmax())
-        if best == 0:
-            none = f"{self.model} chose none of the sources"
-            return Generation(NOT_FOUND, (), usage, abstained=True, reason="; ".join(filter(None, [none, reason])))
+        reply = await self._ask(question, sources)
+        if reply.chosen == 0:
+            reason = "; ".join(filter(None, [f"{self.model} chose none of the sources", reply.reason]))
+            return Generation(NOT_FOUND, (), reply.usage, abstained=True, reason=reason)
+        best, usage = reply.chosen, reply.usage
+        if reply.scores is not None and len(sources) > 1:
+            free = await self._ask(_NO_QUESTION, sources)
+            if free.scores is not None:
+                best = 1 + int(np.argmax(reply.scores - free.scores))
+            read, written = free.usage.input_tokens, free.usage.output_tokens
+            usage = Usage(self.model, usage.input_tokens + read, usage.output_tokens + written)
         chunk = sources[best - 1]
-        return Generation(f"{closed(chunk.text)} [{best}]", (Citation(best, chunk, chunk.text),), usage, reason=reason)
+        cited = (Citation(best, chunk, chunk.text),)
+        return Generation(f"{closed(chunk.text)} [{best}]", cited, usage, reason=reply.reason)
 
-    async def _ask(self, question: str, sources: Sequence[Chunk]) -> _Reply:
+    async def _ask(self, question: str, sources: Sequence[Chunk]) -> _Choice:
         numbers = list(range(len(sources) + 1))
         schema = {
             "type": "object",
@@ -161,29 +159,28 @@ class QuotingChat(ChatModel):
                 "json_schema": {"name": "choice", "strict": True, "schema": schema},
             },
         )
-        scores = _of_numbers(tokens, len(numbers))
-        if scores is not None:
-            return _Reply(scores, usage, "")
         number = re.search(r"\d+", text)
         chosen = int(number[0]) if number and int(number[0]) in numbers else 0
-        reason = f"{self.model} at {self.base_url} sends no log-probabilities"
+        scores = _of_numbers(tokens, len(sources))
+        reason = "" if scores is not None else f"{self.model} at {self.base_url} sends no log-probabilities"
         if not re.fullmatch(r'\s*\{\s*"source"\s*:\s*\d+\s*\}\s*', text):
             reason = f"{self.model} at {self.base_url} takes no response_format: it replied {shortened(text, 40)!r}"
-        return _Reply(np.eye(len(numbers))[chosen], usage, reason)
+        return _Choice(chosen, scores, usage, reason)
 
 
-class _Reply(NamedTuple):
-    """A score for "none" and one for each source."""
+class _Choice(NamedTuple):
+    """The number in a reply, and the log-probability that each source's number had, where they are known."""
 
-    scores: NDArray[np.float64]
+    chosen: int
+    scores: NDArray[np.float64] | None
     usage: Usage
     reason: str
 
 
 def _of_numbers(tokens: Sequence[Token], n: int) -> NDArray[np.float64] | None:
-    """The log-probabilities of 0 to n - 1 where the reply has its number; a rarer one has that of the last listed."""
+    """The log-probabilities of 1 to n in the place of the reply's number; a rarer one has that of the last listed."""
     for token in tokens:
         if token.text.strip().isdecimal() and token.others:
             numbers = {other.strip(): value for other, value in token.others.items()}
-            return np.array([numbers.get(str(i), min(numbers.values())) for i in range(n)])
+            return np.array([numbers.get(str(i), min(numbers.values())) for i in range(1, n + 1)])
     return None
