@@ -414,7 +414,7 @@ def test_another_bad_request_is_asked_once_and_without_a_temperature_none_is_sen
 def test_extra_parameters_are_sent_and_those_of_a_call_come_before_those_of_the_model():
     with Endpoint("Yes.") as endpoint:
         model = ChatModel("m", endpoint.url, extra={"stop": ["."], "seed": 1})
-        asyncio.run(model.chat(ASK, seed=2, max_tokens=5))
+        asyncio.run(model.chat(ASK, {"seed": 2, "max_tokens": 5}))
         asyncio.run(model.chat(ASK))
     sent = [{name: body.get(name) for name in ("stop", "seed", "max_tokens")} for body in endpoint.requests]
     assert sent == [{"stop": ["."], "seed": 2, "max_tokens": 5}, {"stop": ["."], "seed": 1, "max_tokens": None}]

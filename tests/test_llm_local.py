@@ -173,7 +173,7 @@ def test_with_a_schema_replies_are_parseable_whatever_threads_slots_and_seed():
         schema = {"type": "json_schema", "json_schema": {"name": "choice", "schema": CHOICE}}
         words = ["green", "white", "black", "cold", "soft", "hot", "hard", "a plant", "a rock", "wet"]
         asked = [[{"role": "user", "content": COLOURS.format(word)}] for word in words]
-        calls = [model.chat(each, response_format=schema, seed=seed + i) for i, each in enumerate(asked)]
+        calls = [model.chat(each, {"response_format": schema, "seed": seed + i}) for i, each in enumerate(asked)]
         return [text for text, _ in await asyncio.gather(*calls)]
 
     parsed = []

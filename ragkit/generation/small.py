@@ -1,7 +1,9 @@
 """What helps a small model: a short context, and an answer that it can only choose.
 
-Focused(OpenAIChat(server=LocalModel(), prompt=SHORT), store.maxsim)       # reads 300 tokens, and writes
-Focused(QuotingChat(server=LocalModel()), store.maxsim)                    # reads 300 tokens, and chooses
+    Focused(OpenAIChat(server=LocalModel(), prompt=SHORT), store.maxsim)       # reads 300 tokens, and writes
+    Focused(QuotingChat(server=LocalModel()), store.maxsim)                    # reads 300 tokens, and chooses
+
+How much each of them helps: ``python tests/run_bench.py generation``.
 """
 
 from __future__ import annotations
@@ -153,10 +155,12 @@ class QuotingChat(ChatModel):
         }
         text, tokens, usage = await self.chat_with_logprobs(
             [{"role": "user", "content": _ASK.format(sources=numbered(sources), question=question)}],
-            max_tokens=60,
-            response_format={
-                "type": "json_schema",
-                "json_schema": {"name": "choice", "strict": True, "schema": schema},
+            {
+                "max_tokens": 60,
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "choice", "strict": True, "schema": schema},
+                },
             },
         )
         number = re.search(r"\d+", text)

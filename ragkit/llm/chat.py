@@ -152,30 +152,32 @@ class ChatModel:
         where = self.server.identity if self.server else self.base_url
         return build_identity(self, where, self.model, self.temperature, self.max_tokens, self.extra)
 
-    async def chat(self, messages: Messages, **extra: Any) -> tuple[str, Usage]:
+    async def chat(self, messages: Messages, extra: Mapping[str, Any] | None = None) -> tuple[str, Usage]:
         """One chat completion: its text, and the tokens it took. ``extra`` adds to that of the model, for this call.
 
         Raises:
             EndpointError: names the endpoint, says what went wrong and what to do.
         """
-        async with aclosing(self.pieces(messages, stream=False, **extra)) as pieces:
+        async with aclosing(self.pieces(messages, stream=False, extra=extra)) as pieces:
             [done] = [piece async for piece in pieces if isinstance(piece, Generation)]
         return done.text, done.usage
 
-    async def chat_with_logprobs(self, messages: Messages, **extra: Any) -> tuple[str, list[Token], Usage]:
+    async def chat_with_logprobs(
+        self, messages: Messages, extra: Mapping[str, Any] | None = None
+    ) -> tuple[str, list[Token], Usage]:
         """As ``chat``, and the tokens of the text with their log-probabilities; no tokens if the endpoint sends none.
 
         Raises:
             EndpointError: as ``chat``.
         """
-        extra = {"logprobs": True, "top_logprobs": 20, **extra}
+        extra = {"logprobs": True, "top_logprobs": 20, **(extra or {})}
         async with aclosing(self._replies(messages, False, extra)) as replies:
             [reply] = [reply async for reply in replies]
         done = self._generation(reply)
         return done.text, reply.logprobs, done.usage
 
     async def pieces(
-        self, messages: Messages, stream: bool = True, **extra: Any
+        self, messages: Messages, stream: bool = True, extra: Mapping[str, Any] | None = None
     ) -> AsyncGenerator[str | Generation, None]:
         """The text in pieces as they come, and at last the ``Generation`` with the whole of it: the text that counts.
 
@@ -188,7 +190,7 @@ class ChatModel:
             EndpointError: while iterating, as ``chat``. The pieces before it are not an answer.
         """
         reply, shown = _Reply(), ""
-        async with aclosing(self._replies(messages, stream, extra)) as replies:
+        async with aclosing(self._replies(messages, stream, extra or {})) as replies:
             async for reply in replies:
                 answer = _begun(reply.text, self._thinks)
                 if not answer.startswith(shown):

@@ -39,9 +39,10 @@ Row = tuple[str, float, str, str]
 Case = tuple[str, Question, Context]
 THREADS = 1
 ROOM = 200  # tokens that a model may write: one that repeats itself would not end
-LOWER = ("first token, ms", "whole answer, ms")
+LOWER = ("first token", "whole answer")
 SHARES = ("answered", "cites", "citation precision", "citation recall", "passage precision", "faithfulness")
 METRICS = (*SHARES, "relevance", *LOWER)
+PER_KIND = ("answered", "citation precision", "citation recall", "faithfulness", "relevance")
 PLAIN = "plain"
 
 
@@ -182,7 +183,10 @@ Scores = dict[tuple[str, str], dict[str, float | None]]  # by arm and question
 def table(
     systems: Sequence[str], cases: Sequence[Case], rows: Rows, store: TokenStore, corpus: Corpus
 ) -> Iterator[Row]:
-    """Levels of every arm, and its differences to the plain prompt on the questions that both have answered."""
+    """Levels of every arm, and its differences to the plain prompt on the questions that both have answered.
+
+    Of a kind of question only the differences are listed that are detected; how many others there are stands below.
+    """
     scorer = Scorer(corpus, Faithfulness(store))
     scores = {
         (name, question.id): scorer.scores(rows.rows[name, question.id], question, context)
@@ -190,25 +194,36 @@ def table(
         for _, question, context in cases
         if (name, question.id) in rows.rows
     }
-    for kind in ("all", *dict.fromkeys(kind for kind, _, _ in cases)):
-        questions = [question for own, question, _ in cases if kind in ("all", own)]
+    everything = [question for _, question, _ in cases]
+    others = [name for name in systems if name != PLAIN]
+    for name in systems:
+        yield from levels(f"all, {name}", name, everything, scores, METRICS)
+    for name in others:
+        yield from differences(f"all, {name} - {PLAIN}", name, everything, scores)
+    found = []
+    for kind in dict.fromkeys(kind for kind, _, _ in cases):
+        questions = [question for own, question, _ in cases if own == kind]
         for name in systems:
-            yield from levels(f"{kind}, {name}", name, questions, scores)
-        for name in systems:
-            if name != PLAIN:
-                yield from differences(f"{kind}, {name} - {PLAIN}", name, questions, scores)
+            yield from levels(f"{kind}, {name}", name, questions, scores, PER_KIND)
+        found += [row for name in others for row in differences(f"{kind}, {name} - {PLAIN}", name, questions, scores)]
+    yield from (row for row in found if ", detected" in row[2])
+    detected = sum(", detected" in row[2] for row in found)
+    by_chance = f"of {len(found)}; {0.05 * len(found):.0f} by chance"
+    yield f"differences to {PLAIN} that a kind of 20 questions detects, each tested by itself", detected, by_chance, ""
 
 
-def levels(title: str, name: str, questions: Sequence[Question], scores: Scores) -> Iterator[Row]:
+def levels(
+    title: str, name: str, questions: Sequence[Question], scores: Scores, metrics: Sequence[str]
+) -> Iterator[Row]:
     """Each metric's mean, over how many answers, and its interval; of milliseconds the median."""
-    for metric in METRICS:
+    for metric in metrics:
         for what, some in groups(metric, questions):
             scored = [(q, value) for q in some if (value := scores.get((name, q.id), {}).get(metric)) is not None]
             values = np.array([value for _, value in scored])
             if len(values) < 2:
                 continue
             if metric in LOWER:
-                yield f"{title}: {what}, median of {len(values)}", float(np.median(values)), "", ""
+                yield f"{title}: {what}, median of {len(values)}", float(np.median(values)), "ms", ""
                 continue
             units = [unit(q) for q, _ in scored]
             interval = level(values[:, None], units) if metric in SHARES else estimate(values[:, None], units)
