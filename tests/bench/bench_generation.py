@@ -1,8 +1,9 @@
 """What helps a small model: a short context, a tuned prompt, a constrained choice; and quotes without a model.
 
 ``python tests/run_bench.py generation`` measures what ``results/rows/generation.jsonl`` has not yet, one row a question
-and arm, and makes the table of it. ``RAGKIT_BENCH_SECONDS`` ends the measuring after so many seconds; the rest is
-measured by the next run, and 0 makes the table of the rows that are there.
+and model's arm, and makes the table of it. ``RAGKIT_BENCH_SECONDS`` ends the measuring after so many seconds; the rest
+is measured by the next run, and 0 makes the table of the rows that are there. Quotes without a model are made anew each
+time: they take milliseconds.
 """
 
 from __future__ import annotations
@@ -56,13 +57,17 @@ def main() -> list[Row]:
     cases = [(kind, q, build_context(rag.retriever.search(q.text, 10))) for kind, q in turns]
     model = LocalModel(threads=THREADS)
     rows = Rows("generation", about(model))
-    systems = arms(model, store)
+    models, quotes = arms(model, store), quoting_arms(store)
     end = time.monotonic() + float(os.environ.get("RAGKIT_BENCH_SECONDS", "inf"))
-    for name, llm in systems.items():
+    for name, llm in models.items():
         for _, question, context in cases:
             if (name, question.id) not in rows.rows and time.monotonic() < end:
                 rows.add((name, question.id), **asyncio.run(measure(llm, question.text, context)))
-    return list(table(systems, cases, rows, store, corpus))
+    answers = dict(rows.rows)
+    for name, llm in quotes.items():
+        for _, question, context in cases:
+            answers[name, question.id] = asyncio.run(measure(llm, question.text, context))
+    return list(table([*models, *quotes], cases, answers, Scorer(corpus, Faithfulness(store))))
 
 
 def about(model: LocalModel) -> dict[str, Any]:
@@ -74,15 +79,18 @@ def arms(model: LocalModel, store: TokenStore) -> dict[str, LLM]:
     """What answers, the slowest last."""
     plain = OpenAIChat(server=model, max_tokens=ROOM, timeout=300)
     tuned = OpenAIChat(server=model, prompt=SHORT, max_tokens=80, extra={"stop": ["\n\n"]}, timeout=300)
-    quotes = Extractive(store.maxsim, threshold=0.05)
     return {
-        "extractive": Abstaining(quotes, store),
-        "extractive without silence": quotes,
         "constrained": Focused(QuotingChat(server=model, timeout=300), store.maxsim),
         "tuned": Focused(tuned, store.maxsim),
         "plain of 300 tokens": Focused(plain, store.maxsim),
         PLAIN: plain,
     }
+
+
+def quoting_arms(store: TokenStore) -> dict[str, LLM]:
+    """Quotes without a model, as the presets have them, and without keeping silent."""
+    quotes = Extractive(store.maxsim, threshold=0.05)
+    return {"extractive": Abstaining(quotes, store), "extractive without silence": quotes}
 
 
 async def measure(llm: LLM, question: str, context: Context) -> dict[str, Any]:
@@ -181,18 +189,17 @@ Scores = dict[tuple[str, str], dict[str, float | None]]  # by arm and question
 
 
 def table(
-    systems: Sequence[str], cases: Sequence[Case], rows: Rows, store: TokenStore, corpus: Corpus
+    systems: Sequence[str], cases: Sequence[Case], answers: Mapping[tuple[str, ...], Mapping[str, Any]], scorer: Scorer
 ) -> Iterator[Row]:
     """Levels of every arm, and its differences to the plain prompt on the questions that both have answered.
 
     Of a kind of question only the differences are listed that are detected; how many others there are stands below.
     """
-    scorer = Scorer(corpus, Faithfulness(store))
     scores = {
-        (name, question.id): scorer.scores(rows.rows[name, question.id], question, context)
+        (name, question.id): scorer.scores(answers[name, question.id], question, context)
         for name in systems
         for _, question, context in cases
-        if (name, question.id) in rows.rows
+        if (name, question.id) in answers
     }
     everything = [question for _, question, _ in cases]
     others = [name for name in systems if name != PLAIN]
