@@ -43,8 +43,9 @@ ROOM = 200  # tokens that a model may write: one that repeats itself would not e
 LOWER = ("first token", "whole answer")
 SHARES = ("answered", "cites", "citation precision", "citation recall", "passage precision", "faithfulness")
 METRICS = (*SHARES, "relevance", *LOWER)
-PER_KIND = ("answered", "citation precision", "citation recall", "faithfulness", "relevance")
+KIND_METRICS = ("answered", "citation precision", "citation recall", "faithfulness", "relevance")
 PLAIN = "plain"
+KIND_ARMS = (PLAIN, "tuned", "constrained", "extractive")
 
 
 def main() -> list[Row]:
@@ -210,8 +211,8 @@ def table(
     found = []
     for kind in dict.fromkeys(kind for kind, _, _ in cases):
         questions = [question for own, question, _ in cases if own == kind]
-        for name in systems:
-            yield from levels(f"{kind}, {name}", name, questions, scores, PER_KIND)
+        for name in KIND_ARMS:
+            yield from levels(f"{kind}, {name}", name, questions, scores, KIND_METRICS)
         found += [row for name in others for row in differences(f"{kind}, {name} - {PLAIN}", name, questions, scores)]
     yield from (row for row in found if ", detected" in row[2])
     detected = sum(", detected" in row[2] for row in found)
