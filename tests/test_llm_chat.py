@@ -20,7 +20,7 @@ from endpoint import FAULTS, Endpoint, Reply, event
 
 from ragkit.base import EndpointError, Generation, InputError, Usage
 from ragkit.doctor import endpoint as doctor
-from ragkit.llm.chat import ChatModel, cost, endpoint_url, estimate, prices, safe_url
+from ragkit.llm.chat import ChatModel, Token, cost, endpoint_url, estimate, prices, safe_url
 from ragkit.llm.local import LocalModel
 
 pytest.importorskip("openai")  # imported now: short limits below are not about the seconds that this takes
@@ -364,6 +364,10 @@ REFUSALS = {
         lambda b: "max_tokens" not in b and b["max_completion_tokens"] == 50,
     ),
     "system message": refuses("System role not supported", lambda b: b["messages"] == MERGED),
+    "response_format": refuses(
+        "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model.",
+        lambda b: "response_format" not in b and b["stop"] == ["\n\n"],
+    ),
     "everything": refuses(
         "temperature, max_tokens, stream_options and 'messages[0].role' are not supported",
         lambda b: not {"temperature", "max_tokens", "stream_options"} & set(b) and b["messages"] == MERGED,
@@ -376,7 +380,8 @@ MERGED = [{"role": "user", "content": "Be short.\n\nHow?"}]
 @pytest.mark.parametrize("case", REFUSALS)
 def test_what_a_model_refuses_is_left_out_from_then_on_and_logged_once(case, caplog):
     with Endpoint(script=REFUSALS[case]) as endpoint:
-        model = ChatModel("m", endpoint.url, max_tokens=50, max_retries=0)
+        extra = {"response_format": {"type": "json_schema"}, "stop": ["\n\n"]}
+        model = ChatModel("m", endpoint.url, max_tokens=50, max_retries=0, extra=extra)
         for _ in range(2):
             done = asyncio.run(streamed(model, SYSTEM))[-1]
             assert isinstance(done, Generation)
@@ -404,6 +409,31 @@ def test_another_bad_request_is_asked_once_and_without_a_temperature_none_is_sen
     with Endpoint(script=script) as endpoint, pytest.raises(EndpointError, match="answered 400: max_tokens exceeds"):
         ask(ChatModel("m", endpoint.url, temperature=None), "chat")
     assert endpoint.requests == [{"model": "m", "messages": ASK}]
+
+
+# Other parameters, and log-probabilities
+
+
+def test_extra_parameters_are_sent_and_those_of_a_call_come_before_those_of_the_model():
+    with Endpoint("Yes.") as endpoint:
+        model = ChatModel("m", endpoint.url, extra={"stop": ["."], "seed": 1})
+        asyncio.run(model.chat(ASK, {"seed": 2, "max_tokens": 5}))
+        asyncio.run(model.chat(ASK))
+    sent = [{name: body.get(name) for name in ("stop", "seed", "max_tokens")} for body in endpoint.requests]
+    assert sent == [{"stop": ["."], "seed": 2, "max_tokens": 5}, {"stop": ["."], "seed": 1, "max_tokens": None}]
+    assert model.identity != ChatModel("m", endpoint.url).identity
+
+
+def test_log_probabilities_are_those_of_each_token_and_may_be_missing():
+    two, one = {"token": "2", "logprob": -0.5}, {"token": "1", "logprob": -1}
+    reply = completion("2")
+    with Endpoint(script=sends(reply)) as endpoint:
+        assert asyncio.run(ChatModel("m", endpoint.url).chat_with_logprobs(ASK))[:2] == ("2", [])
+    reply["choices"][0]["logprobs"] = {"content": [{**two, "top_logprobs": [two, one]}]}
+    with Endpoint(script=sends(reply)) as endpoint:
+        text, tokens, _ = asyncio.run(ChatModel("m", endpoint.url).chat_with_logprobs(ASK))
+    assert (text, tokens) == ("2", [Token("2", -0.5, {"2": -0.5, "1": -1.0})])
+    assert endpoint.requests[0]["logprobs"] is True
 
 
 # Fault plans
