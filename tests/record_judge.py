@@ -1,6 +1,6 @@
 """Record a run of ragas for the lesson on grounded answers: ``python tests/record_judge.py`` writes data/judged.json.
 
-With ``$OPENAI_API_KEY`` or ``$OPENAI_BASE_URL`` set, that model judges. Without, a stand-in on loopback is the judge:
+With ``$OPENAI_BASE_URL`` set, its model judges. Without, a stand-in on loopback is the judge:
 it rolls dice and answers in prose now and then, as small models do. The recording says so, and so does whatever shows
 it: such a run shows what a table with a judge looks like, and nothing about the answers.
 """

@@ -134,12 +134,25 @@ class LocalModel:
                 raise InputError(f"{path} is no GGUF file: it begins with {begin!r}, expected b'GGUF'")
         return path
 
-    def start(self) -> Address:
-        """The address of the running server; it is started if it does not run (a second, the first time).
+    def check(self) -> Path:
+        """The path of the weights, which can be served: what is missing is an error now, not at the first question.
 
         Raises:
             ModelNotFoundError, InputError: as ``file``.
             MissingExtraError: llama.cpp is not installed.
+        """
+        path = self.file()
+        if find_spec("xllamacpp") is None:
+            raise MissingExtraError(
+                f"'xllamacpp' is not installed. Install it with: pip install 'ragkit-workbench[local]', {_REMEDY}"
+            )
+        return path
+
+    def start(self) -> Address:
+        """The address of the running server; it is started if it does not run (a second, the first time).
+
+        Raises:
+            ModelNotFoundError, InputError, MissingExtraError: as ``check``.
             EndpointError: llama.cpp could not load the file; says what it said.
         """
         with _lock:
@@ -164,11 +177,7 @@ class _Server:
     """A running server. It ends when its standard input does, so it never outlives this process."""
 
     def __init__(self, model: LocalModel, before: Address | None) -> None:
-        path = model.file()
-        if find_spec("xllamacpp") is None:
-            raise MissingExtraError(
-                f"'xllamacpp' is not installed. Install it with: pip install 'ragkit-workbench[local]', {_REMEDY}"
-            )
+        path = model.check()
         key = before.key if before else secrets.token_urlsafe(24)
         port = before.url.rpartition(":")[2].partition("/")[0] if before else "0"
         threads = model.threads or int(os.environ.get("OMP_NUM_THREADS") or _cores())

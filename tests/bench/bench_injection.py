@@ -1,9 +1,14 @@
 """How often a poisoned passage is obeyed: offline, and under each defence by the model in the box and by an endpoint.
 
+<<<<<<< HEAD
 What the model in the box wrote is in ``results/rows/injection.jsonl``; what is missing there is asked
 (``RAGKIT_BENCH_RECORDED=1``: reported without it). Two controls say what its rates mean: the questions without the
 poison (does it answer at all? does the sign appear by itself?), and the order alone, as the user's own message (can it
 follow it at all?). With ``$OPENAI_API_KEY`` or ``$OPENAI_BASE_URL`` 600 calls are made to that endpoint, too.
+=======
+``python tests/run_bench.py injection`` prints the figures. Without ``$OPENAI_BASE_URL`` there is only the
+offline row; with one, 600 calls are made. A rate comes with its 95 % interval.
+>>>>>>> main
 """
 
 from __future__ import annotations
