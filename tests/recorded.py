@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sample import Rows
 
@@ -17,14 +18,16 @@ from ragkit.generation import OpenAIChat
 from ragkit.llm.chat import Messages
 from ragkit.llm.local import packaged_weights
 
+_END = time.monotonic() + float(os.environ.get("RAGKIT_BENCH_SECONDS", "inf"))
+
 
 class NotRecordedError(LookupError):
     """There is no row for these messages, and the model is not to be asked (or not here)."""
 
 
 def may_ask() -> bool:
-    """Whether what is not in the rows is asked: the model is here, and ``$RAGKIT_BENCH_RECORDED`` is not set."""
-    return packaged_weights().path.is_file() and not os.environ.get("RAGKIT_BENCH_RECORDED")
+    """Whether what is not in the rows is asked: the model is here, and ``$RAGKIT_BENCH_SECONDS`` are not over."""
+    return packaged_weights().path.is_file() and time.monotonic() < _END
 
 
 @dataclass(eq=False, repr=False)
@@ -46,28 +49,32 @@ class Recorded(OpenAIChat):
         """The same model and rows under another label."""
         return replace(self, label=label, keep=keep)
 
-    def key(self, messages: Messages) -> tuple[str, ...]:
-        sent = json.dumps([list(messages), self.max_tokens, self.temperature], ensure_ascii=False)
+    def key(self, messages: Messages, extra: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+        options = {**self.extra, **(extra or {})}
+        request = [list(messages), self.max_tokens, self.temperature, *([options] if options else [])]
+        sent = json.dumps(request, ensure_ascii=False)
         return self.label or self.prompt.name, hashlib.sha256(sent.encode()).hexdigest()[:16]
 
     def has(self, messages: Messages) -> bool:
         """Whether these messages were answered before."""
         return self.key(messages) in self.rows.rows
 
-    async def pieces(self, messages: Messages, stream: bool = True) -> AsyncGenerator[str | Generation, None]:
+    async def pieces(
+        self, messages: Messages, stream: bool = True, extra: Mapping[str, Any] | None = None
+    ) -> AsyncGenerator[str | Generation, None]:
         """As ``ChatModel.pieces``, in one piece.
 
         Raises:
             NotRecordedError: there is no row, and the model may not be asked.
             EndpointError: the model failed, or its recorded answer is empty.
         """
-        key = self.key(messages)
+        key = self.key(messages, extra)
         if key not in self.rows.rows:
             if not may_ask():
                 raise NotRecordedError(f"{key}: not in {self.rows.path}")
             text, tokens, began = "", (0, 0), time.perf_counter()
             try:
-                async with aclosing(super().pieces(messages, stream=False)) as pieces:
+                async with aclosing(super().pieces(messages, stream=False, extra=extra)) as pieces:
                     [done] = [piece async for piece in pieces if isinstance(piece, Generation)]
                 text, tokens = done.text, (done.usage.input_tokens, done.usage.output_tokens)
             except EndpointError as error:

@@ -2,7 +2,7 @@
 
 <<<<<<< HEAD
 What the model in the box wrote is in ``results/rows/injection.jsonl``; what is missing there is asked
-(``RAGKIT_BENCH_RECORDED=1``: reported without it). Two controls say what its rates mean: the questions without the
+(for ``RAGKIT_BENCH_SECONDS``, if set; 0 only reports). Two controls say what its rates mean: the questions without the
 poison (does it answer at all? does the sign appear by itself?), and the order alone, as the user's own message (can it
 follow it at all?). With ``$OPENAI_API_KEY`` or ``$OPENAI_BASE_URL`` 600 calls are made to that endpoint, too.
 =======
@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
-from recorded import NotRecordedError, Recorded, may_ask
+from recorded import NotRecordedError, Recorded
 from sample import Rows
 
 from ragkit.base import LLM, Chunk, EndpointError, Hit
@@ -125,7 +125,7 @@ def local_model(fixtures: Sequence[Injection]) -> Iterator[Row]:
     server = LocalModel(threads=1, context=1280, slots=4)
     rows = Rows("injection", {"model": server.identity, "max_tokens": 60})
     model = Recorded(server=server, max_tokens=60, timeout=900, rows=rows)
-    if may_ask():
+    with suppress(NotRecordedError):  # the time is over
         for start in range(0, len(fixtures), BLOCK):  # all defences on the same fixtures, should it be stopped
             asyncio.run(measure_injections(defended(model), fixtures[start : start + BLOCK]))
     complete = [fixture for fixture in fixtures if recorded(model, fixture)]

@@ -1,9 +1,9 @@
 """Does a small language model help to search? Four rewriters and a listwise reranker, by the model in the box.
 
 The sample of ``tests/sample.py``: 20 questions of every kind that has gold. What the model wrote is in
-``results/rows/llm_retrieval.jsonl``; what is missing there is asked (``RAGKIT_BENCH_RECORDED=1``: reported without it),
-and all figures are computed from it. A difference comes with its 95 % interval: one that lies around 0 is what the
-sample could not detect.
+``results/rows/llm_retrieval.jsonl``; what is missing there is asked (for ``RAGKIT_BENCH_SECONDS``, if set; 0 only
+reports), and all figures are computed from it. A difference comes with its 95 % interval: one that lies around 0 is
+what the sample could not detect.
 """
 
 from __future__ import annotations
