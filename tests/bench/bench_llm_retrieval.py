@@ -12,9 +12,9 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar
 
-import numpy as np
 from recorded import NotRecordedError, Recorded
 from sample import Rows, split
 
@@ -37,6 +37,7 @@ Row = tuple[str, float, str, str]
 PROMPTS = (HYDE, MULTI_QUERY, STEP_BACK, DECOMPOSE)
 AT_ONCE = 4  # several answers at a time are written faster than one after the other
 CANDIDATES, CHARACTERS = 10, 260  # of the reranker: a prompt of some 800 tokens
+ORDER = 'root ::= place (" > " place){9}\nplace ::= "[" ("10" | [1-9]) "]"'  # a grammar of llama.cpp
 FEW = 10  # questions of a kind, below which only all together are reported
 METRICS = {"mrr@10": None, "coverage@2000": 2000}
 
@@ -141,7 +142,7 @@ def verdicts(part: str, systems: Mapping[str, Retriever], kinds: Mapping[str, Se
     base, everything = next(iter(systems)), [question for questions in kinds.values() for question in questions]
     for kind, questions in {**kinds, "all": everything}.items():
         for metric, budget in METRICS.items():
-            if len(questions) < FEW:
+            if len(questions) < (2 if kind == "all" else FEW):
                 continue
             result = compare(systems, questions, base, same_budget=budget, metric=metric, progress=False)
             assert not len(result.errors), result.errors.iloc[0]
@@ -166,41 +167,40 @@ def reranking(
     preset = advanced(corpus, store=store)
     assert preset.reranker is not None
     first = SearchedOnce(preset.vector_store)
-    judge = LLMReranker(model.labelled("reranker", keep=order_only), CANDIDATES, CHARACTERS)
+    free = model.labelled("reranker", keep=order_only)
+    bound = replace(model.labelled("reranker, grammar", keep=order_only), extra={"grammar": ORDER})
     candidates = {question.text: first.search(question.text, CANDIDATES) for question in in_turn}
-    ranked = answers(lambda question: judge.rerank(question.text, candidates[question.text], CANDIDATES), in_turn)
-    unordered = sum(hits[0].source != "llm" for hits in ranked.values())
-    orders = {text: places(candidates[text], hits) for text, hits in ranked.items()}
-    kinds = {kind: [q for q in questions if q.text in orders] for kind, questions in kinds.items()}
-    yield "reranker: questions", len(orders), "of 100", ""
-    if not orders:
-        return
+    judges, asked = {}, set(candidates)
+    for name, llm in {"language model": free, "language model, grammar": bound}.items():
+        judge = judges[name] = LLMReranker(llm, CANDIDATES, CHARACTERS)
+        ranked = answers(lambda q, judge=judge: judge.rerank(q.text, candidates[q.text], CANDIDATES), in_turn)
+        asked &= set(ranked)
+        yield from orders(f"reranker, {name}", candidates, ranked)
+    kinds = {kind: [q for q in questions if q.text in asked] for kind, questions in kinds.items()}
+    rerankers = {"no reranker": Unchanged(), **judges, "late interaction": preset.reranker}
+    systems = {name: SearchedOnce(Reranked(first, reranker, CANDIDATES)) for name, reranker in rerankers.items()}
+    yield from verdicts("reranker", systems, kinds)
+
+
+def orders(name: str, candidates: Mapping[str, Sequence[Hit]], ranked: Mapping[str, Sequence[Hit]]) -> Iterator[Row]:
+    """How often there is an order, how often it is the one that the model got, and its love of the first place."""
+    pairs = [
+        ([hit.chunk.id for hit in candidates[text]], [hit.chunk.id for hit in hits]) for text, hits in ranked.items()
+    ]
+    yield f"{name}: questions", len(pairs), f"of {len(candidates)}", ""
     for what, count in {
-        "no order in the answer": unordered,
-        "the order it got (or none)": sum(order == sorted(order) for order in orders.values()),
-        "the first place stays first": sum(order[0] == 0 for order in orders.values()),
+        "no order in the answer": sum(hits[0].source != "llm" for hits in ranked.values()),
+        "the order it got, or none": sum(before == after for before, after in pairs),
+        "the first place stays first": sum(before[0] == after[0] for before, after in pairs),
     }.items():
-        low, high = wilson(count, len(orders))
-        yield f"reranker: {what}", count / len(orders), f"share [{low:.2f}, {high:.2f}]", ""
-    moved = [float(np.mean(np.array(order) == np.arange(len(order)))) for order in orders.values()]
-    yield "reranker: candidates left in their places", float(np.mean(moved)), "share", ""
-    systems = {
-        "no reranker": Reranked(first, Unchanged(), CANDIDATES),
-        "language model": Reranked(first, judge, CANDIDATES),
-        "late interaction": Reranked(first, preset.reranker, CANDIDATES),
-    }
-    yield from verdicts("reranker", {name: SearchedOnce(own) for name, own in systems.items()}, kinds)
+        if pairs:
+            low, high = wilson(count, len(pairs))
+            yield f"{name}: {what}", count / len(pairs), f"share [{low:.2f}, {high:.2f}]", ""
 
 
 def order_only(answer: str) -> str:
     """What is read of an answer, without the passages that it may copy."""
     return " > ".join(f"[{place + 1}]" for place in parse_order(answer, CANDIDATES)) or "no order"
-
-
-def places(candidates: Sequence[Hit], ranked: Sequence[Hit]) -> list[int]:
-    """The places that the ranked hits had among the candidates, from 0."""
-    place = {hit.chunk.id: number for number, hit in enumerate(candidates)}
-    return [place[hit.chunk.id] for hit in ranked]
 
 
 class Unchanged:
