@@ -84,7 +84,7 @@ def local_llm(model: LocalModel, store: TokenStore) -> LLM:
     Its file and llama.cpp are looked for now; the first question starts it.
     """
     model.check()
-    chat = OpenAIChat(server=model, prompt=SHORT, max_tokens=80, extra={"stop": ["\n\n"]})
+    chat = OpenAIChat(server=model, prompt=SHORT, max_tokens=80, extra={"stop": ["\n\n"]}, timeout=180)
     writer = Focused(chat, store.maxsim)
     return Abstaining(writer, store) if can_abstain(store) else writer
 
