@@ -16,6 +16,7 @@ import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from ragkit.base import Chunk, Context, EndpointError, Hit, InputError, ModelNotFoundError, identity_of
@@ -65,9 +66,9 @@ def test_an_answer_comes_in_pieces():
 
 
 def test_the_word_local_is_the_packaged_model_and_its_answer_bears_its_name():
-    store = SimpleNamespace(encoder=SimpleNamespace(name="another"), maxsim=None)
+    store = SimpleNamespace(encoder=SimpleNamespace(name="another"), maxsim=lambda _, texts: np.ones(len(texts)))
     llm = make_llm("local", store)
-    llm.primary.max_tokens, llm.primary.timeout = 8, 300
+    llm.primary.llm.max_tokens, llm.primary.llm.timeout = 8, 300
     try:
         assert asyncio.run(llm.generate("How do I purge?", CONTEXT)).writer == "SmolLM2-135M-Instruct"
     finally:
