@@ -18,6 +18,8 @@ from ragkit.base import LLM, InputError
 from ragkit.generation.abstain import Abstaining
 from ragkit.generation.answer import OpenAIChat, WithFallback
 from ragkit.generation.extractive import Extractive
+from ragkit.generation.prompts import SHORT
+from ragkit.generation.small import Focused
 from ragkit.llm.chat import endpoint_configured
 from ragkit.llm.local import LocalModel
 from ragkit.token_store import TokenStore
@@ -54,7 +56,7 @@ def make_llm(llm: LLM | str | Path | None, store: TokenStore, max_cost: float | 
     if llm == "extractive":
         return quotes(store)
     if llm == "local":
-        return WithFallback(local_llm(LocalModel()), quotes(store))
+        return WithFallback(packaged_llm(store), quotes(store))
     if isinstance(llm, str | Path) and str(llm).lower().endswith(".gguf"):
         return WithFallback(local_llm(LocalModel(llm)), quotes(store))
     if llm == "openai":
@@ -72,6 +74,14 @@ def quotes(store: TokenStore) -> LLM:
     """
     fitted = store.encoder.name == MINILM
     return Abstaining(Extractive(store.maxsim, threshold=0.05), store) if fitted else Extractive(store.maxsim)
+
+
+def packaged_llm(store: TokenStore) -> LLM:
+    """The packaged model with what helps a small one: few sources, a short prompt, and room for a few sentences."""
+    model = LocalModel()
+    model.check()
+    chat = OpenAIChat(server=model, prompt=SHORT, max_tokens=80, extra={"stop": ["\n\n"]})
+    return Focused(chat, store.maxsim)
 
 
 def local_llm(model: LocalModel) -> LLM:
