@@ -77,11 +77,15 @@ def quotes(store: TokenStore) -> LLM:
 
 
 def packaged_llm(store: TokenStore) -> LLM:
-    """The packaged model with what helps a small one: few sources, a short prompt, and room for a few sentences."""
+    """The packaged model with what helps a small one: few sources, a short prompt, room for a few sentences.
+
+    It can't tell whether the sources answer: that is decided before it is asked, as for ``quotes``.
+    """
     model = LocalModel()
     model.check()
     chat = OpenAIChat(server=model, prompt=SHORT, max_tokens=80, extra={"stop": ["\n\n"]})
-    return Focused(chat, store.maxsim)
+    focused = Focused(chat, store.maxsim)
+    return Abstaining(focused, store) if store.encoder.name == MINILM else focused
 
 
 def local_llm(model: LocalModel) -> LLM:
