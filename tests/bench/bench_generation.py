@@ -14,9 +14,8 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sample import Rows, split
@@ -153,8 +152,7 @@ def quote_of(citation: Citation) -> list[int]:
 # ---- from rows to scores
 
 
-@dataclass(frozen=True)
-class Scorer:
+class Scorer(NamedTuple):
     """What a row is worth; None where there is nothing to score."""
 
     corpus: Corpus
