@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -115,6 +115,19 @@ def test_no_answer_says_why(question, match, reason):
     assert said.reason.endswith(f"below {THRESHOLD:g}")
 
 
+def test_a_stream_is_silent_where_generating_is():
+    async def pieces(match: float) -> list[str | Generation]:
+        llm = Abstaining(Echo(), Matches(match, 0.0))  # type: ignore[arg-type]
+        return [piece async for piece in llm.stream("How do I stop a worker?", context("one", "two"))]
+
+    for match in (0.1, 0.9):
+        *texts, done = asyncio.run(pieces(match))
+        llm = Abstaining(Echo(), Matches(match, 0.0))  # type: ignore[arg-type]
+        assert done == ask(llm, "How do I stop a worker?", context("one", "two"))
+        assert "".join(map(str, texts)) == done.text
+        assert done.abstained == (match < 0.5)
+
+
 def test_without_sources_the_model_says_it_itself():
     assert ask(Abstaining(Echo(), Matches()), "Why?", Context("", (), 0)).text == "0 sources"
 
@@ -134,25 +147,6 @@ def test_presets_on_real_documents_answer_what_these_answer(preset, core, monkey
 def test_a_blank_question_is_refused():
     with pytest.raises(InputError, match="question"):
         ask(Abstaining(Echo(), Matches(0.9)), " ", context("Purge."))
-
-
-class Streams(Echo):
-    async def stream(self, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
-        for piece in ("Use ", "purge."):
-            yield piece
-        yield Generation("Use purge.")
-
-
-@pytest.mark.parametrize(("match", "pieces"), [(0.9, ["Use ", "purge."]), (0.05, [NOT_FOUND])])
-def test_it_streams_what_its_llm_streams_or_says_at_once_that_nothing_was_found(match, pieces):
-    async def streamed() -> list[str | Generation]:
-        llm = Abstaining(Streams(), Matches(match, 0.0))
-        return [piece async for piece in llm.stream("How do I purge?", context("Purge.", "Red."))]
-
-    *shown, done = asyncio.run(streamed())
-    assert shown == pieces
-    assert isinstance(done, Generation)
-    assert (done.text, done.abstained) == ("".join(pieces), match < 0.5)
 
 
 def test_the_identity_names_writer_store_and_threshold():

@@ -134,8 +134,9 @@ class Abstaining:
         return await self._silence(question, context) or await self.llm.generate(question, context)
 
     async def stream(self, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
-        """As ``generate``, in pieces where ``llm`` can stream, and at last the ``Generation``."""
-        if silence := await self._silence(question, context):
+        """As ``generate``, in pieces, and at last the ``Generation``."""
+        silence = await self._silence(question, context)
+        if silence:
             yield silence.text
             yield silence
             return
@@ -144,10 +145,10 @@ class Abstaining:
                 yield piece
 
     async def _silence(self, question: str, context: Context) -> Generation | None:
-        """Why there is no answer, if there is none."""
+        """That there is no answer, if we are not sure enough of one."""
         check_query(question, 1)
-        if not context.hits:  # ``llm`` says that there are no sources
-            return None
+        if not context.hits:
+            return None  # ``llm`` says that there are no sources
         sure = await asyncio.to_thread(self.confidence, question, context)
         if sure.value >= self.threshold:
             return None

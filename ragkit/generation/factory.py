@@ -56,9 +56,9 @@ def make_llm(llm: LLM | str | Path | None, store: TokenStore, max_cost: float | 
     if llm == "extractive":
         return quotes(store)
     if llm == "local":
-        return WithFallback(packaged_llm(store), quotes(store))
+        return WithFallback(local_llm(LocalModel(), store), quotes(store))
     if isinstance(llm, str | Path) and str(llm).lower().endswith(".gguf"):
-        return WithFallback(local_llm(LocalModel(llm)), quotes(store))
+        return WithFallback(local_llm(LocalModel(llm), store), quotes(store))
     if llm == "openai":
         return WithFallback(endpoint_llm(max_cost), quotes(store))
     raise InputError(
@@ -67,31 +67,26 @@ def make_llm(llm: LLM | str | Path | None, store: TokenStore, max_cost: float | 
 
 
 def quotes(store: TokenStore) -> LLM:
-    """Quotes or an abstention.
+    """Quotes, or "not found"."""
+    if can_abstain(store):
+        return Abstaining(Extractive(store.maxsim, threshold=0.05), store)
+    return Extractive(store.maxsim)  # its own threshold is on the share of the question's words that the sources hold
 
-    Abstaining is fitted to the packaged model's scores. For another model, whose scores are on another scale, the
-    threshold is on the share of the question's words that the sources hold.
+
+def can_abstain(store: TokenStore) -> bool:
+    """Whether the store's vectors are those of the packaged model: abstaining is fitted to their scores."""
+    return store.encoder.name == MINILM
+
+
+def local_llm(model: LocalModel, store: TokenStore) -> LLM:
+    """A model on this machine, with what helps a small one: few passages, a short prompt, a short answer.
+
+    Its file and llama.cpp are looked for now; the first question starts it.
     """
-    fitted = store.encoder.name == MINILM
-    return Abstaining(Extractive(store.maxsim, threshold=0.05), store) if fitted else Extractive(store.maxsim)
-
-
-def packaged_llm(store: TokenStore) -> LLM:
-    """The packaged model with what helps a small one: few sources, a short prompt, room for a few sentences.
-
-    It can't tell whether the sources answer: that is decided before it is asked, as for ``quotes``.
-    """
-    model = LocalModel()
     model.check()
-    chat = OpenAIChat(server=model, prompt=SHORT, max_tokens=80, extra={"stop": ["\n\n"]})
-    focused = Focused(chat, store.maxsim)
-    return Abstaining(focused, store) if store.encoder.name == MINILM else focused
-
-
-def local_llm(model: LocalModel) -> LLM:
-    """A model on this machine; its file and llama.cpp are looked for now, the first question starts it."""
-    model.check()
-    return OpenAIChat(server=model)
+    chat = OpenAIChat(server=model, prompt=SHORT, max_tokens=80, extra={"stop": ["\n\n"]}, timeout=180)
+    writer = Focused(chat, store.maxsim)
+    return Abstaining(writer, store) if can_abstain(store) else writer
 
 
 def endpoint_llm(max_cost: float | None) -> LLM:
