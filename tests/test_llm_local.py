@@ -174,7 +174,7 @@ def test_another_file_or_window_is_another_model(tmp_path):
     assert "/v1" not in identity_of(ChatModel(server=LocalModel()))
 
 
-COLOURS = "[1] Grass is green.\n[2] Snow is white.\n[3] Coal is black.\nWhich is {}? Reply with the number."
+COLOURS = "1 grass, 2 snow, 3 coal. Which is {}? Reply with the number."
 
 
 def test_with_a_schema_replies_are_parseable_whatever_threads_slots_and_seed():
@@ -186,9 +186,9 @@ def test_with_a_schema_replies_are_parseable_whatever_threads_slots_and_seed():
         return [text for text, _ in await asyncio.gather(*calls)]
 
     parsed = []
-    for threads, slots in ((1, 1), (1, 4), (2, 2)):
+    for threads, slots in ((1, 4), (2, 1)):
         server = LocalModel(threads=threads, context=256, slots=slots)
-        for seed in (0, 100):
+        for seed in (0, 100, 200):
             model = ChatModel(server=server, temperature=1.0, max_tokens=8, timeout=300)
             for text in asyncio.run(replies(model, seed)):
                 try:
