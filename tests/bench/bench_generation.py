@@ -47,6 +47,7 @@ KIND_METRICS = ("answered", "citation precision", "citation recall", "faithfulne
 SOURCES = "sources"
 PLAIN = "plain"
 QUOTES = "extractive"
+FIRST = "first passage"
 KIND_ARMS = (PLAIN, "tuned", "constrained", QUOTES)
 
 
@@ -116,7 +117,16 @@ def arms(model: LocalModel, store: TokenStore) -> dict[str, LLM]:
 def quoting_arms(store: TokenStore) -> dict[str, LLM]:
     """Quotes without a model, as the presets have them, and without keeping silent."""
     quotes = Extractive(store.maxsim, threshold=0.05)
-    return {QUOTES: Abstaining(quotes, store), f"{QUOTES} without silence": quotes}
+    first = Focused(First(), store.maxsim)
+    return {QUOTES: Abstaining(quotes, store), f"{QUOTES} without silence": quotes, FIRST: first}
+
+
+class First:
+    """Quotes the first source: what the choice of a model has to beat."""
+
+    async def generate(self, question: str, context: Context) -> Generation:
+        chunk = context.hits[0].chunk
+        return Generation(chunk.text, (Citation(1, chunk, chunk.text),))
 
 
 async def measure(llm: LLM, question: str, context: Context) -> dict[str, Any]:
@@ -215,7 +225,7 @@ Scores = dict[tuple[str, str], dict[str, float | None]]  # by arm and question
 def table(
     systems: Sequence[str], cases: Sequence[Case], answers: Mapping[tuple[str, ...], Mapping[str, Any]], scorer: Scorer
 ) -> Iterator[Row]:
-    """Levels of every arm, and its differences to the plain prompt, and to quotes, on the questions that both have.
+    """Levels of every arm, and its differences to the plain prompt and to quotes, on the questions that both have.
 
     Of a kind of question only the differences are listed that are detected; how many others there are stands below.
     """
@@ -227,7 +237,7 @@ def table(
     }
     everything = [question for _, question, _ in cases]
     pairs = [(name, other) for other in (PLAIN, QUOTES) for name in systems if name != other]
-    pairs = [pair for pair in pairs if pair != (PLAIN, QUOTES)]
+    pairs = [*(pair for pair in pairs if pair != (PLAIN, QUOTES)), ("constrained", FIRST)]
     for name in systems:
         yield from levels(f"all, {name}", name, everything, scores, METRICS)
     for name, other in pairs:
