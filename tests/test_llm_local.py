@@ -217,26 +217,25 @@ def test_another_file_or_window_is_another_model(tmp_path):
     assert "/v1" not in identity_of(ChatModel(server=LocalModel()))
 
 
-CHOICE = {"type": "object", "properties": {"source": {"enum": [1, 2, 3]}}, "required": ["source"]}
-COLOURS = "[1] Grass is green.\n[2] Snow is white.\n[3] Coal is black.\nWhich is {}? Reply with the number as JSON."
+COLOURS = "1 grass, 2 snow, 3 coal. Which is {}? Reply with the number."
 
 
 def test_with_a_schema_replies_are_parseable_whatever_threads_slots_and_seed():
     async def replies(model: ChatModel, seed: int) -> list[str]:
-        schema = {"type": "json_schema", "json_schema": {"name": "choice", "schema": CHOICE}}
+        schema = {"type": "json_schema", "json_schema": {"name": "choice", "schema": {"enum": [1, 2, 3]}}}
         words = ["green", "white", "black", "cold", "soft", "hot", "hard", "a plant", "a rock", "wet"]
         asked = [[{"role": "user", "content": COLOURS.format(word)}] for word in words]
         calls = [model.chat(each, {"response_format": schema, "seed": seed + i}) for i, each in enumerate(asked)]
         return [text for text, _ in await asyncio.gather(*calls)]
 
     parsed = []
-    for threads, slots in ((1, 1), (1, 4), (2, 2)):
+    for threads, slots in ((1, 4), (2, 1)):
         server = LocalModel(threads=threads, context=256, slots=slots)
-        for seed in (0, 100):
-            model = ChatModel(server=server, temperature=1.0, max_tokens=60, timeout=300)
+        for seed in (0, 100, 200):
+            model = ChatModel(server=server, temperature=1.0, max_tokens=8, timeout=300)
             for text in asyncio.run(replies(model, seed)):
                 try:
-                    parsed.append(json.loads(text)["source"] in (1, 2, 3))
+                    parsed.append(json.loads(text) in (1, 2, 3))
                 except ValueError:
                     parsed.append(False)
         server.stop()
