@@ -69,6 +69,15 @@ def invented_numbers_are_noticed(known, unknown):
     assert unknown == (7,)
 
 
+def quoting_beats_the_small_model(writers):
+    """Less than half is faithful, few answers cite, nothing is left unanswered; a choice is worse than the first."""
+    tuned, constrained, first = (writers.loc[name] for name in ("tuned", "constrained", "first passage"))
+    assert tuned["faithfulness"] < 0.5
+    assert tuned["cites"] <= 0.2
+    assert tuned["answered though there is no answer"] == 1
+    assert first["citation recall"] > 1.8 * constrained["citation recall"]
+
+
 def scorer_misses_the_turned_statement(supports, wrong):
     """The copied statement is supported; the one that turns the source around gives the scorer little to hold on to."""
     assert supports[0].score == 1
