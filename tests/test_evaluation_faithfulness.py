@@ -389,10 +389,11 @@ WRITTEN = [json.loads(line) for line in data_file("written.jsonl").read_text(enc
 def test_form_of_the_written_sentences():
     assert [row["id"] for row in WRITTEN] == [f"written-{i:03d}" for i in range(1, len(WRITTEN) + 1)]
     for row in WRITTEN:
-        assert row.keys() == {"id", "question", "sentence", "labels", "label", "sources"}, row["id"]
+        assert row.keys() == {"id", "prompt", "question", "sentence", "labels", "label", "sources"}, row["id"]
+        assert row["prompt"] in ("plain", "tuned")
         assert {*row["labels"], row["label"]} <= {"supported", "unsupported"}
         assert row["label"] in row["labels"], "a third look decides between the two"
-    assert len({(row["question"], row["sentence"]) for row in WRITTEN}) == len(WRITTEN) >= 150
+    assert len({(row["prompt"], row["question"], row["sentence"]) for row in WRITTEN}) == len(WRITTEN) >= 150
 
 
 def test_the_sources_are_those_that_were_labelled(core: Corpus):
@@ -400,7 +401,7 @@ def test_the_sources_are_those_that_were_labelled(core: Corpus):
     sentences = f.load_written_sentences(core)
     assert len(sentences) == len(WRITTEN)
     texts = "\n".join(chunk.text for sentence in sentences for chunk in sentence.sources)
-    assert sha256(texts.encode()).hexdigest()[:16] == "DIGEST"
+    assert sha256(texts.encode()).hexdigest()[:16] == "227f1f22ff056053"
 
 
 def test_written_sentences_about_other_documents_are_left_out(tiny: Corpus):

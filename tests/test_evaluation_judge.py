@@ -13,8 +13,8 @@ import pytest
 from endpoint import Endpoint
 
 from ragkit.base import Answer, Chunk, EndpointError, Hit, InputError, Question, Span
-from ragkit.evaluation.judge import METRICS, JudgeRun, RagasJudge, UnreadableError, json_in
 from ragkit.evaluation.faithfulness import load_written_sentences
+from ragkit.evaluation.judge import METRICS, JudgeRun, RagasJudge, UnreadableError, json_in
 from ragkit.files import data_file
 from ragkit.llm.chat import ChatModel
 from ragkit.llm.local import packaged_weights

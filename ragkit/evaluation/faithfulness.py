@@ -540,10 +540,12 @@ def chunk_at(corpus: Corpus, doc_id: str, start: int, end: int) -> Chunk:
 class WrittenSentence:
     """A sentence that a model wrote in answer to a question, the sources that it had read, and whether they support it.
 
-    ``labels`` are the two passes of the labelling, ``supported`` is what they came to.
+    ``prompt`` is what the model was asked with, ``labels`` are the two passes of the labelling, ``supported`` is what
+    they came to.
     """
 
     id: str
+    prompt: str
     question: Question
     text: str
     supported: bool
@@ -566,10 +568,16 @@ def load_written_sentences(corpus: Corpus) -> tuple[WrittenSentence, ...]:
         question = questions.get(entry["question"])
         if question and all(doc_id in documents for doc_id, _, _ in entry["sources"]):
             first, second = (label == "supported" for label in entry["labels"])
-            sources = tuple(chunk_at(corpus, *span) for span in entry["sources"])
-            supported = entry["label"] == "supported"
             sentences.append(
-                WrittenSentence(entry["id"], question, entry["sentence"], supported, (first, second), sources)
+                WrittenSentence(
+                    entry["id"],
+                    entry["prompt"],
+                    question,
+                    entry["sentence"],
+                    entry["label"] == "supported",
+                    (first, second),
+                    tuple(chunk_at(corpus, *span) for span in entry["sources"]),
+                )
             )
     return tuple(sentences)
 

@@ -1,10 +1,11 @@
 """Who tells what a small model invented: the faithfulness scorer, the model asked for yes or no, ragas with that model.
 
-``python tests/run_bench.py judging`` prints the figures, on the labelled sentences of ``data/written.jsonl``.
-``python tests/bench/bench_judging.py write`` lets the packaged model answer the sample's questions and prints its
-sentences for that file, without labels; ``... record`` writes ragas' verdicts as ``data/judged.json``.
+``python tests/run_bench.py judging`` prints the figures, on the labelled sentences of ``data/written.jsonl``. What the
+model replied is in ``results/rows/judging.jsonl``: only what is missing is asked for. ``RAGKIT_BENCH_SECONDS`` ends the
+asking after so many seconds; the rest is asked by the next run, and 0 makes the figures of the rows that are there.
 
-The model's replies are rows of ``results/rows/judging.jsonl``: only those that are missing are asked for.
+``python tests/bench/bench_judging.py write`` lets the packaged model answer the sample's questions (plain prompt) and
+prints its sentences, without labels; ``... record`` writes ragas' verdicts as ``data/judged.json``.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from itertools import groupby
 from statistics import mean, median
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +31,13 @@ from sample import KINDS, Rows, split
 from sklearn.metrics import cohen_kappa_score, precision_score, recall_score
 
 from ragkit import advanced
-from ragkit.base import Answer, Context, Corpus, Hit, Question, Usage
+from ragkit.base import Answer, Chunk, Context, Corpus, Hit, Question, Usage
 from ragkit.concurrency import gather_limited
 from ragkit.corpus import load_pydocs
 from ragkit.evaluation.answers import SUPPORTED, statements
-from ragkit.evaluation.faithfulness import Faithfulness, WrittenSentence, chunk_at, load_written_sentences
-from ragkit.evaluation.judge import FAITHFULNESS, METRICS, JudgeRun, RagasJudge, Verdict
-from ragkit.evaluation.statistics import Floats, auroc, auroc_interval
+from ragkit.evaluation.faithfulness import Faithfulness, Support, WrittenSentence, chunk_at, load_written_sentences
+from ragkit.evaluation.judge import FAITHFULNESS, JudgeRun, RagasJudge, Verdict
+from ragkit.evaluation.statistics import Floats, auroc, auroc_interval, level
 from ragkit.files import data_file
 from ragkit.generation.answer import OpenAIChat, parse_citations
 from ragkit.generation.context import build_context
@@ -45,22 +48,22 @@ from ragkit.token_store import TokenStore
 
 Row = tuple[str, float, str, str]
 BUDGET = 300  # tokens of the sources
-QUESTIONS = 70  # of the sample, in turn of every kind
-ANSWERS = 40  # that ragas judges
+JUDGED = 40  # answers that ragas judges
 WRITER = LocalModel(threads=1, slots=4)
-SERVER = LocalModel(threads=1, slots=1)
+JUDGE = LocalModel(threads=1, slots=1)
 
 
 def main() -> list[Row]:
     corpus = load_pydocs("core")
-    store = TokenStore.open(corpus)
-    sentences = load_written_sentences(corpus)
-    rows = open_rows()
+    sentences, rows = load_written_sentences(corpus), open_rows()
+    seconds = float(os.environ.get("RAGKIT_BENCH_SECONDS", "inf"))
+    ask_missing(sentences, rows, time.monotonic() + seconds)
+    supports = score(sentences, TokenStore.open(corpus))
     return [
         *label_rows(sentences),
-        *scorer_rows(sentences, store),
+        *scorer_rows(sentences, supports),
         *yes_or_no_rows(sentences, rows),
-        *ragas_rows(sentences, rows, store),
+        *ragas_rows(sentences, supports, rows),
     ]
 
 
@@ -68,7 +71,7 @@ def open_rows() -> Rows:
     return Rows("judging", {"model": packaged_weights().sha256, "budget": BUDGET})
 
 
-# ---- the answers, and the sentences in them
+# ---- the answers with the plain prompt, and the sentences in them
 
 
 def sampled(corpus: Corpus) -> list[Question]:
@@ -78,13 +81,18 @@ def sampled(corpus: Corpus) -> list[Question]:
 
 
 def find_sources(questions: Sequence[Question], corpus: Corpus, rows: Rows) -> None:
-    """A row a question: the spans that fit ``BUDGET`` tokens."""
-    missing = [question for question in questions if ("sources", question.id) not in rows.rows]
-    retriever = advanced(corpus).retriever if missing else None
-    for question in missing:
-        context = build_context(retriever.search(question.text, 10), BUDGET)
-        spans = [[hit.chunk.doc_id, hit.chunk.start, hit.chunk.end] for hit in context.hits]
-        rows.add(("sources", question.id), spans=spans)
+    """A row a question: the spans that fit ``BUDGET`` tokens, of large chunks for 70 questions, of small ones after."""
+    for size, some in ((512, questions[:70]), (128, questions[70:])):
+        missing = [question for question in some if ("sources", question.id) not in rows.rows]
+        retriever = advanced(corpus, size=size, overlap=size // 8).retriever if missing else None
+        for question in missing:
+            context = build_context(retriever.search(question.text, 10), BUDGET)
+            spans = [[hit.chunk.doc_id, hit.chunk.start, hit.chunk.end] for hit in context.hits]
+            rows.add(("sources", question.id), spans=spans)
+
+
+def read_sources(question: Question, corpus: Corpus, rows: Rows) -> tuple[Hit, ...]:
+    return tuple(Hit(chunk_at(corpus, *span), 1.0) for span in rows.rows["sources", question.id]["spans"])
 
 
 async def write_answers(questions: Sequence[Question], corpus: Corpus, rows: Rows) -> None:
@@ -92,8 +100,7 @@ async def write_answers(questions: Sequence[Question], corpus: Corpus, rows: Row
     llm = OpenAIChat(server=WRITER, max_tokens=100, timeout=300)
 
     async def write(question: Question) -> None:
-        hits = tuple(Hit(chunk_at(corpus, *span), 1.0) for span in rows.rows["sources", question.id]["spans"])
-        done = await llm.generate(question.text, Context("", hits, BUDGET))
+        done = await llm.generate(question.text, Context("", read_sources(question, corpus, rows), BUDGET))
         rows.add(("answer", question.id), text=done.text, abstained=done.abstained)
 
     missing = [question for question in questions if ("answer", question.id) not in rows.rows]
@@ -107,27 +114,32 @@ def unlabelled(questions: Sequence[Question], corpus: Corpus, rows: Rows) -> Ite
     than four words. The last sentence of an answer may be cut off.
     """
     for question in questions:
-        row, spans = rows.rows["answer", question.id], rows.rows["sources", question.id]["spans"]
-        context = Context("", tuple(Hit(chunk_at(corpus, *span), 1.0) for span in spans), BUDGET)
+        row, context = rows.rows["answer", question.id], Context("", read_sources(question, corpus, rows), BUDGET)
         answer = Answer(question.text, row["text"], context.hits, parse_citations(row["text"], context))
         texts: list[str] = []
         for text in [] if row["abstained"] else [statement.text for statement in statements(answer)]:
             again = any(other.startswith(text) for other in texts)  # also where the end is cut off
             if not again and len(text.split()) >= 4 and "```" not in text and text[0] != "#" and text[-1] != ":":
                 texts.append(text)
-                yield {"question": question.id, "sentence": text, "sources": spans}
+                spans = rows.rows["sources", question.id]["spans"]
+                yield {"prompt": "plain", "question": question.id, "sentence": text, "sources": spans}
 
 
-# ---- the labels
+# ---- the labels, and how verdicts agree with them
 
 
 def label_rows(sentences: Sequence[WrittenSentence]) -> Iterator[Row]:
     first, second = zip(*(sentence.labels for sentence in sentences), strict=True)
     yield "sentences", len(sentences), "", ">= 150"
     yield "questions", len({sentence.question.id for sentence in sentences}), "", ""
-    share = mean(sentence.supported for sentence in sentences)
-    yield "labels: share supported", share, "", ""
-    yield "right by giving all sentences the commoner label", max(share, 1 - share), "", ""
+    for prompt in ("plain", "tuned"):
+        own = [sentence for sentence in sentences if sentence.prompt == prompt]
+        labels = np.array([[float(sentence.supported)] for sentence in own])
+        share = level(labels, [sentence.question.id for sentence in own])
+        yield f"{prompt} prompt: sentences", len(own), "", ""
+        yield f"{prompt} prompt: supported", float(share.mean[0]), "", ""
+        yield f"{prompt} prompt: supported, from", float(share.low[0]), "", ""
+        yield f"{prompt} prompt: supported, to", float(share.high[0]), "", ""
     yield "labels: the same in both passes", mean(a == b for a, b in zip(first, second, strict=True)), "", ""
     yield "labels: Cohen's kappa of the two passes", cohen_kappa_score(first, second), "", ""
 
@@ -135,13 +147,20 @@ def label_rows(sentences: Sequence[WrittenSentence]) -> Iterator[Row]:
 def verdict_rows(name: str, scores: Sequence[float], sentences: Sequence[WrittenSentence]) -> Iterator[Row]:
     """How well ``scores`` separate supported sentences from the others; the interval draws questions again."""
     values, labels = np.array(scores), np.array([sentence.supported for sentence in sentences])
-    yield from area_rows(name, values, labels, [sentence.question.id for sentence in sentences])
+    questions = [sentence.question.id for sentence in sentences]
     accepted = values >= SUPPORTED
-    yield f"{name}: share accepted (score of .5 or more)", float(accepted.mean()), "", ""
+    yield f"{name}: sentences", len(sentences), "", ""
+    yield from area_rows(name, values, labels, questions)
+    yield f"{name}: accepted, a score of .5 or more", float(accepted.mean()), "", ""
     yield f"{name}: right", float((accepted == labels).mean()), "", ""
+    yield f"{name}: right if it rejected all", float((~labels).mean()), "", ""
     yield f"{name}: precision, of the accepted, supported", precision_score(labels, accepted, zero_division=0), "", ""
     yield f"{name}: recall, of the supported, accepted", recall_score(labels, accepted), "", ""
-    yield f"{name}: of the unsupported, rejected", float((~accepted[~labels]).mean()), "", ""
+    invented = (~accepted[~labels]).astype(float)[:, None]
+    caught = level(invented, [question for question, label in zip(questions, labels, strict=True) if not label])
+    yield f"{name}: of the unsupported, rejected", float(caught.mean[0]), "", ""
+    yield f"{name}: of the unsupported, rejected, from", float(caught.low[0]), "", ""
+    yield f"{name}: of the unsupported, rejected, to", float(caught.high[0]), "", ""
     yield f"{name}: Cohen's kappa with the labels", cohen_kappa_score(labels, accepted), "", ""
 
 
@@ -152,54 +171,64 @@ def area_rows(name: str, values: Floats, labels: NDArray[np.bool_], questions: S
     yield f"{name}: AUROC, to", high, "", ""
 
 
-def scorer_rows(sentences: Sequence[WrittenSentence], store: TokenStore) -> Iterator[Row]:
+# ---- the scorer
+
+
+def score(sentences: Sequence[WrittenSentence], store: TokenStore) -> list[Support]:
     scorer = Faithfulness(store)
-    supports = [scorer.support(sentence.text, sentence.sources) for sentence in sentences]
-    yield from verdict_rows("scorer", [support.score for support in supports], sentences)
-    words = [support.features.get("agreement", 1.0) for support in supports]
-    labels, questions = zip(*((s.supported, s.question.id) for s in sentences), strict=True)
-    yield from area_rows("agreement of words alone", np.array(words), np.array(labels), questions)
+    return [scorer.support(sentence.text, sentence.sources) for sentence in sentences]
+
+
+def scorer_rows(sentences: Sequence[WrittenSentence], supports: Sequence[Support]) -> Iterator[Row]:
+    scores = [support.score for support in supports]
+    yield from verdict_rows("scorer", scores, sentences)
+    for prompt in ("plain", "tuned"):
+        own = [(s, value) for s, value in zip(sentences, scores, strict=True) if s.prompt == prompt]
+        labels, values = np.array([s.supported for s, _ in own]), np.array([value for _, value in own])
+        yield from area_rows(f"scorer, {prompt} prompt", values, labels, [s.question.id for s, _ in own])
+    words = np.array([support.features.get("agreement", 1.0) for support in supports])
+    labels, questions = np.array([s.supported for s in sentences]), [s.question.id for s in sentences]
+    yield from area_rows("agreement of words alone", words, labels, questions)
     yield "sentences that stand word for word in a source", sum(support.quoted for support in supports), "", ""
 
 
-# ---- the model as judge, asked for a word
+# ---- the model as judge
 
 
-ORDERS = ("Yes or No", "No or Yes")
+class Order(NamedTuple):
+    """How the prompt names the two words: whoever prefers the first place says yes in one order, no in the other."""
+
+    name: str
+    words: str
 
 
-def yes_or_no_rows(sentences: Sequence[WrittenSentence], rows: Rows) -> Iterator[Row]:
-    """The probability of yes among yes and no, for both orders of the two words in the prompt, and their mean."""
-    ask_missing(sentences, rows)
-    chances = {order: [rows.rows["yes", order, s.question.id, s.text]["chance"] for s in sentences] for order in ORDERS}
-    for order, values in chances.items():
-        yield from verdict_rows(f"the model, {order}", values, sentences)
-    both = np.mean(list(chances.values()), axis=0)
-    yield from verdict_rows("the model, mean of both orders", both.tolist(), sentences)
-    same = [(a >= SUPPORTED) == (b >= SUPPORTED) for a, b in zip(*chances.values(), strict=True)]
-    yield "the model: the same verdict in both orders", mean(same), "", ""
+ORDERS = (Order("yes first", "Yes or No"), Order("no first", "No or Yes"))
 
 
-def ask_missing(sentences: Sequence[WrittenSentence], rows: Rows) -> None:
-    """A row a sentence and order of the two words."""
-    work = [(sentence, order) for sentence in sentences for order in ORDERS]
-    keys = [("yes", order, sentence.question.id, sentence.text) for sentence, order in work]
-    missing = [(key, *asked) for key, asked in zip(keys, work, strict=True) if key not in rows.rows]
-    if missing:
-        address = SERVER.start()
-        with OpenAI(base_url=address.url, api_key=address.key, timeout=300) as client:
-            for key, sentence, order in missing:
-                rows.add(key, **chance_of_yes(sentence, order, client))
+def ask_missing(sentences: Sequence[WrittenSentence], rows: Rows, end: float) -> None:
+    """Add the rows that are missing, answer by answer, until ``end``."""
+    answers = answers_of(sentences)
+    work: list[Callable[[], None]] = []
+    for place, answer in enumerate(answers):
+        for sentence in answer.sentences:
+            for order in ORDERS:
+                if (key := ("yes", order.name, sentence.id)) not in rows.rows:
+                    work.append(partial(ask_yes_or_no, sentence, order, key, rows))
+        if place < JUDGED and (key := ("ragas", *answer.key)) not in rows.rows:
+            work.append(partial(ask_ragas, answer, key, rows))
+    for ask in work:
+        if time.monotonic() < end:
+            ask()
 
 
-def chance_of_yes(sentence: WrittenSentence, order: str, client: OpenAI) -> dict[str, float]:
-    """P(yes) / (P(yes) + P(no)) of the first token, and ``mass``, the probability of the two together."""
+def ask_yes_or_no(sentence: WrittenSentence, order: Order, key: tuple[str, ...], rows: Rows) -> None:
+    """A row: P(yes) / (P(yes) + P(no)) of the first token, and ``mass``, the probability of the two together."""
     prompt = (
         f"{render(sentence.sources)}\n\nQuestion: {sentence.question.text}\nStatement: {sentence.text}\n\n"
-        f"Do the sources support the statement? Answer {order}."
+        f"Do the sources support the statement? Answer {order.words}."
     )
-    reply = client.chat.completions.create(
-        model=SERVER.name,
+    reply = client().chat.completions.create(
+        model=JUDGE.name,
         messages=[{"role": "user", "content": prompt}],
         max_tokens=1,
         temperature=0,
@@ -210,14 +239,57 @@ def chance_of_yes(sentence: WrittenSentence, order: str, client: OpenAI) -> dict
     for token in reply.choices[0].logprobs.content[0].top_logprobs:
         mass[token.token.strip(" .").lower()] += math.exp(token.logprob)
     total = mass["yes"] + mass["no"]
-    return {"chance": round(mass["yes"] / total, 6), "mass": round(total, 6)}
+    rows.add(key, chance=round(mass["yes"] / total, 6), mass=round(total, 6))
+
+
+@cache
+def client() -> OpenAI:
+    address = JUDGE.start()
+    return OpenAI(base_url=address.url, api_key=address.key, timeout=300)
+
+
+def yes_or_no_rows(sentences: Sequence[WrittenSentence], rows: Rows) -> Iterator[Row]:
+    asked = [s for s in sentences if all(("yes", order.name, s.id) in rows.rows for order in ORDERS)]
+    chances = [[rows.rows["yes", order.name, s.id]["chance"] for s in asked] for order in ORDERS]
+    if not 0 < sum(s.supported for s in asked) < len(asked):
+        return
+    for order, values in zip(ORDERS, chances, strict=True):
+        yield from verdict_rows(f"the model, {order.name}", values, asked)
+    yield from verdict_rows("the model, mean of both orders", np.mean(chances, axis=0).tolist(), asked)
+    same = [(a >= SUPPORTED) == (b >= SUPPORTED) for a, b in zip(*chances, strict=True)]
+    yield "the model: the same verdict in both orders", mean(same), "", ""
 
 
 # ---- ragas
 
 
+class WrittenAnswer(NamedTuple):
+    """The labelled sentences of one answer."""
+
+    prompt: str
+    question: Question
+    sentences: tuple[WrittenSentence, ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.prompt, self.question.id
+
+    @property
+    def sources(self) -> tuple[Chunk, ...]:
+        return self.sentences[0].sources
+
+    def answer(self) -> Answer:
+        text = " ".join(sentence.text for sentence in self.sentences)
+        return Answer(self.question.text, text, tuple(Hit(chunk, 1.0) for chunk in self.sources))
+
+
+def answers_of(sentences: Sequence[WrittenSentence]) -> list[WrittenAnswer]:
+    groups = groupby(sentences, key=lambda sentence: (sentence.prompt, sentence.question))
+    return [WrittenAnswer(prompt, question, tuple(own)) for (prompt, question), own in groups]
+
+
 class Recording(ChatModel):
-    """A chat model that keeps its replies, and the most tokens that it had to read."""
+    """A chat model that keeps its replies, and how many tokens the longest prompt had."""
 
     replies: list[str]
     longest: int
@@ -229,88 +301,73 @@ class Recording(ChatModel):
         return text, usage
 
 
-def answers_of(
-    sentences: Sequence[WrittenSentence], rows: Rows
-) -> list[tuple[Question, Answer, list[WrittenSentence]]]:
-    """The first ``ANSWERS`` answers that the sentences are from, whole, and the sentences."""
-    answers = []
-    for question, group in groupby(sentences, key=lambda sentence: sentence.question):
-        own = list(group)
-        hits = tuple(Hit(chunk, 1.0) for chunk in own[0].sources)
-        answers.append((question, Answer(question.text, rows.rows["answer", question.id]["text"], hits), own))
-    return answers[:ANSWERS]
+def ask_ragas(written: WrittenAnswer, key: tuple[str, ...], rows: Rows) -> None:
+    """A row: ragas' verdict, its seconds, and what the model replied."""
+    model = Recording(server=JUDGE, max_tokens=600, timeout=300)
+    model.replies, model.longest = [], 0
+    judge = RagasJudge(model, metrics=[FAITHFULNESS], runs=1, timeout=300, budget=10 * BUDGET)
+    begin = time.monotonic()
+    run = asyncio.run(judge.judge({written.prompt: [written.answer()]}, [written.question]))
+    seconds = round(time.monotonic() - begin, 1)
+    [verdict] = run.verdicts
+    about = {"seconds": seconds, "longest": model.longest, "replies": model.replies}
+    rows.add(key, value=verdict.value, reason=verdict.reason, **about)
 
 
-async def judge_missing(sentences: Sequence[WrittenSentence], rows: Rows) -> None:
-    """A row a metric and answer: ragas' verdict, its seconds, and what the model replied."""
-    for question, answer, _ in answers_of(sentences, rows):
-        for metric in METRICS:
-            if ("ragas", metric, question.id) not in rows.rows:
-                model = Recording(server=SERVER, max_tokens=600, timeout=300)
-                model.replies, model.longest = [], 0
-                judge = RagasJudge(model, metrics=[metric], runs=1, timeout=300, concurrency=1, budget=BUDGET)
-                begin = time.monotonic()
-                [verdict] = (await judge.judge({SERVER.name: [answer]}, [question])).verdicts
-                seconds = round(time.monotonic() - begin, 1)
-                about = {"seconds": seconds, "longest": model.longest, "replies": model.replies}
-                rows.add(("ragas", metric, question.id), value=verdict.value, reason=verdict.reason, **about)
-
-
-def ragas_rows(sentences: Sequence[WrittenSentence], rows: Rows, store: TokenStore) -> Iterator[Row]:
-    asyncio.run(judge_missing(sentences, rows))
-    answers = answers_of(sentences, rows)
-    for metric in METRICS:
-        own = [rows.rows["ragas", metric, question.id] for question, _, _ in answers]
-        yield f"{metric}: answers", len(own), "", ""
-        yield f"{metric}: share with a value", mean(row["value"] is not None for row in own), "", ""
-        yield f"{metric}: time of a verdict, median", median(row["seconds"] for row in own), "s", ""
-        yield f"{metric}: longest prompt", max(row["longest"] for row in own), "tokens", ""
-        for reason, count in Counter(kind_of(row["reason"]) for row in own if row["reason"]).items():
-            yield f"{metric}: without a value, as {reason}", count, "", ""
-    verdicts = [rows.rows["ragas", FAITHFULNESS, question.id]["value"] for question, _, _ in answers]
-    judged = [answer for answer, value in zip(answers, verdicts, strict=True) if value is not None]
-    names = [question.id for question, _, _ in judged]
-    values = np.array([value for value in verdicts if value is not None])
-    shares = np.array([mean(sentence.supported for sentence in own) for _, _, own in judged])
-    whole = shares == 1
+def ragas_rows(sentences: Sequence[WrittenSentence], supports: Sequence[Support], rows: Rows) -> Iterator[Row]:
+    own = [row for key, row in rows.rows.items() if key[0] == "ragas"]
+    if not own:
+        return
+    yield "ragas: answers", len(own), "", ""
+    yield "ragas: with a value", mean(row["value"] is not None for row in own), "", ""
+    yield "ragas: a verdict takes, median", median(row["seconds"] for row in own), "s", ""
+    yield "ragas: longest prompt", max(row["longest"] for row in own), "tokens", ""
+    for reason, count in Counter(kind_of(row["reason"]) for row in own if row["reason"]).most_common():
+        yield f"ragas: without a value, {reason}", count, "", ""
+    values, written = [], []
+    for answer in answers_of(sentences):
+        row = rows.rows.get(("ragas", *answer.key), {})
+        if row.get("value") is not None:
+            values.append(row["value"])
+            written.append(answer)
+    whole = np.array([all(sentence.supported for sentence in answer.sentences) for answer in written])
+    if not 0 < whole.sum() < len(whole):
+        return
+    scores = {sentence.id: support.score for sentence, support in zip(sentences, supports, strict=True)}
+    means = np.array([mean(scores[sentence.id] for sentence in answer.sentences) for answer in written])
+    questions = [answer.question.id for answer in written]
     yield "ragas: of these answers, wholly supported by the labels", float(whole.mean()), "", ""
-    yield "ragas: mean faithfulness", float(values.mean()), "", ""
-    yield "ragas: mean share of supported sentences", float(shares.mean()), "", ""
-    yield from area_rows("ragas, wholly supported answers", values, whole, names)
-    scorer = Faithfulness(store)
-    scores = [mean(scorer.support(s.text, s.sources).score for s in own) for _, _, own in judged]
-    yield from area_rows("scorer, mean over the same answers", np.array(scores), whole, names)
+    yield "ragas: mean faithfulness", mean(values), "", ""
+    yield from area_rows("ragas, against wholly supported answers", np.array(values), whole, questions)
+    yield from area_rows("scorer, mean of the same answers", means, whole, questions)
 
 
 def kind_of(reason: str) -> str:
     """The reason of a missing verdict without what the model wrote."""
-    return re.split(r":|\(", reason)[0]
+    return re.split(r":|\(", reason)[0].strip()
 
 
-def record(sentences: Sequence[WrittenSentence], rows: Rows) -> JudgeRun:
-    """ragas' verdicts as one run."""
+def record(rows: Rows) -> JudgeRun:
+    """ragas' verdicts as one run; the systems are the prompts."""
+    head = json.loads(rows.path.read_text().splitlines()[0])
     verdicts = [
-        Verdict(SERVER.name, question.id, metric, 0, row["value"], row["reason"])
-        for question, _, _ in answers_of(sentences, rows)
-        for metric in METRICS
-        if (row := rows.rows["ragas", metric, question.id])
+        Verdict(key[1], key[2], FAITHFULNESS, 0, row["value"], row["reason"])
+        for key, row in rows.rows.items()
+        if key[0] == "ragas"
     ]
-    date = json.loads(rows.path.read_text().splitlines()[0])["date"]
-    return JudgeRun(SERVER.name, "this machine", date, 1, METRICS, tuple(verdicts))
+    return JudgeRun(JUDGE.name, "this machine", head["date"], 1, (FAITHFULNESS,), tuple(verdicts))
 
 
 if __name__ == "__main__":
-    corpus = load_pydocs("core")
-    rows = open_rows()
-    questions = sampled(corpus)[:QUESTIONS]
-    match sys.argv[1:]:
-        case ["write"]:
-            find_sources(questions, corpus, rows)
-            asyncio.run(write_answers(questions, corpus, rows))
-            for sentence in unlabelled(questions, corpus, rows):
-                sys.stdout.write(f"{json.dumps(sentence, ensure_ascii=False)}\n")
-        case ["record"]:
-            run = record(load_written_sentences(corpus), rows)
-            sys.stdout.write(f"{run.save(data_file('judged.json'))}: {run.caption}\n")
-        case _:
-            sys.stdout.write(__doc__ or "")
+    corpus, rows = load_pydocs("core"), open_rows()
+    if sys.argv[1:] == ["write"]:
+        questions = sampled(corpus)
+        find_sources(questions, corpus, rows)
+        asyncio.run(write_answers(questions, corpus, rows))
+        for sentence in unlabelled(questions, corpus, rows):
+            sys.stdout.write(f"{json.dumps(sentence, ensure_ascii=False)}\n")
+    elif sys.argv[1:] == ["record"]:
+        run = record(rows)
+        sys.stdout.write(f"{run.save(data_file('written.jsonl').with_name('judged.json'))}: {run.caption}\n")
+    else:
+        sys.stdout.write(__doc__ or "")
