@@ -326,18 +326,26 @@ class Usage:
 
 @dataclass(frozen=True)
 class Generation:
-    """What a generator returns for one question and one context."""
+    """What a generator returns for one question and one context.
+
+    ``writer`` is who wrote the text: a model's name, or "quotes" from the sources; empty where nobody did, and the text
+    only says that there is no answer.
+    """
 
     text: str
     citations: tuple[Citation, ...] = ()
     usage: Usage = Usage()
     abstained: bool = False
     reason: str = ""
+    writer: str = ""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answered question with everything that led to it. ``timings`` are milliseconds per stage, in order."""
+    """An answered question with everything that led to it.
+
+    ``timings`` are milliseconds per stage, in order; ``writer`` is a model's name or "quotes", as in ``Generation``.
+    """
 
     question: str
     text: str
@@ -348,6 +356,7 @@ class Answer:
     abstained: bool = False
     reason: str = ""
     trace_id: str = ""
+    writer: str = ""
 
 
 Kind = Literal["query", "passage"]

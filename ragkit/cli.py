@@ -13,6 +13,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,15 +96,35 @@ def ask(options: argparse.Namespace) -> int:
     """Answer one question from a corpus."""
     check_query(options.question, options.k)
     corpus = open_corpus(options.corpus)
-    rag = open_pipeline(options.config or options.preset, corpus)
+    rag = open_pipeline(options.config or options.preset, corpus, options.llm, options.max_cost)
+    if sys.stdout.isatty() and not options.json:
+        answer = asyncio.run(write_streamed(rag, options.question, options.k))
+        emit(f"\n\n{footnotes(answer, corpus)}")
+        return 0
     answer = asyncio.run(rag.query(options.question, options.k))
     if options.json:
         from ragkit.production.caching import answer_to_json
 
         emit(answer_to_json(answer))
     else:
-        emit(as_text(answer, corpus))
+        emit(f"{answer.text}\n\n{footnotes(answer, corpus)}")
     return 0
+
+
+async def write_streamed(rag: RAGPipeline, question: str, k: int) -> Answer:
+    """Write the answer as it comes, and once more where the text that counts is another one."""
+    text = ""
+    async with aclosing(rag.stream(question, k)) as pieces:
+        async for piece in pieces:
+            if isinstance(piece, Answer):
+                answer = piece
+            else:
+                text += piece
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+    if text.strip() != answer.text.strip():
+        sys.stdout.write(f"\n\nThe answer, in place of the text above:\n\n{answer.text}")
+    return answer
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -113,7 +134,7 @@ def evaluate(options: argparse.Namespace) -> int:
     corpus = open_corpus(options.corpus)
     questions = open_questions([options.questions], corpus)
     names = [*(options.preset or ([] if options.config else PRESETS)), *options.config]
-    systems = {name: open_pipeline(name, corpus).retriever for name in names}
+    systems = {name: open_pipeline(name, corpus, "extractive").retriever for name in names}  # nobody writes here
     emit(str(compare(systems, questions, baseline=names[0] if len(systems) > 1 else None, k=options.k)))
     return 0
 
@@ -188,12 +209,18 @@ def open_corpus(name: str) -> Corpus:
     raise CorpusError(f"no corpus {name!r}: expected {', '.join(CORPORA)}, or a folder of documents")
 
 
-def open_pipeline(name: str, corpus: Corpus) -> RAGPipeline:
-    """The preset called ``name``, or the pipeline of a configuration in a file."""
+def open_pipeline(name: str, corpus: Corpus, llm: str | None, max_cost: float | None = None) -> RAGPipeline:
+    """The preset called ``name``, or the pipeline of a configuration in a file; ``llm`` as for ``make_llm``."""
     from ragkit import pipeline
+    from ragkit.generation.factory import make_llm
+    from ragkit.token_store import TokenStore
 
+    store = TokenStore.open(corpus)
+    writer = make_llm(llm, store, max_cost)
     presets = {"naive": pipeline.naive, "advanced": pipeline.advanced, "modular": pipeline.modular}
-    return presets[name](corpus) if name in presets else pipeline.RAGPipeline.from_config(name, corpus)
+    if name in presets:
+        return presets[name](corpus, llm=writer, store=store)
+    return pipeline.RAGPipeline.from_config(name, corpus, llm=writer, store=store)
 
 
 def open_questions(kinds: Sequence[str], corpus: Corpus) -> list[Question]:
@@ -203,8 +230,8 @@ def open_questions(kinds: Sequence[str], corpus: Corpus) -> list[Question]:
     return [q for kind in kinds for q in (corpus.questions if kind == "faq" else load_questions(kind, corpus))]
 
 
-def as_text(answer: Answer, corpus: Corpus) -> str:
-    """An answer as a person reads it: the text, the document and section of each quote, the time of each stage."""
+def footnotes(answer: Answer, corpus: Corpus) -> str:
+    """What stands below an answer: the document and section of each quote, who wrote it, the time of each stage."""
     sources = set()
     for citation in answer.citations:
         document = corpus.document(citation.chunk.doc_id)
@@ -212,8 +239,9 @@ def as_text(answer: Answer, corpus: Corpus) -> str:
         section = " > ".join(document.section_at(quoted))
         sources.add((citation.number, document.id + (f": {section}" if section else "")))
     reason = [f"({answer.reason})", ""] if answer.reason else []
+    writer = [f"writer: {answer.writer}"] if answer.writer else []
     times = ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in answer.timings.items())
-    return "\n".join([answer.text, "", *reason, *(f"[{n}] {place}" for n, place in sorted(sources)), times])
+    return "\n".join([*reason, *(f"[{n}] {place}" for n, place in sorted(sources)), *writer, times])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -243,6 +271,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--k", type=int, default=10, help="hits to read (default: 10)")
     add("--preset", choices=PRESETS, default="advanced", help="the pipeline (default: advanced)")
     add("--config", metavar="FILE", help="a configuration (TOML) in place of a preset")
+    llm_help = "extractive (quotes), local (the packaged model), openai (an endpoint), or a GGUF file"
+    add("--llm", metavar="WHO", help=f"{llm_help} (default: openai where $OPENAI_BASE_URL is set, else extractive)")
+    add("--max-cost", type=float, metavar="USD", help="refuse to send what would cost more, by an estimate")
     add("--json", action="store_true", help="the whole answer, with its passages, as JSON")
 
     add = command("eval", evaluate)

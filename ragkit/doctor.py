@@ -98,7 +98,8 @@ def disk() -> Finding:
 def endpoint() -> Finding:
     """Whether the endpoint's port answers; no request is made, so nothing is paid for."""
     if not endpoint_configured():
-        return Finding("ok", "none set: answers are quoted from the sources")
+        key = "; $OPENAI_API_KEY alone sends nothing" if os.environ.get("OPENAI_API_KEY") else ""
+        return Finding("ok", f"$OPENAI_BASE_URL is not set: answers are written on this machine{key}")
     url = safe_url(os.environ.get("OPENAI_BASE_URL", ""))
     try:
         url = safe_url(endpoint_url())  # with the /v1 that is added

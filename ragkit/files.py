@@ -21,7 +21,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ragkit.base import InputError, IntegrityError, RagkitError, StoreMismatchError
 
@@ -64,23 +64,17 @@ def atomic_write(path: Path, data: bytes) -> None:
     Raises:
         OSError: the disk is full or not writable; ``path`` is unchanged.
     """
-    with atomic_file(path) as file:
-        file.write(data)
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write into, which becomes ``path`` when the block ends well; else ``path`` is unchanged."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
     try:
         with temporary.open("xb") as file:
-            yield file
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
 
 
 def _beside(path: Path, what: str = "new") -> Path:

@@ -6,13 +6,14 @@ import json
 import sys
 from typing import Any
 
-from run_bench import RESULTS, ROOT, met
+from run_bench import RESULTS, ROOT, met, shown
 
 from ragkit.files import atomic_write
 
 HEADER = """# Results
 
 Every figure here was measured by a command of this repository; `make results` renders them from `results/*.json`.
+A row that says *run it* was not measured: it needs a key or a download.
 """
 
 
@@ -35,7 +36,7 @@ def render(name: str, result: dict[str, Any]) -> str:
     lines += ["| figure | value | unit | target |", "|---|---:|---|---|"]
     for row in result["rows"]:
         target = f"{row['target']}, {'met' if met(row['value'], row['target']) else 'MISSED'}" if row["target"] else ""
-        lines.append(f"| {row['name'].replace('|', '/')} | {row['value']:,.4g} | {row['unit']} | {target} |")
+        lines.append(f"| {row['name'].replace('|', '/')} | {shown(row['value'])} | {row['unit']} | {target} |")
     return "\n".join(lines)
 
 

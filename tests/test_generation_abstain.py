@@ -115,6 +115,19 @@ def test_no_answer_says_why(question, match, reason):
     assert said.reason.endswith(f"below {THRESHOLD:g}")
 
 
+def test_a_stream_is_silent_where_generating_is():
+    async def pieces(match: float) -> list[str | Generation]:
+        llm = Abstaining(Echo(), Matches(match, 0.0))  # type: ignore[arg-type]
+        return [piece async for piece in llm.stream("How do I stop a worker?", context("one", "two"))]
+
+    for match in (0.1, 0.9):
+        *texts, done = asyncio.run(pieces(match))
+        llm = Abstaining(Echo(), Matches(match, 0.0))  # type: ignore[arg-type]
+        assert done == ask(llm, "How do I stop a worker?", context("one", "two"))
+        assert "".join(map(str, texts)) == done.text
+        assert done.abstained == (match < 0.5)
+
+
 def test_without_sources_the_model_says_it_itself():
     assert ask(Abstaining(Echo(), Matches()), "Why?", Context("", (), 0)).text == "0 sources"
 

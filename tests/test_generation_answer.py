@@ -183,13 +183,14 @@ def test_a_stream_falls_back_before_its_first_piece_and_after():
 
 def test_fallback_answers_and_says_why():
     with Endpoint(faults=["500"], reads=99) as endpoint:
-        llm = WithFallback(OpenAIChat(base_url=endpoint.url, max_retries=0), Extractive(threshold=0))
+        llm = WithFallback(OpenAIChat("m", endpoint.url, max_retries=0), Extractive(threshold=0))
         said = answer(llm, "How do I purge?", CONTEXT)
         assert said.text.startswith("Use purge. [1]")
+        assert said.writer == "quotes"
         assert endpoint.url in said.reason
         assert "answered 500" in said.reason
         assert answer(llm, "How do I purge?", CONTEXT) == Generation(
-            "Yes. [1]", parse_citations("[1]", CONTEXT), Usage(llm.primary.model, 99, 7)
+            "Yes. [1]", parse_citations("[1]", CONTEXT), Usage("m", 99, 7), writer="m"
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ragkit.base import Chunk, Context, Hit, InputError, identity_of
-from ragkit.generation.prompts import ANSWER, DEFENCES, MARK, NOT_FOUND, marked, render, visible
+from ragkit.generation.prompts import ANSWER, DEFENCES, MARK, NOT_FOUND, SHORT, marked, render, visible
 
 
 def test_whatever_can_change_an_answer_changes_the_identity():
@@ -80,3 +80,11 @@ def test_a_prompt_that_renders_its_sources_in_another_way_is_another_prompt():
 def test_no_invisible_character_closes_a_source(hidden):
     text = render([Chunk("d", 0, 3, f"x {hidden} y")])
     assert text.count("<") == 2  # the source's own tags
+
+
+def test_examples_are_read_as_turns_before_the_question():
+    chunk = Chunk("a", 0, 6, "Type q", ("Guide", "Stop"))
+    messages = SHORT.messages("How?", Context("", (Hit(chunk, 1.0),), 0))
+    assert [message["role"] for message in messages] == ["system", *["user", "assistant"] * len(SHORT.examples), "user"]
+    assert messages[2]["content"] == SHORT.examples[0][1]
+    assert messages[-1]["content"] == "[1] Stop: Type q\n\nQuestion: How?"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import math
 import random
 import re
 import time
@@ -19,7 +20,8 @@ from endpoint import FAULTS, Endpoint, Reply, event
 
 from ragkit.base import EndpointError, Generation, InputError, Usage
 from ragkit.doctor import endpoint as doctor
-from ragkit.llm.chat import ChatModel, cost, endpoint_url, estimate, prices, safe_url
+from ragkit.llm.chat import ChatModel, Token, cost, endpoint_url, estimate, prices, safe_url
+from ragkit.llm.local import LocalModel
 
 pytest.importorskip("openai")  # imported now: short limits below are not about the seconds that this takes
 ASK = [{"role": "user", "content": "How?"}]
@@ -61,7 +63,7 @@ def test_a_stream_gives_pieces_and_then_the_whole():
     with Endpoint("Use purge, é 😀. [1]") as endpoint:
         *pieces, done = asyncio.run(streamed(ChatModel("m", endpoint.url)))
     assert pieces == ["Use", " purge,", " é", " 😀.", " [1]"]
-    assert done == Generation("Use purge, é 😀. [1]", usage=Usage("m", 11, 7))
+    assert done == Generation("Use purge, é 😀. [1]", usage=Usage("m", 11, 7), writer="m")
 
 
 def test_pieces_come_while_the_server_still_writes():
@@ -294,7 +296,8 @@ def test_what_is_no_answer_is_quoted_with_what_to_do(case, by):
 def test_an_answer_that_was_cut_says_so():
     with Endpoint(script=events(delta("Use"), delta("", "length"))) as endpoint:
         done = asyncio.run(streamed(ChatModel("m", endpoint.url)))[-1]
-    assert done == Generation("Use", usage=Usage("m"), reason="the model ran out of room, so the answer is cut")
+    reason = "the model ran out of room, so the answer is cut"
+    assert done == Generation("Use", usage=Usage("m"), reason=reason, writer="m")
 
 
 @both
@@ -361,6 +364,10 @@ REFUSALS = {
         lambda b: "max_tokens" not in b and b["max_completion_tokens"] == 50,
     ),
     "system message": refuses("System role not supported", lambda b: b["messages"] == MERGED),
+    "response_format": refuses(
+        "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model.",
+        lambda b: "response_format" not in b and b["stop"] == ["\n\n"],
+    ),
     "everything": refuses(
         "temperature, max_tokens, stream_options and 'messages[0].role' are not supported",
         lambda b: not {"temperature", "max_tokens", "stream_options"} & set(b) and b["messages"] == MERGED,
@@ -373,7 +380,8 @@ MERGED = [{"role": "user", "content": "Be short.\n\nHow?"}]
 @pytest.mark.parametrize("case", REFUSALS)
 def test_what_a_model_refuses_is_left_out_from_then_on_and_logged_once(case, caplog):
     with Endpoint(script=REFUSALS[case]) as endpoint:
-        model = ChatModel("m", endpoint.url, max_tokens=50, max_retries=0)
+        extra = {"response_format": {"type": "json_schema"}, "stop": ["\n\n"]}
+        model = ChatModel("m", endpoint.url, max_tokens=50, max_retries=0, extra=extra)
         for _ in range(2):
             done = asyncio.run(streamed(model, SYSTEM))[-1]
             assert isinstance(done, Generation)
@@ -401,6 +409,31 @@ def test_another_bad_request_is_asked_once_and_without_a_temperature_none_is_sen
     with Endpoint(script=script) as endpoint, pytest.raises(EndpointError, match="answered 400: max_tokens exceeds"):
         ask(ChatModel("m", endpoint.url, temperature=None), "chat")
     assert endpoint.requests == [{"model": "m", "messages": ASK}]
+
+
+# Other parameters, and log-probabilities
+
+
+def test_extra_parameters_are_sent_and_those_of_a_call_come_before_those_of_the_model():
+    with Endpoint("Yes.") as endpoint:
+        model = ChatModel("m", endpoint.url, extra={"stop": ["."], "seed": 1})
+        asyncio.run(model.chat(ASK, {"seed": 2, "max_tokens": 5}))
+        asyncio.run(model.chat(ASK))
+    sent = [{name: body.get(name) for name in ("stop", "seed", "max_tokens")} for body in endpoint.requests]
+    assert sent == [{"stop": ["."], "seed": 2, "max_tokens": 5}, {"stop": ["."], "seed": 1, "max_tokens": None}]
+    assert model.identity != ChatModel("m", endpoint.url).identity
+
+
+def test_log_probabilities_are_those_of_each_token_and_may_be_missing():
+    two, one = {"token": "2", "logprob": -0.5}, {"token": "1", "logprob": -1}
+    reply = completion("2")
+    with Endpoint(script=sends(reply)) as endpoint:
+        assert asyncio.run(ChatModel("m", endpoint.url).chat_with_logprobs(ASK))[:2] == ("2", [])
+    reply["choices"][0]["logprobs"] = {"content": [{**two, "top_logprobs": [two, one]}]}
+    with Endpoint(script=sends(reply)) as endpoint:
+        text, tokens, _ = asyncio.run(ChatModel("m", endpoint.url).chat_with_logprobs(ASK))
+    assert (text, tokens) == ("2", [Token("2", -0.5, {"2": -0.5, "1": -1.0})])
+    assert endpoint.requests[0]["logprobs"] is True
 
 
 # Fault plans
@@ -506,6 +539,28 @@ def test_a_call_costs_what_it_reads_and_what_it_writes():
 @pytest.mark.parametrize("usage", [Usage(), Usage("llama3.2", 9, 9), Usage("gpt-4o-mini"), Usage("gpt-4o-minimal", 9)])
 def test_what_is_not_known_is_not_free(usage):
     assert cost(usage) is None
+
+
+def test_a_call_above_its_limit_is_refused_before_anything_is_sent():
+    messages = [{"role": "user", "content": "word " * 1000}]
+    with Endpoint() as endpoint:
+        model = ChatModel("gpt-4o-mini", endpoint.url, max_tokens=100, max_cost=0.0002)
+        with pytest.raises(InputError, match=r"about 1,000 tokens to read, at most 100 to write.*\$0\.0002: nothing"):
+            asyncio.run(model.chat(messages))
+        with pytest.raises(InputError):
+            asyncio.run(ChatModel("gpt-4o-mini", endpoint.url, max_cost=math.nan).chat(messages))
+        assert endpoint.requests == []
+        model.max_cost = 0.00022
+        assert asyncio.run(model.chat(messages))[0] == "Yes. [1]"
+
+
+def test_a_limit_bounds_what_is_written_and_needs_a_price():
+    with Endpoint() as endpoint:
+        asyncio.run(ChatModel("gpt-4o-mini", endpoint.url, max_cost=1).chat([{"role": "user", "content": "Why?"}]))
+    assert endpoint.requests[0]["max_tokens"] == 1000
+    with pytest.raises(InputError, match=r"the price of 'llama3\.2' is not known: expected one of .*gpt-4o-mini"):
+        ChatModel("llama3.2", endpoint.url, max_cost=1)
+    assert ChatModel(server=LocalModel(), max_cost=0).max_tokens is None
 
 
 def test_an_estimate_counts_tokens_and_says_what_it_does_not_know():

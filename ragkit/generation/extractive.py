@@ -295,7 +295,8 @@ def _quote(chosen: Sequence[Candidate]) -> Generation:
             joined.append(c)
     gaps = [" " if c.passage.kind == "paragraph" else "\n\n" for c in joined]
     marked = [f"{closed(c.text)}{gap}[{c.number}]" for c, gap in zip(joined, gaps, strict=True)]
-    return Generation("\n\n".join(marked), tuple(Citation(c.number, c.chunk, c.text) for c in joined))
+    citations = tuple(Citation(c.number, c.chunk, c.text) for c in joined)
+    return Generation("\n\n".join(marked), citations, writer="quotes")
 
 
 def _nothing(reason: str) -> Generation:

@@ -46,7 +46,8 @@ def _attribute(text: str) -> str:
 class Prompt:
     """A system message and a user message with ``{context}`` and ``{question}`` in it.
 
-    ``render`` writes the sources of a context into it; ``summary`` is one line for a table.
+    ``render`` writes the sources of a context into it; ``summary`` is one line for a table. ``examples`` are pairs of
+    a user message and its answer, which the model reads as if it had given them (few-shot).
     """
 
     name: str
@@ -54,15 +55,21 @@ class Prompt:
     user: str
     render: Callable[[Sequence[Chunk]], str] = render
     summary: str = ""
+    examples: tuple[tuple[str, str], ...] = ()
 
     def messages(self, question: str, context: Context) -> list[dict[str, str]]:
         """The chat messages of one question.
 
-        >>> Prompt("ask", "Be short.", "Sources: {context} Q: {question}").messages("Why?", Context("", (), 0))[1]
+        >>> Prompt("ask", "Be short.", "Sources: {context} Q: {question}").messages("Why?", Context("", (), 0))[-1]
         {'role': 'user', 'content': 'Sources:  Q: Why?'}
         """
         user = self.user.format(context=self.render([hit.chunk for hit in context.hits]), question=question)
-        return [{"role": "system", "content": self.system}, {"role": "user", "content": user}]
+        shown = [
+            {"role": role, "content": text}
+            for example in self.examples
+            for role, text in zip(("user", "assistant"), example, strict=True)
+        ]
+        return [{"role": "system", "content": self.system}, *shown, {"role": "user", "content": user}]
 
 
 _RULE = """\
@@ -79,6 +86,32 @@ Rules:
 Be short.""",
     user="{context}\n\nQuestion: {question}",
     summary="sources in tags that they can't close, and a rule",
+)
+
+
+def numbered(chunks: Sequence[Chunk]) -> str:
+    """The sources in as few tokens as can be: a number, the heading, the text; nothing keeps them apart from orders.
+
+    >>> numbered([Chunk("a", 0, 6, "Press q", ("Guide", "Stop"))])
+    '[1] Stop: Press q'
+    """
+    return "\n\n".join(f"[{i}] {': '.join([*chunk.section[-1:], chunk.text])}" for i, chunk in enumerate(chunks, 1))
+
+
+_EXAMPLE = """\
+[1] Cleaning: Old files can be deleted with `make clean`. This can't be undone.
+
+[2] Building: Type `make` to build the program. It takes a minute.
+
+Question: How do I get rid of old files?"""
+SHORT = Prompt(
+    name="short",
+    system="Answer the question from the sources, in one or two sentences. After each sentence, write the number of "
+    "its source, like this: [1]",
+    user=ANSWER.user,
+    render=numbered,
+    summary="for a small model: few words, and an example",
+    examples=((_EXAMPLE, "Delete old files with `make clean` [1]."),),
 )
 
 

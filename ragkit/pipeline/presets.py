@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ragkit.base import LLM, Chunk, Corpus, Retriever
 from ragkit.chunking import FixedChunker, chunk_corpus
-from ragkit.pipeline.rag import RAGPipeline, default_llm
+from ragkit.generation.factory import make_llm
+from ragkit.pipeline.rag import RAGPipeline
 from ragkit.pipeline.trace import AnswerCache, Monitor
 from ragkit.retrieval import modular as modules
 from ragkit.retrieval.bm25 import BM25Retriever
@@ -19,7 +21,7 @@ from ragkit.token_store import TokenStore
 def naive(
     corpus: Corpus,
     *,
-    llm: LLM | None = None,
+    llm: LLM | str | Path | None = None,
     store: TokenStore | None = None,
     size: int = 512,
     overlap: int = 64,
@@ -29,19 +31,20 @@ def naive(
 ) -> RAGPipeline:
     """The textbook pipeline: fixed chunks, one mean vector each, nearest neighbours, no reranker.
 
-    ``llm`` is by default the configured endpoint, else quotes. ``store`` has the vectors (default:
+    ``llm`` is an LLM, "extractive", "local", "openai" or the path of a GGUF file; by default it is the endpoint at
+    ``$OPENAI_BASE_URL``, if that is set, else quotes (see ``make_llm``). ``store`` has the vectors (default:
     ``TokenStore.open(corpus)``), ``size`` and ``overlap`` are the tokens of a chunk; the other parameters are those of
     ``RAGPipeline``.
     """
     store = store or TokenStore.open(corpus)
     dense = DenseRetriever(chunk_corpus(FixedChunker(size, overlap), corpus), store=store)
-    return RAGPipeline(dense, None, llm or default_llm(store), budget=budget, cache=cache, monitor=monitor)
+    return RAGPipeline(dense, None, make_llm(llm, store), budget=budget, cache=cache, monitor=monitor)
 
 
 def advanced(
     corpus: Corpus,
     *,
-    llm: LLM | None = None,
+    llm: LLM | str | Path | None = None,
     store: TokenStore | None = None,
     size: int = 512,
     overlap: int = 64,
@@ -60,14 +63,14 @@ def advanced(
     chunks = chunk_corpus(FixedChunker(size, overlap), corpus)
     hybrid = Hybrid([BM25Retriever(chunks), DenseRetriever(chunks, store=store, scoring="maxp")], fusion="rrf")
     late = LateInteraction(store, mean="geometric", pooled_below=0.5)
-    llm = llm or default_llm(store)
+    llm = make_llm(llm, store)
     return RAGPipeline(hybrid, late, llm, fetch_k=fetch_k, budget=budget, cache=cache, monitor=monitor)
 
 
 def modular(
     corpus: Corpus,
     *,
-    llm: LLM | None = None,
+    llm: LLM | str | Path | None = None,
     store: TokenStore | None = None,
     size: int = 512,
     overlap: int = 64,
@@ -105,4 +108,4 @@ def modular(
         classifier = modules.AbstainOnSeveral(modules.RegexClassifier(names), average)
         router = modules.Router(routes, classifier, retriever, threshold=0.7)
         retriever = modules.SubQuestions(router, modules.NameSplitter(names))
-    return RAGPipeline(retriever, None, llm or default_llm(store), budget=budget, cache=cache, monitor=monitor)
+    return RAGPipeline(retriever, None, make_llm(llm, store), budget=budget, cache=cache, monitor=monitor)

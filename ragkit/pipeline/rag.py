@@ -39,15 +39,14 @@ from ragkit.base import (
     without_password,
 )
 from ragkit.concurrency import gather_limited
-from ragkit.generation import Extractive, OpenAIChat, WithFallback, build_context, endpoint_configured, stream_answer
-from ragkit.generation.abstain import Abstaining
+from ragkit.generation import build_context, stream_answer
+from ragkit.generation.factory import make_llm
 from ragkit.pipeline.config import Modules, PipelineConfig
 from ragkit.pipeline.diagram import Diagram, Node, tree
 from ragkit.pipeline.trace import AnswerCache, CacheKey, Monitor, QueryTrace
 from ragkit.retrieval.hybrid import fuse
 from ragkit.retrieval.rewrite import Rewritten, Spelling
 from ragkit.token_store import TokenStore
-from ragkit.tokens import MINILM
 
 _log = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -101,15 +100,15 @@ class RAGPipeline:
         config: PipelineConfig | str | Path,
         corpus: Corpus,
         *,
-        llm: LLM | None = None,
+        llm: LLM | str | Path | None = None,
         store: TokenStore | None = None,
         cache: AnswerCache | None = None,
         monitor: Monitor | None = None,
     ) -> RAGPipeline:
-        """The pipeline over ``corpus`` that a configuration, or a file of it, describes.
+        """The pipeline over ``corpus`` that a configuration, or a file of it, describes; ``llm`` as for ``make_llm``.
 
         Raises:
-            InputError: the file or a setting in it is wrong; says which, and what was expected.
+            InputError: the file or a setting in it, or ``llm``, is wrong; says which, and what was expected.
             StoreMismatchError: it was made with another corpus or other vectors.
         """
         config = config if isinstance(config, PipelineConfig) else PipelineConfig.load(config)
@@ -119,7 +118,7 @@ class RAGPipeline:
         return cls(
             build.module(config.retriever),
             build.reranker(config.reranker) if config.reranker else None,
-            llm or default_llm(store),
+            make_llm(llm, store),
             rewriter=Spelling.of(corpus.documents) if config.rewriter else None,
             cache=cache,
             monitor=monitor,
@@ -146,7 +145,7 @@ class RAGPipeline:
             if answer is None:
                 context = await self._retrieve_context(trace)
                 with trace.stage("generate"):
-                    answer = trace.take_generated(await self.llm.generate(question, context))
+                    answer = trace.take_generated(await self.llm.generate(question, context), self.llm)
                 await self._to_cache(trace, answer)
             trace.answer = answer
         return trace.result
@@ -176,7 +175,7 @@ class RAGPipeline:
                             if isinstance(piece, str):
                                 yield piece
                             else:
-                                answer = trace.take_generated(piece)
+                                answer = trace.take_generated(piece, self.llm)
                 if answer is None:
                     raise ContractError(f"{self.llm!r}: stream() ended without a Generation")
                 await self._to_cache(trace, answer)
@@ -370,17 +369,6 @@ class TwoStage(Retriever):
         if self.fetch_k is None and self.reranker is None and self.rewriter is None:
             return k  # nothing would choose among more of them
         return max(k, self.fetch_k or 3 * k)
-
-
-def default_llm(store: TokenStore) -> LLM:
-    """The LLM of the presets: the configured endpoint with a visible fallback, else quotes or an abstention.
-
-    Abstaining is fitted to the packaged model's scores. For another model, whose scores are on another scale, the
-    threshold is on the share of the question's words that the sources hold.
-    """
-    fitted = store.encoder.name == MINILM
-    offline = Abstaining(Extractive(store.maxsim, threshold=0.05), store) if fitted else Extractive(store.maxsim)
-    return WithFallback(OpenAIChat(), offline) if endpoint_configured() else offline
 
 
 async def _best_effort(who: str, call: Callable[..., R], *arguments: object) -> R | None:

@@ -23,7 +23,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from opentelemetry import trace as otel
 
-from ragkit.base import Answer, Generation, Hit
+from ragkit.base import LLM, Answer, Generation, Hit
 
 _tracer = otel.get_tracer("ragkit")
 
@@ -173,9 +173,11 @@ class QueryTrace(Trace):
         self.queries, self.candidates, self.context_tokens = equal.queries, equal.candidates, equal.context_tokens
         return equal.result
 
-    def take_generated(self, generation: Generation) -> Answer:
-        """Note the answer that a model wrote from ``hits``."""
+    def take_generated(self, generation: Generation, llm: LLM) -> Answer:
+        """Note the answer that ``llm`` wrote from ``hits``; where it does not say who it is, its class does."""
         self.answer = Answer(self.question, hits=tuple(self.hits), **vars(generation))
+        if not (generation.writer or generation.abstained):
+            self.answer = replace(self.answer, writer=generation.usage.model or type(llm).__name__)
         return self.answer
 
     def finish(self) -> None:

@@ -1,7 +1,7 @@
 """How often a poisoned passage is obeyed: offline, and under each defence by a model behind an endpoint.
 
-``python tests/run_bench.py injection`` prints the figures. Without ``$OPENAI_API_KEY`` or ``$OPENAI_BASE_URL`` there is
-only the offline row; with one, 600 calls are made. A rate comes with its 95 % interval.
+``python tests/run_bench.py injection`` prints the figures. Without ``$OPENAI_BASE_URL`` there is only the
+offline row; with one, 600 calls are made. A rate comes with its 95 % interval.
 """
 
 from __future__ import annotations

@@ -63,11 +63,6 @@ def fewer_answers_more_right(coverage, accuracy):
     assert accuracy[np.argmin(abs(coverage - 0.4))] > accuracy[-1] + 0.1
 
 
-def fallback_says_why(answer):
-    """The line above the answer says who answered, and why."""
-    assert answer.reason.startswith("answered by Extractive, because http://127.0.0.1:9")
-
-
 def invented_numbers_are_noticed(known, unknown):
     """A model may write citations in its own way, and it may invent numbers: both are read."""
     assert known == [2, 1, 3]
