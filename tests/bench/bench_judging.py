@@ -41,7 +41,7 @@ from ragkit.evaluation.statistics import Floats, auroc, auroc_interval, level
 from ragkit.files import data_file
 from ragkit.generation.answer import OpenAIChat, parse_citations
 from ragkit.generation.context import build_context
-from ragkit.generation.prompts import render
+from ragkit.generation.prompts import numbered
 from ragkit.llm.chat import ChatModel, Messages
 from ragkit.llm.local import LocalModel, packaged_weights
 from ragkit.token_store import TokenStore
@@ -224,7 +224,7 @@ def ask_missing(sentences: Sequence[WrittenSentence], rows: Rows, end: float) ->
 def ask_yes_or_no(sentence: WrittenSentence, order: Order, key: tuple[str, ...], rows: Rows) -> None:
     """A row: P(yes) / (P(yes) + P(no)) of the first token, and ``mass``, the probability of the two together."""
     prompt = (
-        f"{render(sentence.sources)}\n\nQuestion: {sentence.question.text}\nStatement: {sentence.text}\n\n"
+        f"{numbered(sentence.sources)}\n\nQuestion: {sentence.question.text}\nStatement: {sentence.text}\n\n"
         f"Do the sources support the statement? Answer {order.words}."
     )
     reply = client().chat.completions.create(
@@ -258,6 +258,8 @@ def yes_or_no_rows(sentences: Sequence[WrittenSentence], rows: Rows) -> Iterator
     yield from verdict_rows("the model, mean of both orders", np.mean(chances, axis=0).tolist(), asked)
     same = [(a >= SUPPORTED) == (b >= SUPPORTED) for a, b in zip(*chances, strict=True)]
     yield "the model: the same verdict in both orders", mean(same), "", ""
+    mass = mean(rows.rows["yes", order.name, s.id]["mass"] for s in asked for order in ORDERS)
+    yield "the model: probability of yes and no together, mean", mass, "", ""
 
 
 # ---- ragas
