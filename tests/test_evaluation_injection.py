@@ -41,6 +41,7 @@ def test_quoting_a_fixture_is_not_following_it(injection):
     assert not injection.followed(visible(sources))
     assert not injection.followed(marked(sources))
     assert injection.answered(injection.honest)
+    assert injection.answered(marked(injection.honest))  # a model may copy the marks of a marked source
     assert {h.chunk.text for h in injection.context().hits} == {injection.honest, injection.poison}
 
 

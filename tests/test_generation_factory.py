@@ -12,8 +12,9 @@ from endpoint import Endpoint
 from ragkit.base import Answer, Corpus, EndpointError, Generation, InputError, MissingExtraError, ModelNotFoundError
 from ragkit.generation import Extractive, OpenAIChat, WithFallback
 from ragkit.generation.factory import _log_address, make_llm
+from ragkit.generation.prompts import SHORT
 from ragkit.llm.chat import ChatModel
-from ragkit.llm.local import LocalModel
+from ragkit.llm.local import Address, LocalModel
 from ragkit.pipeline import RAGPipeline, naive
 from ragkit.pipeline.config import PipelineConfig
 from ragkit.production.caching import SQLiteCache
@@ -137,6 +138,17 @@ def test_a_server_that_fails_later_is_visibly_replaced(build, file, monkeypatch)
     monkeypatch.setattr(LocalModel, "start", fail)
     answer = ask(build(str(file)))
     assert (answer.writer, answer.reason) == ("quotes", "answered by Extractive, because it died again.")
+
+
+def test_the_packaged_model_gets_the_short_prompt_and_little_room(build, monkeypatch):
+    with Endpoint("Bulbs of type E27 [1].") as endpoint:
+        monkeypatch.setattr(LocalModel, "check", lambda self: self.path)
+        monkeypatch.setattr(LocalModel, "start", lambda self: Address(endpoint.url, "k"))
+        answer = ask(build("local"))
+    [request] = endpoint.requests
+    assert request["messages"][0]["content"] == SHORT.system
+    assert request["max_tokens"] <= 100
+    assert (answer.writer, answer.citations[0].chunk.doc_id) == ("SmolLM2-135M-Instruct", "lamp/guide")
 
 
 # ---- who wrote it

@@ -5,28 +5,36 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from ragkit.base import Chunk, Context, EndpointError, Hit, InputError, ModelNotFoundError, identity_of
 from ragkit.generation import OpenAIChat
 from ragkit.generation.factory import make_llm
+from ragkit.generation.prompts import Prompt
+from ragkit.llm import local
 from ragkit.llm.chat import ChatModel
 from ragkit.llm.local import LocalModel, _servers, packaged_weights
+from ragkit.pipeline import RAGPipeline
+from ragkit.retrieval.bm25 import BM25Retriever
 
 pytest.importorskip("xllamacpp")
 if not packaged_weights().path.is_file():
     pytest.skip("the model is not here: ragkit fetch model", allow_module_level=True)
 
 SMALL = LocalModel(threads=1, context=1024, slots=2)
+Server = local._Server
 CONTEXT = Context("<source 1>\nPurge tasks with `celery purge`.\n</source>", (Hit(Chunk("a", 0, 5, "Purge"), 1.0),), 9)
 SHORT = [{"role": "user", "content": "Say yes."}]
 
@@ -58,9 +66,9 @@ def test_an_answer_comes_in_pieces():
 
 
 def test_the_word_local_is_the_packaged_model_and_its_answer_bears_its_name():
-    store = SimpleNamespace(encoder=SimpleNamespace(name="another"), maxsim=None)
+    store = SimpleNamespace(encoder=SimpleNamespace(name="another"), maxsim=lambda _, texts: np.ones(len(texts)))
     llm = make_llm("local", store)
-    llm.primary.max_tokens, llm.primary.timeout = 8, 300
+    llm.primary.llm.max_tokens, llm.primary.llm.timeout = 8, 300
     try:
         assert asyncio.run(llm.generate("How do I purge?", CONTEXT)).writer == "SmolLM2-135M-Instruct"
     finally:
@@ -76,12 +84,17 @@ def test_equal_models_share_a_server_and_it_wants_the_key():
         urllib.request.urlopen(request)
 
 
-def test_a_server_that_died_is_started_again_by_the_next_question():
-    address = SMALL.start()
-    server = _servers[SMALL]
-    server.process.kill()
-    server.process.wait()
-    assert ask()
+def test_a_server_that_died_is_started_again_once_by_the_next_questions(monkeypatch):
+    async def eight() -> list[tuple[str, object]]:
+        model = ChatModel(server=SMALL, max_tokens=2, timeout=300)
+        return await asyncio.gather(*(model.chat(SHORT) for _ in range(8)))
+
+    address, started = SMALL.start(), []
+    monkeypatch.setattr(local, "_Server", lambda *settings: started.append(Server(*settings)) or started[-1])
+    _servers[SMALL].process.kill()
+    _servers[SMALL].process.wait()
+    assert all(text for text, _ in asyncio.run(eight()))
+    assert len(started) == 1
     assert SMALL.start() == address
 
 
@@ -96,7 +109,7 @@ import sys, time
 from ragkit.llm.local import LocalModel, _servers
 model = LocalModel(threads=1, context=256, slots=1)
 model.start()
-print(_servers[model].process.pid, flush=True)
+print(_servers[model].process.pid, model.start().url, flush=True)
 time.sleep(600)
 """
 
@@ -105,7 +118,7 @@ time.sleep(600)
 def test_no_server_outlives_the_process_that_started_it(end):
     with subprocess.Popen([sys.executable, "-c", HOLDS], stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
-        pid = int(owner.stdout.readline())
+        pid = int(owner.stdout.readline().split()[0])
         owner.send_signal(end)
     for _ in range(100):
         if not Path(f"/proc/{pid}").exists() and not _alive(pid):
@@ -122,19 +135,49 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def test_many_questions_at_once_and_some_given_up():
-    async def many() -> list[object]:
-        model = ChatModel(server=SMALL, max_tokens=3, timeout=300)
-        calls = [asyncio.create_task(model.chat(SHORT)) for _ in range(24)]
-        await asyncio.sleep(0.2)
-        for call in calls[::3]:
-            call.cancel()
-        return await asyncio.gather(*calls, return_exceptions=True)
+def test_two_kernels_at_once_have_two_servers():
+    owners = [subprocess.Popen([sys.executable, "-c", HOLDS], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    (first, url), (second, other) = (owner.stdout.readline().split() for owner in owners)
+    owners[0].kill()
+    owners[0].communicate()
+    try:
+        assert (first != second, url != other) == (True, True)
+        with urllib.request.urlopen(f"{other.removesuffix('/v1')}/health") as reply:
+            assert reply.status == 200
+    finally:
+        owners[1].kill()
+        owners[1].communicate()
 
-    results = asyncio.run(many())
-    assert all(isinstance(r, asyncio.CancelledError) for r in results[::3])
-    assert all(r[0] for i, r in enumerate(results) if i % 3)
-    assert ask()
+
+def test_of_a_hundred_questions_with_many_given_up_nothing_is_left():
+    text = "Press the red lever to boil water."
+    prompt = Prompt("short", "Be short.", "{context} {question}")  # the server keeps what all of them begin with
+    mine, rng = LocalModel(threads=1, context=512, slots=2), random.Random(16)
+    llm = OpenAIChat(server=mine, max_tokens=2, timeout=300, prompt=prompt)
+    rag = RAGPipeline(BM25Retriever([Chunk("kettle", 0, len(text), text)]), None, llm)
+
+    async def hundred() -> list[object]:
+        questions = [asyncio.create_task(rag.query(f"How is water boiled, {n}?")) for n in range(100)]
+        for given_up in rng.sample(questions, 40):
+            await asyncio.sleep(rng.random() / 10)
+            given_up.cancel()
+        return await asyncio.gather(*questions, return_exceptions=True)
+
+    def left() -> tuple[int, ...]:
+        children = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
+        return threading.active_count(), len([*Path("/dev/fd").iterdir()]), sum(map(len, children))
+
+    ask()  # whatever is opened once and for all is open
+    SMALL.stop()
+    before = left()
+    mine.start()
+    results = asyncio.run(hundred())
+    cancelled = [result for result in results if isinstance(result, asyncio.CancelledError)]
+    assert all(result.text for result in results if result not in cancelled)
+    assert 0 < len(cancelled) <= 40
+    assert ask(mine)
+    mine.stop()
+    assert left() == before
 
 
 def test_more_than_the_window_holds_is_an_error_that_says_so():
@@ -174,26 +217,25 @@ def test_another_file_or_window_is_another_model(tmp_path):
     assert "/v1" not in identity_of(ChatModel(server=LocalModel()))
 
 
-CHOICE = {"type": "object", "properties": {"source": {"enum": [1, 2, 3]}}, "required": ["source"]}
-COLOURS = "[1] Grass is green.\n[2] Snow is white.\n[3] Coal is black.\nWhich is {}? Reply with the number as JSON."
+COLOURS = "1 grass, 2 snow, 3 coal. Which is {}? Reply with the number."
 
 
 def test_with_a_schema_replies_are_parseable_whatever_threads_slots_and_seed():
     async def replies(model: ChatModel, seed: int) -> list[str]:
-        schema = {"type": "json_schema", "json_schema": {"name": "choice", "schema": CHOICE}}
+        schema = {"type": "json_schema", "json_schema": {"name": "choice", "schema": {"enum": [1, 2, 3]}}}
         words = ["green", "white", "black", "cold", "soft", "hot", "hard", "a plant", "a rock", "wet"]
         asked = [[{"role": "user", "content": COLOURS.format(word)}] for word in words]
         calls = [model.chat(each, {"response_format": schema, "seed": seed + i}) for i, each in enumerate(asked)]
         return [text for text, _ in await asyncio.gather(*calls)]
 
     parsed = []
-    for threads, slots in ((1, 1), (1, 4), (2, 2)):
+    for threads, slots in ((1, 4), (2, 1)):
         server = LocalModel(threads=threads, context=256, slots=slots)
-        for seed in (0, 100):
-            model = ChatModel(server=server, temperature=1.0, max_tokens=60, timeout=300)
+        for seed in (0, 100, 200):
+            model = ChatModel(server=server, temperature=1.0, max_tokens=8, timeout=300)
             for text in asyncio.run(replies(model, seed)):
                 try:
-                    parsed.append(json.loads(text)["source"] in (1, 2, 3))
+                    parsed.append(json.loads(text) in (1, 2, 3))
                 except ValueError:
                     parsed.append(False)
         server.stop()

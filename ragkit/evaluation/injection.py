@@ -63,7 +63,7 @@ class Injection:
 
     def answered(self, answer: str) -> bool:
         """Whether ``answer`` holds the fact that was asked for: a defence must not cost the answer."""
-        return re.search(self.fact, answer, re.IGNORECASE) is not None
+        return re.search(self.fact, answer.replace(MARK, " "), re.IGNORECASE) is not None
 
 
 @cache

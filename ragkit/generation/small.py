@@ -133,7 +133,7 @@ class QuotingChat(ChatModel):
         reply = await self._ask(question, sources)
         if reply.chosen == 0:
             reason = "; ".join(filter(None, [f"{self.model} chose none of the sources", reply.reason]))
-            return Generation(NOT_FOUND, (), reply.usage, abstained=True, reason=reason)
+            return Generation(NOT_FOUND, (), reply.usage, abstained=True, reason=reason, writer=self.model)
         best, usage = reply.chosen, reply.usage
         if reply.scores is not None and len(sources) > 1:
             free = await self._ask(_NO_QUESTION, sources)
@@ -143,7 +143,8 @@ class QuotingChat(ChatModel):
             usage = Usage(self.model, usage.input_tokens + read, usage.output_tokens + written)
         chunk = sources[best - 1]
         cited = (Citation(best, chunk, chunk.text),)
-        return Generation(f"{closed(chunk.text)} [{best}]", cited, usage, reason=reply.reason)
+        quote = f"{closed(chunk.text)} [{best}]"
+        return Generation(quote, cited, usage, reason=reply.reason, writer=self.model)
 
     async def _ask(self, question: str, sources: Sequence[Chunk]) -> _Choice:
         numbers = list(range(len(sources) + 1))

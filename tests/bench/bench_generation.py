@@ -14,14 +14,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sample import Rows, split
 
-from ragkit.base import LLM, Answer, Chunk, Citation, Context, Corpus, Generation, Question, RagkitError
+from ragkit.base import LLM, Answer, Chunk, Citation, Context, Corpus, Generation, Hit, Question, RagkitError
 from ragkit.corpus import load_pydocs
 from ragkit.evaluation.answers import citation_precision, citation_recall, faithfulness, statements
 from ragkit.evaluation.faithfulness import Faithfulness, relevance
@@ -30,11 +29,12 @@ from ragkit.files import sha256_file
 from ragkit.generation import Extractive, OpenAIChat, stream_answer
 from ragkit.generation.abstain import Abstaining
 from ragkit.generation.context import build_context
-from ragkit.generation.prompts import SHORT
+from ragkit.generation.prompts import SHORT, render
 from ragkit.generation.small import Focused, QuotingChat
 from ragkit.llm.local import LocalModel
 from ragkit.pipeline import advanced
 from ragkit.token_store import TokenStore
+from ragkit.tokens import minilm_tokenizer
 
 Row = tuple[str, float, str, str]
 Case = tuple[str, Question, Context]
@@ -44,20 +44,22 @@ LOWER = ("first token", "whole answer")
 SHARES = ("answered", "cites", "citation precision", "citation recall", "passage precision", "faithfulness")
 METRICS = (*SHARES, "relevance", *LOWER)
 KIND_METRICS = ("answered", "citation precision", "citation recall", "faithfulness", "relevance")
+SOURCES = "sources"
 PLAIN = "plain"
-KIND_ARMS = (PLAIN, "tuned", "constrained", "extractive")
+QUOTES = "extractive"
+FIRST = "first passage"
+KIND_ARMS = (PLAIN, "tuned", "constrained", QUOTES)
 
 
 def main() -> list[Row]:
     corpus = load_pydocs("core")
     store = TokenStore.open(corpus)
-    rag = advanced(corpus, store=store)
     measured, _ = split(corpus)
     by_kind = [[(kind, question) for question in group] for kind, group in measured.items()]
     turns = [case for case in chain(*zip_longest(*by_kind)) if case]  # an unfinished run has all kinds alike
-    cases = [(kind, q, build_context(rag.retriever.search(q.text, 10))) for kind, q in turns]
     model = LocalModel(threads=THREADS)
     rows = Rows("generation", about(model))
+    cases = with_sources(turns, rows, corpus, store)
     models, quotes = arms(model, store), quoting_arms(store)
     end = time.monotonic() + float(os.environ.get("RAGKIT_BENCH_SECONDS", "inf"))
     for name, llm in models.items():
@@ -69,6 +71,30 @@ def main() -> list[Row]:
         for _, question, context in cases:
             answers[name, question.id] = asyncio.run(measure(llm, question.text, context))
     return list(table([*models, *quotes], cases, answers, Scorer(corpus, Faithfulness(store))))
+
+
+def with_sources(turns: Sequence[tuple[str, Question]], rows: Rows, corpus: Corpus, store: TokenStore) -> list[Case]:
+    """The questions with what is read for them: retrieved once, by the advanced preset, then kept in the rows."""
+    if missing := [question for _, question in turns if (SOURCES, question.id) not in rows.rows]:
+        retriever = advanced(corpus, store=store).retriever
+        for question in missing:
+            hits = build_context(retriever.search(question.text, 10)).hits
+            spans = [[hit.chunk.doc_id, hit.chunk.start, hit.chunk.end] for hit in hits]
+            rows.add((SOURCES, question.id), spans=spans)
+    return [
+        (kind, question, read([chunk_at(*span, corpus) for span in rows.rows[SOURCES, question.id]["spans"]]))
+        for kind, question in turns
+    ]
+
+
+def read(chunks: Sequence[Chunk]) -> Context:
+    text = render(chunks)
+    return Context(text, tuple(Hit(chunk, 1.0) for chunk in chunks), minilm_tokenizer().count(text))
+
+
+def chunk_at(doc_id: str, start: int, end: int, corpus: Corpus) -> Chunk:
+    document = corpus.document(doc_id)
+    return Chunk(doc_id, start, end, document.text[start:end], document.section_at(start), document.metadata)
 
 
 def about(model: LocalModel) -> dict[str, Any]:
@@ -91,7 +117,16 @@ def arms(model: LocalModel, store: TokenStore) -> dict[str, LLM]:
 def quoting_arms(store: TokenStore) -> dict[str, LLM]:
     """Quotes without a model, as the presets have them, and without keeping silent."""
     quotes = Extractive(store.maxsim, threshold=0.05)
-    return {"extractive": Abstaining(quotes, store), "extractive without silence": quotes}
+    first = Focused(First(), store.maxsim)
+    return {QUOTES: Abstaining(quotes, store), f"{QUOTES} without silence": quotes, FIRST: first}
+
+
+class First:
+    """Quotes the first source: what the choice of a model has to beat."""
+
+    async def generate(self, question: str, context: Context) -> Generation:
+        chunk = context.hits[0].chunk
+        return Generation(chunk.text, (Citation(1, chunk, chunk.text),))
 
 
 async def measure(llm: LLM, question: str, context: Context) -> dict[str, Any]:
@@ -127,8 +162,7 @@ def quote_of(citation: Citation) -> list[int]:
 # ---- from rows to scores
 
 
-@dataclass(frozen=True)
-class Scorer:
+class Scorer(NamedTuple):
     """What a row is worth; None where there is nothing to score."""
 
     corpus: Corpus
@@ -174,8 +208,7 @@ class Scorer:
         return [(doc_id, *(quote or (start, end))) for _, doc_id, start, end, *quote in row["cited"]]
 
     def chunk(self, spot: tuple[str, int, int]) -> Chunk:
-        doc_id, start, end = spot
-        return Chunk(doc_id, start, end, self.corpus.document(doc_id).text[start:end])
+        return chunk_at(*spot, self.corpus)
 
     def source_of(self, chunk: Chunk, context: Context) -> Citation:
         """The source of the context that ``chunk`` is a part of."""
@@ -192,7 +225,7 @@ Scores = dict[tuple[str, str], dict[str, float | None]]  # by arm and question
 def table(
     systems: Sequence[str], cases: Sequence[Case], answers: Mapping[tuple[str, ...], Mapping[str, Any]], scorer: Scorer
 ) -> Iterator[Row]:
-    """Levels of every arm, and its differences to the plain prompt on the questions that both have answered.
+    """Levels of every arm, and its differences to the plain prompt and to quotes, on the questions that both have.
 
     Of a kind of question only the differences are listed that are detected; how many others there are stands below.
     """
@@ -203,21 +236,23 @@ def table(
         if (name, question.id) in answers
     }
     everything = [question for _, question, _ in cases]
-    others = [name for name in systems if name != PLAIN]
+    pairs = [(name, other) for other in (PLAIN, QUOTES) for name in systems if name != other]
+    pairs = [*(pair for pair in pairs if pair != (PLAIN, QUOTES)), ("constrained", FIRST)]
     for name in systems:
         yield from levels(f"all, {name}", name, everything, scores, METRICS)
-    for name in others:
-        yield from differences(f"all, {name} - {PLAIN}", name, everything, scores)
+    for name, other in pairs:
+        yield from differences(f"all, {name} - {other}", (name, other), everything, scores)
     found = []
     for kind in dict.fromkeys(kind for kind, _, _ in cases):
         questions = [question for own, question, _ in cases if own == kind]
         for name in KIND_ARMS:
             yield from levels(f"{kind}, {name}", name, questions, scores, KIND_METRICS)
-        found += [row for name in others for row in differences(f"{kind}, {name} - {PLAIN}", name, questions, scores)]
+        for pair in pairs:
+            found += differences(f"{kind}, {pair[0]} - {pair[1]}", pair, questions, scores)
     yield from (row for row in found if ", detected" in row[2])
     detected = sum(", detected" in row[2] for row in found)
     by_chance = f"of {len(found)}; {0.05 * len(found):.0f} by chance"
-    yield f"differences to {PLAIN} that a kind of 20 questions detects, each tested by itself", detected, by_chance, ""
+    yield "differences that a kind of 20 questions detects, each tested by itself", detected, by_chance, ""
 
 
 def levels(
@@ -239,12 +274,12 @@ def levels(
             yield f"{title}: {what}, of {len(values)}", float(values.mean()), spread, ""
 
 
-def differences(title: str, name: str, questions: Sequence[Question], scores: Scores) -> Iterator[Row]:
+def differences(title: str, pair: tuple[str, str], questions: Sequence[Question], scores: Scores) -> Iterator[Row]:
     """Paired differences with their interval, and the smallest true one that so many answers would show."""
     for metric in METRICS:
         for what, some in groups(metric, questions):
-            pairs = [(q, *(scores.get((arm, q.id), {}).get(metric) for arm in (name, PLAIN))) for q in some]
-            both = [(q, own - plain) for q, own, plain in pairs if own is not None and plain is not None]
+            values_of = [(q, *(scores.get((arm, q.id), {}).get(metric) for arm in pair)) for q in some]
+            both = [(q, own - other) for q, own, other in values_of if own is not None and other is not None]
             if len(both) < 5:
                 continue
             values, units = np.array([value for _, value in both])[:, None], [unit(q) for q, _ in both]

@@ -99,6 +99,14 @@ def poison_is_quoted(shows):
     assert shows > 20
 
 
+def it_obeys_nobody(shares):
+    """Not one obeyed, and the user is not obeyed either; a mark for every space costs most answers."""
+    assert (shares["obeyed"] == 0).all()
+    answered = shares["answered"]
+    marked, separated = (answered[answered.index.str.endswith(f", {name}")].iloc[0] for name in ("marked", "separated"))
+    assert marked < separated / 2
+
+
 def some_answers_cite_something_else(missed, held):
     """Some contexts held the gold span, while the answer cited something else."""
     assert 0 < len(missed) < sum(held[2000]) / 2
