@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from difflib import SequenceMatcher
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -378,3 +379,32 @@ def test_the_weights_tell_apart_what_they_were_not_fitted_on(core: Corpus, sente
     assert table.loc["all", "auroc"] >= 0.87
     assert table.loc["quoted", "auroc"] == 1
     assert (table.loc[list(PERTURBED), "auroc"] >= 0.65).all()
+
+
+# ---- the sentences that a model wrote
+
+WRITTEN = [json.loads(line) for line in data_file("written.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_form_of_the_written_sentences():
+    assert [row["id"] for row in WRITTEN] == [f"written-{i:03d}" for i in range(1, len(WRITTEN) + 1)]
+    for row in WRITTEN:
+        assert row.keys() == {"id", "prompt", "question", "sentence", "labels", "label", "sources"}, row["id"]
+        assert row["prompt"] in ("plain", "tuned")
+        assert {*row["labels"], row["label"]} <= {"supported", "unsupported"}
+        assert row["label"] in row["labels"], "a third look decides between the two"
+    assert len({(row["prompt"], row["question"], row["sentence"]) for row in WRITTEN}) == len(WRITTEN) >= 150
+
+
+def test_the_sources_are_those_that_were_labelled(core: Corpus):
+    # The spans are offsets: if the texts behind them change, the labels are about something else.
+    sentences = f.load_written_sentences(core)
+    assert len(sentences) == len(WRITTEN)
+    texts = "\n".join(chunk.text for sentence in sentences for chunk in sentence.sources)
+    assert sha256(texts.encode()).hexdigest()[:16] == "227f1f22ff056053"
+
+
+def test_written_sentences_about_other_documents_are_left_out(tiny: Corpus):
+    sentences = f.load_written_sentences(tiny)
+    assert 0 < len(sentences) < len(WRITTEN)
+    assert {chunk.doc_id.split("/")[0] for s in sentences for chunk in s.sources} <= {"black", "gunicorn", "aiohttp"}

@@ -13,8 +13,11 @@ import pytest
 from endpoint import Endpoint
 
 from ragkit.base import Answer, Chunk, EndpointError, Hit, InputError, Question, Span
+from ragkit.evaluation.faithfulness import load_written_sentences
 from ragkit.evaluation.judge import METRICS, JudgeRun, RagasJudge, UnreadableError, json_in
+from ragkit.files import data_file
 from ragkit.llm.chat import ChatModel
+from ragkit.llm.local import packaged_weights
 
 pytest.importorskip("ragas")
 
@@ -230,6 +233,15 @@ def test_a_recorded_run_says_so(good, tmp_path):
     assert not good.recorded
     assert f"RECORDED on {good.date}, not run now" in again.caption
     assert JudgeRun.load(again.save(tmp_path / "twice.json")) == again
+
+
+def test_the_recorded_run_is_the_packaged_model_on_its_own_answers(core):
+    run = JudgeRun.load(data_file("judged.json"))
+    assert "RECORDED on 20" in run.caption
+    assert run.model == packaged_weights().name
+    answered = {sentence.question.id for sentence in load_written_sentences(core)}
+    assert {verdict.question for verdict in run.verdicts} <= answered
+    assert all((verdict.value is None) == bool(verdict.reason) for verdict in run.verdicts)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"model": "m", "verdicts": [{"value": 1}]}'])

@@ -39,8 +39,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ragkit.base import Chunk, Corpus, InputError, Vectors, require
-from ragkit.corpus.datasets import section_span
+from ragkit.base import Chunk, Corpus, InputError, Question, Vectors, require
+from ragkit.corpus.datasets import load_questions, section_span
 from ragkit.embedding import unit
 from ragkit.embedding.vectors import Ids, split_evenly
 from ragkit.evaluation.statistics import Floats, auroc, auroc_interval
@@ -527,6 +527,58 @@ def load_labelled_answers(corpus: Corpus, half: Half | None = None) -> tuple[Lab
             text = passage[slice(*entry["quote"])] if "quote" in entry else entry["sentence"]
             label = (entry["label"] == "supported", entry["kind"])
             sentences.append(LabelledSentence(entry["id"], entry["question"], text, *label, source, entry["split"]))
+    return tuple(sentences)
+
+
+def chunk_at(corpus: Corpus, doc_id: str, start: int, end: int) -> Chunk:
+    """The characters ``[start, end)`` of a document as a chunk."""
+    document = corpus.document(doc_id)
+    return Chunk(doc_id, start, end, document.text[start:end], document.section_at(start), document.metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenSentence:
+    """A sentence that a model wrote in answer to a question, the sources that it had read, and whether they support it.
+
+    ``prompt`` is what the model was asked with, ``labels`` are the two passes of the labelling, ``supported`` is what
+    they came to.
+    """
+
+    id: str
+    prompt: str
+    question: Question
+    text: str
+    supported: bool
+    labels: tuple[bool, bool]
+    sources: tuple[Chunk, ...]
+
+
+def load_written_sentences(corpus: Corpus) -> tuple[WrittenSentence, ...]:
+    """Sentences of the packaged model, with labels, about the documents of ``corpus`` (``data/written.jsonl``).
+
+    They measure scorers and judges; nothing was fitted on them. The sentences of one answer stand together, in order.
+    """
+    questions = {question.id: question for question in corpus.questions}
+    for kind in ("keyword", "paraphrase", "multihop", "en"):
+        questions |= {question.id: question for question in load_questions(kind, corpus)}
+    documents = {document.id for document in corpus.documents}
+    sentences = []
+    for line in data_file("written.jsonl").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        question = questions.get(entry["question"])
+        if question and all(doc_id in documents for doc_id, _, _ in entry["sources"]):
+            first, second = (label == "supported" for label in entry["labels"])
+            sentences.append(
+                WrittenSentence(
+                    entry["id"],
+                    entry["prompt"],
+                    question,
+                    entry["sentence"],
+                    entry["label"] == "supported",
+                    (first, second),
+                    tuple(chunk_at(corpus, *span) for span in entry["sources"]),
+                )
+            )
     return tuple(sentences)
 
 
