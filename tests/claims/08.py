@@ -92,6 +92,22 @@ def relations_are_missed_more_often(judged):
     assert number["accepted"] + 0.2 < relation["accepted"]
 
 
+def no_verdict_can_be_read(run):
+    """Not one verdict."""
+    assert run.verdicts
+    assert all(verdict.value is None for verdict in run.verdicts)
+
+
+def small_judge_is_a_coin(judges, values):
+    """The scorer ranks well, and most of what it accepts is not supported; the model is a coin."""
+    assert 0.85 < judges["scorer"][1] < 0.95
+    assert values["scorer: precision, of the accepted, supported"] < 0.5
+    assert values["scorer: right if it rejected all"] > 0.9
+    for first in ("yes", "no"):
+        _, _, low, high, _ = judges[f"the model, {first} first"]
+        assert low < 0.5 < high
+
+
 def two_sources_stay_two(context):
     """Two sources came in, two are closed."""
     assert context.text.count("</source>") == len(context.hits) == 2
