@@ -1,4 +1,4 @@
-"""What the benches of language models share: one stratified sample of questions, and rows that survive a kill."""
+"""What benches share: one stratified sample of questions, rows that survive a kill, a retriever that remembers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from run_bench import RESULTS, machine
 
-from ragkit.base import Corpus, InputError, Question
+from ragkit.base import Corpus, Hit, InputError, Question, Retriever
 from ragkit.corpus import load_questions
 
 KINDS = ("faq", "keyword", "paraphrase", "multihop", "en", "unanswerable")
@@ -65,3 +65,15 @@ class Rows:
     def _append(self, row: Mapping[str, Any]) -> None:
         with self.path.open("a") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+class SearchedOnce(Retriever):
+    """Searches a query once: most rewriters leave most questions as they are, and several systems ask for the same."""
+
+    def __init__(self, retriever: Retriever) -> None:
+        self.retriever, self.lists = retriever, dict[tuple[str, int], list[Hit]]()
+
+    def _search(self, query: str, k: int) -> list[Hit]:
+        if (query, k) not in self.lists:
+            self.lists[query, k] = self.retriever.search(query, k)
+        return self.lists[query, k]

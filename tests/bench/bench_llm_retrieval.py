@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from recorded import NotRecordedError, Recorded
-from sample import Rows, split
+from sample import Rows, SearchedOnce, split
 
 from ragkit.base import Corpus, Hit, Question, Retriever
 from ragkit.chunking import FixedChunker, chunk_corpus
@@ -59,18 +59,6 @@ def recorded_model(corpus: Corpus) -> tuple[Recorded, dict[str, list[Question]],
     server = LocalModel(threads=1, context=1280, slots=AT_ONCE)
     rows = Rows("llm_retrieval", {"model": server.identity, "max_tokens": 60})
     return Recorded(server=server, max_tokens=60, timeout=600, rows=rows, questions=in_turn), kinds, in_turn
-
-
-class SearchedOnce(Retriever):
-    """Searches a query once, as several systems ask for the same."""
-
-    def __init__(self, retriever: Retriever) -> None:
-        self.retriever, self.lists = retriever, dict[tuple[str, int], list[Hit]]()
-
-    def _search(self, query: str, k: int) -> list[Hit]:
-        if (query, k) not in self.lists:
-            self.lists[query, k] = self.retriever.search(query, k)
-        return self.lists[query, k]
 
 
 T = TypeVar("T")

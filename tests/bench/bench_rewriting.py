@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
 import numpy as np
+from sample import SearchedOnce
 
-from ragkit.base import Corpus, Hit, Question, Retriever, Rewriter
+from ragkit.base import Corpus, Question, Retriever, Rewriter
 from ragkit.chunking import FixedChunker, chunk_corpus
 from ragkit.corpus import load_pydocs, load_questions
 from ragkit.evaluation import statistics
@@ -42,18 +43,6 @@ def main() -> list[Row]:
         other = load_pydocs("extended")
         rows += verdicts("extended", other, {"faq": other.questions})
     return rows
-
-
-class Kept(Retriever):
-    """Searches a query once, since most rewriters leave most questions as they are."""
-
-    def __init__(self, retriever: Retriever) -> None:
-        self.retriever, self.found = retriever, dict[tuple[str, int], list[Hit]]()
-
-    def _search(self, query: str, k: int) -> list[Hit]:
-        if (query, k) not in self.found:
-            self.found[query, k] = self.retriever.search(query, k)
-        return self.found[query, k]
 
 
 def rewriters_of(corpus: Corpus) -> dict[str, Rewriter]:
@@ -86,17 +75,17 @@ def bases(corpus: Corpus, store: TokenStore, rewriters: Mapping[str, Rewriter]) 
     chunks = chunk_corpus(FixedChunker(512, 64), corpus)
     bm25, dense = BM25Retriever(chunks), DenseRetriever(chunks, store=store)
     maxp, preset = DenseRetriever(chunks, store=store, scoring="maxp"), advanced(corpus, store=store)
-    naive, best = Kept(dense), Kept(preset.retriever)
+    naive, best = SearchedOnce(dense), SearchedOnce(preset.retriever)
     assert preset.reranker is not None
     inside = Reranked(Hybrid([RM3(bm25), maxp]), preset.reranker, fetch_k=50)
     feedback: dict[str, dict[str, Retriever]] = {
         "BM25": {
             "RM3": RM3(bm25),
             "RM3, weight .5": RM3(bm25, weight=0.5),
-            "RM3 from MaxP": Kept(RM3(bm25, source=maxp)),
+            "RM3 from MaxP": SearchedOnce(RM3(bm25, source=maxp)),
         },
         "naive": {},
-        "advanced": {"RM3 inside": Kept(inside)},
+        "advanced": {"RM3 inside": SearchedOnce(inside)},
     }
     found: dict[str, dict[str, Retriever]] = {}
     for base, retriever in (("BM25", bm25), ("naive", naive), ("advanced", best)):
