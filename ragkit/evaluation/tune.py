@@ -26,7 +26,7 @@ from ragkit.evaluation import statistics
 from ragkit.evaluation.compare import Comparison, compare, documents_of
 from ragkit.evaluation.metrics import BUDGET, relevant_gold
 from ragkit.generation import Extractive
-from ragkit.pipeline.config import PipelineConfig, Table, read_table
+from ragkit.pipeline.config import FETCH_K, OVERLAP, SIZE, PipelineConfig, Table, read_table
 from ragkit.pipeline.rag import RAGPipeline
 from ragkit.token_store import TokenStore
 
@@ -195,12 +195,12 @@ class Grid(Table):
 
     chunker: tuple[Literal["fixed", "sentence", "recursive", "heading", "semantic"], ...] = ("fixed", "heading")
     size: tuple[int, ...] = (256, 512, 1024)
-    overlap: tuple[int, ...] = (0, 64)
+    overlap: tuple[int, ...] = (0, OVERLAP)
     contextual: tuple[bool, ...] = (False, True)
     retriever: tuple[Literal["bm25", "dense", "hybrid"], ...] = ("bm25", "dense", "hybrid")
     fusion: tuple[Literal["rrf", "convex"], ...] = ("rrf", "convex")
     rerank: tuple[bool, ...] = (False, True)
-    fetch_k: tuple[int, ...] = (20, 50)
+    fetch_k: tuple[int, ...] = (20, FETCH_K)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -248,7 +248,7 @@ class Grid(Table):
 
 def default_config() -> PipelineConfig:
     """The settings of ``advanced()`` as a configuration."""
-    advanced = "fixed 512/64, hybrid rrf, rerank 50"
+    advanced = f"fixed {SIZE}/{OVERLAP}, hybrid rrf, rerank {FETCH_K}"
     return next(config for config in Grid().configurations() if label(config) == advanced)
 
 
@@ -256,7 +256,7 @@ def label(config: PipelineConfig) -> str:
     """A configuration in a few words, enough to tell those of a grid apart.
 
     >>> label(Grid().configurations()[-1])
-    'heading 1024/64, hybrid convex, contextual, rerank 50'
+    'heading 1024/32, hybrid convex, contextual, rerank 50'
     """
     chunks, top = config.chunks["main"], config.modules[config.retriever]
     fusion = f" {top.fusion}" if top.kind == "Hybrid" else ""

@@ -8,8 +8,8 @@
 
     [chunks.main]
     kind = "FixedChunker"
-    size = 512
-    overlap = 64
+    size = 256
+    overlap = 32
 
     [modules.words]
     kind = "BM25Retriever"
@@ -59,6 +59,10 @@ from ragkit.token_store import TokenStore
 
 TableT = TypeVar("TableT", bound="Table")
 
+# Tokens of a chunk, tokens that two share, candidates to rerank: what brings most of the gold into a context of 2,000
+# tokens (``make bench BENCH=presets``).
+SIZE, OVERLAP, FETCH_K = 256, 32, 50
+
 
 class Table(BaseModel):
     """A table of the file: every key must be known, and of its type."""
@@ -76,8 +80,8 @@ class ChunkerTable(Table):
     kind: Literal["FixedChunker", "SentenceChunker", "RecursiveChunker", "HeadingChunker", "SemanticChunker"] = (
         "FixedChunker"
     )
-    size: int = 512
-    overlap: int = 64
+    size: int = SIZE
+    overlap: int = OVERLAP
 
 
 class LateInteractionTable(Table):
@@ -185,7 +189,7 @@ class Modules(PipelineBuilder):
     def Hybrid(self, inputs: Names, fusion: str = "rrf", weights: Weights = (), fetch_k: int = 100) -> Retriever:
         return Hybrid([self.module(name) for name in inputs], fusion, weights or None, fetch_k)
 
-    def Reranked(self, retriever: str, reranker: RerankerTable = LATE, fetch_k: int = 50) -> Retriever:
+    def Reranked(self, retriever: str, reranker: RerankerTable = LATE, fetch_k: int = FETCH_K) -> Retriever:
         return Reranked(self.module(retriever), self.reranker(reranker), fetch_k)
 
     def Filtered(self, retriever: str, metadata: Mapping[str, Any] = MappingProxyType({})) -> Retriever:
