@@ -16,8 +16,9 @@ from typing import Any
 
 
 def claims_path(notebook: Path) -> Path:
-    """The file of a notebook's claims: ``tests/claims/03.py`` for ``notebooks/03_chunk_size_lab.ipynb``."""
-    return notebook.parent.parent / "tests" / "claims" / f"{notebook.name[:2]}.py"
+    """The file of a notebook's claims: ``tests/claims/04.py`` for ``notebooks/04_chunk_size_lab.ipynb``."""
+    number, _, _ = notebook.name.partition("_")
+    return notebook.parent.parent / "tests" / "claims" / f"{number}.py"
 
 
 def read_claims(notebook: Path) -> dict[str, Callable[..., Any]]:

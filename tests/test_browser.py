@@ -51,11 +51,11 @@ def test_make_lab_answers_on_its_port(tmp_path: Path):
         lab.wait(30)
 
 
-CHUNK_LAB = NOTEBOOKS / "03_chunk_size_lab.ipynb"
+CHUNK_LAB = NOTEBOOKS / "04_chunk_size_lab.ipynb"
 
 
 def test_the_chunk_lab_follows_the_slider_and_survives_a_reload(lab: Lab, tmp_path: Path, record_testsuite_property):
-    """Notebook 03 up to its lab; the size moved by arrow keys; table and figure change; the page loaded again."""
+    """Notebook 04 up to its lab; the size moved by arrow keys; table and figure change; the page loaded again."""
     # Without the committed outputs: while some cells have outputs that this browser did not make, Jupyter distrusts the
     # saved notebook and shows a widget's text after a reload. Whoever runs all cells has none.
     notebook = nbformat.read(CHUNK_LAB, 4)

@@ -392,7 +392,7 @@ def test_form_of_the_written_sentences():
         assert row.keys() == {"id", "prompt", "question", "sentence", "labels", "label", "sources"}, row["id"]
         assert row["prompt"] in ("plain", "tuned")
         assert {*row["labels"], row["label"]} <= {"supported", "unsupported"}
-        assert row["label"] in row["labels"], "a third look decides between the two"
+        assert row["label"] in row["labels"], "an earlier reading decides between the two"
     assert len({(row["prompt"], row["question"], row["sentence"]) for row in WRITTEN}) == len(WRITTEN) >= 150
 
 

@@ -1,4 +1,4 @@
-"""A learner turns a knob of notebook 03 by hand: there are tables, and no cell fails."""
+"""A learner turns a knob of notebook 04 by hand: there are tables, and no cell fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "03_chunk_size_lab.ipynb"
+NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "04_chunk_size_lab.ipynb"
 
 # Cells that no knob reaches (one sentence by hand, exercises), that have tests of their own (the lab), or that would
 # encode pages again.

@@ -112,7 +112,7 @@ def test_the_guard_finds_a_huge_notebook():
 
 
 def test_every_file_of_claims_belongs_to_a_notebook():
-    numbers = {path.name[:2] for path in NOTEBOOKS}
+    numbers = {path.name.split("_")[0] for path in NOTEBOOKS}
     assert [
         p.name for p in (NOTEBOOKS[0].parent.parent / "tests" / "claims").glob("*.py") if p.stem not in numbers
     ] == []

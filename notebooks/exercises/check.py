@@ -130,9 +130,9 @@ def find_exercise(exercise_id: str) -> Exercise:
 
 
 def exercises_of(notebook: str) -> dict[str, Exercise]:
-    """The exercises of the notebook with this number (``"01"``), by id."""
+    """The exercises of the notebook with this number or letter (``"01"``, ``"A"``), by id."""
     name = f"exercises.nb{notebook}"
-    if not notebook.isdigit() or find_spec(name) is None:
+    if not notebook.isalnum() or find_spec(name) is None:
         return {}
     found = [e for e in vars(import_module(name)).values() if isinstance(e, Exercise)]
     return {e.id: e for e in sorted(found, key=lambda e: e.id)}

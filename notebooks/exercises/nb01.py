@@ -60,7 +60,7 @@ def longest_chunk(answer: int) -> str | None:
     "01.3",
     expects=FunctionType,
     hint="Go through the hits in order, counting from 1. hit.chunk.span.overlap(gold) counts the characters in common.",
-    praise="This number is all that notebook 02 needs: 1 / rank, averaged over many questions, is called MRR.",
+    praise="This number is all that notebook 03 needs: 1 / rank, averaged over many questions, is called MRR.",
 )
 def rank_of_answer(answer: Callable[[list[Hit], Span], Any]) -> str | None:
     gold = Span("guide", 100, 200)

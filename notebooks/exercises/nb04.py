@@ -1,4 +1,4 @@
-"""The exercises of ``04_embeddings``."""
+"""The exercises of ``04_chunk_size_lab``."""
 
 from __future__ import annotations
 
@@ -7,82 +7,52 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from exercises.check import check_number, exercise
+from exercises.check import exercise
 
 
 @exercise(
     "04.1",
-    expects=(int, float),
-    hint="In the plot, where do E5's cosines of two chunks that have nothing to do with each other begin?",
-    praise="A threshold belongs to one model. Whoever changes the model must find it again.",
+    expects=FunctionType,
+    hint="windows @ query gives the cosine of every window. The chunk counts as much as its best one.",
+    praise="One good window is enough, whatever stands around it. Pooling would have averaged it away.",
 )
-def passing_share(answer: float) -> str | None:
-    if answer > 1:
-        return "a share lies between 0 and 1."
-    if answer < 0.02:
-        return f"{answer} is what got through with MiniLM, where strangers score far below 0.6. Look at E5's hump."
-    if answer < 0.95:
-        return f"{answer} is too few: look at the left end of E5's hump. How much of it lies below 0.6?"
-    return None
+def maxp_score(answer: Callable[[Any, Any], Any]) -> str | None:
+    query, windows = np.array([0.6, 0.8]), np.array([[1.0, 0.0], [0.0, 1.0], [0.6, -0.8]])
+    found = answer(query, windows)
+    if found is ...:
+        return "your function still returns `...`: put your own expression there."
+    if np.shape(found) != ():
+        return f"you return {np.size(found)} numbers, one for each window. The chunk needs a single one."
+    cosines = windows @ query
+    mean = windows.mean(axis=0)
+    wrong = {
+        "this is the mean of the cosines: two bad windows drag a good one down, and that is dilution.": cosines.mean(),
+        "this is the cosine of the averaged vector, in other words pooling.": mean @ query / np.linalg.norm(mean),
+        "this is the sum: a chunk would score higher just for being longer.": cosines.sum(),
+        "this is the worst window. A reader is after the best one.": cosines.min(),
+        "this is the position of the best window. The score is its cosine.": cosines.argmax(),
+    }
+    if np.isclose(found, cosines.max()):
+        return None
+    for words, value in wrong.items():
+        if np.isclose(found, value):
+            return words
+    return f"for windows with the cosines 0.6, 0.8 and -0.28 you return {found:.2f}."
 
 
 @exercise(
     "04.2",
-    expects=FunctionType,
-    hint="vector[:d] are the first d numbers. What is the length of that, and what should it be?",
-    praise="Cut, then back to length 1: a dot product is a cosine again.",
+    expects=str,
+    hint="What runs out first in her prompt?",
+    praise="compare(..., same_budget=2000) does it. At equal results, the longer chunks simply bought more text.",
 )
-def truncated(answer: Callable[[NDArray[np.float64], int], Any]) -> str | None:
-    vector = np.array([0.48, 0.36, 0.0, 0.8])
-    found = answer(vector, 2)
-    if found is ...:
-        return "your function still returns `...`: put your own expression there."
-    value = np.asarray(found, dtype=float)
-    if value.shape == vector.shape and np.allclose(value[2:], 0):
-        return "four numbers come out, two of them zeros: nothing is saved. Keep only the first two: vector[:d]."
-    if value.shape != (2,):
-        return f"for a vector of 4 numbers and d = 2 you return the shape {value.shape}, expected 2 numbers."
-    return check_number(
-        value,
-        [0.8, 0.6],
-        [
-            (
-                vector[:2],
-                f"its length is {np.linalg.norm(vector[:2]):.1f}, not 1. Divide by np.linalg.norm of what is left.",
-            ),
-            (
-                vector[-2:] / np.linalg.norm(vector[-2:]),
-                "these are the last two numbers. The important ones come first: vector[:d].",
-            ),
-            (
-                vector[:2] / vector[:2].sum(),
-                "divided by the sum, the numbers add up to 1, but a length is np.linalg.norm, the root of the squares.",
-            ),
-        ],
-        f"for (0.48, 0.36, 0, 0.8) and d = 2 you get {value.round(3).tolist()}, expected [0.8, 0.6].",
-    )
-
-
-@exercise(
-    "04.3",
-    expects=(int, float),
-    hint="One vector: 3072 numbers of 4 bytes. Then two million of them, and a gigabyte is 10**9 bytes.",
-    praise="That has to fit into memory to be searched fast. Now look at your table: what would 96 dimensions take?",
-)
-def gigabytes(answer: float) -> str | None:
-    if abs(answer - 24.576) < 0.08:
-        return None
-    for wrong, problem in (
-        (6.144, "6.1 counts numbers. Each of them takes 4 bytes."),
-        (12.288, "12.3 is for one million chunks. There are two."),
-        (24_576, "24,576 are megabytes."),
-        (24_576_000_000, "these are bytes. A gigabyte is 10**9 of them."),
-        (3.072, "3.1 is for vectors of 384 numbers, as MiniLM's. text-embedding-3-large makes 3072."),
-        (49.152, "49.2 takes 8 bytes a number. A float32 has 32 bits."),
-        (22.888, "22.9 is in gibibytes (2**30 bytes). Here a gigabyte is 10**9 bytes."),
-    ):
-        if abs(answer - wrong) < 0.01 * wrong:
-            return problem
-    return f"not {answer:g}. Multiply: chunks, numbers a vector, bytes a number; then divide by 10**9."
+def hold_equal(answer: str) -> str | None:
+    word = answer.strip().lower()
+    if word == "results":
+        return "that is what she did: ten results each, and ten of 512 tokens do not fit into her prompt."
+    if word == "overlap":
+        return "overlap costs some tokens, but equal overlap leaves ten long chunks against ten short ones."
+    if word not in ("tokens", "token"):
+        return f'"{answer}" is none of "results", "tokens", "overlap".'
+    return None

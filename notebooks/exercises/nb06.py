@@ -1,94 +1,78 @@
-"""The exercises of ``06_reranking``."""
+"""The exercises of ``06_hybrid_search``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isclose
 from types import FunctionType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from exercises.check import check_number, exercise
-
-Floats = NDArray[np.float64]
 
 
 @exercise(
     "06.1",
     expects=FunctionType,
-    hint="cosines.max(axis=1) is what each word of the question found. Now the mean, weighted by `weights`.",
-    praise="This line is the whole reranker: a maximum for every word of the question, and a weighted mean.",
+    hint="It is the fraction of the cell above: tf on top, and tf + k1 * (1 - b + b * length) below.",
+    praise="The more a word is repeated the less each repetition adds, and a long chunk has to repeat it more often.",
 )
-def maxsim(answer: Callable[[Floats, Floats], Any]) -> str | None:
-    cosines, weights = np.array([[0.9, 0.1, 0.2], [0.3, 0.6, 0.0]]), np.array([3.0, 1.0])
-    found = answer(cosines, weights)
-    if found is ...:
-        return "your function still returns `...`: put your own expression there."
-    value = np.asarray(found, dtype=float)
-    if value.shape:
-        return f"you returned {value.size} numbers of shape {value.shape}. A score is one number for the passage."
-    best = cosines.max(axis=1)
-    for wrong, problem in (
-        (best @ weights, "this is the sum, and a longer question would get higher scores. Divide by weights.sum()."),
-        (best.mean(), "every word counts the same here. Multiply by the weights, and divide by their sum."),
-        (best.sum(), "every word counts the same here. Multiply by the weights, and divide by their sum."),
-        (best @ weights / 2, "you divide by the number of words. Divide by the sum of the weights."),
+def term_weight(answer: Callable[[float, float, float, float], Any]) -> str | None:
+    def right(tf: float, length: float, k1: float, b: float) -> float:
+        return tf / (tf + k1 * (1 - b + b * length))
+
+    # A likely wrong formula, and what its author should read. The first that the answer agrees with speaks.
+    mistakes: list[tuple[Callable[[float, float, float, float], float], str]] = [
+        (lambda tf, length, k1, b: tf, "you return tf itself, so ten repetitions count ten times as much as one."),
+        (lambda tf, length, k1, b: tf / (tf + k1), "length has no effect: every chunk is treated as an average one."),
         (
-            cosines.mean(axis=1) @ weights / 4,
-            "you take the mean of each row: that is the blur again. Take its maximum.",
+            lambda tf, length, k1, b: right(tf, length, k1, b) * (k1 + 1),
+            "you multiply by k1 + 1, as Okapi does. Leave it out: it changes no order.",
         ),
-        (cosines.max(), "you take one maximum of all. Each *row* has its own: axis=1."),
-        (cosines.max(axis=0).mean(), "axis=0 lets the words of the passage ask. The question asks: axis=1."),
-    ):
-        if np.isclose(value, wrong):
+        (
+            lambda tf, length, k1, b: tf / (tf + k1 * 1 - b + b * length),
+            "k1 multiplies the whole bracket (1 - b + b * length), not only the 1.",
+        ),
+        (
+            lambda tf, length, k1, b: tf / (tf + k1 * (1 - b + b / length)),
+            "you divide by length, so a long chunk gets *more* for the same word. Multiply.",
+        ),
+        (
+            lambda tf, length, k1, b: tf / (tf + k1 * (b + (1 - b) * length)),
+            "b and 1 - b have changed places. With b = 0, length must have no effect.",
+        ),
+    ]
+    tries = [(1.0, 1.0, 1.5, 0.75), (2.0, 3.0, 1.5, 0.75), (3.0, 0.5, 2.0, 0.25)]
+    found = [answer(*values) for values in tries]
+    if any(value is ... for value in found):
+        return "your function still returns `...`: put your own expression there."
+    if not all(isinstance(value, int | float) for value in found):
+        return f"you returned {found[0]!r}. A weight is a number."
+    if all(isclose(value, right(*values)) for value, values in zip(found, tries, strict=True)):
+        return None
+    for formula, problem in mistakes:
+        if all(isclose(value, formula(*values)) for value, values in zip(found, tries, strict=True)):
             return problem
-    right = float(best @ weights / weights.sum())
-    if not np.isclose(value, right):
-        return f"for rows with maxima 0.9 and 0.6 and weights 3 and 1 you get {float(value):.3f}, expected {right:.3f}."
-    return None
+    return f"for tf=2, length=3, k1=1.5, b=0.75 you returned {found[1]:.3f}, and it should be {right(*tries[1]):.3f}."
 
 
 @exercise(
     "06.2",
-    expects=(int, float),
-    hint="The reranker sees 50 candidates. For how many questions is the answer among them?",
-    praise="Everything that was fetched comes to the top, and nothing else can. Recall of the search is the ceiling.",
+    expects=int,
+    hint="The one chunk gets 1 / 61. The other gets 1 / (60 + rank) twice. Which rank makes this larger?",
+    praise="Two votes for rank 61 beat one vote for rank 1. RRF asks who is mentioned, more than who is sure.",
 )
-def ceiling(answer: float) -> str | None:
+def two_poor_votes(answer: int) -> str | None:
     return check_number(
         answer,
-        0.8,
+        61,
         [
-            (80, "metrics are given as a share between 0 and 1."),
-            (60, "metrics are given as a share between 0 and 1."),
-            (100, "metrics are given as a share between 0 and 1."),
-            (0.6, "0.6 is what you had without it. The reranker brings up the answers that stood at ranks 11 to 50."),
-            (1, "1 would need every answer among the candidates. For 20 % of the questions it is not there."),
-            (0.2, "0.2 is what it gains. To what does hit@10 rise?"),
-            (0.48, "0.8 * 0.6 multiplies two shares of the same questions. The 60 % are among the 80 %."),
+            (62, "at rank 62 both get the same: 2 / 122 = 1 / 61. What is the last rank that gets *more*?"),
+            (1, "that would hold without the 60. With it, rank 1 gets 1 / 61 and rank 10 still gets 1 / 70."),
+            (2, "that would hold without the 60. With it, rank 1 gets 1 / 61 and rank 10 still gets 1 / 70."),
+            (3, "that would hold without the 60. With it, rank 1 gets 1 / 61 and rank 10 still gets 1 / 70."),
+            (60, "rank 60 in both gets 2 / 120, which is more than 1 / 61. And one rank further down?"),
+            (121, "60 + rank may be almost 122. You have not taken away the 60."),
+            (122, "60 + rank may be almost 122. You have not taken away the 60."),
         ],
-        f"not {answer}. A perfect reranker puts each answer that it sees into first place. How many does it see?",
+        f"not {answer}. Solve 2 / (60 + rank) > 1 / 61 for the rank.",
     )
-
-
-@exercise(
-    "06.3",
-    expects=int,
-    hint="How many milliseconds are left after the search, and how many candidates fit into them?",
-    praise="Measure the two numbers on your own machine, and the fetch follows from what you may spend.",
-)
-def largest_fetch(answer: int) -> str | None:
-    if answer == 75:
-        return "30 / 0.4 = 75 forgets the search, which takes 10 of the 30 ms."
-    if answer == 100:
-        return "(30 + 10) / 0.4 = 100 adds the search to what you may spend. It has to be paid from it."
-    if answer == 8:
-        return "(30 - 10) * 0.4 multiplies. Each candidate costs 0.4 ms: how many fit into 20 ms?"
-    if answer == 25:
-        return "10 / 0.4 = 25 spends what the search takes. Left for reranking are 30 - 10."
-    if answer > 50:
-        return f"{answer} candidates take {10 + 0.4 * answer:.1f} ms in all, which is more than 30."
-    if answer < 50:
-        return f"{answer} candidates take {10 + 0.4 * answer:.1f} ms in all. There is room for more."
-    return None

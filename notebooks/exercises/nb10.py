@@ -1,97 +1,86 @@
-"""The exercises of ``10_many_languages``."""
+"""The exercises of ``10_modular_rag``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import FunctionType
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from exercises.check import check_number, exercise
+from ragkit.base import Chunk, ContractError, Hit, Retriever
+from ragkit.testing import check_retriever
 
-Floats = NDArray[np.float64]
+
+class _Scripted(Retriever):
+    """Eight hits, of three documents: a, a, a, b, a, b, c, a. Fewer where fewer are asked for."""
+
+    def _search(self, query: str, k: int) -> list[Hit]:
+        texts = enumerate("aaababca")
+        return [Hit(Chunk(doc, 10 * n, 10 * n + 5, "words"), 1 - n / 10, "scripted") for n, doc in texts][:k]
 
 
 @exercise(
     "10.1",
-    expects=FunctionType,
-    hint="cosines.argmax(axis=1) is the column that each row chose. When was it the right one?",
-    praise="That is hit@1, in one line. It is the number in the table that comes next.",
+    expects=type,
+    hint="Ask self.retriever for more than k hits, keep the first of each chunk.doc_id, and return at most k.",
+    praise="A retriever that holds a retriever. It keeps the contract, so it fits everywhere in a pipeline.",
 )
-def found_first(answer: Callable[[Floats], Any]) -> str | None:
-    cosines = np.array([[0.9, 0.2, 0.3, 0.1], [0.8, 0.7, 0.1, 0.2], [0.3, 0.1, 0.6, 0.4], [0.2, 0.1, 0.5, 0.4]])
-    found = answer(cosines)
-    if found is ...:
-        return "your function still returns `...`: put your own expression there."
-    value = np.asarray(found, dtype=float)
-    if value.shape:
-        return f"you returned {value.size} values of shape {value.shape}. Take their mean: a share is one number."
-    own = np.arange(4)
-    return check_number(
-        value,
-        0.5,
-        [
-            (2.0, "this counts the questions. Divide by how many there are, or take the mean."),
-            (
-                (cosines.argmax(axis=0) == own).mean(),
-                "with axis=0 every original looks for its translation. The translations ask, and they are the rows.",
-            ),
-            (
-                np.diag(cosines).mean(),
-                "this is the mean cosine of the right pairs. Was the right pair also the *best*?",
-            ),
-            (cosines.max(axis=1).mean(), "this is the mean of the best cosines, whether they are right or wrong."),
-        ],
-        f"in the test, rows 0 and 2 chose their own column and rows 1 and 3 did not: 0.5. You get {value:.3f}.",
-    )
+def one_per_document(answer: Callable[[Retriever], Retriever]) -> str | None:
+    make = answer
+    if not (isinstance(answer, type) and issubclass(answer, Retriever)):
+        return "OnePerDocument is expected to be a Retriever: begin with `class OnePerDocument(Retriever):`."
+    retriever = make(_Scripted())
+    if not isinstance(retriever._search("words", 3), list):
+        return "_search returns no list of hits yet."
+    try:
+        check_retriever(retriever, ["words", "other words"], k=2)
+    except ContractError as error:
+        return f"check_retriever says: {error}."
+    found = [hit.chunk.doc_id for hit in retriever.search("words", 3)]
+    if len(set(found)) < len(found):
+        return f"of the documents {found} some come twice. Keep the first hit of each hit.chunk.doc_id."
+    if found == ["a"]:
+        return "you asked the inner retriever for k hits, and all of one document came. Ask it for more than k."
+    if found != ["a", "b", "c"]:
+        return f"you found the documents {found}, expected ['a', 'b', 'c']. Ask the inner retriever for many hits."
+    if [hit.chunk.start for hit in retriever.search("words", 3)] != [0, 30, 60]:
+        return "you kept another hit than the *best* of each document: that is the first one that comes."
+    return None
 
 
 @exercise(
     "10.2",
     expects=(int, float),
-    hint="Four tokens of Russian say what one token of English says. How many of those are 512?",
-    praise="So a setting that you chose on English documents is another setting in Russian.",
+    hint="95 questions gain .02 each, 5 lose .60 each. Add up, and divide by 100.",
+    praise="95 % right, and still a loss. What a router may cost depends on what an error costs.",
 )
-def russian_chunk(answer: float) -> str | None:
+def worth_routing(answer: float) -> str | None:
     return check_number(
         answer,
-        128,
+        -0.011,
         [
-            (
-                2048,
-                "512 * 4 = 2048 is how many tokens of *Russian* say what 512 of English say. Here 512 are of Russian.",
-            ),
-            (512, "512 tokens are 512 tokens, but they do not say as much: in Russian a token is about one letter."),
-            (508, "512 - 4 subtracts. Each English token becomes four Russian ones: divide."),
-            (384, "512 - 128 is what is lost. What remains?"),
+            (0.011, "the losses are larger than the gains: 95 * 0.02 against 5 * 0.60. Mind the sign."),
+            (0.049, "you have added the losses. They are lost: subtract them."),
+            (-1.1, "this is the sum over 100 questions. Divide it by 100."),
+            (0.019, "these are the gains alone. Five questions lose something."),
+            (-0.03, "these are the losses alone. 95 questions gain something."),
+            (-0.58, "0.02 - 0.60 counts a gain and a loss alike. There are 95 of the one and 5 of the other."),
+            (-0.29, "the mean of 0.02 and -0.60 counts both alike. There are 95 of the one and 5 of the other."),
         ],
-        f"not {answer}. Divide the 512 tokens by what one token of English becomes in Russian.",
-        tolerance=0.5,
+        f"not {answer}. Weigh each change by how many questions it happens to.",
     )
 
 
 @exercise(
     "10.3",
-    expects=(int, float),
-    hint="Look at the lowest cosine in the table above. Will any best cosine ever lie below 0.5?",
-    praise="A threshold belongs to one model. With every new model it has to be chosen again, on labelled questions.",
+    expects=str,
+    hint="Which of the three would you have to justify by a difference that the questions do not show?",
+    praise="The burden of proof is on the change. Nothing was proved, and the best asks for twice the tokens.",
 )
-def abstains(answer: float) -> str | None:
-    return check_number(
-        answer,
-        0,
-        [
-            (
-                1,
-                "it abstains if the best cosine is *below* 0.5. What does E5 give to two texts without a relation?",
-            ),
-            (
-                100,
-                "it abstains if the best cosine is *below* 0.5. What does E5 give to two texts without a relation?",
-            ),
-            (0.5, "0.5 is the threshold. For which share of the questions is the best cosine below it?"),
-        ],
-        f"not {answer}. Of all pairs in the table, right or wrong, how many have a cosine below 0.5 with E5?",
-    )
+def deployed(answer: str) -> str | None:
+    said = answer.strip().strip("'\"").lower()
+    if said == "best":
+        return "its +.009 lies in an interval from -.034 to +.049, and it pays for that with twice the tokens."
+    if said == "fastest":
+        return "it was chosen by milliseconds, and to be within one standard error is no proof that it is as good."
+    if said != "start":
+        return f"expected 'start', 'best' or 'fastest', not {answer!r}."
+    return None

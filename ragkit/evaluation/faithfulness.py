@@ -540,8 +540,8 @@ def chunk_at(corpus: Corpus, doc_id: str, start: int, end: int) -> Chunk:
 class WrittenSentence:
     """A sentence that a model wrote in answer to a question, the sources that it had read, and whether they support it.
 
-    ``prompt`` is what the model was asked with, ``labels`` are the two passes of the labelling, ``supported`` is what
-    they came to.
+    ``prompt`` is what the model was asked with, ``labels`` are those of two readers, ``supported`` is what they came
+    to.
     """
 
     id: str

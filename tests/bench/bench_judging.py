@@ -140,8 +140,8 @@ def label_rows(sentences: Sequence[WrittenSentence]) -> Iterator[Row]:
         yield f"{prompt} prompt: supported", float(share.mean[0]), "", ""
         yield f"{prompt} prompt: supported, from", float(share.low[0]), "", ""
         yield f"{prompt} prompt: supported, to", float(share.high[0]), "", ""
-    yield "labels: the same in both passes", mean(a == b for a, b in zip(first, second, strict=True)), "", ""
-    yield "labels: Cohen's kappa of the two passes", cohen_kappa_score(first, second), "", ""
+    yield "labels: the same from both readers", mean(a == b for a, b in zip(first, second, strict=True)), "", ""
+    yield "labels: Cohen's kappa of the two readers", cohen_kappa_score(first, second), "", ""
 
 
 def verdict_rows(name: str, scores: Sequence[float], sentences: Sequence[WrittenSentence]) -> Iterator[Row]:

@@ -3,7 +3,7 @@
 ``python tests/run_bench.py training`` prints the figures. Two halves of ``core`` take turns: a model trained on Celery
 and Scrapy is asked about all five projects, and so is one trained on the other three. XQuAD's English paragraphs (set
 ``RAGKIT_XQUAD`` to the file) are the other world. ``RAGKIT_BENCH_EXTENDED=1`` adds a corpus that nothing was tuned on.
-``RAGKIT_BENCH_LONG=1`` trains all layers with hard negatives instead of notebook 09's short training.
+``RAGKIT_BENCH_LONG=1`` trains all layers with hard negatives instead of appendix B's short training.
 ``RAGKIT_RECORD=data/fine_tuning.json`` keeps the table that the notebook shows. Seconds mean something on an idle
 machine only; a model that is already on disk keeps the seconds of its training.
 """
@@ -35,7 +35,7 @@ from ragkit.training.quantization import binary, int8, knn_recall, pca
 
 Row = tuple[str, float, str, str]
 HALVES = {"celery, scrapy": ("celery", "scrapy"), "aiohttp, black, gunicorn": ("aiohttp", "black", "gunicorn")}
-SHORT = FineTuneSettings(tokens=64, frozen=3, learning_rate=5e-5, share=0.05, checks=4)  # as in notebook 09
+SHORT = FineTuneSettings(tokens=64, frozen=3, learning_rate=5e-5, share=0.05, checks=4)  # as in appendix B
 LONG = FineTuneSettings(tokens=64, share=0.05, checks=5)
 COMMAND = "RAGKIT_RECORD=data/fine_tuning.json python tests/run_bench.py training"
 

@@ -3,99 +3,97 @@
 import numpy as np
 
 
-def one_passage_has_the_name_and_vectors_miss_it(hits, named, chunks):
-    """No star, and yet the word stands in exactly one passage."""
+def vectors_miss_the_name(hits, question):
+    """No star among the first ten: the vector search offers pages about Celery, titles and nothing else."""
     assert len(hits) == 10
-    assert not any(hit.chunk.span.answers(gold) for hit in hits for gold in named.gold)
-    assert sum(named.text in chunk.text for chunk in chunks) == 1
+    assert not any(hit.chunk.span.answers(gold) for hit in hits for gold in question.gold)
+    assert all(hit.chunk.doc_id.startswith("celery/") and len(hit.chunk.text) < 50 for hit in hits[:3])
 
 
-def libraries_agree_on_bm25(by_library):
-    """Your lines, ragkit and bm25s agree, and the variant okapi agrees with rank-bm25."""
-    assert np.allclose(by_library["ragkit"], by_library["by hand"])
-    assert np.allclose(by_library["bm25s"], by_library["by hand"])
-    assert np.allclose(by_library["ragkit, okapi"], by_library["rank-bm25"])
+def tea_finds_boil_water(cosines):
+    """Tea found boil water."""
+    assert cosines.argmax() == 0
 
 
-def only_split_is_worse(table):
-    """Only one verdict: cutting at white space is clearly worse."""
-    others = table["verdict"].drop(["all", "split"])
-    assert table.loc["split", "verdict"] == "worse"
-    assert set(others) == {"no detectable difference"}
+def wrong_answer_wins_in_every_trap(table):
+    """The wrong answer wins in all four traps, with both models."""
+    assert len(table) == 8
+    assert (table["wrong"] > table["right"]).all()
 
 
-def names_need_words_and_paraphrases_need_vectors(by_kind):
-    """With names, words win. With paraphrases, words find next to nothing."""
-    assert by_kind.loc["keyword", "bm25"] > by_kind.loc["keyword", "dense"] + 0.1
-    assert by_kind.loc["paraphrase", "bm25"] < 0.02 < 0.1 < by_kind.loc["paraphrase", "dense"]
+def humps_hardly_touch(by_chance, names):
+    """Two humps that hardly touch."""
+    minilm, e5 = names
+    assert by_chance[minilm].quantile(0.99) < by_chance[e5].quantile(0.01)
 
 
-def dense_has_the_paraphrase_in_first_place(dense, paraphrase):
-    """Here is one whose answer dense has in first place."""
-    first = dense.search(paraphrase.text, k=1)[0].chunk
-    assert any(first.span.answers(gold) for gold in paraphrase.gold)
+def prefix_by_hand_gives_the_same_vector(by_hand, by_name):
+    """A prefix by hand and load_embedder give the same vector."""
+    assert np.allclose(by_hand, by_name, atol=1e-5)
 
 
-def hybrid_agrees_with_hand(fusions):
-    """They agree."""
-    assert np.allclose(fusions["Hybrid, rrf"], fusions["rrf by hand"], rtol=0, atol=1e-6)
-    assert np.allclose(fusions["Hybrid, convex"], fusions["convex by hand"], rtol=0, atol=1e-6)
+def no_difference_without_prefixes(prefixes):
+    """No verdict: the interval reaches from a loss to a small gain."""
+    assert prefixes.table.loc["without", "verdict"] == "no detectable difference"
+    assert prefixes.table.loc["without", "diff_low"] < 0 < prefixes.table.loc["without", "diff_high"]
 
 
-def no_fusion_is_better_than_words(result, table):
-    """No verdict says better, RRF is below; from split to real words was a far larger step than from words to both."""
-    assert "better" not in result.table["verdict"].tolist()
-    assert result.table.loc["rrf", "diff"] < 0
-    assert result.table.loc["convex", "diff"] < -table.loc["split", "diff"] / 2
+def nobody_could_tell_the_models_apart(result, names):
+    """No detectable difference between the two models on these English questions."""
+    assert result.table.loc[names[1], "verdict"] == "no detectable difference"
 
 
-def fusion_can_lose_to_its_own_best_part(by_kind):
-    """For en both fusions pass the better half; RRF loses nearly all paraphrases, and is below bm25 for keyword."""
-    assert by_kind.loc["en", ["rrf", "convex"]].min() > by_kind.loc["en", ["bm25", "dense"]].max()
-    assert by_kind.loc["paraphrase", "rrf"] < by_kind.loc["paraphrase", "dense"] / 5
-    assert by_kind.loc["keyword", "rrf"] < by_kind.loc["keyword", "bm25"]
-    for kind in ("keyword", "paraphrase"):
-        assert by_kind.loc[kind, "rrf"] < by_kind.loc[kind, "convex"]
+def models_have_two_profiles(by_kind, other_words, names):
+    """For faq, E5's bar is the higher one; for paraphrase the verdict on E5 is *worse*."""
+    minilm, e5 = names
+    assert by_kind.loc["faq", e5] > by_kind.loc["faq", minilm]
+    assert other_words.table.loc[e5, "verdict"] == "worse"
 
 
-def rrf_drops_the_answer_out_of_the_first_ten(places):
-    """First place for dense, unknown to bm25, and out of the first ten after RRF. The winner was mentioned by both."""
-    answer, winner = 0, 1
-    assert places["dense"][answer] == 1
-    assert places["bm25"][answer] is None
-    assert places["rrf"][answer] > 10
-    assert places["bm25"][winner] is not None
-    assert places["dense"][winner] is not None
+def trying_it_costs_a_few_cents(wanted):
+    """A few cents at most."""
+    assert wanted.usd < 0.05
 
 
-def short_lists_recover_much_of_the_loss(result):
-    """With short lists nearly half of RRF's loss is gone."""
-    mrr = result.table["mrr@10"]
-    regained = (mrr["rrf of 10"] - mrr["rrf"]) / (mrr["dense"] - mrr["rrf"])
-    assert 0.35 < regained < 0.5
+def half_of_the_dimensions_can_go(curves, names):
+    """Half costs MiniLM at most four questions in a hundred, turned none, and E5 six or seven.
+
+    With 24, MiniLM has lost four to five answers in ten, and E5 about seven.
+    """
+    minilm, e5 = names
+    half = curves.loc[384] - curves.loc[192]
+    assert half[f"{minilm}, turned"] <= 0 < half[f"{minilm}, just cut"] < 0.045
+    assert half[[f"{e5}, turned", f"{e5}, just cut"]].between(0.055, 0.075).all()
+    for name, least, limit in ((minilm, 0.35, 0.55), (e5, 0.65, 0.75)):
+        for line in (f"{name}, turned", f"{name}, just cut"):
+            lost = 1 - curves.loc[24, line] / curves.loc[384, line]
+            assert least < lost < limit
 
 
-def each_kind_has_its_own_best_weight(lines):
-    """For names and for faq the best weight lies right of the middle, for paraphrases at the left edge."""
-    best = lines.idxmax()
-    assert best["keyword"] > 0.5
-    assert best["faq"] > 0.5
-    assert best["paraphrase"] < 0.1
+def fewer_bits_beat_fewer_numbers(saved):
+    """96 dimensions are worse; nobody notices one byte a number; one bit stands above the 96 dimensions."""
+    assert ["worse" in verdict for verdict in saved.table["verdict"]] == [False, True, False, False]
+    _, dimensions, _, bits = saved.table["mrr@10"]
+    assert bits > dimensions
 
 
-def five_pages_cannot_fix_the_weight(fits):
-    """The weight's interval spans several steps of the grid, and on other pages it scores what equal weights score."""
-    fit = fits["faq"]
-    assert fit.high - fit.low > 0.15
-    assert abs(fit.cross_validated - fit.equal) < 0.01
+def nearest_passage_says_nothing(nearest, names, question):
+    """MiniLM answers in first place; E5's three nearest are a strip of a table and the ends of two sentences."""
+    minilm, e5 = names
+    assert any(nearest[minilm][0].chunk.span.answers(gold) for gold in question.gold)
+    assert {hit.chunk.text for hit in nearest[e5][1:]} == {".", ")."}
+    assert nearest[e5][0].chunk.text.startswith("---")
 
 
-def tutorial_hybrid_brings_nothing_detectable(result):
-    """Nothing detectable for the second retriever; with real terms and scores, the same idea stands well above it."""
-    assert result.table.loc["tutorial hybrid", "verdict"] == "no detectable difference"
-    assert result.table.loc["convex", "mrr@10"] > result.table.loc["tutorial hybrid", "mrr@10"] + 0.05
+def crumbs_are_hubs_of_one_model(hubs, minilm_visits):
+    """Crumbs and a page not found are among the ten best of dozens of questions; MiniLM has no passage like that."""
+    assert (hubs["questions that find it"] > 30).all()
+    assert (hubs["characters"] < 5).sum() == 2
+    assert max(minilm_visits.values()) < 15
 
 
-def tutorial_hybrid_demotes_most(counts):
-    """Demoted by fusion: the tutorial's hybrid loses more answers so than the convex combination."""
-    assert counts.loc["demoted by fusion", "tutorial hybrid"] > counts.loc["demoted by fusion", "convex"]
+def sweeping_crumbs_is_better(cleaner):
+    """Better, though by next to nothing: a few answers that stood just below move up (look at hit@10)."""
+    assert cleaner.table.loc["without", "verdict"] == "better"
+    assert cleaner.table.loc["without", "diff"] < 0.01
+    assert cleaner.table.loc["without", "hit@10"] > cleaner.table.loc["with crumbs", "hit@10"]

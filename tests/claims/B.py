@@ -1,4 +1,4 @@
-"""What the prose of notebook 09 promises."""
+"""What the prose of appendix B promises."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""The exercises of ``09_fine_tuning``."""
+"""The exercises of ``B_fine_tuning``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 
 @exercise(
-    "09.1",
+    "B.1",
     expects=FunctionType,
     hint="Divide the cosines by the temperature, take np.exp, and look at the right passage's share of the sum.",
     praise="That is the whole loss, for one query. A batch is the mean of its queries, and training makes it smaller.",
@@ -61,7 +61,7 @@ def one_loss(cosines: Floats, right: int, temperature: float) -> float:
 
 
 @exercise(
-    "09.2",
+    "B.2",
     expects=int,
     hint="Which of the two curves would you know about a document that the model has not read?",
     praise="Training loss says how well it knows its lesson, held-out loss what the lesson was good for.",
@@ -83,7 +83,7 @@ def best_step(answer: int) -> str | None:
 
 
 @exercise(
-    "09.3",
+    "B.3",
     expects=str,
     hint="Which of the four would tell you what happens with a document that is written tomorrow?",
     praise="Whatever you want to claim something about must stay out of the training, all of it.",
