@@ -20,7 +20,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     *("base", "files", "fetch", "concurrency", "tokens", "llm", "markdown", "corpus", "chunking", "embedding"),
     *("token_store", "retrieval", "training", "generation"),
-    *("pipeline", "evaluation", "production"),
+    *("pipeline", "evaluation", "workbench", "production"),
 )
 TOP = ("testing", "notebook", "doctor", "cli")
 
