@@ -155,7 +155,7 @@ CHANGES = {
     "prompt": lambda w: {"llm": chat(prompt=replace(ANSWER, system="Answer briefly."))},
     "quotes": lambda w: {"llm": Extractive()},
     "quotes' similarity": lambda w: {"llm": Extractive(w.store.maxsim)},
-    "quotes' number": lambda w: {"llm": Extractive(limit=1)},
+    "quotes' threshold": lambda w: {"llm": Extractive(threshold=0.1)},
     "silence": lambda w: {"llm": Abstaining(Extractive(), w.store)},
     "silence's store": lambda w: {"llm": Abstaining(Extractive(), w.other_store())},
     "silence's threshold": lambda w: {"llm": Abstaining(Extractive(), w.store, 0.5)},

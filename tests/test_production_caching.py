@@ -113,6 +113,7 @@ answers = st.builds(
     reason=words,
     trace_id=words,
     writer=words,
+    fallback=st.booleans(),
 )
 
 
