@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ragkit.base import Chunk, Citation, Context, Generation, check_query, require
 from ragkit.generation.prompts import NOT_FOUND
 from ragkit.markdown import Block, blocks, closed, sentences
+from ragkit.retrieval.analysis import FUNCTION_WORDS
 from ragkit.retrieval.hybrid import minmax
 
 Floats = NDArray[np.float64]
@@ -32,15 +33,6 @@ _ITEM = re.compile(r"^[ \t]*(?:[-*+•]|\d{1,9}[.)])[ \t]+\S", re.MULTILINE)
 _SHORT = 240  # characters up to which sentences of one paragraph stay together
 _LONG = 1200  # characters of a list, above which it is quoted in part
 _WORD = re.compile(r"[^\W_]+")
-_STOPWORDS = frozenset(
-    _WORD.findall(
-        """
-        a about an and any are as at be been but by can could did do does doing for from had has have how i if in into
-        is it its just me my no not of on or our should so some such than that the their them then there these they this
-        to use used using want was way we were what when where which who why will with would you your
-        """
-    )
-)
 
 # What makes a passage's score, in log odds: rounded weights of a logistic regression that tells passages of the gold
 # section from others, on ``core``. ``tests/bench/bench_answers.py`` measures how much of the quotes is gold.
@@ -65,7 +57,7 @@ def stems(text: str) -> set[str]:
     >>> sorted(stems("How do I purge all waiting tasks from task_queues?"))
     ['all', 'purg', 'queue', 'task', 'wait']
     """
-    words = [w for w in _WORD.findall(text.lower()) if w not in _STOPWORDS]
+    words = [w for w in _WORD.findall(text.lower()) if w not in FUNCTION_WORDS]
     return set(_stemmer().stemWords(words))
 
 
