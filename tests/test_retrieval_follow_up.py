@@ -91,6 +91,10 @@ def test_a_conversation_is_followed_through_its_turns_and_left_with_its_topic():
     html = RULE.rewrite([FIRST, "And JSON?"], "And HTML?")
     assert html == "And HTML? (JSON return plain text aiohttp request handler)"
     assert RULE.rewrite([FIRST, "Does Black have an API?"], "And a server?") == "And a server? (Black API)"
+    third = RULE.rewrite(
+        [FIRST, "Does Black have an API?", "And a server?"], "How do I change the port that requests come to?"
+    )
+    assert third == "How do I change the port that requests come to? (Black API)"
     assert FollowUp(turns=1).rewrite([FIRST, "And JSON?"], "And HTML?") == "And HTML? (JSON)"
     assert FollowUp(turns=0).rewrite([FIRST], "And JSON?") == "And JSON?"
 

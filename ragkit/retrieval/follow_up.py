@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 _ASKS = "how|what|which|where|when|why|who|can|could|does|do|did|is|are|if|should|will|would|may|must|has|have"
 _OPENER = re.compile(r"\s*(?:(?:and|but|or|so|also|then|now|ok|okay|thanks)\b[\s,:-]*)+", re.IGNORECASE)
-_ABOUT = re.compile(r"(?:what|how) (?:about|if)\b|same\b|(?:the )?same for\b", re.IGNORECASE)
+_ABOUT = re.compile(r"(?:what|how) about\b|(?:the )?same\b", re.IGNORECASE)
 _CLAUSE = re.compile(rf"(?:{_ASKS})\b", re.IGNORECASE)
 _BREAK = re.compile(r"[,;:.?!]\s|\s(?=(?:and|but|or|if|when|while|because|since|so|though|until)\s)", re.IGNORECASE)
 _PRONOUN = re.compile(
@@ -87,22 +87,18 @@ class FollowUp:
 
     def leans(self, question: str) -> bool:
         """Whether what ``question`` asks can't be understood without the question before it."""
-        words = _words(question)
-        if not any(word.lower() in FUNCTION_WORDS for word in words):
+        if not _english(question):
             return False
-        return self._elliptic(question) or self._open_pronoun(question) or self._short(words, question)
+        return self._elliptic(question) or self._open_pronoun(question) or self._short(question)
 
     def _completed(self, topic: str, question: str) -> str:
-        if not topic or not question.strip():
-            return question
-        words = _words(question)
         if self.leans(question):
             carried = [word for word in _words(topic) if _content(word)]
-        elif self._names(question) or not any(word.lower() in FUNCTION_WORDS for word in words):
-            return question
-        else:
+        elif _english(question) and not self._names(question):
             carried = self._names(topic)
-        known, added = set(_stems(words)), []
+        else:
+            return question
+        known, added = set(_stems(_words(question))), []
         for word in carried:
             if not known.issuperset(stems := _stems([word])):
                 known.update(stems)
@@ -125,18 +121,18 @@ class FollowUp:
         whole = any(sum(map(_content, _words(clause))) > 1 for clause in clauses)
         return not (whole or _INTRODUCED.search(before) or self._names(before))
 
-    def _short(self, words: Sequence[str], question: str) -> bool:
-        return sum(map(_content, words)) < _FEW_WORDS and not self._names(question)
+    def _short(self, question: str) -> bool:
+        return sum(map(_content, _words(question))) < _FEW_WORDS and not self._names(question)
 
     def _names(self, text: str) -> list[str]:
         """Its names, in order."""
         names, begins = [], True
         for token in text.split():
             word = _bare(token)
-            capital = word[:1].isupper() and not begins and _content(word)
+            capital = word[:1].isupper() and (not begins or token[0] == "(") and _content(word)
             if capital or word.lower() in self.names or _NAME.fullmatch(word):
                 names.append(word)
-            begins = token[-1] in ".?!:;("
+            begins = token[-1] in ".?!:;"
         return names
 
 
@@ -148,6 +144,11 @@ def _bare(token: str) -> str:
 
 def _words(text: str) -> list[str]:
     return [word for token in text.split() if (word := _bare(token))]
+
+
+def _english(text: str) -> bool:
+    """Whether it is an English sentence, or a part of one: it has a function word."""
+    return any(word.lower() in FUNCTION_WORDS for word in _words(text))
 
 
 def _content(word: str) -> bool:
