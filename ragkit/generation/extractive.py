@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ragkit.base import Chunk, Citation, Context, Generation, check_query, require
 from ragkit.generation.prompts import NOT_FOUND
 from ragkit.markdown import Block, blocks, closed, sentences
+from ragkit.retrieval.analysis import FUNCTION_WORDS
 from ragkit.retrieval.hybrid import minmax
 
 Floats = NDArray[np.float64]
@@ -38,15 +39,6 @@ _NEAR = 0.03  # the odds of a run that may follow, as a share of the best run's
 _LEAST = 0.3  # the share of the question that the best run holds, below which the answer is unsure
 _MARGIN = 0.5  # the log odds between the best run and another section, below which it is
 _WORD = re.compile(r"[^\W_]+")
-_STOPWORDS = frozenset(
-    _WORD.findall(
-        """
-        a about an and any are as at be been but by can could did do does doing for from had has have how i if in into
-        is it its just me my no not of on or our should so some such than that the their them then there these they this
-        to use used using want was way we were what when where which who why will with would you your
-        """
-    )
-)
 
 # What makes a run's score, in log odds: weights in whole numbers, chosen on ``core`` for right first quotes.
 # ``tests/bench/bench_extractive.py`` measures how often they are right.
@@ -71,7 +63,7 @@ def stems(text: str) -> set[str]:
     >>> sorted(stems("How do I purge all waiting tasks from task_queues?"))
     ['all', 'purg', 'queue', 'task', 'wait']
     """
-    words = [w for w in _WORD.findall(text.lower()) if w not in _STOPWORDS]
+    words = [w for w in _WORD.findall(text.lower()) if w not in FUNCTION_WORDS]
     return set(_stemmer().stemWords(words))
 
 

@@ -34,6 +34,19 @@ _UNSPACED = re.compile(
 _OPTIONAL = re.compile("[\u0591-\u05c7\u0640\u064b-\u065f\u0670\u200c\u200d]")  # vowel signs of Hebrew and Arabic
 _LONGEST = 100  # characters of a term; of a longer one (encoded data), the beginning stands for it
 
+# English words that hold a question together and say nothing of what it is about. (The stop words of ``Analyzer`` are
+# those that bm25s leaves out of an index, which are fewer.)
+FUNCTION_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        a about an and any are as at be been but by can could did do does doing for from had has have how i if in into
+        is it its just me my no not of on or our should so some such than that the their them then there these they this
+        to use used using want was way we were what when where which who why will with would you your
+        """,
+    )
+)
+
 
 @dataclass(frozen=True)
 class Analyzer:
