@@ -187,7 +187,8 @@ class Document:
 
     def __repr__(self) -> str:
         title = f" {self.title!r}," if self.title else ""
-        return f"Document({self.id!r},{title} {len(self.text):,} characters, {len(self.sections)} sections)"
+        sections = f"{len(self.sections)} section{'' if len(self.sections) == 1 else 's'}"
+        return f"Document({self.id!r},{title} {len(self.text):,} characters, {sections})"
 
     @cached_property
     def sha256(self) -> str:
@@ -196,7 +197,13 @@ class Document:
 
 
 class Documents(tuple[Document, ...]):
-    """A tuple of documents that shows the first ones instead of all their texts."""
+    """A tuple of documents that shows its first ten, a line each.
+
+    >>> Documents([Document("tea", "Two minutes."), Document("ham", "# Eggs", "Eggs", (Section(("Eggs",), 0, 6, 6),))])
+    2 documents
+      Document('tea', 12 characters, 0 sections)
+      Document('ham', 'Eggs', 6 characters, 1 section)
+    """
 
     __slots__ = ()
     SHOWN = 10

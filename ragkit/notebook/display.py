@@ -67,6 +67,22 @@ class View:
         return self.text
 
 
+class StaticView:
+    """A widget that brings HTML for pages where no kernel runs: GitHub, or a notebook that was not yet run here.
+
+    To be named before the widget's class: ``class Lab(StaticView, VBox)``. Where a kernel runs, the widget is shown.
+    """
+
+    def static_html(self) -> str:
+        """What the widget shows now, without its controls."""
+        return f"<pre>{escape(repr(self))}</pre>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, object]:
+        live: dict[str, object] = super()._repr_mimebundle_(include=include, exclude=exclude)  # type: ignore[misc]
+        note = "<p><small>Without its controls: run this cell to use them.</small></p>"
+        return live | {"text/html": self.static_html() + note}
+
+
 def show_hits(hits: Sequence[Hit], question: Question | str | None = None, gold: Iterable[Span] | None = None) -> View:
     """The hits in order, each with its document, section path, score and passage; click one to open it.
 
