@@ -88,10 +88,10 @@ def test_ask_says_when_nothing_is_found(small, capsys):
 
 def test_the_section_is_that_of_the_quote_not_of_the_chunk(small):
     document = small.document("kettle/guide")
-    whole = Chunk(document.id, 0, len(document.text), document.text, document.section_at(0))
+    whole = Chunk(document.id, 0, len(document.text), document.text, document.section_at(0), {}, document.sections)
     answer = Answer("How?", "Use vinegar. [1]", citations=(Citation(1, whole, "Use vinegar."), Citation(1, whole)))
     for section in ("Cleaning", "Boiling"):
-        assert f"[1] kettle/guide: Kettle > {section}" in cli.footnotes(answer, small)
+        assert f"[1] kettle/guide: Kettle > {section}" in cli.footnotes(answer)
 
 
 def test_ask_a_folder(small, tmp_path, capsys):

@@ -37,6 +37,7 @@ from ragkit.notebook.widgets import (
 from ragkit.testing import FakeEmbedder
 from ragkit.tokens import minilm_tokenizer
 
+VIEW = "application/vnd.jupyter.widget-view+json"
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)> $x$"
 
 
@@ -276,6 +277,19 @@ def test_the_text_fallbacks_are_stable(lab, small_corpus):
     assert repr(_inspector(small_corpus)) == "RetrievalInspector(a, b: 3 questions)"
 
 
+def test_a_page_without_a_kernel_shows_a_table_of_the_curve_and_both_columns(lab, small_corpus):
+    lab.size.value = 96
+    bundle = lab._repr_mimebundle_()
+    assert bundle[VIEW]
+    assert bundle["text/plain"] == repr(lab)
+    sizes = [int(size) for size in re.findall(r"fixed (\d+)/", bundle["text/html"])]
+    assert sizes == sorted({*SIZES, 96})
+    assert f"<b>{lab.setting.label}</b>" in bundle["text/html"]
+    inspector = _inspector(small_corpus)
+    html = inspector._repr_mimebundle_()["text/html"]
+    assert all(view.value in html for view in inspector.hits)
+
+
 def test_hostile_documents_and_names_are_escaped(tmp_path):
     documents = tuple(Document(f"{EVIL}{i}", f"{EVIL} Press {i} now. {EVIL}", EVIL) for i in range(2))
     questions = tuple(Question(f"q{i}", f"{EVIL} {i}?", (Span(documents[i].id, 0, 20),)) for i in range(2))
@@ -287,7 +301,7 @@ def test_hostile_documents_and_names_are_escaped(tmp_path):
     bm25 = BM25Retriever([chunk for document in documents for chunk in FixedChunker(8, 0).chunk(document)])
     inspector = RetrievalInspector({EVIL: bm25, "b": bm25}, questions)
     shown = (lab.table, lab.document, lab.code, lab.status, *inspector.hits)
-    for html in (part.value for part in shown):
+    for html in (*(part.value for part in shown), lab.static_html(), inspector.static_html()):
         assert "<script" not in html
         assert "<img" not in html
     assert "&lt;script" in lab.document.value

@@ -55,6 +55,34 @@ def test_presets_on_the_packaged_model_know_when_to_be_silent(small_corpus, ragk
     assert "the best source matches the question only by" in lost.reason
 
 
+def test_a_pipeline_shows_its_stages_in_a_line_each(small_corpus, ragkit_home):
+    store = TokenStore.open(small_corpus, FakeEmbedder(), progress=False)
+    rag = advanced(small_corpus, store=store, llm=Extractive(), size=16, overlap=4, budget=1500)
+    title, *lines = repr(rag).splitlines()
+    chunks = len(chunk_corpus(FixedChunker(16, 4), small_corpus))
+    assert title == "RAGPipeline"
+    assert [line.split()[0] for line in lines] == ["chunks", "retrieve", "rerank", "build", "write"]
+    for line, words in zip(
+        lines,
+        (
+            f"{chunks}, about 16 tokens each, 4 shared",
+            "of BM25Retriever, DenseRetriever",
+            "of 50 candidates",
+            "at most 1,500 tokens",
+            "Extractive(",
+        ),
+        strict=True,
+    ):
+        assert words in line
+    rag.llm = OpenAIChat("<m>", base_url="http://me:secret@host/v1")
+    for shown in (repr(rag), rag._repr_html_()):
+        assert "secret" not in shown
+    assert "<m>" not in rag._repr_html_()
+    assert "rerank    none" in repr(naive(small_corpus, store=store))
+    parts = [c for c in modular(small_corpus, store=store, size=16, overlap=4).__repr__().splitlines() if "chunks" in c]
+    assert f" {chunks}, about" in parts[0]  # of all collections, not of one
+
+
 def test_collections_may_be_told_apart_by_a_number(small_corpus, ragkit_home):
     years = {"lamp/guide": 2024}
     documents = [replace(d, metadata={**d.metadata, "year": years.get(d.id, 2025)}) for d in small_corpus.documents]

@@ -28,7 +28,7 @@ from ragkit.chunking import chunk_corpus, layout_of
 from ragkit.evaluation import statistics
 from ragkit.evaluation.compare import verdict
 from ragkit.evaluation.metrics import BUDGET, coverage, first_ranks, reciprocal_rank, relevant_gold, score
-from ragkit.notebook.display import BLUE, GREEN, VERMILLION, show_chunks, show_hits
+from ragkit.notebook.display import BLUE, GREEN, VERMILLION, StaticView, show_chunks, show_hits
 from ragkit.retrieval.analysis import AnalyzedCorpus
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
@@ -229,7 +229,7 @@ def _score(hits: Sequence[Hit], question: Question, setting: LabSettings) -> tup
 # ---- the chunk-size lab: the widget
 
 
-class ChunkLab(w.VBox):  # type: ignore[misc]
+class ChunkLab(StaticView, w.VBox):  # type: ignore[misc]
     """Chunker, size, overlap, k and scoring under your hands; quality, cost and the cut text in front of you.
 
     Args:
@@ -281,6 +281,12 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
     def __repr__(self) -> str:
         corpus, questions = self._bench.corpus, self._bench.questions
         return f"ChunkLab({corpus.name!r}: {len(corpus.documents)} documents, {len(questions)} questions)"
+
+    def static_html(self) -> str:
+        """The curve around the setting as a table: a row a size."""
+        setting = self.setting
+        sizes = sorted({*SIZES, setting.size})
+        return _table(self._bench, [self._bench.measure(setting.at(size)) for size in sizes], setting)
 
     @property
     def setting(self) -> LabSettings:
@@ -352,7 +358,7 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
 # ---- the inspector
 
 
-class RetrievalInspector(w.VBox):  # type: ignore[misc]
+class RetrievalInspector(StaticView, w.VBox):  # type: ignore[misc]
     """One question, two systems side by side: passages, scores, and where the gold stands.
 
     Args:
@@ -382,6 +388,11 @@ class RetrievalInspector(w.VBox):  # type: ignore[misc]
 
     def __repr__(self) -> str:
         return f"RetrievalInspector({', '.join(self._systems)}: {len(self._questions)} questions)"
+
+    def static_html(self) -> str:
+        """Both columns."""
+        cells = (f'<td style="text-align:left;vertical-align:top;width:50%">{view.value}</td>' for view in self.hits)
+        return f'<table style="width:100%"><tr>{"".join(cells)}</tr></table>'
 
     def _pick(self) -> None:
         if self.own.value:
