@@ -26,6 +26,15 @@ def test_the_first_notebook_runs_from_top_to_bottom(lab: Lab):
     lab.open(NOTEBOOKS / "00_start_here.ipynb")
     lab.run_all()
     assert lab.errors() == []
+    lab.scroll_to("show_answer(")
+    source = "return document.getElementsByName(arguments[0].hash.slice(1))[0].closest('details').open"
+    link = lab.wait(lambda: lab.find('a[href^="#source-"]'))[0]
+    assert lab.driver.execute_script(source, link) is False
+    lab.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", link)
+    link.click()
+    lab.wait(lambda: lab.driver.execute_script(source, link), 5)
+    mark = lab.find("details[open] mark")[0]
+    assert 0 < mark.rect["y"] - lab.find("details[open] > div")[0].rect["y"] < 200
     cells = [cell for cell in lab.cells() if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert lab.screenshot("00_start_here").stat().st_size > 10_000

@@ -55,10 +55,12 @@ class Tags(HTMLParser):
         super().__init__()
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
+        self.links: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.attributes |= {name for name, _ in attrs}
+        self.links += [value or "" for name, value in attrs if name == "href"]
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +86,10 @@ def check_offline(answer: Answer) -> None:
         assert {c.chunk for c in answer.citations} <= {h.chunk for h in answer.hits}
     page = Tags()
     page.feed(show_answer(answer).html)
-    assert page.tags <= {"b", "br", "details", "div", "mark", "small", "summary", "pre", "code"}
-    assert page.attributes <= {"style", "class", "open"}
+    blocks = {"blockquote", "hr", "li", "ol", "p", "pre", "table", "tbody", "td", "th", "thead", "tr", "ul"}
+    assert page.tags <= {"a", "b", "br", "code", "details", "div", "mark", "small", "summary", *blocks}
+    assert page.attributes <= {"class", "href", "name", "open", "start", "style"}
+    assert all(re.fullmatch(r"#source-[0-9a-f]{8}-\d+-\d+", link) for link in page.links)
 
 
 @by_id

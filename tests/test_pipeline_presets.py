@@ -65,7 +65,7 @@ def test_a_pipeline_shows_its_stages_in_a_line_each(small_corpus, ragkit_home):
     for line, words in zip(
         lines,
         (
-            f"{chunks}, about 16 tokens each, 4 shared",
+            f"{chunks}, about 14 tokens each, 4 shared",
             "of BM25Retriever, DenseRetriever",
             "of 50 candidates",
             "at most 1,500 tokens",

@@ -351,19 +351,19 @@ def _snippet(text: str, pieces: Sequence[Piece], width: int = 110) -> str:
     return ("…" if start else "") + line + ("…" if start + width < len(text) else "")
 
 
-def _sections(cited: Sequence[Citation]) -> list[tuple[str, ...]]:
-    """The sections of the quotes, each once."""
-    return list(dict.fromkeys(citation.section for citation in cited))
+def _where(chunk: Chunk, section: str = "") -> str:
+    section = escape(section or " › ".join(chunk.section))
+    return f"<b>{escape(chunk.doc_id)}</b>" + (f" · {section}" if section else "")
 
 
-def _where(chunk: Chunk, sections: Sequence[tuple[str, ...]] = ()) -> str:
-    where = escape("; ".join(" › ".join(section) for section in sections or [chunk.section]))
-    return f"<b>{escape(chunk.doc_id)}</b>" + (f" · {where}" if where else "")
+def _where_text(chunk: Chunk, section: str = "") -> str:
+    return " › ".join(filter(None, (chunk.doc_id, section or " › ".join(chunk.section))))
 
 
-def _where_text(chunk: Chunk, sections: Sequence[tuple[str, ...]] = ()) -> str:
-    where = "; ".join(" › ".join(section) for section in sections or [chunk.section])
-    return f"{chunk.doc_id} › {where}" if where else chunk.doc_id
+def _sections(cited: Sequence[Citation]) -> str:
+    """Where the quotes stand: the path of the first one, the last headings of others: "Guide › Install; Run"."""
+    first, *others = dict.fromkeys(citation.section for citation in cited)
+    return "; ".join(filter(None, (" › ".join(first), *(" ".join(path[-1:]) for path in others))))
 
 
 def _source(number: int, cited: Sequence[Citation], anchor: str) -> str:
@@ -380,11 +380,10 @@ def _source(number: int, cited: Sequence[Citation], anchor: str) -> str:
 
 
 def _begin_of_view(text: str, pieces: Sequence[Piece]) -> int:
-    """Where to begin so that the first of ``pieces`` is seen at once: at most two lines, or ``ABOVE`` characters,
-    above it.
+    """Where to begin so that the first of ``pieces`` is seen: at most two lines, or ``ABOVE`` characters, above it.
 
-    >>> _begin_of_view("one\n" * 100 + "two", [(400, 403)])
-    392
+    >>> _begin_of_view("so far " * 100 + "so good", [(700, 707)])
+    546
     """
     first = min((start for start, _ in pieces), default=0)
     above = text[:first].split("\n")
@@ -399,11 +398,13 @@ def _begin_of_view(text: str, pieces: Sequence[Piece]) -> int:
 
 
 def _details(summary: str, passage: str, colour: str, is_open: bool = False, anchor: str = "") -> str:
-    """A passage to unfold, beside a line in ``colour``. A link to ``anchor`` unfolds it, as it stands within."""
-    place = f' id="{anchor}"' if anchor else ""
+    """A passage to unfold, beside a line in ``colour``. A link to ``anchor``, which stands within, unfolds it."""
+    # The browser opens what it is sent into. It must be sent: to an id, JupyterLab would scroll by itself, and open
+    # nothing. (Where a notebook is not trusted, JupyterLab takes names away, and the link leads nowhere.)
+    place = f'<a name="{anchor}"></a>' if anchor else ""
     return (
         f'<details{" open" * is_open} style="margin:6px 0;padding-left:8px;border-left:4px solid {colour}">'
-        f'<summary>{summary}</summary><div{place} style="{_PASSAGE}">{passage}</div></details>'
+        f'<summary>{summary}</summary><div style="{_PASSAGE}">{place}{passage}</div></details>'
     )
 
 
