@@ -7,8 +7,7 @@ for the HTML:
   block is closed to MathJax, which would otherwise typeset the text between two dollar signs.
 - **Code is code**: what stands in a fence is set in ``<pre><code>``.
 - **It reads on light and on dark**: text keeps the page's own colour on transparent tints (a mark brings both
-  of its own), accents come from the Okabe-Ito palette
-  (https://jfly.uni-koeln.de/color/), which colour-blind readers tell apart.
+  of its own), accents come from ``ragkit.figures``' palette, which colour-blind readers tell apart.
 - **It reads without any style**: Jupyter and GitHub strip styles from notebooks they do not trust, so
   the meaning is in ``<mark>``, ``<b>`` and words, and the colours only help.
 """
@@ -23,13 +22,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ragkit.base import Answer, Chunk, Citation, Document, Hit, Question, Span
+from ragkit.figures import BLUE, GREEN, ORANGE, SKY, VERMILLION
 from ragkit.generation.extractive import stems
 from ragkit.markdown import blocks
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
 WINDOW = 6000
 """Characters of a long document that ``show_chunks`` draws."""
 
