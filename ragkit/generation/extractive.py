@@ -65,8 +65,8 @@ def stems(text: str) -> set[str]:
     >>> sorted(stems("How do I purge all waiting tasks from task_queues?"))
     ['all', 'purg', 'queue', 'task', 'wait']
     """
-    words = [w for w in _WORD.findall(text.lower()) if w not in _STOPWORDS]
-    return set(_stemmer().stemWords(words))
+    words = set(_WORD.findall(text.lower())) - _STOPWORDS
+    return set(_stemmer().stemWords(list(words)))
 
 
 def idf(term: str, texts: Sequence[set[str]]) -> float:
