@@ -30,6 +30,7 @@ from ragkit.evaluation.statistics import auroc, auroc_interval
 from ragkit.generation.abstain import THRESHOLD, Floats, Signals, coverage_and_accuracy, probability, signals
 from ragkit.generation.context import build_context
 from ragkit.generation.extractive import Extractive
+from ragkit.markdown import closed
 from ragkit.pipeline import RAGPipeline, advanced, naive
 from ragkit.token_store import TokenStore
 
@@ -49,11 +50,10 @@ def main() -> list[Row]:
     }
     asked = {kind: load_questions(kind, corpus) for kind in (*KINDS[1:], "unanswerable")}
     asked["faq"] = corpus.questions
-    lower = {kind: [replace(q, text=q.text.lower()) for q in questions] for kind, questions in asked.items()}
     found = {
         (name, how): ask(rag, questions, store)
         for name, rag in presets.items()
-        for how, questions in zip(CASES, (asked, lower), strict=True)
+        for how, questions in zip(CASES, (asked, in_lower_case(asked)), strict=True)
     }
     rows = list(quality(corpus, found["advanced", "as written"], Extractive(store.maxsim, threshold=0)))
     hidden = {name: without(rag, asked, store) for name, rag in presets.items()}
@@ -95,6 +95,10 @@ def ask(rag: RAGPipeline, asked: Mapping[str, Sequence[Question]], store: TokenS
         for kind, questions in asked.items()
         for q in questions
     ]
+
+
+def in_lower_case(asked: Mapping[str, Sequence[Question]]) -> dict[str, list[Question]]:
+    return {kind: [replace(q, text=q.text.lower()) for q in questions] for kind, questions in asked.items()}
 
 
 class Without(Retriever):
@@ -148,14 +152,15 @@ def quality(corpus: Corpus, cases: Sequence[Case], llm: Extractive, name: str = 
 
 
 def is_exact(said: Generation, corpus: Corpus) -> bool:
-    """Whether every quote stands in its document where it says, and the answer is nothing but quotes and numbers."""
+    """Whether every quote stands in its document where it says, and the answer is nothing but quotes, their numbers,
+    and the fence that closes quoted code."""
     rest = said.text
     for citation in said.citations:
         source, start = citation.chunk, citation.chunk.start + citation.chunk.text.find(citation.quote)
         text = corpus.document(source.doc_id).text
         if citation.quote not in source.text or text[start : start + len(citation.quote)] != citation.quote:
             return False
-        rest = rest.replace(citation.quote, "", 1).replace(f"[{citation.number}]", "", 1)
+        rest = rest.replace(closed(citation.quote), "", 1).replace(f"[{citation.number}]", "", 1)
     return said.abstained or not rest.strip()
 
 
@@ -297,9 +302,12 @@ def elsewhere(asked: Mapping[str, Sequence[Question]], core: RAGPipeline, core_s
     own = ask(rag, {"faq": corpus.questions}, store)
     yield from quality(corpus, own, Extractive(store.maxsim, threshold=0), "extended")
     theirs = ask(core, {"faq": corpus.questions}, core_store)
-    foreign = ask(rag, {kind: asked[kind] for kind in KINDS}, store)
-    yes, strange = probability(vectors(own)), probability(vectors(foreign))
-    yield "extended: AUROC against core's questions asked there", auroc(yes, strange), "", ""
-    yield "extended: AUROC of its questions there against on core", auroc(yes, probability(vectors(theirs))), "", ""
-    yield "extended: its questions not answered", float((yes < THRESHOLD).mean()), "", ""
-    yield "extended: core's questions not answered there", float((strange < THRESHOLD).mean()), "", ""
+    kinds = {kind: asked[kind] for kind in KINDS}
+    lower = ask(rag, in_lower_case({"faq": corpus.questions}), store)
+    for how, cases, foreign in zip(CASES, (own, lower), (kinds, in_lower_case(kinds)), strict=True):
+        yes, strange = probability(vectors(cases)), probability(vectors(ask(rag, foreign, store)))
+        yield f"extended, {how}: AUROC against core's questions asked there", auroc(yes, strange), "", ""
+        yield f"extended, {how}: its questions not answered", float((yes < THRESHOLD).mean()), "", ""
+        yield f"extended, {how}: core's questions not answered there", float((strange < THRESHOLD).mean()), "", ""
+    here = probability(vectors(own))
+    yield "extended: AUROC of its questions there against on core", auroc(here, probability(vectors(theirs))), "", ""
