@@ -52,7 +52,7 @@ def test_presets_on_the_packaged_model_know_when_to_be_silent(small_corpus, ragk
     assert "E27 bulbs" in run(rag, "Which bulbs fit?", k=2).text
     lost = run(rag, "Who invented the telephone?", k=2)
     assert (lost.abstained, lost.citations) == (True, ())
-    assert "the best source matches the question only by" in lost.reason
+    assert "no source mentions invented or telephone" in lost.reason
 
 
 def test_a_pipeline_shows_its_stages_in_a_line_each(small_corpus, ragkit_home):

@@ -63,8 +63,8 @@ def stems(text: str) -> set[str]:
     >>> sorted(stems("How do I purge all waiting tasks from task_queues?"))
     ['all', 'purg', 'queue', 'task', 'wait']
     """
-    words = [w for w in _WORD.findall(text.lower()) if w not in FUNCTION_WORDS]
-    return set(_stemmer().stemWords(words))
+    words = set(_WORD.findall(text.lower())) - FUNCTION_WORDS
+    return set(_stemmer().stemWords(list(words)))
 
 
 def idf(term: str, texts: Sequence[set[str]]) -> float:
@@ -124,7 +124,7 @@ class Extractive:
         scores, held, covered = self._scores(question, listed, weight)
         if covered < self.threshold:
             return _nothing(f"the best source holds {covered:.0%} of what is asked, below {self.threshold:.0%}")
-        return replace(_quote(_select(listed, scores)), reason=_doubt(listed, scores, held))
+        return replace(_quote(_select(listed, scores)), reason=_uncertainty(listed, scores, held))
 
     def _scores(
         self, question: str, listed: Sequence[Candidate], weight: Mapping[str, float]
@@ -240,7 +240,7 @@ def _select(listed: Sequence[Candidate], scores: Floats) -> list[Candidate]:
     return [run for run, _ in chosen]
 
 
-def _doubt(listed: Sequence[Candidate], scores: Floats, held: Sequence[float]) -> str:
+def _uncertainty(listed: Sequence[Candidate], scores: Floats, held: Sequence[float]) -> str:
     """Why the first quote is probably not right, or ""."""
     best = int(np.argmax(scores))
     if held[best] < _LEAST:

@@ -27,7 +27,7 @@ _PICTOGRAPH = re.compile("[\u2600-\u27bf\U0001f000-\U0001faff]")
 _SURFACE = re.compile(rf"\w{_LETTER}*(?:[-.:/]+{_LETTER}+)*(?:(?<!\w\w)(?:\+\+|\#))?|{_PICTOGRAPH.pattern}")
 _WORD = re.compile(rf"{_LETTER}{{2,}}")
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_UNSPACED = re.compile(
+UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff"
     "\U00020000-\U0003ffff]+"
 )
@@ -89,8 +89,8 @@ class Analyzer:
         pairs: list[str] = []
         if not surface.isascii():
             surface = _OPTIONAL.sub("", unicodedata.normalize("NFKC", surface))
-            pairs = [pair for run in _UNSPACED.findall(surface) for pair in _pairs(run)]
-            surface = _UNSPACED.sub(" ", surface).strip()
+            pairs = [pair for run in UNSPACED.findall(surface) for pair in _pairs(run)]
+            surface = UNSPACED.sub(" ", surface).strip()
         words = _WORD.findall(surface)
         parts = [part for word in words for part in _parts(word)] if self.parts else []
         terms = [self._stem(word[:_LONGEST]) for word in map(str.lower, words + parts) if word not in self._stops]
