@@ -197,9 +197,10 @@ Answer only with that one question, on one line.""",
 
 @dataclass(frozen=True)
 class FollowUpChat:
-    """Asks ``model`` to rewrite a follow-up question; ``rule`` does where the model fails or writes no question.
+    """Asks ``model`` to rewrite a follow-up question; ``rule`` does where the model fails or writes no rewriting.
 
-    No question is: nothing, several lines, or more than twice as many characters as the questions that it was shown.
+    No rewriting is: nothing, several lines, more than twice as many characters as the questions that it was shown, or
+    what has no content word of the follow-up (small models like to repeat the question before).
     ``model`` is the configured endpoint's unless given, with 10 s for an answer. The first question of a conversation
     is not sent.
     """
@@ -226,9 +227,16 @@ class FollowUpChat:
         except EndpointError as error:
             return Rewriting((self.rule.rewrite(earlier, question),), str(error))
         written = self.prompt.parse(answer)
-        if not written or len(written[0]) > _LONGER * sum(map(len, (*shown, question))):
-            return Rewriting((self.rule.rewrite(earlier, question),), f"no question in the answer {answer[:80]!r}")
+        longest = _LONGER * sum(map(len, (*shown, question)))
+        if not written or len(written[0]) > longest or not _takes_up(written[0], question):
+            return Rewriting((self.rule.rewrite(earlier, question),), f"no rewriting in the answer {answer[:80]!r}")
         return Rewriting((written[0],))
+
+
+def _takes_up(rewriting: str, question: str) -> bool:
+    """Whether it has one of the content words of the question, if there are any."""
+    content = set(_stems(filter(_content, _words(question))))
+    return not content or not content.isdisjoint(_stems(_words(rewriting)))
 
 
 # ---- the conversations of ragkit

@@ -5,9 +5,9 @@ the 5 that stand alone. The rule was written by whoever wrote the conversations,
 are an upper bound. What it does to questions that stand alone is measured on all of ours, each after a question about
 another document that was drawn at random: on ``core``, where the rule was tried, and on ``extended``, where it was not.
 
-What the model in the box wrote is in ``results/rows/follow_up.jsonl``; what is missing there is asked (for
-``RAGKIT_BENCH_SECONDS``, if set; 0 only reports). Differences come with their 95 % interval, drawn by document, and
-each table with the difference that it could detect.
+The model's prompt was chosen on other conversations. What the model in the box wrote is in
+``results/rows/follow_up.jsonl``; what is missing there is asked (for ``RAGKIT_BENCH_SECONDS``, if set; 0 only reports).
+Differences come with their 95 % interval, drawn by document, and each table with the difference that it could detect.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from ragkit.retrieval.rewrite import Rewriting
 Row = tuple[str, float | str, str, str]
 Queries = Mapping[str, str]  # by the text of the question what is searched for it
 METRICS = {"coverage@2000": 2000, "mrr@10": None}
-ALONE, BOTH, RULE, MODEL, WHOLE = "as it is", "both questions", "rule", "language model", "standalone question"
+ALONE, BOTH, RULE, WHOLE = "as it is", "both questions", "rule", "standalone question"
+MODEL = "language model, else rule"
 AT_ONCE = 4  # several answers at a time are written faster than one after the other
 KINDS = ("keyword", "paraphrase", "multihop", "en")
 
@@ -75,18 +76,17 @@ def conversations(corpus: Corpus, retriever: Retriever) -> Iterator[Row]:
     yield "rule: leaning, and rewritten", changed(leaning, queries[RULE]), f"of {len(leaning)}", ""
     yield "rule: new topic, and rewritten", changed(new, queries[RULE]), f"of {len(new)}", ""
     if len(wrote) == len(every):
+        by_model = {text: text if rewriting.reason else rewriting.queries[0] for text, rewriting in wrote.items()}
         queries[MODEL] = {text: rewriting.queries[0] for text, rewriting in wrote.items()}
         failed = sum(bool(rewriting.reason) for rewriting in wrote.values())
-        yield "language model: no question in the answer, so the rule's", failed, f"of {len(every)}", ""
-        by_model = {text: rewriting.queries[0] if not rewriting.reason else text for text, rewriting in wrote.items()}
+        yield "language model: no rewriting in the answer", failed, f"of {len(every)}", ""
         yield "language model: leaning, and rewritten by it", changed(leaning, by_model), f"of {len(leaning)}", ""
         yield "language model: new topic, and rewritten by it", changed(new, by_model), f"of {len(new)}", ""
     else:
         yield f"language model: {len(wrote)} of {len(every)} answers", "make bench BENCH=follow_up", "", ""
     for group, chosen in {"leaning": leaning, "new topic": new, "all": every}.items():
-        questions = [c.question for c in chosen]
-        for base in (ALONE, BOTH):
-            yield from verdicts(group, retriever, queries, questions, base)
+        for base in (ALONE, BOTH, RULE) if group == "leaning" else (ALONE,):
+            yield from verdicts(group, retriever, queries, [c.question for c in chosen], base)
 
 
 def written(every: Sequence[Conversation], rule: FollowUp) -> dict[str, Rewriting]:
