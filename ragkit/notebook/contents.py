@@ -8,7 +8,7 @@ from ipykernel.ipkernel import IPythonKernel
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 
 
-class Contents(AsyncLargeFileManager):  # type: ignore[misc]
+class Contents(AsyncLargeFileManager):
     """Jupyter's files; a Python notebook is handed out with the ``language_info`` of this environment's kernel.
 
     JupyterLab writes what the kernel says of itself (such as the patch version of Python) into the open notebook. Where
@@ -24,7 +24,8 @@ class Contents(AsyncLargeFileManager):  # type: ignore[misc]
         require_hash: bool = False,
     ) -> dict[str, Any]:
         """The model of a file or folder, as ``ContentsManager.get``."""
-        model: dict[str, Any] = await super().get(path, content, type, format, require_hash)
+        arguments = (path, content, type, format, require_hash)
+        model: dict[str, Any] = await super().get(*arguments)  # type: ignore[no-untyped-call]
         if model["type"] == "notebook" and model["content"]:
             metadata = model["content"]["metadata"]
             if metadata.get("kernelspec", {}).get("language") == "python":
