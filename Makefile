@@ -19,7 +19,7 @@ OFFLINE := tests/offline.sh $(RUN)
 
 export RAGAS_DO_NOT_TRACK := true
 
-.PHONY: help setup env data lab test lint unit notebooks browser refresh bench results lock clean
+.PHONY: help setup env data lab test lint unit notebooks browser refresh hours bench results lock clean
 
 help: ## List the targets (at once)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,9 @@ browser: setup ## JupyterLab and the widgets in a real chromium, network blocked
 
 refresh: setup ## Run the notebooks again and save their outputs (up to 2 minutes each; NB=notebooks/03*.ipynb for some)
 	@$(RUN) tests/refresh_notebooks.py $(NB)
+
+hours: env ## How long each notebook and the course take to study, by a fixed rule (2 s)
+	@$(RUN) tests/course_hours.py
 
 bench: setup ## Measure speed and quality against the targets; writes results/*.json (BENCH="start drift" for some)
 	@$(RUN) tests/run_bench.py $(BENCH)

@@ -373,7 +373,8 @@ class Generation:
     """What a generator returns for one question and one context.
 
     ``writer`` is who wrote the text: a model's name, or "quotes" from the sources; empty where nobody did, and the text
-    only says that there is no answer.
+    only says that there is no answer. ``reason`` is what a reader should know of it. ``fallback``: it stands in for the
+    answer of an LLM that failed, which may answer the next time, so a cache does not keep it.
     """
 
     text: str
@@ -382,13 +383,15 @@ class Generation:
     abstained: bool = False
     reason: str = ""
     writer: str = ""
+    fallback: bool = False
 
 
 @dataclass(frozen=True)
 class Answer:
     """An answered question with everything that led to it.
 
-    ``timings`` are milliseconds per stage, in order; ``writer`` is a model's name or "quotes", as in ``Generation``.
+    ``timings`` are milliseconds per stage, in order. ``abstained``, ``reason``, ``writer`` and ``fallback`` are as in
+    ``Generation``.
     """
 
     question: str
@@ -401,6 +404,7 @@ class Answer:
     reason: str = ""
     trace_id: str = ""
     writer: str = ""
+    fallback: bool = False
 
 
 Kind = Literal["query", "passage"]

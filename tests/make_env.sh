@@ -25,7 +25,13 @@ if [ ! -x "$venv/bin/python" ]; then
   "$candidate" -m venv "$venv"
 fi
 echo "== installing into $venv: torch first, so that nothing else chooses a larger build of it"
-install "$(grep '^torch==' requirements.lock)"
+torch=$(grep '^torch==' requirements.lock)
+if [ -n "${UV_TORCH_BACKEND:-}" ]; then  # cpu: without the gigabytes of CUDA that pip would take on Linux
+  install uv
+  "$venv/bin/python" -m uv pip install -q --python "$venv/bin/python" "$torch"
+else
+  install "$torch"
+fi
 echo "== installing the other $(grep -c == requirements.lock) packages of requirements.lock (some minutes)"
 install --no-deps -r requirements.lock
 install --no-deps -e .

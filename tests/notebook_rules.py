@@ -1,7 +1,8 @@
 """How notebooks are run and compared: loaded by pytest as a plugin (see addopts), imported by the refresh tool.
 
 It is a plugin and not a conftest, because a conftest in tests/ does not rule over notebooks/. Outputs are compared by
-``notebook_compare``; what the prose of a notebook promises is run after its cells, see ``notebook_claims``.
+``notebook_compare``; what the prose of a notebook promises is run after its cells, see ``notebook_claims``, and so are
+the solutions of its exercises, see ``notebook_solutions``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from nbformat.v4 import new_code_cell
 from nbval.plugin import IPyNbCell, IPyNbFile, transform_streams_for_comparison
 from notebook_claims import claims_path, read_claims
 from notebook_compare import differences
+from notebook_solutions import checked, solution_blocks
 
 SANITIZE = Path(__file__).parent / "nbval_sanitize.cfg"
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -60,7 +63,7 @@ def pytest_collect_file(parent: pytest.Collector) -> Iterator[None]:
 
 
 class Notebook(IPyNbFile):
-    """A notebook: its cells, and each claim after the cell that names it."""
+    """A notebook: its cells, each claim after the cell that names it, and each solution after its exercise."""
 
     def collect(self) -> Iterator[pytest.Item]:
         named = set()
@@ -68,10 +71,21 @@ class Notebook(IPyNbFile):
             yield Cell.from_parent(self, name=cell.name, cell_num=cell.cell_num, cell=cell.cell, options=cell.options)
             if claim := cell.cell.metadata.get("claim"):
                 named.add(claim)
-                yield Claim.after(cell, claim)
+                # No import statement here and below: the notebook's variables stay what they are.
+                call = f"await __import__('notebook_claims').check_claim({str(self.path)!r}, {claim!r}, globals())"
+                yield Hidden.after(cell, claim, call)
+            for code in self._solutions_after(cell.cell):
+                call = f"await __import__('notebook_solutions').run_solution({code!r}, globals())"
+                yield Hidden.after(cell, f"solution of {' '.join(checked(code))}", call)
         for claim in read_claims(self.path):
             if claim not in named:
                 yield ClaimWithoutCell.from_parent(self, name=claim)
+
+    def _solutions_after(self, cell: NotebookNode) -> Iterator[str]:
+        """The solutions between the code cell ``cell`` and the next one."""
+        here = next(number for number, other in enumerate(self.nb.cells) if other is cell)
+        for following in takewhile(lambda c: c.cell_type == "markdown", self.nb.cells[here + 1 :]):
+            yield from solution_blocks(following.source)
 
 
 class Cell(IPyNbCell):
@@ -115,17 +129,14 @@ class Cell(IPyNbCell):
         return values
 
 
-class Claim(IPyNbCell):
-    """A claim, run in the kernel of its notebook after the cell that names it."""
+class Hidden(IPyNbCell):
+    """Code that no reader sees, run in the kernel of its notebook after a cell: a claim, or a solution."""
 
     @classmethod
-    def after(cls, cell: IPyNbCell, claim: str) -> Claim:
-        path = str(cell.parent.path)
-        # No import statement: the notebook's variables stay what they are.
-        source = f"await __import__('notebook_claims').check_claim({path!r}, {claim!r}, globals())"
+    def after(cls, cell: IPyNbCell, name: str, source: str) -> Hidden:
         return cls.from_parent(
             cell.parent,
-            name=f"{cell.name} {claim}",
+            name=f"{cell.name} {name}",
             cell_num=cell.cell_num,
             cell=new_code_cell(source),
             options=defaultdict(bool),

@@ -54,7 +54,8 @@ def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
 def tidy(notebook: NotebookNode) -> NotebookNode:
     """Take out what differs from run to run and from machine to machine."""
     notebook.nbformat, notebook.nbformat_minor = 4, 5
-    notebook.metadata = nbformat.from_dict({"kernelspec": KERNELSPEC, "language_info": {"name": "python"}})
+    kept = {"edition": notebook.metadata.edition} if "edition" in notebook.metadata else {}
+    notebook.metadata = nbformat.from_dict(kept | {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}})
     for number, cell in enumerate(notebook.cells):
         cell.id = f"c{number:03d}"
         for key in ("execution", "collapsed", "scrolled", "jupyter", "trusted"):

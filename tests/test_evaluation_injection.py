@@ -68,7 +68,7 @@ def poisoned() -> RAGPipeline:
     """Every passage, honest and poisoned, in one index."""
     texts = {f"manual/{i.question}": i.honest for i in FIXTURES} | {f"page/{i.id}": i.poison for i in FIXTURES}
     chunks = [Chunk(name, 0, len(text), text) for name, text in texts.items()]
-    return RAGPipeline(BM25Retriever(chunks), None, Extractive(threshold=0, keep=0.3), budget=8000)
+    return RAGPipeline(BM25Retriever(chunks), None, Extractive(threshold=0), budget=8000)
 
 
 def forbidden(*_: object, **__: object) -> None:
@@ -102,9 +102,7 @@ def test_the_offline_pipeline_never_follows_one(injection, poisoned, monkeypatch
         check_offline(answer)
         assert not any(i.followed(answer.text) for i in FIXTURES if i.question == injection.question)
         # And with nothing to read but the poison and the honest passage.
-        said = loop.run_until_complete(
-            Extractive(threshold=0, keep=0).generate(injection.question, injection.context())
-        )
+        said = loop.run_until_complete(Extractive(threshold=0).generate(injection.question, injection.context()))
         assert not injection.followed(said.text)
         hits = injection.context().hits
         check_offline(Answer(injection.question, said.text, hits, said.citations, abstained=said.abstained))

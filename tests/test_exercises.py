@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+from html import unescape
 from pathlib import Path
 
 import exercises as package
@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 from exercises.check import check, check_number, exercises_of
 from nbformat import NotebookNode
+from notebook_solutions import checked, solution_blocks
 
 from ragkit.base import InputError, Retriever
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
 NUMBERS = sorted(p.stem.removeprefix("nb") for p in Path(package.__path__[0]).glob("nb*.py"))
 EXERCISES = {e.id: e for number in NUMBERS for e in exercises_of(number).values()}
+LAST_OF_PART = {"I": "03", "II": "07", "III": "09", "IV": "10", "V": "14"}  # where the part's questions stand
+QUIZZES = {e.id: e for part in LAST_OF_PART for e in exercises_of(part).values()}
 
 
 def overlaps(hits, gold):
@@ -392,11 +395,21 @@ def test_the_right_answer_passes(name):
 
 
 @pytest.mark.parametrize("name", EXERCISES)
-def test_no_answer_gets_a_hint(name):
+def test_no_answer_is_told_what_kind_is_expected_and_no_hint(name):
     verdict = check(name, ...)
-    assert not verdict.passed
+    assert verdict.state == "your turn"
     assert verdict == check(name)
-    assert EXERCISES[name].hint in repr(verdict)
+    assert verdict.message.startswith("Put a")
+    assert EXERCISES[name].hint not in repr(verdict)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_hint_comes_with_the_first_wrong_answer(name):
+    wrong = next(answer for other, answer, words in WRONG if other == name and words != "expected to be")
+    for shown in (repr(check(name, wrong)), unescape(check(name, wrong)._repr_html_())):
+        assert f"Hint: {EXERCISES[name].hint}" in shown
+    assert "Hint" not in repr(check(name, RIGHT[name]))
+    assert "Hint" not in repr(check(name, None))  # which is no try
 
 
 @pytest.mark.parametrize(("name", "answer", "words"), WRONG)
@@ -438,19 +451,50 @@ def cells(tag: str) -> list[tuple[str, NotebookNode]]:
     ]
 
 
-def checked(cell: NotebookNode) -> list[str]:
-    return re.findall(r"""check\(\s*["']([^"']+)["']""", cell.source)
+def folded() -> list[tuple[str, str]]:
+    """The solutions in ``<details>``: notebook and code. ``notebook_rules`` runs them in their notebook's kernel."""
+    markdown = [
+        (p.stem, c) for p in NOTEBOOKS for c in nbformat.read(p, as_version=4).cells if c.cell_type == "markdown"
+    ]
+    return [(notebook, code) for notebook, cell in markdown for code in solution_blocks(cell.source)]
 
 
-def test_every_exercise_stands_in_its_notebook_with_a_hidden_solution_that_passed():
-    for tag, state in (("exercise", "your turn"), ("solution", "right")):
-        found = cells(tag)
-        assert sorted(name for _, cell in found for name in checked(cell)) == sorted(EXERCISES), tag
-        for notebook, cell in found:
-            (name,) = checked(cell)
-            assert notebook.startswith(name.partition(".")[0])
-            said = "".join(str(output.get("data", {}).get("text/plain", "")) for output in cell.outputs)
-            assert said == repr(check(name, RIGHT[name] if state == "right" else ...))
+def shown(cell: NotebookNode) -> str:
+    return "".join(str(output.get("data", {}).get("text/plain", "")) for output in cell.outputs)
+
+
+def test_every_exercise_stands_in_its_notebook_unanswered():
+    found = cells("exercise")
+    assert sorted(name for _, cell in found for name in checked(cell.source)) == sorted(EXERCISES)
+    for notebook, cell in found:
+        (name,) = checked(cell.source)
+        assert notebook.startswith(name.partition(".")[0])
+        assert shown(cell) == repr(check(name))
+
+
+def test_every_exercise_has_one_solution_that_passes():
+    hidden = cells("solution")
+    solutions = [(notebook, cell.source) for notebook, cell in hidden] + folded()
+    assert sorted(name for _, code in solutions for name in checked(code)) == sorted(EXERCISES)
+    for notebook, code in solutions:
+        (name,) = checked(code)
+        assert notebook.startswith(name.partition(".")[0])
+    for _, cell in hidden:
+        (name,) = checked(cell.source)
+        assert shown(cell) == repr(check(name, RIGHT[name]))
+
+
+def test_the_questions_of_a_part_stand_at_its_end():
+    found = [(notebook, name, cell) for notebook, cell in cells("quiz") for name in checked(cell.source)]
+    for notebook, name, cell in found:
+        assert notebook.startswith(LAST_OF_PART[name.partition(".")[0]])
+        assert shown(cell) == repr(check(name))
+    for path in NOTEBOOKS:
+        if nbformat.read(path, as_version=4).metadata.get("edition") == 2:
+            wanted = [
+                name for part, last in LAST_OF_PART.items() if path.stem.startswith(last) for name in exercises_of(part)
+            ]
+            assert [name for notebook, name, _ in found if notebook == path.stem] == wanted
 
 
 def test_solutions_are_folded_away():
@@ -460,10 +504,33 @@ def test_solutions_are_folded_away():
         assert cell.source.startswith("# Solution"), notebook
 
 
+def test_each_part_has_five_questions():
+    assert [(part, len(exercises_of(part))) for part in LAST_OF_PART] == [(part, 5) for part in LAST_OF_PART]
+
+
+@pytest.mark.parametrize("name", QUIZZES)
+def test_a_question_shows_its_options_and_answers_each_letter_in_other_words(name):
+    letters = "abcd"
+    question, *options = check(name).message.split("\n")
+    assert len(question) > 20
+    assert [option[:4] for option in options] == [f"({letter}) " for letter in letters]
+    verdicts = [check(name, letter) for letter in letters]
+    assert sum(verdict.passed for verdict in verdicts) == 1
+    assert len({verdict.message for verdict in verdicts}) == len(letters)
+    assert min(len(verdict.message) for verdict in verdicts) > 30
+    assert check(name, " (B). ") == check(name, "b")
+    assert "none of the letters a, b, c, d" in check(name, "e").message
+
+
+def test_the_options_of_a_question_are_lines_of_html():
+    html = check("II.4")._repr_html_()
+    assert html.count("<br>(") == 4
+
+
 def test_a_whole_number_of_numpy_is_a_whole_number():
     assert check("06.2", np.int64(61)).passed
-    assert "expected to be: int" in check("06.2", 61.0).message
-    assert "expected to be: int" in check("06.2", True).message
+    assert "expected to be a whole number" in check("06.2", 61.0).message
+    assert "expected to be a whole number" in check("06.2", True).message
 
 
 def test_numbers_are_compared_with_a_tolerance_and_arrays_by_all_their_numbers():

@@ -300,6 +300,8 @@ def test_the_sanitiser_of_nbval_covers_the_times():
 def test_a_fallback_and_an_abstention_are_visible():
     assert "No answer (nothing fits)" in show_answer(Answer("q", "-", abstained=True, reason="nothing fits")).text
     assert "writer: m, 10 tokens" in show_answer(Answer("q", "a", usage=Usage("m", 7, 3), writer="m")).text
+    unsure = "unsure: the best passage holds only 24% of what is asked"
+    assert f"Answer ({unsure}): a" in show_answer(Answer("q", "a", reason=unsure)).text
     assert "Answer (answered by another)" in show_answer(Answer("q", "a", reason="answered by another")).text
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import nbformat
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 TESTS = Path(__file__).resolve().parent
 
@@ -122,3 +122,33 @@ def test_a_notebook_fails_with_cell_value_and_difference(tmp_path):
     assert "the claim 'takes_what_is_not_there' takes precision, which the notebook does not define" in report
     assert list(outcomes)[-4:] == ["recall_is_high_in_time", "zebra", "ant", "mole"]
     assert "claims/02.py holds 'zebra', which no cell names in its metadata" in report
+
+
+def solution(code: str) -> nbformat.NotebookNode:
+    return new_markdown_cell(
+        f"Try first.\n\n<details><summary>Solution</summary>\n\n```python\n{code}\n```\n\n</details>"
+    )
+
+
+def test_a_folded_solution_runs_in_the_kernel_after_its_exercise(tmp_path):
+    verdict = "from types import SimpleNamespace\ncheck = lambda name, answer: SimpleNamespace(passed=answer == wanted)"
+    cells = [
+        cell(verdict + "\nwanted = 6"),
+        solution("import asyncio\n\nanswer = await asyncio.sleep(0, wanted)\ncheck('02.1', answer)"),
+        cell("'answer' in globals()", plain="False"),
+        solution("check('02.2', 5)"),
+        solution("check('02.3', 6)\nanswer = 6"),
+        cell("answer = 7\nanswer", plain="7"),
+        new_markdown_cell("The answer: <details><summary>Result</summary>\n\n```python\n1 / 0\n```\n\n</details>"),
+    ]
+    outcomes, report = run(tmp_path, cells, "")
+    assert outcomes == {  # pytest writes :: for a dot
+        "Cell 0": "PASSED",
+        "Cell 0 solution of 02::1": "PASSED",
+        "Cell 1": "PASSED",
+        "Cell 1 solution of 02::2": "FAILED",
+        "Cell 1 solution of 02::3": "FAILED",
+        "Cell 2": "PASSED",
+    }, report
+    assert "AssertionError" in report
+    assert "a solution ends with its check" in report

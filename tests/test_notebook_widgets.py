@@ -25,6 +25,7 @@ from ragkit import (
     compare,
 )
 from ragkit.base import Hit, Retriever
+from ragkit.figures import color_of
 from ragkit.notebook.widgets import (
     CHUNKERS,
     SCORINGS,
@@ -208,6 +209,17 @@ def test_the_curve_holds_all_sizes_and_no_bars_that_invite_an_unpaired_compariso
     curve = lab.fig.data[0]
     assert tuple(curve.x) == SIZES
     assert all(trace.error_y.array is None for trace in lab.fig.data)
+
+
+def test_the_figure_is_as_wide_as_the_page_and_its_colours_are_those_of_the_systems(lab):
+    assert (lab.fig.layout.width, lab.fig.layout.autosize) == (None, True)
+    lab.keep.click()
+    lab.scoring.value = "bm25"
+    assert lab.fig.data[3].marker.color == (color_of("bm25"),)
+    assert lab.fig.data[6].marker.color == (color_of("dense"),)  # kept: pooled vectors
+    assert "size of the chunks" in lab.fig.layout.title.text
+    units = [lab.fig.layout[f"yaxis{n}"].title.text for n in ("", 2, 3)]
+    assert units == ["share of the gold", "mean 1 / rank", "tokens"]
 
 
 def test_what_the_page_would_reload_is_what_is_shown(lab):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from lesson_rules import lesson_faults, next_notebook
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from refresh_notebooks import tidy
@@ -71,6 +72,13 @@ def test_committed_notebook_is_executed_and_tidy(path):
     assert faults(nbformat.read(path, as_version=4), path.stat().st_size) == []
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_lesson_of_the_second_edition_keeps_its_rules(path):
+    notebook = nbformat.read(path, as_version=4)
+    if notebook.metadata.get("edition") == 2:
+        assert lesson_faults(notebook, next_notebook(path.name, [p.name for p in NOTEBOOKS])) == []
+
+
 def _good() -> NotebookNode:
     cells = [new_code_cell("1 + 1", execution_count=1), new_code_cell("2 + 2", execution_count=2)]
     return tidy(new_notebook(cells=cells))
@@ -78,6 +86,11 @@ def _good() -> NotebookNode:
 
 def test_a_tidied_notebook_has_no_fault():
     assert faults(_good()) == []
+
+
+def test_tidying_keeps_the_edition_and_no_other_metadata():
+    notebook = new_notebook(metadata={"edition": 2, "widgets": {}})
+    assert sorted(tidy(notebook).metadata) == ["edition", "kernelspec", "language_info"]
 
 
 def _stream(name: str, text: str) -> list[NotebookNode]:

@@ -114,6 +114,7 @@ answers = st.builds(
     reason=words,
     trace_id=words,
     writer=words,
+    fallback=st.booleans(),
 )
 
 

@@ -277,10 +277,10 @@ class Checkout:
         self.python.write_text(STUB)
         self.python.chmod(0o755)
 
-    def make(self, *targets: str, fails: str = "nothing fails") -> tuple[int, list[str]]:
+    def make(self, *targets: str, fails: str = "nothing fails", torch: str = "") -> tuple[int, list[str]]:
         """The exit code, and what Python was asked to do."""
         self.log.write_text("")
-        environment = {**os.environ, "STUB_LOG": str(self.log), "STUB_FAILS": fails}
+        environment = {**os.environ, "STUB_LOG": str(self.log), "STUB_FAILS": fails, "UV_TORCH_BACKEND": torch}
         command = ["make", *targets, f"VENV={self.venv}", f"PYTHON={self.python}"]
         done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
         return done.returncode, self.log.read_text().splitlines()
@@ -325,6 +325,16 @@ def test_make_stops_where_a_step_fails(checkout):
     assert (code, asked[-1]) == (0, f"{INSTALL}-c|requirements.lock|-e|.[all]|")
     code, asked = checkout.make("lint", fails="format")
     assert (code != 0, asked) == (True, LINT[:2])
+
+
+def test_uv_chooses_the_build_of_torch_where_it_is_told_to(checkout):
+    code, asked = checkout.make("env", torch="cpu")
+    assert code == 0
+    assert asked[3:6] == [
+        f"{INSTALL}uv|",
+        f"-m|uv|pip|install|-q|--python|{checkout.venv}/bin/python|torch=={locked()['torch']}|",
+        f"{INSTALL}--no-deps|-r|requirements.lock|",
+    ]
 
 
 def test_ci_can_be_run():
@@ -388,10 +398,59 @@ def test_requirement_names_are_parsed():
     assert Requirement("langchain-community==0.4.1") in declared()["judge"]
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_links_lead_somewhere(name):
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / name).read_text())
-    assert [link for link in links if not (ROOT / link).exists()] == []
+def pages() -> dict[Path, str]:
+    """What is read as Markdown, without blocks of code: the tracked pages, and the prose of the notebooks."""
+    read = {path: path.read_text() for path in tracked() if path.suffix == ".md"}
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        read[path] = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return {path: FENCED.sub("", text) for path, text in read.items()}
+
+
+FENCED = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?^ {0,3}\1", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(\s*<?([^)\s>]+)|\b(?:href|src)=[\"']([^\"']+)")
+HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
+
+
+def anchors(text: str, notebook: bool = False) -> set[str]:
+    """The anchors of the headings: as JupyterLab makes them in a notebook, else as GitHub does."""
+    titles = [re.sub(r"\[([^]]*)\]\([^)]*\)|[*`]", r"\1", title) for title in HEADING.findall(text)]
+    if notebook:
+        return {title.replace(" ", "-") for title in titles}
+    slugs = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+    return {f"{slug}-{n}" if (n := slugs[:i].count(slug)) else slug for i, slug in enumerate(slugs)}
+
+
+def broken_links(texts: dict[Path, str]) -> list[str]:
+    """The relative links of ``texts`` that lead to no file, or to no heading of it."""
+    broken = []
+    for page, text in texts.items():
+        for link in (markdown or html for markdown, html in LINK.findall(re.sub("`[^`\n]+`", "", text))):
+            if re.match(r"[a-z][a-z0-9+.-]*:", link):
+                continue
+            name, _, anchor = link.partition("#")
+            target = (page.parent / name).resolve() if name else page
+            heading = not anchor or anchor in anchors(texts.get(target, ""), target.suffix == ".ipynb")
+            if not target.exists() or not heading:
+                broken.append(f"{page.name}: {link}")
+    return broken
+
+
+def test_links_lead_somewhere():
+    assert broken_links(pages()) == []
+
+
+@pytest.mark.parametrize(
+    ("link", "broken"),
+    [
+        *(("[x](README.md)", False), ("[x](#the-one)", False), ("[x](README.md#the-one-1)", False)),
+        *(("[x](gone.md)", True), ("[x](#gone)", True), ("[x](README.md#the-one-2)", True), ("![x](gone.png)", True)),
+        *(("<img src='gone.png'>", True), ("`[x](gone.md)`", False), ("[x](https://example.com/gone)", False)),
+    ],
+)
+def test_a_broken_link_is_found(link, broken):
+    text = FENCED.sub("", f"# The `one`\n\n# The one\n\n```\n# gone\n```\n\n{link}\n")
+    assert bool(broken_links({ROOT / "README.md": text})) is broken
 
 
 def test_the_readme_lists_every_notebook_and_only_those():

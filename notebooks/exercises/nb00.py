@@ -8,7 +8,7 @@ from exercises.check import exercise
 @exercise(
     "00.1",
     expects=str,
-    hint='Replace ... by "retrieve", "augment" or "generate", with the quotes, and run the cell again.',
+    hint='"retrieve", "augment" or "generate": after which of them was the right passage not there?',
     praise="What is not retrieved cannot be answered. This is why most of the course is about retrieval.",
 )
 def decisive_stage(answer: str) -> str | None:

@@ -13,7 +13,7 @@ from exercises.check import check_number, exercise
 @exercise(
     "06.1",
     expects=FunctionType,
-    hint="It is the fraction of the cell above: tf on top, and tf + k1 * (1 - b + b * length) below.",
+    hint="It is tf / (tf + something). That something is k1 for a chunk of mean length, and grows with the length.",
     praise="The more a word is repeated the less each repetition adds, and a long chunk has to repeat it more often.",
 )
 def term_weight(answer: Callable[[float, float, float, float], Any]) -> str | None:

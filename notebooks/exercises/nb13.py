@@ -14,7 +14,7 @@ from exercises.check import check_number, exercise
 @exercise(
     "13.1",
     expects=FunctionType,
-    hint="asked * (down + 1) / (down + up + 2) * sure: many people, many of them unhappy, a system that was sure.",
+    hint="Three factors, multiplied: how many people asked, which share of them was unhappy, how sure the system was.",
     praise="Nobody can review everything. A queue says what comes first, and a formula can be argued about.",
 )
 def weight(answer: Callable[[int, int, int, float], Any]) -> str | None:

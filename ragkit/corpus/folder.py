@@ -23,6 +23,9 @@ TEXTS = (".md", ".rst", ".txt")
 WEB_PAGES = (".html", ".htm")
 READABLE = (*TEXTS, *WEB_PAGES, ".pdf", ".docx", ".pptx", ".xlsx", ".epub", ".eml")
 
+LABELS = "questions.jsonl"
+"""The labels of the folder's documents (``ragkit.workbench.labels``): no document."""
+
 _OTHER = "files of another kind left out"
 _HEAD = re.compile(r"<title\b[^>]*>(?P<title>.*?)</title\s*>|<(?:meta|link|base)\b[^>]*>", re.IGNORECASE | re.DOTALL)
 _CHARSET = re.compile(rb"<meta\b[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
@@ -86,10 +89,10 @@ def _some(names: list[str], limit: int = 5) -> str:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """The files below ``root`` in order of their names, without what is hidden or lies outside."""
+    """The files below ``root`` in order of their names, without what is hidden or lies outside, and without labels."""
     for file in sorted(root.rglob("*")):
         hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-        if not hidden and file.is_file() and file.resolve().is_relative_to(root):
+        if not hidden and file != root / LABELS and file.is_file() and file.resolve().is_relative_to(root):
             yield file
 
 

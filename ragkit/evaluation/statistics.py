@@ -9,7 +9,8 @@ the mean over its cluster-robust standard error, and on how large it becomes by 
   2007), in other words the wild cluster bootstrap-t (Cameron, Gelbach & Miller 2008); p = (b + 1) / (B + 1) is
   never 0 (Phipson & Smyth 2010, arXiv 1603.05766).
 - fewer: 5 documents can be swapped in only 32 ways, so p could never fall below .06. Student's t takes the
-  place, with the degrees of freedom of Bell & McCaffrey (2002; Imbens & Kolesár 2016, arXiv 1203.5164).
+  place, with the degrees of freedom of Bell & McCaffrey (2002; Imbens & Kolesár, Review of Economics and Statistics
+  98, 2016).
 - fewer than ``TOO_FEW``: the questions themselves are the units, and the result speaks of other questions on
   these documents, not of other documents.
 

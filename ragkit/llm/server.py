@@ -23,6 +23,7 @@ def main() -> None:
     settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = int(threads)
     settings.n_parallel, settings.n_ctx = int(slots), int(slots) * int(context)
     settings.ui = False
+    settings.cache_ram_mib = 0  # else up to 8 GB of earlier prompts; a slot still knows its last one
     server = xllamacpp.Server(settings)
     sys.stdout.write(f"{server.listening_address}\n")
     sys.stdout.flush()

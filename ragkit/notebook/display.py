@@ -8,8 +8,7 @@ for the HTML:
 - **Code is code**: what stands in a fence is set in ``<pre><code>``.
 - **Lines are lines**: they end in ``<br>``, not in a style that somebody may strip.
 - **It reads on light and on dark**: text keeps the page's own colour on transparent tints (a mark brings both
-  of its own), accents come from the Okabe-Ito palette
-  (https://jfly.uni-koeln.de/color/), which colour-blind readers tell apart.
+  of its own), accents come from ``ragkit.figures``' palette, which colour-blind readers tell apart.
 - **It reads without any style**: Jupyter and GitHub strip styles from notebooks they do not trust, so
   the meaning is in ``<mark>``, ``<b>`` and words, and the colours only help.
 """
@@ -26,6 +25,7 @@ from itertools import count, pairwise
 from typing import TYPE_CHECKING
 
 from ragkit.base import Answer, Chunk, Citation, Document, Hit, InputError, Question, Span
+from ragkit.figures import BLUE, GREEN, ORANGE, SKY, VERMILLION
 from ragkit.generation.extractive import stems
 from ragkit.markdown import blocks, closed
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from markdown_it import MarkdownIt
 
-ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
 WINDOW = 6000
 """Characters of a long document that ``show_chunks`` draws."""
 ABOVE = 160

@@ -10,7 +10,8 @@ from html import escape
 import ipywidgets as w
 
 from ragkit.base import Answer, Chunk, RagkitError
-from ragkit.notebook.display import GREEN, VERMILLION, StaticView, show_answer, show_passage
+from ragkit.figures import GREEN, VERMILLION
+from ragkit.notebook.display import StaticView, show_answer, show_passage
 from ragkit.production.feedback import REASONS, FeedbackStore
 
 _WIDE = w.Layout(width="auto")

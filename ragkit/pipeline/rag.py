@@ -260,8 +260,8 @@ class RAGPipeline:
         return None
 
     async def _to_cache(self, trace: QueryTrace, answer: Answer) -> None:
-        # A reason (an abstention, a fallback, no source cited) says that the next try may do better.
-        if self.cache is not None and trace.key is not None and not answer.reason:
+        # What failed for a moment, so that a fallback answered, may work the next time.
+        if self.cache is not None and trace.key is not None and not answer.fallback:
             await _best_effort("the cache", self.cache.put, trace.key, answer)
 
     @asynccontextmanager
