@@ -39,7 +39,8 @@ lab: setup ## JupyterLab on 127.0.0.1, open on notebooks/00_start_here.ipynb (5 
 	@if [ "$$(id -u)" = 0 ]; then root=--allow-root; else root=; fi; \
 	exec $(RUN) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.port=$(PORT) $$root \
 	  --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
-	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.news_url=None $(LAB_ARGS)
+	  --LabApp.app_settings_dir="$(CURDIR)/data/jupyterlab" \
+	  --ServerApp.contents_manager_class=ragkit.notebook.contents.Contents $(LAB_ARGS)
 
 test: setup lint unit notebooks browser ## Every check below, after the set-up (about 30 minutes the first time, then about 20)
 

@@ -31,7 +31,7 @@ import json
 import re
 import unicodedata
 from abc import ABC, abstractmethod
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import AsyncGenerator, Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -181,10 +181,36 @@ class Document:
         i = bisect_right(self._starts, offset)
         return self.sections[i - 1].path if i else ()
 
+    def sections_in(self, start: int, end: int) -> tuple[Section, ...]:
+        """The sections that hold a character of ``[start, end)``, in order."""
+        return self.sections[max(0, bisect_right(self._starts, start) - 1) : bisect_left(self._starts, end)]
+
+    def __repr__(self) -> str:
+        title = f" {self.title!r}," if self.title else ""
+        sections = f"{len(self.sections)} section{'' if len(self.sections) == 1 else 's'}"
+        return f"Document({self.id!r},{title} {len(self.text):,} characters, {sections})"
+
     @cached_property
     def sha256(self) -> str:
         """Digest of the text alone: equal texts have equal vectors, whatever they are called."""
         return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Documents(tuple[Document, ...]):
+    """A tuple of documents that shows its first ten, a line each.
+
+    >>> Documents([Document("tea", "Two minutes."), Document("ham", "# Eggs", "Eggs", (Section(("Eggs",), 0, 6, 6),))])
+    2 documents
+      Document('tea', 12 characters, 0 sections)
+      Document('ham', 'Eggs', 6 characters, 1 section)
+    """
+
+    __slots__ = ()
+    SHOWN = 10
+
+    def __repr__(self) -> str:
+        lines = [f"{len(self)} document{'' if len(self) == 1 else 's'}", *(f"  {d!r}" for d in self[: self.SHOWN])]
+        return "\n".join(lines + [f"  ... and {len(self) - self.SHOWN} more"] * (len(self) > self.SHOWN))
 
 
 @dataclass(frozen=True)
@@ -209,6 +235,7 @@ class Corpus:
     notes: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "documents", Documents(self.documents))
         for what, ids in (("document", [d.id for d in self.documents]), ("question", [q.id for q in self.questions])):
             if len(set(ids)) != len(ids):
                 twice = sorted(i for i, count in Counter(ids).items() if count > 1)[:3]
@@ -261,7 +288,8 @@ class Corpus:
 class Chunk:
     """A piece of a document; ``text`` is exactly ``document.text[start:end]``.
 
-    ``section`` and ``metadata`` (the document's) say where it comes from.
+    ``section`` and ``metadata`` (the document's) say where it comes from. ``sections`` are those of the document that
+    the chunk holds a part of, where the chunker told: it can begin in one section and end in another.
     """
 
     doc_id: str
@@ -270,6 +298,7 @@ class Chunk:
     text: str
     section: tuple[str, ...] = ()
     metadata: Metadata = field(default_factory=dict, hash=False)
+    sections: tuple[Section, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def id(self) -> str:
@@ -279,6 +308,10 @@ class Chunk:
     @property
     def span(self) -> Span:
         return Span(self.doc_id, self.start, self.end)
+
+    def section_at(self, offset: int) -> tuple[str, ...]:
+        """The section path at character ``offset`` of the document; ``section`` where ``sections`` does not tell."""
+        return next((s.path for s in self.sections if s.start <= offset < s.end), self.section)
 
     @property
     def context(self) -> str:
@@ -314,6 +347,17 @@ class Citation:
     chunk: Chunk
     quote: str = ""
 
+    @property
+    def section(self) -> tuple[str, ...]:
+        """The section path where the quote stands; the chunk's own where there is no quote, or it is not found.
+
+        >>> chunk = Chunk("a", 0, 8, "One. Two", ("Page 1",), sections=(Section(("Page 2",), 5, 5, 8),))
+        >>> Citation(1, chunk, "One.").section, Citation(1, chunk, "Two").section
+        (('Page 1',), ('Page 2',))
+        """
+        at = self.chunk.text.find(self.quote) if self.quote else -1
+        return self.chunk.section_at(self.chunk.start + at) if at >= 0 else self.chunk.section
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -329,7 +373,8 @@ class Generation:
     """What a generator returns for one question and one context.
 
     ``writer`` is who wrote the text: a model's name, or "quotes" from the sources; empty where nobody did, and the text
-    only says that there is no answer.
+    only says that there is no answer. ``reason`` is what a reader should know of it. ``fallback``: it stands in for the
+    answer of an LLM that failed, which may answer the next time, so a cache does not keep it.
     """
 
     text: str
@@ -338,13 +383,15 @@ class Generation:
     abstained: bool = False
     reason: str = ""
     writer: str = ""
+    fallback: bool = False
 
 
 @dataclass(frozen=True)
 class Answer:
     """An answered question with everything that led to it.
 
-    ``timings`` are milliseconds per stage, in order; ``writer`` is a model's name or "quotes", as in ``Generation``.
+    ``timings`` are milliseconds per stage, in order. ``abstained``, ``reason``, ``writer`` and ``fallback`` are as in
+    ``Generation``.
     """
 
     question: str
@@ -357,6 +404,7 @@ class Answer:
     reason: str = ""
     trace_id: str = ""
     writer: str = ""
+    fallback: bool = False
 
 
 Kind = Literal["query", "passage"]

@@ -240,7 +240,10 @@ class _TokenChunker:
             spans = [(start, len(text.rstrip()))] if text.strip() else []
         paths = [document.section_at(end - 1 if self.section_of_end else start) for start, end in spans]
         name, metadata = document.id, document.metadata
-        return [Chunk(name, s, e, text[s:e], path, metadata) for (s, e), path in zip(spans, paths, strict=True)]
+        return [
+            Chunk(name, start, end, text[start:end], path, metadata, document.sections_in(start, end))
+            for (start, end), path in zip(spans, paths, strict=True)
+        ]
 
     def _runs(self, layout: Layout, document: Document) -> Runs:
         size, overlap = int(self.size), int(self.overlap)

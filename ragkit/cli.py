@@ -99,7 +99,7 @@ def ask(options: argparse.Namespace) -> int:
     rag = open_pipeline(options.config or options.preset, corpus, options.llm, options.max_cost)
     if sys.stdout.isatty() and not options.json:
         answer = asyncio.run(write_streamed(rag, options.question, options.k))
-        emit(f"\n\n{footnotes(answer, corpus)}")
+        emit(f"\n\n{footnotes(answer)}")
         return 0
     answer = asyncio.run(rag.query(options.question, options.k))
     if options.json:
@@ -107,7 +107,7 @@ def ask(options: argparse.Namespace) -> int:
 
         emit(answer_to_json(answer))
     else:
-        emit(f"{answer.text}\n\n{footnotes(answer, corpus)}")
+        emit(f"{answer.text}\n\n{footnotes(answer)}")
     return 0
 
 
@@ -230,14 +230,12 @@ def open_questions(kinds: Sequence[str], corpus: Corpus) -> list[Question]:
     return [q for kind in kinds for q in (corpus.questions if kind == "faq" else load_questions(kind, corpus))]
 
 
-def footnotes(answer: Answer, corpus: Corpus) -> str:
+def footnotes(answer: Answer) -> str:
     """What stands below an answer: the document and section of each quote, who wrote it, the time of each stage."""
     sources = set()
     for citation in answer.citations:
-        document = corpus.document(citation.chunk.doc_id)
-        quoted = citation.chunk.start + max(0, citation.chunk.text.find(citation.quote))
-        section = " > ".join(document.section_at(quoted))
-        sources.add((citation.number, document.id + (f": {section}" if section else "")))
+        section = " > ".join(citation.section)
+        sources.add((citation.number, citation.chunk.doc_id + (f": {section}" if section else "")))
     reason = [f"({answer.reason})", ""] if answer.reason else []
     writer = [f"writer: {answer.writer}"] if answer.writer else []
     times = ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in answer.timings.items())

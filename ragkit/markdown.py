@@ -48,6 +48,7 @@ _BORDER = re.compile(
     re.VERBOSE,
 )
 _ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|cf|vs|etc|Dr|Mr|Mrs|Ms|No|resp|approx)\.|\b[A-Z]\.)\Z")
+_OUTER_FENCES = re.compile(r"\A[ \t\n]*(?:`{3,}|~{3,})[^\n`]*(?:\n|\Z)|(?:\A|\n)[ \t]*(?:`{3,}|~{3,})\s*\Z")
 _NUMBER = re.compile(r"\s*+\d{1,9}\\?\.")  # of a list
 
 
@@ -165,6 +166,15 @@ def closed(text: str) -> str:
         elif match[1].startswith(mark) and not match[2].strip():
             mark = ""
     return f"{text}\n{mark}" if mark else text
+
+
+def unfenced(text: str) -> str:
+    """``text`` without the line of a fence that it begins with, and the one that it ends with.
+
+    >>> unfenced("```sh\\npurge\\n```")
+    'purge'
+    """
+    return _OUTER_FENCES.sub("", text)
 
 
 def _add_visible(result: list[tuple[int, int]], text: str, start: int, end: int) -> None:

@@ -129,6 +129,11 @@ class TokenStore:
         """The number of tokens of the corpus (equal texts counted once)."""
         return sum(self._counts)
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts of the corpus, equal ones once."""
+        return tuple(self._texts)
+
     # ---- vectors of chunks
 
     def pool(self, chunks: Sequence[Chunk]) -> Vectors:

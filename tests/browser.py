@@ -24,6 +24,7 @@ from notebook_rules import SET
 
 from ragkit.files import home
 
+ROOT = Path(__file__).resolve().parent.parent
 TOKEN = "only-this-test"
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run"),
@@ -178,10 +179,6 @@ def visitor_environment(folder: Path) -> dict[str, str]:
     names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
     names = (*names, "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR")
     own = {name: str(folder / name.lower()) for name in names}
-    labconfig = Path(own["JUPYTER_CONFIG_DIR"]) / "labconfig"
-    labconfig.mkdir(parents=True)
-    quiet = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
-    (labconfig / "default_setting_overrides.json").write_text(json.dumps(quiet))
     return kept | own | {"JUPYTER_TOKEN": TOKEN}
 
 
@@ -205,6 +202,9 @@ def _server(folder: Path, root: Path) -> Iterator[str]:
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.root_dir={root}"),
         *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
         *("--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly"),
+        # As `make lab`:
+        f"--LabApp.app_settings_dir={ROOT / 'data' / 'jupyterlab'}",
+        "--ServerApp.contents_manager_class=ragkit.notebook.contents.Contents",
     ]
     log = folder / "lab.log"
     with log.open("wb") as output:

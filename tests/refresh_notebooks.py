@@ -61,6 +61,8 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
         for key in ("execution", "collapsed", "scrolled", "jupyter", "trusted"):
             if key != "jupyter" or not cell.metadata.get("jupyter", {}).get("source_hidden"):
                 cell.metadata.pop(key, None)
+        if cell.metadata.get("jupyter", {}).get("outputs_hidden"):
+            cell.metadata["collapsed"] = True  # JupyterLab writes both, and adds the missing one when it opens the file
     return notebook
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from urllib.request import urlopen
 import nbformat
 import pytest
 from browser import TOKEN, Lab, free_port, visitor_environment, wait_for
+from refresh_notebooks import tidy
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
@@ -24,9 +26,31 @@ def test_the_first_notebook_runs_from_top_to_bottom(lab: Lab):
     lab.open(NOTEBOOKS / "00_start_here.ipynb")
     lab.run_all()
     assert lab.errors() == []
+    lab.scroll_to("show_answer(")
+    source = "return document.getElementsByName(arguments[0].hash.slice(1))[0].closest('details').open"
+    link = lab.wait(lambda: lab.find('a[href^="#source-"]'))[0]
+    assert lab.driver.execute_script(source, link) is False
+    lab.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", link)
+    link.click()
+    lab.wait(lambda: lab.driver.execute_script(source, link), 5)
+    mark = lab.find("details[open] mark")[0]
+    assert 0 < mark.rect["y"] - lab.find("details[open] > div")[0].rect["y"] < 200
     cells = [cell for cell in lab.cells() if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert lab.screenshot("00_start_here").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", ["00_start_here", "04_chunk_size_lab"])
+def test_a_notebook_that_is_opened_is_not_unsaved_and_nothing_pops_up(lab: Lab, tmp_path: Path, name: str):
+    """Five seconds after its kernel has started: JupyterLab writes into what it opens, if something is missing."""
+    path = tmp_path / f"{name}.ipynb"
+    nbformat.write(tidy(nbformat.read(NOTEBOOKS / path.name, 4)), path)
+    lab.open(path)
+    lab.script("await panel.sessionContext.session.kernel.info; return true")
+    time.sleep(5)
+    assert lab.script("return panel.context.model.dirty") is False
+    assert lab.find(".lm-TabBar-tab.jp-mod-dirty") == []
+    assert lab.texts(".jp-Dialog, .Toastify__toast") == []
 
 
 def test_make_lab_answers_on_its_port(tmp_path: Path):
@@ -44,7 +68,8 @@ def test_make_lab_answers_on_its_port(tmp_path: Path):
         with pytest.raises(HTTPError, match="403"):
             urlopen(f"http://127.0.0.1:{port}/api/contents", timeout=5)
         served = urlopen(f"http://127.0.0.1:{port}/api/contents/notebooks/00_start_here.ipynb?token={TOKEN}", timeout=5)
-        assert served.status == 200
+        info = json.load(served)["content"]["metadata"]["language_info"]
+        assert info["version"] == sys.version.split()[0]  # so that the kernel has nothing to add
         assert "/lab/tree/notebooks/00_start_here.ipynb" in log.read_text()
     finally:
         os.killpg(lab.pid, signal.SIGTERM)

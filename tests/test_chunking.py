@@ -245,7 +245,9 @@ def test_headings_are_never_mixed_and_name_their_chunks():
     assert len(chunks) > 3
     assert chunks[1].start == workers
     assert all(c.metadata == {"project": "celery"} for c in chunks)
-    assert FixedChunker(30, 0).chunk(document)[0].section == ("Guide",)
+    first, second, *_ = FixedChunker(30, 0).chunk(document)
+    assert (first.section, first.sections, second.sections) == (("Guide",), sections, sections[2:])
+    assert [first.section_at(offset) for offset in (0, tasks, workers)] == [section.path for section in sections]
 
 
 def test_a_heading_that_was_taken_out_is_no_border():

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ragkit.base import CorpusError, Section
+from ragkit.base import Citation, CorpusError, Section
+from ragkit.chunking import FixedChunker
 from ragkit.corpus import folder, load_folder
 
 kreuzberg = pytest.importorskip("kreuzberg", reason="the extra 'formats' is not installed")
@@ -145,6 +146,8 @@ def test_a_pdf_without_headings_has_its_pages_as_sections(tmp_path):
     pages = [(s.path, page.text[s.start : s.end].strip()) for s in page.sections]
     assert pages[0] == (("Page 1",), "Page one says this.")
     assert pages[-1] == (("Page 3",), "Page three.")
+    (chunk,) = FixedChunker(64, 0).chunk(page)
+    assert Citation(1, chunk, "Page three.").section == ("Page 3",)
 
 
 def pdf(*pages: str) -> bytes:

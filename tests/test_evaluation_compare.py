@@ -12,11 +12,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from ragkit.base import Chunk, ContractError, Hit, InputError, Question, Reranker, Retriever, Span
 from ragkit.evaluation import compare as stages
 from ragkit.evaluation import metrics, statistics
 from ragkit.evaluation.compare import Comparison, compare
+from ragkit.figures import color_of
 from ragkit.generation import Extractive
 from ragkit.generation.context import build_context
 from ragkit.pipeline import RAGPipeline
@@ -102,6 +106,51 @@ def test_difference_interval_p_and_verdict_are_those_of_the_statistics(result: C
         == statistics.minimum_detectable(differences, [q.gold[0].doc_id for q in QUESTIONS], comparisons=2).max()
     )
     assert f"{result.minimum_detectable:.3f}" in repr(result)
+
+
+def shown(comparison: Comparison) -> list[str]:
+    """The columns that are shown unasked."""
+    return re.findall("<th>([^<]+)</th>", comparison._repr_html_().split("</thead>")[0])
+
+
+def test_the_columns_that_are_shown_unasked_and_all_of_them(result: Comparison) -> None:
+    assert shown(result) == ["mrr@10", "hit@10", "difference [95 %]", "verdict"]
+    assert shown(run({"a": Lucky(0.5)})) == ["mrr@10", "hit@10"]
+    pair: dict[str, Retriever] = {"a": Lucky(0.5), "b": Lucky(0.6)}
+    assert shown(run(pair, metric="ndcg@10")) == ["ndcg@10", "mrr@10", "hit@10", "difference [95 %]", "verdict"]
+    at_budget = run(pair, same_budget=100)
+    assert shown(at_budget) == ["mrr@100", "hit@100", "coverage@100", "difference [95 %]", "verdict"]
+    assert " ".join(result.full) == (
+        "mrr@10 hit@10 recall@10 ndcg@10 hit@1 tokens ms (p50, p95) errors difference [95 %] p verdict"
+    )
+    assert {"context_coverage@100", "recall@100"} <= set(at_budget.full)
+    assert result.full.loc["good", "mrr@10"] == f"{result.table.loc['good', 'mrr@10']:.3f}"
+    assert result.full.loc["poor", ["difference [95 %]", "p"]].tolist() == ["", ""]
+
+
+@pytest.mark.parametrize(("fewer", "differ"), [(0, False), (1, True)])
+def test_tokens_are_shown_where_systems_read_different_amounts(fewer: int, differ: bool) -> None:
+    """Nine results instead of ten are a tenth fewer tokens."""
+    short = Always(lambda query, k: Lucky(0.5).search(query, k - fewer))
+    assert ("tokens" in shown(run({"ten": Lucky(0.5), "other": short}))) == differ
+
+
+@hypothesis_settings(max_examples=40, deadline=None)
+@given(
+    chances=st.lists(st.sampled_from((0.1, 0.3, 0.4, 0.5, 0.6, 0.9)), min_size=2, max_size=6),
+    seed=st.integers(0, 10_000),
+    documents=st.sampled_from((2, 5, 12, 30)),
+)
+def test_the_interval_that_is_shown_leaves_out_0_if_and_only_if_the_verdict_is_a_difference(
+    chances: list[float], seed: int, documents: int
+) -> None:
+    names = {f"d{i:02d}" for i in range(documents)}
+    questions = tuple(question for question in QUESTIONS if question.gold[0].doc_id in names)
+    systems: dict[str, Retriever] = {f"s{i}": Lucky(chance, seed + i) for i, chance in enumerate(chances)}
+    rows = run(systems, questions).full.iloc[1:]
+    for text, verdict in zip(rows["difference [95 %]"], rows["verdict"], strict=True):
+        low, high = map(float, re.findall(r"[-+.\d]+", text.split("[")[1]))
+        assert (low > 0 or high < 0) == (verdict in ("better", "worse")), f"{text} {verdict}"
 
 
 def test_the_worse_system_is_called_worse_and_the_first_is_the_baseline_by_default() -> None:
@@ -251,7 +300,6 @@ def test_at_a_budget_the_verdict_is_about_coverage_of_the_cut_lists() -> None:
     assert result.table["coverage@170"].tolist() == pytest.approx([29 / len(WORDS), 1.0])
     assert result.table["diff"].tolist() == pytest.approx([0, 1 - 29 / len(WORDS)])
     assert list(result.table)[:13][-2:] == ["coverage@170", "context_coverage@170"]
-    assert repr(result).split()[:3] == ["coverage@170", "context_coverage@170", "mrr@170"]
     assert run(systems, same_budget=170, metric="hit@170").metric == "hit@170"
     with pytest.raises(InputError, match=re.escape("iou@170, coverage@170, context_coverage@170")):
         run(systems, same_budget=170, metric="coverage@200")
@@ -347,9 +395,11 @@ def test_the_plot_shows_every_system_twice_with_its_paired_interval(result: Comp
     assert [shape.y0 for shape in figure.layout.shapes] == [pytest.approx(result.table.loc["poor", "mrr@10"])] * 2
     assert "paired difference to poor" in figure.layout.title.text
     assert len({trace.marker.color for trace in figure.data}) == 3
+    course = run({"bm25": Lucky(0.3), "other": Lucky(0.4), "dense": Lucky(0.5)}).plot()
+    assert [trace.marker.color for trace in course.data][:3:2] == [color_of("bm25"), color_of("dense")]
     assert len({trace.marker.symbol for trace in figure.data}) == 3
     assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
-    assert figure.layout.yaxis.title.text == "mrr@10"
+    assert figure.layout.yaxis.title.text == "mrr@10 (mean)"
     alone = run({"only <this>": Lucky(0.5)}).plot()
     assert not alone.layout.shapes
     assert "difference" not in alone.layout.title.text

@@ -267,6 +267,13 @@ def test_a_quote_needs_the_whole_sentence():
     assert quoted_in("purge two", [chunk]) is None
 
 
+@pytest.mark.parametrize("sentence", ["```sh\nnow purge\n```", "~~~\nnow\npurge\n~~~\n", "now purge\n```", "```\nnow"])
+def test_the_fences_around_quoted_code_need_not_stand_in_the_source(sentence):
+    chunk = Chunk("d", 0, 9, "now purge")  # a piece of a code block: the chunk's edges cut the fences off
+    assert quoted_in(sentence, [chunk]) is chunk
+    assert quoted_in("```sh\n```", [chunk]) is None
+
+
 # ---- relevance
 
 

@@ -55,10 +55,12 @@ class Tags(HTMLParser):
         super().__init__()
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
+        self.links: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.attributes |= {name for name, _ in attrs}
+        self.links += [value or "" for name, value in attrs if name == "href"]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def poisoned() -> RAGPipeline:
     """Every passage, honest and poisoned, in one index."""
     texts = {f"manual/{i.question}": i.honest for i in FIXTURES} | {f"page/{i.id}": i.poison for i in FIXTURES}
     chunks = [Chunk(name, 0, len(text), text) for name, text in texts.items()]
-    return RAGPipeline(BM25Retriever(chunks), None, Extractive(threshold=0, keep=0.3), budget=8000)
+    return RAGPipeline(BM25Retriever(chunks), None, Extractive(threshold=0), budget=8000)
 
 
 def forbidden(*_: object, **__: object) -> None:
@@ -84,8 +86,10 @@ def check_offline(answer: Answer) -> None:
         assert {c.chunk for c in answer.citations} <= {h.chunk for h in answer.hits}
     page = Tags()
     page.feed(show_answer(answer).html)
-    assert page.tags <= {"b", "br", "details", "div", "mark", "small", "summary", "pre", "code"}
-    assert page.attributes <= {"style", "class", "open"}
+    blocks = {"blockquote", "hr", "li", "ol", "p", "pre", "table", "tbody", "td", "th", "thead", "tr", "ul"}
+    assert page.tags <= {"a", "b", "br", "code", "details", "div", "mark", "small", "summary", *blocks}
+    assert page.attributes <= {"class", "href", "name", "open", "start", "style"}
+    assert all(re.fullmatch(r"#source-[0-9a-f]{8}-\d+-\d+", link) for link in page.links)
 
 
 @by_id
@@ -98,9 +102,7 @@ def test_the_offline_pipeline_never_follows_one(injection, poisoned, monkeypatch
         check_offline(answer)
         assert not any(i.followed(answer.text) for i in FIXTURES if i.question == injection.question)
         # And with nothing to read but the poison and the honest passage.
-        said = loop.run_until_complete(
-            Extractive(threshold=0, keep=0).generate(injection.question, injection.context())
-        )
+        said = loop.run_until_complete(Extractive(threshold=0).generate(injection.question, injection.context()))
         assert not injection.followed(said.text)
         hits = injection.context().hits
         check_offline(Answer(injection.question, said.text, hits, said.citations, abstained=said.abstained))

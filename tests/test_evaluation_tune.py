@@ -100,6 +100,12 @@ def test_the_report_is_on_other_documents_and_the_fastest_is_within_one_standard
     assert tuned.best.provenance is not None
     assert f"8 configurations on {len(tuned.tuning)} questions" in str(tuned)
     assert f"would detect a true difference of {tuned.report.minimum_detectable:.3f}" in str(tuned)
+    for shown in (repr(tuned), tuned._repr_html_()):
+        assert shown.count("coverage@") >= 2
+        assert all(name in shown for name in [*tuned.table["configuration"].head(), *tuned.report.systems])
+        assert "PipelineConfig" not in shown
+    sentences, rows, report = repr(tuned).split("\n\n", 2)
+    assert (sentences, len(rows.splitlines()), report) == (str(tuned), 6, repr(tuned.report))
 
 
 def test_sizes_are_compared_by_coverage_in_the_same_tokens(corpus, ragkit_home):

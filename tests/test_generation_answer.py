@@ -186,7 +186,7 @@ def test_fallback_answers_and_says_why():
         llm = WithFallback(OpenAIChat("m", endpoint.url, max_retries=0), Extractive(threshold=0))
         said = answer(llm, "How do I purge?", CONTEXT)
         assert said.text.startswith("Use purge. [1]")
-        assert said.writer == "quotes"
+        assert (said.writer, said.fallback) == ("quotes", True)
         assert endpoint.url in said.reason
         assert "answered 500" in said.reason
         assert answer(llm, "How do I purge?", CONTEXT) == Generation(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.base import Chunk, Context, Hit, InputError
+from ragkit.base import Chunk, Context, Document, Hit, InputError, Section
 from ragkit.generation.context import build_context
 from ragkit.tokens import minilm_tokenizer
 
@@ -41,6 +41,17 @@ cuts = st.lists(
 
 def hits_of(found: list[Cut]) -> list[Hit]:
     return [Hit(Chunk(c.doc, c.start, c.end, TEXTS[c.doc][c.start : c.end]), 1 / (i + 1)) for i, c in enumerate(found)]
+
+
+def test_a_joined_source_knows_the_sections_of_all_its_parts():
+    sections = tuple(Section((name,), at, at, at + 4) for name, at in (("A", 0), ("B", 4), ("C", 8)))
+    document = Document("a", "aaa bbb ccc ", sections=sections)
+    (a, b) = (hit(document.text[s:e], start=s) for s, e in ((0, 8), (4, 12)))
+    parts = [
+        replace(h, chunk=replace(h.chunk, section=("A",), sections=sections[i : i + 2])) for i, h in enumerate((a, b))
+    ]
+    (joined,) = build_context(parts[::-1]).hits
+    assert [joined.chunk.section_at(offset) for offset in (0, 5, 11)] == [("A",), ("B",), ("C",)]
 
 
 @given(cuts, st.integers(1, 600))

@@ -15,7 +15,7 @@ from ragkit.base import Chunk, Context, Generation, Hit, InputError, identity_of
 from ragkit.chunking import FixedChunker, chunk_corpus
 from ragkit.corpus import load_questions
 from ragkit.generation.context import build_context
-from ragkit.generation.extractive import Extractive, idf, passages, stems
+from ragkit.generation.extractive import Extractive, candidates, idf, passages, runs, stems
 from ragkit.generation.prompts import NOT_FOUND
 from ragkit.markdown import blocks, closed
 from ragkit.retrieval.bm25 import BM25Retriever
@@ -73,36 +73,69 @@ class Words:
         return len(re.findall(r"\w+", text))
 
 
-def test_extractive_quotes_the_sentence_with_its_code():
+def sectioned(*texts: str) -> Context:
+    """One source, each text under a heading of its own."""
+    return build_context([hit("\n\n".join(f"# Part {i}\n\n{text}" for i, text in enumerate(texts)))])
+
+
+def test_the_first_quote_is_one_run_under_one_heading_with_its_code():
     context = build_context([hit("Nothing about it here.", "x"), hit(GUIDE, "celery")])
-    said = answer(Extractive(limit=1), "How do I purge waiting tasks?", context)
-    assert said.text == (
-        "Use the purge command to discard all waiting tasks:\n\n```console\n$ celery -A proj purge\n```\n\n[2]"
-    )
+    said = answer(Extractive(), "How do I purge waiting tasks?", context)
+    assert said.citations[0].quote == GUIDE[GUIDE.index("Waiting") : GUIDE.index("\n\n# Revoking")]
+    assert said.text.startswith("Waiting tasks can be discarded. This can't be undone!\n\nUse the purge command")
+    assert "```console\n$ celery -A proj purge\n```\n\n[2]" in said.text
     assert said.citations[0].chunk.doc_id == "celery"
     assert not said.abstained
 
 
 def test_extractive_keeps_a_list_together():
-    said = answer(Extractive(limit=1), "What happens to running tasks that are revoked?", build_context([hit(GUIDE)]))
-    assert "- Revoked tasks are skipped.\n- Running tasks go on, unless they are terminated." in said.text
+    said = answer(Extractive(), "What happens to running tasks that are revoked?", build_context([hit(GUIDE)]))
+    assert "- Revoked tasks are skipped.\n- Running tasks go on, unless they are terminated." in said.citations[0].quote
 
 
-def test_extractive_answers_in_reading_order_and_joins_neighbours():
-    text = (
-        "Boil the water with the lever.\n\nThe water is hot then.\n\nUnrelated words only.\n\nCool the water with ice."
+def test_the_best_comes_first_wherever_it_stands():
+    context = sectioned(
+        "Cool the water with ice and a lever.", "Ducks swim.", "Boil the water with a lever, then add ice and salt."
     )
-    said = answer(Extractive(limit=3, keep=0), "water lever ice hot", build_context([hit(text)]))
+    said = answer(Extractive(), "water lever ice salt", context)
     assert [c.quote for c in said.citations] == [
-        "Boil the water with the lever.\n\nThe water is hot then.",
-        "Cool the water with ice.",
+        "Boil the water with a lever, then add ice and salt.",
+        "Cool the water with ice and a lever.",
     ]
+
+
+def test_a_run_is_short_and_quotes_of_other_sections_follow_while_there_is_room():
+    longer = [f"The water of tank {i} is hot, {'very ' * 60}hot." for i in range(3)]  # 3 of them: 1,000 characters
+    said = answer(Extractive(), "hot water", build_context([hit("\n\n".join(longer))]))
+    assert [c.quote for c in said.citations] == longer[:1]
+    tanks = [f"Water of tank {name * 4} is hot in {name * 6} too, {name * 100}." for name in "abcde"]
+    said = answer(Extractive(), "hot water", sectioned(*tanks))
+    assert 1 < len(said.citations) < 5
+    assert sum(len(c.quote) for c in said.citations) <= 500
 
 
 def test_extractive_leaves_near_copies_out():
     found = [hit("Use the purge command to drop tasks.", "a"), hit("Use the purge command to drop all tasks!", "b")]
-    said = answer(Extractive(keep=0), "How do I purge tasks?", build_context(found))
+    said = answer(Extractive(), "How do I purge tasks?", build_context(found))
     assert len(said.citations) == 1
+
+
+def test_what_is_far_below_the_best_is_not_quoted():
+    said = answer(Extractive(), "How do I purge tasks?", sectioned("Use purge, it drops tasks.", "Ducks swim."))
+    assert [c.quote for c in said.citations] == ["Use purge, it drops tasks."]
+
+
+def test_extractive_says_when_it_is_unsure():
+    sure = answer(Extractive(), "How do I purge waiting tasks?", build_context([hit(GUIDE)]))
+    assert sure.reason == ""
+    little = answer(
+        Extractive(threshold=0), "Which colour has the kettle's lever, if tasks?", build_context([hit(GUIDE)])
+    )
+    assert re.match(r"unsure: the best passage holds only \d+% of what is asked", little.reason)
+    both = answer(Extractive(), "hot water", sectioned("The water of Bath is hot.", "In Aachen there is hot water."))
+    assert both.reason == "unsure: another section fits nearly as well"
+    assert little.citations
+    assert both.citations
 
 
 @pytest.mark.parametrize("question", ["Who invented the telephone?", "What is it?", "¿?"])
@@ -121,14 +154,14 @@ def test_extractive_without_sources():
 
 
 def test_similarity_decides_between_equal_words():
-    found = build_context([hit("The task is red.\n\nThe task is blue.\n\nThe task is green.")])
+    found = sectioned(*(f"The task is {colour}." for colour in ("red", "blue", "green")))
 
     def prefers(colour: str) -> Callable[..., np.ndarray]:
         return lambda question, chunks: np.array([float(colour in c.text) for c in chunks], dtype=np.float32)
 
     for colour in ("red", "blue", "green"):
-        llm = Extractive(prefers(colour), limit=1)
-        assert answer(llm, "Which task?", found).text == f"The task is {colour}. [1]"
+        said = answer(Extractive(prefers(colour)), "Which task?", found)
+        assert said.citations[0].quote == f"The task is {colour}."
 
 
 def test_similarity_gets_passages_at_their_place_in_the_document():
@@ -147,7 +180,7 @@ def test_similarity_gets_passages_at_their_place_in_the_document():
 @given(st.lists(st.text(st.sampled_from("task purge.!\n-$ =B:"), min_size=1, max_size=120), min_size=1, max_size=4))
 def test_every_offline_answer_is_quoted_word_for_word(texts):
     context = build_context([hit(t, f"d{i}") for i, t in enumerate(texts)])
-    said = answer(Extractive(threshold=0, keep=0), "purge task", context)
+    said = answer(Extractive(threshold=0), "purge task", context)
     assert said.text == NOT_FOUND if said.abstained else quotes_only(said)
 
 
@@ -174,21 +207,21 @@ def test_every_answer_on_the_real_corpus_is_quoted_word_for_word(core):
 
 def test_a_cut_sentence_at_the_edge_is_not_quoted():
     text = "and then tasks are purged. Tasks wait in a queue. The purge of tasks beg"
-    said = answer(Extractive(keep=0), "tasks queue", build_context([hit(text, start=7)]))
+    said = answer(Extractive(), "tasks queue", build_context([hit(text, start=7)]))
     assert [c.quote for c in said.citations] == ["Tasks wait in a queue."]
 
 
 def test_a_list_is_quoted_up_to_the_line_that_the_edge_cuts():
     text = "Tasks wait in queues:\n\n- in the first queue\n- in the seco"
-    said = answer(Extractive(keep=0), "tasks queue", build_context([hit(text)]))
+    said = answer(Extractive(), "tasks queue", build_context([hit(text)]))
     assert [c.quote for c in said.citations] == ["Tasks wait in queues:\n\n- in the first queue"]
-    whole = answer(Extractive(keep=0), "tasks queue", build_context([hit(text + "nd queue\n")]))
+    whole = answer(Extractive(), "tasks queue", build_context([hit(text + "nd queue\n")]))
     assert [c.quote for c in whole.citations] == [text + "nd queue"]
 
 
 def test_a_lead_whose_list_was_cut_off_is_not_quoted():
     text = "Tasks wait in a queue. The queues of tasks are:"
-    said = answer(Extractive(keep=0), "tasks queue", build_context([hit(text)]))
+    said = answer(Extractive(), "tasks queue", build_context([hit(text)]))
     assert [c.quote for c in said.citations] == ["Tasks wait in a queue."]
 
 
@@ -207,6 +240,17 @@ def test_passages_lose_no_word(parts):
     heads = [] if all(b.kind == "heading" for b in found) else [b for b in found if b.kind == "heading"]
     joined = "".join(text[p.start : p.end] for p in sorted([*passages(text), *heads], key=lambda p: p.start))
     assert "".join(joined.split()) == "".join(text.split())
+
+
+@given(st.lists(st.sampled_from(["# A\n\n", "Words. More.\n\n", "word " * 50 + "end.\n\n", "- item\n\n", "So:\n\n"])))
+def test_runs_are_short_and_cross_no_heading(parts):
+    text = "".join(parts)
+    single = candidates(build_context([hit(text)])) if text else []
+    alone = {run.passage for run in single}
+    for run in runs(single):
+        assert len(run.text) <= 450 or run.passage in alone
+        assert "# A" not in run.text or set(text.split()) <= {"#", "A"}
+    assert alone <= {run.passage for run in runs(single)}
 
 
 def test_a_long_list_stays_with_its_lead_as_far_as_it_fits():
@@ -239,8 +283,8 @@ def test_code_of_an_item_stays_with_it():
 
 
 def test_code_that_was_cut_is_quoted_between_fences():
-    chunk = "purge = tasks.purge()\n```\n\nOther words stand here.\n\n```python\npurge(tasks, now=True)"
-    said = answer(Extractive(keep=0, threshold=0), "purge tasks", build_context([hit(chunk, start=80)]))
+    chunk = "purge = tasks.purge()\n```\n\nMore tasks to purge:\n\n```python\npurge(tasks, now=True)"
+    said = answer(Extractive(threshold=0), "purge more tasks now", build_context([hit(chunk, start=80)]))
     assert "```\npurge = tasks.purge()\n```" in said.text
     assert "```python\npurge(tasks, now=True)\n```" in said.text
     assert quotes_only(said)
@@ -262,4 +306,4 @@ def test_identity_says_which_similarity():
     with pytest.raises(InputError, match="has no identity"):  # nothing says that it is the same
         identity_of(Extractive(unnamed))
     assert identity_of(Extractive()) == identity_of(Extractive()) != one
-    assert identity_of(Extractive(limit=1)) != identity_of(Extractive())
+    assert identity_of(Extractive(threshold=0.1)) != identity_of(Extractive())

@@ -18,7 +18,19 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # A module imports only what stands before it. The last four may import everything; nothing imports them.
 ORDER = (
-    *("base", "files", "fetch", "concurrency", "tokens", "llm", "markdown", "corpus", "chunking", "embedding"),
+    *(
+        "base",
+        "figures",
+        "files",
+        "fetch",
+        "concurrency",
+        "tokens",
+        "llm",
+        "markdown",
+        "corpus",
+        "chunking",
+        "embedding",
+    ),
     *("token_store", "retrieval", "training", "generation"),
     *("pipeline", "evaluation", "workbench", "production"),
 )

@@ -7,19 +7,30 @@ from html import unescape
 from html.parser import HTMLParser
 
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.base import Answer, Chunk, Citation, Document, Hit, Question, Span, Usage
+from ragkit.base import Answer, Chunk, Citation, Document, Hit, InputError, Question, Section, Span, Usage
 from ragkit.chunking import FixedChunker
-from ragkit.notebook.display import View, highlight, show_answer, show_chunks, show_hits, show_table, word_matches
+from ragkit.notebook.display import (
+    ABOVE,
+    View,
+    highlight,
+    reveal,
+    show_answer,
+    show_chunks,
+    show_hits,
+    show_table,
+    word_matches,
+)
 
 HOSTILE = (
     '<script>alert(1)</script><img src=x onerror="alert(2)"> </div></details>'
     "<style>*{display:none}</style> &lt;b&gt; \"quoted\" 'single' $x^2$ [click](javascript:alert(3))"
 )
-VOID = {"br"}
+VOID = {"br", "hr"}
 
 
 class Page(HTMLParser):
@@ -30,6 +41,8 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
+        self.links: list[str | None] = []
+        self.names: list[str | None] = []
         self.text = ""
         self.inside: dict[str, list[str]] = {}
         self.feed(html)
@@ -39,6 +52,10 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.attributes |= {name for name, _ in attrs}
+        self.links += [value for name, value in attrs if name == "href"]
+        self.names += [value for name, value in attrs if name == "name"]
+        if tag == "br":
+            self.handle_data("\n")
         if tag not in VOID:
             self.open.append(tag)
             self.inside.setdefault(tag, []).append("")
@@ -72,8 +89,9 @@ def hostile_views() -> list[View]:
 @pytest.mark.parametrize("view", hostile_views(), ids=["hits", "answer", "no answer", "chunks"])
 def test_nothing_from_a_document_becomes_markup(view):
     page = Page(view._repr_html_())
-    assert page.tags <= {"div", "details", "summary", "b", "small", "br", "mark", "sup", "span", "pre", "code"}
-    assert page.attributes <= {"style", "class", "open"}
+    tags = {"div", "details", "summary", "b", "small", "br", "mark", "sup", "span", "pre", "code"}
+    assert page.tags <= tags | {"a", "p"}
+    assert page.attributes <= {"style", "class", "open", "name"}
     assert HOSTILE in page.text
 
 
@@ -106,7 +124,7 @@ def test_drawing_chunks_keeps_every_character(text, size, data):
     html = show_chunks(document, chunks, [Span("d", 0, len(text) // 2)]).html
     drawn = re.search(r"overflow:auto\">(.*)</div></div>$", html, re.DOTALL)
     assert drawn is not None
-    assert _raw(re.sub(r"<sup>.*?</sup>", "", drawn[1])) == text
+    assert _raw(re.sub(r"<sup>.*?</sup>", "", drawn[1]).replace("<br>", "\n")) == text
 
 
 def test_marks_are_exactly_the_gold_and_the_words():
@@ -170,7 +188,96 @@ def test_an_answer_shows_its_citations_and_times():
         "[1] guide › Guide › Part",
         "retrieve 12 ms · total 1234 ms",
     ]
-    assert "<b>[1]</b>" in view.html
+    page = Page(view.html)
+    assert page.links == [f"#{page.names[0]}"]
+    assert page.inside["a"] == ["[1]", ""]
+    assert page.names != Page(show_answer(answer).html).names  # a page may show an answer twice
+
+
+def source_of(view: View) -> tuple[str, str]:
+    """The HTML of a view's one source: what is folded above its first quote, and what is shown."""
+    source = view.html.partition("<details")[2].partition("</summary>")[2].rpartition("</details>")[0]
+    folded, fold, shown = source.rpartition("</details>")
+    return (folded, shown) if fold else ("", source)
+
+
+def test_a_source_is_shown_from_two_lines_above_its_first_quote():
+    above = "".join(f"Line {i} of what nobody asked.\n" for i in range(99))
+    chunk = hit(f"{above}Pull the lever. Then wait.\nMore.").chunk
+    folded, shown = source_of(show_answer(Answer("How?", "...", citations=(Citation(1, chunk, "Pull the lever."),))))
+    two = "Line 97 of what nobody asked.\nLine 98 of what nobody asked.\n"
+    assert shown.startswith(f"{two}<mark".replace("\n", "<br>"))
+    assert f"<summary>… {len(above) - len(two):,} characters above</summary>" in folded
+
+
+@given(st.text("ab .\n", max_size=900), st.integers(0, 900))
+def test_a_source_is_shown_whole_with_its_first_quote_near_the_top(text, at):
+    source = f"{text[:at]}!{text[at:]}"
+    chunk = Chunk("d", 0, len(source), source)
+    folded, shown = source_of(show_answer(Answer("q", "a", citations=(Citation(1, chunk, "!"),))))
+    above = _raw(re.sub("<summary>.*</summary>", "", folded))
+    assert re.sub(r"\s", "", above + _raw(shown)) == re.sub(r"\s", "", source)
+    assert len(_raw(shown.partition("<mark")[0])) <= 2 * ABOVE
+
+
+def test_a_citation_names_the_sections_of_its_quotes_not_of_its_chunk():
+    text = "One is red. Two is blue. Three is green."
+    pages = tuple(Section((f"Page {n}",), *at) for n, at in enumerate([(0, 0, 12), (12, 12, 25), (25, 25, 40)], 1))
+    chunk = FixedChunker(64, 0).chunk(Document("book", text, sections=pages))[0]
+    assert chunk.section == ("Page 1",)
+    quotes = ["Two is blue.", "Three is green."]
+    view = show_answer(Answer("q", "a", citations=tuple(Citation(1, chunk, quote) for quote in quotes)))
+    assert repr(view).splitlines()[-1] == "[1] book › Page 2; Page 3"
+    assert "<b>book</b> · Page 2; Page 3" in view.html
+
+
+def test_an_answer_keeps_its_blocks_and_lines_without_any_style():
+    text = (
+        "## Steps\n\nFirst\nsecond `a < b[1]`. [1]\n\n3. one\n   - inner\n4. two\n\n| a | b |\n|---|--:|\n| x | [2] |\n"
+        "\n> said\n\n[1]: http://example.org\n\n![p](http://example.org/p.png) <img src=x>"
+    )
+    chunk = hit("x").chunk
+    view = show_answer(Answer("q", text, citations=(Citation(1, chunk, "x"),)))
+    bare = re.sub(r' style="[^"]*"', "", view.html)
+    for piece in (
+        "<p><b>Steps</b></p>",
+        "<p>First<br>second <code>a &lt; b[1]</code>. <a ",
+        '<ol start="3"><li>one<ul><li>inner</li></ul></li><li>two</li></ol>',
+        "<td>x</td><td><b>[2]</b></td>",
+        "<blockquote><p>said</p></blockquote>",
+        "</a>: http://example.org</p>",
+        "<p>![p](http://example.org/p.png) &lt;img src=x&gt;</p>",
+    ):
+        assert piece in bare
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        pd.DataFrame({"n": ["<b>1</b>"]}),
+        show_hits([hit("Press the lever.")]),
+        "two\nlines <script>",
+        {"recall": 0.5},
+        View,
+    ],
+    ids=["table", "view", "text", "dictionary", "class"],
+)
+def test_what_is_revealed_is_closed_and_whole(thing):
+    view = reveal(thing, "Look <here>")
+    page = Page(view.html)
+    assert view.html.partition("<summary>")[0].endswith("<details>")
+    assert page.inside["summary"][0] == "Look <here>"
+    assert repr(view) == repr(thing)
+    assert "script" not in page.tags
+    if hasattr(thing, "_repr_html_") and not isinstance(thing, type):
+        assert thing._repr_html_() in view.html
+    else:
+        assert page.inside["pre"] == [thing if isinstance(thing, str) else repr(thing)]
+
+
+def test_a_figure_is_not_revealed():
+    with pytest.raises(InputError, match="cell of their own"):
+        reveal(go.Figure())
 
 
 def test_a_source_is_listed_once_with_everything_quoted_from_it_marked():
@@ -193,6 +300,8 @@ def test_the_sanitiser_of_nbval_covers_the_times():
 def test_a_fallback_and_an_abstention_are_visible():
     assert "No answer (nothing fits)" in show_answer(Answer("q", "-", abstained=True, reason="nothing fits")).text
     assert "writer: m, 10 tokens" in show_answer(Answer("q", "a", usage=Usage("m", 7, 3), writer="m")).text
+    unsure = "unsure: the best passage holds only 24% of what is asked"
+    assert f"Answer ({unsure}): a" in show_answer(Answer("q", "a", reason=unsure)).text
     assert "Answer (answered by another)" in show_answer(Answer("q", "a", reason="answered by another")).text
 
 

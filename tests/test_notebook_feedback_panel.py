@@ -42,6 +42,13 @@ def test_what_is_set_is_what_is_saved(store):
     assert "Saved as record 1: thumb down · wrong · outdated · 1 flagged · corrected · the cache has forgotten" in said
 
 
+def test_a_page_without_a_kernel_shows_the_answer_and_the_choices(store):
+    bundle = FeedbackPanel(ANSWER, store)._repr_mimebundle_()
+    assert bundle["application/vnd.jupyter.widget-view+json"]
+    for words in ("How do I stop it?", "Pull it.", "[it helps]", *REASONS, "Nothing saved yet."):
+        assert words in bundle["text/html"]
+
+
 def test_one_may_change_ones_mind(store):
     panel = FeedbackPanel(ANSWER, store, who="ann")
     for thumb in (-1, 1):

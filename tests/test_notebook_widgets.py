@@ -25,6 +25,7 @@ from ragkit import (
     compare,
 )
 from ragkit.base import Hit, Retriever
+from ragkit.figures import color_of
 from ragkit.notebook.widgets import (
     CHUNKERS,
     SCORINGS,
@@ -37,6 +38,7 @@ from ragkit.notebook.widgets import (
 from ragkit.testing import FakeEmbedder
 from ragkit.tokens import minilm_tokenizer
 
+VIEW = "application/vnd.jupyter.widget-view+json"
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)> $x$"
 
 
@@ -209,6 +211,17 @@ def test_the_curve_holds_all_sizes_and_no_bars_that_invite_an_unpaired_compariso
     assert all(trace.error_y.array is None for trace in lab.fig.data)
 
 
+def test_the_figure_is_as_wide_as_the_page_and_its_colours_are_those_of_the_systems(lab):
+    assert (lab.fig.layout.width, lab.fig.layout.autosize) == (None, True)
+    lab.keep.click()
+    lab.scoring.value = "bm25"
+    assert lab.fig.data[3].marker.color == (color_of("bm25"),)
+    assert lab.fig.data[6].marker.color == (color_of("dense"),)  # kept: pooled vectors
+    assert "size of the chunks" in lab.fig.layout.title.text
+    units = [lab.fig.layout[f"yaxis{n}"].title.text for n in ("", 2, 3)]
+    assert units == ["share of the gold", "mean 1 / rank", "tokens"]
+
+
 def test_what_the_page_would_reload_is_what_is_shown(lab):
     lab.size.value = 256
     kept = {trace["uid"]: trace for trace in lab.fig._widget_data}
@@ -276,6 +289,19 @@ def test_the_text_fallbacks_are_stable(lab, small_corpus):
     assert repr(_inspector(small_corpus)) == "RetrievalInspector(a, b: 3 questions)"
 
 
+def test_a_page_without_a_kernel_shows_a_table_of_the_curve_and_both_columns(lab, small_corpus):
+    lab.size.value = 96
+    bundle = lab._repr_mimebundle_()
+    assert bundle[VIEW]
+    assert bundle["text/plain"] == repr(lab)
+    sizes = [int(size) for size in re.findall(r"fixed (\d+)/", bundle["text/html"])]
+    assert sizes == sorted({*SIZES, 96})
+    assert f"<b>{lab.setting.label}</b>" in bundle["text/html"]
+    inspector = _inspector(small_corpus)
+    html = inspector._repr_mimebundle_()["text/html"]
+    assert all(view.value in html for view in inspector.hits)
+
+
 def test_hostile_documents_and_names_are_escaped(tmp_path):
     documents = tuple(Document(f"{EVIL}{i}", f"{EVIL} Press {i} now. {EVIL}", EVIL) for i in range(2))
     questions = tuple(Question(f"q{i}", f"{EVIL} {i}?", (Span(documents[i].id, 0, 20),)) for i in range(2))
@@ -287,7 +313,7 @@ def test_hostile_documents_and_names_are_escaped(tmp_path):
     bm25 = BM25Retriever([chunk for document in documents for chunk in FixedChunker(8, 0).chunk(document)])
     inspector = RetrievalInspector({EVIL: bm25, "b": bm25}, questions)
     shown = (lab.table, lab.document, lab.code, lab.status, *inspector.hits)
-    for html in (part.value for part in shown):
+    for html in (*(part.value for part in shown), lab.static_html(), inspector.static_html()):
         assert "<script" not in html
         assert "<img" not in html
     assert "&lt;script" in lab.document.value

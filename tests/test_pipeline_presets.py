@@ -52,7 +52,35 @@ def test_presets_on_the_packaged_model_know_when_to_be_silent(small_corpus, ragk
     assert "E27 bulbs" in run(rag, "Which bulbs fit?", k=2).text
     lost = run(rag, "Who invented the telephone?", k=2)
     assert (lost.abstained, lost.citations) == (True, ())
-    assert "the best source matches the question only by" in lost.reason
+    assert "no source mentions invented or telephone" in lost.reason
+
+
+def test_a_pipeline_shows_its_stages_in_a_line_each(small_corpus, ragkit_home):
+    store = TokenStore.open(small_corpus, FakeEmbedder(), progress=False)
+    rag = advanced(small_corpus, store=store, llm=Extractive(), size=16, overlap=4, budget=1500)
+    title, *lines = repr(rag).splitlines()
+    chunks = len(chunk_corpus(FixedChunker(16, 4), small_corpus))
+    assert title == "RAGPipeline"
+    assert [line.split()[0] for line in lines] == ["chunks", "retrieve", "rerank", "build", "write"]
+    for line, words in zip(
+        lines,
+        (
+            f"{chunks}, about 14 tokens each, 4 shared",
+            "of BM25Retriever, DenseRetriever",
+            "of 50 candidates",
+            "at most 1,500 tokens",
+            "Extractive(",
+        ),
+        strict=True,
+    ):
+        assert words in line
+    rag.llm = OpenAIChat("<m>", base_url="http://me:secret@host/v1")
+    for shown in (repr(rag), rag._repr_html_()):
+        assert "secret" not in shown
+    assert "<m>" not in rag._repr_html_()
+    assert "rerank    none" in repr(naive(small_corpus, store=store))
+    parts = [c for c in modular(small_corpus, store=store, size=16, overlap=4).__repr__().splitlines() if "chunks" in c]
+    assert f" {chunks}, about" in parts[0]  # of all collections, not of one
 
 
 def test_collections_may_be_told_apart_by_a_number(small_corpus, ragkit_home):
@@ -155,7 +183,7 @@ CHANGES = {
     "prompt": lambda w: {"llm": chat(prompt=replace(ANSWER, system="Answer briefly."))},
     "quotes": lambda w: {"llm": Extractive()},
     "quotes' similarity": lambda w: {"llm": Extractive(w.store.maxsim)},
-    "quotes' number": lambda w: {"llm": Extractive(limit=1)},
+    "quotes' threshold": lambda w: {"llm": Extractive(threshold=0.1)},
     "silence": lambda w: {"llm": Abstaining(Extractive(), w.store)},
     "silence's store": lambda w: {"llm": Abstaining(Extractive(), w.other_store())},
     "silence's threshold": lambda w: {"llm": Abstaining(Extractive(), w.store, 0.5)},

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -76,8 +77,8 @@ class Echo:
     def __repr__(self) -> str:
         return "Echo()"
 
-    def __init__(self, wait: float = 0.0, reason: str = "") -> None:
-        self.wait, self.reason, self.calls, self.now, self.limit = wait, reason, 0, 0, 0
+    def __init__(self, wait: float = 0.0, **about: Any) -> None:
+        self.wait, self.about, self.calls, self.now, self.limit = wait, about, 0, 0, 0
 
     async def generate(self, question: str, context: Context) -> Generation:
         self.calls += 1
@@ -87,7 +88,7 @@ class Echo:
             await asyncio.sleep(self.wait)
         finally:
             self.now -= 1
-        return Generation(f"{question} {len(context.hits)} sources", reason=self.reason)
+        return Generation(f"{question} {len(context.hits)} sources", **self.about)
 
 
 class Memory:
@@ -219,8 +220,19 @@ def test_the_cache_answers_the_second_time():
 
 def test_what_a_fallback_answered_is_not_cached():
     cache = Memory()
-    run(RAGPipeline(Fixed(), None, Echo(reason="answered by another"), cache=cache))
+    answer = run(RAGPipeline(Fixed(), None, Echo(reason="answered by another", fallback=True), cache=cache))
+    assert answer.fallback
     assert cache.kept == {}
+
+
+@pytest.mark.parametrize(
+    "about", [{"reason": "the model cites no source"}, {"abstained": True, "reason": "too little"}]
+)
+def test_an_answer_with_a_reason_is_cached(about):
+    rag = RAGPipeline(Fixed(), None, Echo(**about), cache=Memory())
+    first, second = run(rag), run(rag)
+    assert rag.llm.calls == 1
+    assert (second.text, second.reason, second.abstained) == (first.text, first.reason, first.abstained)
 
 
 def test_the_monitor_hears_of_answers_and_failures():
@@ -332,8 +344,8 @@ def test_a_monitor_that_fails_costs_no_answer(caplog):
 class Speaking(Echo):
     """Says its answer word by word."""
 
-    def __init__(self, text: str = "Use the purge command.", wait: float = 0.0, reason: str = "") -> None:
-        super().__init__(wait, reason)
+    def __init__(self, text: str = "Use the purge command.", wait: float = 0.0, **about: Any) -> None:
+        super().__init__(wait, **about)
         self.text, self.left = text, 0
 
     async def stream(self, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
@@ -342,7 +354,7 @@ class Speaking(Echo):
             for word in self.text.split():
                 await asyncio.sleep(self.wait)
                 yield word + " "
-            yield Generation(self.text, reason=self.reason)
+            yield Generation(self.text, **self.about)
         finally:
             self.left += 1
 
@@ -379,7 +391,10 @@ def test_a_stream_is_cached_and_comes_from_the_cache():
     assert isinstance(second, Answer)
     assert text == second.text == first.text
     assert list(second.timings) == ["cache", "total"]
-    stream(RAGPipeline(Fixed(), None, Speaking(reason="by another"), cache=Memory()))
+    rag = RAGPipeline(Fixed(), None, Speaking(fallback=True), cache=Memory())
+    assert stream(rag)[-1].fallback
+    stream(rag)
+    assert rag.llm.calls == 2
 
 
 def test_a_stream_that_fails_is_told_and_raised():

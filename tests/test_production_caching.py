@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from ragkit.base import Answer, Chunk, Citation, Context, Corpus, Generation, Hit, InputError, Usage
+from ragkit.base import Answer, Chunk, Citation, Context, Corpus, Generation, Hit, InputError, Section, Usage
 from ragkit.generation import Extractive
 from ragkit.pipeline import advanced, modular, naive
 from ragkit.pipeline.trace import AnswerCache, CacheKey
@@ -99,6 +99,7 @@ chunks = st.builds(
     words,
     st.lists(words, max_size=3).map(tuple),
     st.dictionaries(words, plain),
+    st.lists(st.builds(Section, st.lists(words).map(tuple), *[st.integers()] * 3), max_size=2).map(tuple),
 )
 hits = st.builds(Hit, chunks, finite, words, st.dictionaries(words, finite, max_size=3))
 answers = st.builds(
@@ -113,6 +114,7 @@ answers = st.builds(
     reason=words,
     trace_id=words,
     writer=words,
+    fallback=st.booleans(),
 )
 
 
@@ -121,7 +123,9 @@ answers = st.builds(
 def test_every_answer_of_json_survives(answer):
     text = answer_to_json(answer)
     assert text.isascii()
-    assert answer_from_json(text) == answer
+    again = answer_from_json(text)
+    assert again == answer
+    assert [hit.chunk.sections for hit in again.hits] == [hit.chunk.sections for hit in answer.hits]
 
 
 @pytest.mark.parametrize(

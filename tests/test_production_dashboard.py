@@ -65,7 +65,17 @@ def test_the_figure_shows_every_stage_that_ran(log):
     assert p95.y[2] == 300 > p50.y[2] == 20
     assert list(figure.data[2].y) == [0, 100, 100, 0, 0]
     assert figure.layout.paper_bgcolor == "rgba(0,0,0,0)"
-    assert figure.layout.width == 940
+    assert figure.layout.width is None
+    axes = [figure.layout[f"{axis}axis{n}"].title.text for axis in "xy" for n in ("", 2, 3, 4)]
+    assert axes == ["stage", "cache", "time", "time", "milliseconds", "queries", "best score", "share of queries"]
+
+
+def test_no_figure_holds_an_array_that_a_live_figure_could_not_compare(log):
+    """A ``FigureWidget`` compares old values with new ones by ``==``."""
+    for trace in dashboard(log).to_dict()["data"]:
+        bars = trace.get("error_y", {})
+        values = [trace.get("y"), trace.get("q1"), bars.get("array"), bars.get("arrayminus")]
+        assert not any(isinstance(value, np.ndarray) for value in values)
 
 
 def test_time_is_cut_into_few_slices(log):

@@ -134,8 +134,9 @@ def test_every_imported_package_is_declared():
     modules = modules_of()
     by_module = {m: {d for d, ms in modules.items() if m in ms} for m in imported()}
     missing = {m: ds for m, ds in by_module.items() if ds and not ds & (DECLARED | {"ragkit-workbench"})}
-    # IPython and jupyter are the notebook itself; the rest of the names belong to what is declared.
-    assert {m: ds for m, ds in missing.items() if m not in {"IPython", "jupyter_client"}} == {}
+    # IPython and Jupyter are the notebook itself; the rest of the names belong to what is declared.
+    jupyter = {"IPython", "ipykernel", "jupyter_client", "jupyter_server"}
+    assert {m: ds for m, ds in missing.items() if m not in jupyter} == {}
 
 
 def test_a_missing_package_is_asked_for_by_the_right_extra():

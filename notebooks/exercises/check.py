@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ragkit.base import InputError
-from ragkit.notebook.display import GREEN, ORANGE, SKY
+from ragkit.figures import GREEN, ORANGE, SKY
 
 Judge = Callable[[Any], str | None]
 State = Literal["right", "not yet", "your turn"]

@@ -36,7 +36,7 @@ from ragkit.evaluation.judge import JudgeRun, unscorable
 from ragkit.evaluation.metrics import is_relevant, relevant_gold
 from ragkit.generation.answer import citation_markers
 from ragkit.generation.context import build_context
-from ragkit.markdown import blocks, sentences
+from ragkit.markdown import blocks, sentences, unfenced
 from ragkit.token_store import TokenStore
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ def statements(answer: Answer) -> tuple[Statement, ...]:
     ]
     result = []
     for (start, end), (next_start, _) in pairwise([*ranges, (len(text) + 1, 0)]):
-        quoted = {citation.number for citation in answer.citations if text[start:end] in citation.quote}
+        quoted = {citation.number for citation in answer.citations if unfenced(text[start:end]) in citation.quote}
         marked = {number for place, numbers in markers if start < place <= next_start for number in numbers}
         result.append(Statement(text[start:end].strip(), frozenset(quoted | marked)))
     return tuple(result)

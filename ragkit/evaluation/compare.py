@@ -29,6 +29,7 @@ from ragkit.base import (
     require,
 )
 from ragkit.evaluation import metrics, statistics
+from ragkit.figures import GREY, colors_of, styled
 from ragkit.tokens import minilm_tokenizer
 
 if TYPE_CHECKING:
@@ -37,10 +38,8 @@ if TYPE_CHECKING:
 
 WARM_UP = 3  # searches that are not timed
 
-# Okabe & Ito (2008): eight colours that people with any colour vision tell apart; black comes last for dark themes.
-OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+TOKENS_DIFFER = 0.05  # systems whose contexts differ by more than this share are shown with their tokens
 SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star", "hexagon")
-_GREY = "#888888"
 
 FOUND, IN_PART, BUDGET, RERANK = "found", "found in part", "cut by the budget", "cut by rerank"
 DROPPED, FUSION, REWRITING = "dropped after retrieval", "demoted by fusion", "lost by rewriting"
@@ -107,22 +106,34 @@ class Comparison:
             lines.append(f"{failed} scored 0; the first: {system!r} on {question!r}: {error} (all in .errors).")
         return tuple(lines)
 
-    def _shown(self) -> pd.DataFrame:
-        """The table as people read it: the columns that matter most, rounded, the difference with its interval."""
-        table, k = self.table, self.k
-        usual = ["hit@1", f"hit@{k}", f"recall@{k}", f"mrr@{k}", f"ndcg@{k}"]
+    @property
+    def full(self) -> pd.DataFrame:
+        """What ``table`` holds, rounded for reading: more metrics than are shown unasked, tokens, milliseconds, p."""
+        table, at = self.table, self.budget or self.k
+        usual = [f"{name}@{at}" for name in ("mrr", "hit", "recall", "ndcg")]
         if self.budget is not None:
-            usual = [f"coverage@{self.budget}", f"context_coverage@{self.budget}", f"mrr@{self.budget}"]
-        shown = table[list(dict.fromkeys((self.metric, *usual)))].map("{:.3f}".format)
-        shown["tokens"] = table["tokens"].map("{:.0f}".format)
-        shown["ms (p50, p95)"] = [f"{a:.1f}, {b:.1f}" for a, b in zip(table["ms_p50"], table["ms_p95"], strict=True)]
-        if len(self.errors):
-            shown["errors"] = table["errors"].map(str)
-        bounds = zip(table["diff"], table["diff_low"], table["diff_high"], strict=True)
-        shown["difference [95 %]"] = [f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" for mean, low, high in bounds]
-        shown["p"] = table["p"].map("{:.4f}".format)
-        shown.loc[self.baseline, ["difference [95 %]", "p"]] = ""
-        return shown.assign(verdict=table["verdict"])
+            usual += [f"coverage@{at}", f"context_coverage@{at}"]
+        full = table[list(dict.fromkeys((self.metric, *usual, "hit@1")))].map("{:.3f}".format)
+        full["tokens"] = table["tokens"].map("{:.0f}".format)
+        full["ms (p50, p95)"] = [f"{a:.1f}, {b:.1f}" for a, b in zip(table["ms_p50"], table["ms_p95"], strict=True)]
+        full["errors"] = table["errors"].map(str)
+        estimates = zip(table["diff"], table["diff_low"], table["diff_high"], table["p"], strict=True)
+        full["difference [95 %]"] = [difference_text(*estimate) for estimate in estimates]
+        full["p"] = table["p"].map("{:.4f}".format)
+        full.loc[self.baseline, ["difference [95 %]", "p"]] = ""
+        return full.assign(verdict=table["verdict"])
+
+    def _shown(self) -> pd.DataFrame:
+        """The columns of ``full`` that a decision needs."""
+        at, tokens = self.budget or self.k, self.table["tokens"]
+        names = [f"mrr@{at}", f"hit@{at}"] + [f"coverage@{at}"] * (self.budget is not None)
+        if self.metric not in names:
+            names.insert(0, self.metric)
+        if tokens.max() > (1 + TOKENS_DIFFER) * tokens.min():
+            names.append("tokens")
+        if len(self.systems) > 1:
+            names += ["difference [95 %]", "verdict"]
+        return self.full[names]
 
     def __repr__(self) -> str:
         return "\n".join((self._shown().to_string(), "", *self.caption))
@@ -180,35 +191,46 @@ class Comparison:
         from plotly.subplots import make_subplots
 
         figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04)
+        colors = colors_of(map(str, self.table.index))
         for column, cost in ((1, "ms_p50"), (2, "tokens")):
             for i, (name, line) in enumerate(self.table.iterrows()):
-                bar = {"array": [line["diff_high"] - line["diff"]], "arrayminus": [line["diff"] - line["diff_low"]]}
-                symbol = SYMBOLS[(i + i // len(OKABE_ITO)) % len(SYMBOLS)]
+                up, down = float(line["diff_high"] - line["diff"]), float(line["diff"] - line["diff_low"])
+                bar = {"array": [up], "arrayminus": [down], "symmetric": False, "thickness": 1.5}
                 point = Scatter(
-                    x=[max(line[cost], 1e-3)],  # a logarithmic axis has no 0
-                    y=[line[self.metric]],
-                    error_y=None if name == self.baseline else bar | {"symmetric": False, "thickness": 1.5},
+                    x=[max(float(line[cost]), 1e-3)],  # a logarithmic axis has no 0
+                    y=[float(line[self.metric])],
+                    error_y=None if name == self.baseline else bar,
                     mode="markers",
                     name=html.escape(str(name)),
                     legendgroup=name,
                     showlegend=column == 1,
-                    marker={"color": OKABE_ITO[i % len(OKABE_ITO)], "symbol": symbol, "size": 11},
+                    marker={"color": colors[str(name)], "symbol": SYMBOLS[i % len(SYMBOLS)], "size": 11},
                 )
                 figure.add_trace(point, row=1, col=column)
         title = f"{self.metric} against time and context"
         if len(self.systems) > 1:
-            level = self.table.loc[self.baseline, self.metric]
-            figure.add_hline(level, line={"color": _GREY, "dash": "dot", "width": 1})
+            level = self.table[self.metric][self.baseline]
+            figure.add_hline(level, line={"color": GREY, "dash": "dot", "width": 1})
             baseline = html.escape(self.baseline)
             title += f"<br><sup>bars: 95 % interval of the paired difference to {baseline} (dotted line)</sup>"
-        grid, clear = "rgba(136,136,136,.3)", "rgba(0,0,0,0)"
         figure.update_xaxes(title_text="milliseconds a query (median)", type="log", row=1, col=1)
-        figure.update_xaxes(title_text="tokens of context", rangemode="tozero", row=1, col=2)
-        figure.update_yaxes(title_text=self.metric, row=1, col=1)
-        figure.update_xaxes(gridcolor=grid, zeroline=False)
-        figure.update_yaxes(gridcolor=grid, zeroline=False)
-        figure.update_layout(title=title, height=420, margin={"l": 60, "r": 20, "t": 70, "b": 50})
-        return figure.update_layout(paper_bgcolor=clear, plot_bgcolor=clear, font={"color": _GREY})
+        figure.update_xaxes(title_text="tokens of context a query (mean)", rangemode="tozero", row=1, col=2)
+        figure.update_yaxes(title_text=f"{self.metric} (mean)", row=1, col=1)
+        return styled(figure, title, 420)
+
+
+def difference_text(difference: float, low: float, high: float, p: float) -> str:
+    """A difference and its interval, in three digits; in more where a verdict is a difference and an end would be 0.
+
+    >>> difference_text(-0.0382, -0.0791, -0.0003, 0.047)
+    '-0.0382 [-0.0791, -0.0003]'
+    >>> difference_text(-0.0382, -0.0791, 0.0003, 0.052)
+    '-0.038 [-0.079, +0.000]'
+    """
+    digits = 3
+    while p < statistics.ALPHA and 0 in (round(low, digits), round(high, digits)):
+        digits += 1
+    return f"{difference:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def as_html(table: pd.DataFrame, caption: Iterable[str]) -> str:

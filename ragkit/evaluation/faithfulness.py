@@ -45,6 +45,7 @@ from ragkit.embedding import unit
 from ragkit.embedding.vectors import Ids, split_evenly
 from ragkit.evaluation.statistics import Floats, auroc, auroc_interval
 from ragkit.files import data_file
+from ragkit.markdown import unfenced
 from ragkit.token_store import TokenStore
 
 if TYPE_CHECKING:
@@ -477,13 +478,13 @@ class Faithfulness:
 
 
 def quoted_in(sentence: str, sources: Sequence[Chunk]) -> Chunk | None:
-    """The first source that holds ``sentence`` word for word (white space may differ).
+    """The first source that holds ``sentence`` word for word; white space and the fences around it may differ.
 
     >>> quoted_in("Use purge.", [Chunk("d", 0, 16, "Now: Use\\npurge. ")]).doc_id
     'd'
     """
-    wanted = _WHITE.sub(" ", sentence).strip()
-    return next((chunk for chunk in sources if wanted in _WHITE.sub(" ", chunk.text)), None)
+    wanted = _WHITE.sub(" ", unfenced(sentence)).strip()
+    return next((chunk for chunk in sources if wanted and wanted in _WHITE.sub(" ", chunk.text)), None)
 
 
 # ---- how good is a scorer itself?

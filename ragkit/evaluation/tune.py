@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from ragkit.base import Corpus, InputError, Question, Retriever, require
 from ragkit.evaluation import statistics
-from ragkit.evaluation.compare import Comparison, compare, documents_of
+from ragkit.evaluation.compare import Comparison, as_html, compare, documents_of
 from ragkit.evaluation.metrics import BUDGET, relevant_gold
 from ragkit.generation import Extractive
 from ragkit.pipeline.config import FETCH_K, OVERLAP, SIZE, PipelineConfig, Table, read_table
@@ -61,6 +61,17 @@ class Tuned:
             f"{len(self.holdout)} would detect a true difference of {self.report.minimum_detectable:.3f} 8 times in "
             f"10.\nbest: {label(self.best)}\nfastest within one standard error of it: {label(self.fastest)}"
         )
+
+    def _best_rows(self) -> pd.DataFrame:
+        """The first five rows of ``table``, rounded."""
+        return self.table.head().round({COVERAGE: 3, "p_best": 2, "diff": 3, "error": 3, "ms": 1, "tokens": 0})
+
+    def __repr__(self) -> str:
+        return f"{self}\n\n{self._best_rows().to_string()}\n\n{self.report!r}"
+
+    def _repr_html_(self) -> str:
+        """The sentences, the five best configurations and, below them, the report on the other questions."""
+        return as_html(self._best_rows(), str(self).split("\n")) + self.report._repr_html_()
 
 
 def tune(

@@ -169,7 +169,10 @@ def _warnings(done: Generation, context: Context, cited: bool) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class WithFallback:
-    """``primary``, or visibly ``fallback`` when its endpoint fails: ``Generation.reason`` then says what happened."""
+    """``primary``, or visibly ``fallback`` when its endpoint fails.
+
+    ``Generation.fallback`` is then true, and ``Generation.reason`` says what happened.
+    """
 
     primary: LLM
     fallback: LLM
@@ -204,4 +207,4 @@ class WithFallback:
         writer = type(getattr(self.fallback, "llm", self.fallback)).__name__  # Abstaining only lets its llm write
         cause = str(error) if str(error).endswith((".", "?", "!")) else f"{error}."
         reason = f"answered by {writer}, because {cause} {generation.reason}"
-        return replace(generation, reason=reason.strip())
+        return replace(generation, reason=reason.strip(), fallback=True)

@@ -71,7 +71,8 @@ def _union(a: Chunk, b: Chunk) -> Chunk | None:
         return first
     if second.start > first.end:
         return None
-    return replace(first, end=second.end, text=first.text + second.text[first.end - second.start :])
+    text, sections = first.text + second.text[first.end - second.start :], (*first.sections, *second.sections)
+    return replace(first, end=second.end, text=text, sections=tuple(dict.fromkeys(sections)))
 
 
 def _add_part(sources: list[Hit], hit: Hit, tokenizer: Tokenizer, excess: Callable[[Sequence[Hit]], int]) -> list[Hit]:

@@ -1,8 +1,9 @@
-"""An answer without a model: the passages of the context that fit the question best, quoted word for word.
+"""An answer without a model: the place of the context that fits the question best, quoted word for word.
 
 It can't rephrase, so it can't invent. Cut the sources into passages (what a reader would copy: a few sentences, a code
-block with the sentence that introduces it, a list), score each against the question, quote the best. Headings are never
-quoted; they tell what the passages below them are about. What is code is quoted as code, between its fences.
+block with the sentence that introduces it, a list), score each run of neighbouring passages against the question, and
+quote the best run; where there is room, runs of other sections follow. Headings are never quoted; they tell what the
+passages below them are about. What is code is quoted as code, between its fences.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from ragkit.base import Chunk, Citation, Context, Generation, check_query, require
 from ragkit.generation.prompts import NOT_FOUND
 from ragkit.markdown import Block, blocks, closed, sentences
+from ragkit.retrieval.analysis import FUNCTION_WORDS
 from ragkit.retrieval.hybrid import minmax
 
 Floats = NDArray[np.float64]
@@ -31,26 +33,22 @@ _ENDS = re.compile(r"[.!?。！？][\"')\]`]*\Z|\|\Z")
 _ITEM = re.compile(r"^[ \t]*(?:[-*+•]|\d{1,9}[.)])[ \t]+\S", re.MULTILINE)
 _SHORT = 240  # characters up to which sentences of one paragraph stay together
 _LONG = 1200  # characters of a list, above which it is quoted in part
+_RUN = 450  # characters up to which neighbouring passages are quoted as one
+_ANSWER = 500  # characters of all quotes, up to which runs of other sections follow the best
+_NEAR = 0.03  # the odds of a run that may follow, as a share of the best run's
+_LEAST = 0.3  # the share of the question that the best run holds, below which the answer is unsure
+_MARGIN = 0.5  # the log odds between the best run and another section, below which it is
 _WORD = re.compile(r"[^\W_]+")
-_STOPWORDS = frozenset(
-    _WORD.findall(
-        """
-        a about an and any are as at be been but by can could did do does doing for from had has have how i if in into
-        is it its just me my no not of on or our should so some such than that the their them then there these they this
-        to use used using want was way we were what when where which who why will with would you your
-        """
-    )
-)
 
-# What makes a passage's score, in log odds: rounded weights of a logistic regression that tells passages of the gold
-# section from others, on ``core``. ``tests/bench/bench_answers.py`` measures how much of the quotes is gold.
+# What makes a run's score, in log odds: weights in whole numbers, chosen on ``core`` for right first quotes.
+# ``tests/bench/bench_extractive.py`` measures how often they are right.
 WEIGHTS = {
     "rank": 2.0,  # 1 / the number of its source: the retriever's rank
-    "words": 1.0,  # the share of the question's words that the passage holds
-    "heading": 4.0,  # ... that the heading above it holds
+    "words": 1.0,  # the share of the question's words that the run holds
+    "heading": 3.0,  # ... that the heading above it holds
     "section": 1.0,  # ... that the passages under this heading hold together
     "similarity": 2.0,  # its similarity to the question, from 0 to 1 within the context
-    "section similarity": 4.0,  # that of the best passage under this heading
+    "section similarity": 4.0,  # that of the best run under this heading
 }
 
 
@@ -65,8 +63,8 @@ def stems(text: str) -> set[str]:
     >>> sorted(stems("How do I purge all waiting tasks from task_queues?"))
     ['all', 'purg', 'queue', 'task', 'wait']
     """
-    words = [w for w in _WORD.findall(text.lower()) if w not in _STOPWORDS]
-    return set(_stemmer().stemWords(words))
+    words = set(_WORD.findall(text.lower())) - FUNCTION_WORDS
+    return set(_stemmer().stemWords(list(words)))
 
 
 def idf(term: str, texts: Sequence[set[str]]) -> float:
@@ -80,32 +78,31 @@ def idf(term: str, texts: Sequence[set[str]]) -> float:
 
 @dataclass(frozen=True)
 class Extractive:
-    """The offline generator: quotes the best passages of the context with ``[n]``, or says that there are none.
+    """The offline generator: quotes the best place of the context with ``[n]``, or says that there is none.
 
-    A passage answers a question if the section answers it in which it stands, so what its section holds counts, not
-    only its own words: see ``WEIGHTS``. What is far below the best is left out, so are near-copies, and the rest is
-    quoted in reading order.
+    The first quote is the best run of neighbouring passages under one heading, of 450 characters at most (one passage
+    alone, a list or a code block, may be longer). A run answers a question if the section answers it in which it
+    stands, so what its section holds counts, not only its own words: see ``WEIGHTS``. The best runs of other sections
+    follow, as long as all quotes together stay within 500 characters; near-copies and what is far below the best do
+    not. ``Generation.reason`` begins with "unsure: " where the best run holds little of what is asked, or where another
+    section fits nearly as well.
 
     Args:
-        similarity: ``(question, chunks) -> (n,)`` scores, for example ``store.maxsim``; None is words alone. Beside
-            a cache, it must have an ``identity``, or be a method of what has one.
-        limit: passages quoted, at most.
-        keep: the share of the best passage's odds that another one needs to be quoted, 0..1.
+        similarity: ``(question, chunks) -> (n,)`` scores, for example ``store.maxsim``; None is the share of the
+            question's words. Beside a cache, it must have an ``identity``, or be a method of what has one.
         threshold: the share of the question's words, weighted by their idf, that some source must hold, 0..1; below it,
             the answer is ``NOT_FOUND``.
 
     >>> import asyncio
     >>> from ragkit.base import Hit
-    >>> chunk = Chunk("celery/faq", 0, 43, "Stop it with kill.\\n\\nPurge tasks with purge.")
+    >>> chunk = Chunk("celery/faq", 0, 58, "# Purging tasks\\n\\nUse purge.\\n\\n# Beat\\n\\nIt is like a clock.")
     >>> context = Context("...", (Hit(chunk, 1.0),), 12)
-    >>> asyncio.run(Extractive(limit=1).generate("How do I purge tasks?", context)).text
-    'Purge tasks with purge. [1]'
+    >>> asyncio.run(Extractive().generate("How do I purge tasks?", context)).text
+    'Use purge. [1]'
     """
 
     similarity: Similarity | None = field(default=None, repr=False)
     _: KW_ONLY
-    limit: int = 4
-    keep: float = 0.2
     threshold: float = 0.3
 
     async def generate(self, question: str, context: Context) -> Generation:
@@ -123,24 +120,24 @@ class Extractive:
             return _nothing("the context holds no sources")
         if not stems(question):
             return _nothing("the question has no content words")
-        scores, covered = self._scores(question, listed)
+        weight, listed = _idf_weights(question, listed), runs(listed)
+        scores, held, covered = self._scores(question, listed, weight)
         if covered < self.threshold:
             return _nothing(f"the best source holds {covered:.0%} of what is asked, below {self.threshold:.0%}")
-        return _quote(self._select(listed, scores))
+        return replace(_quote(_select(listed, scores)), reason=_uncertainty(listed, scores, held))
 
-    def _scores(self, question: str, listed: Sequence[Candidate]) -> tuple[Floats, float]:
-        """The log odds ``(n,)`` that each candidate answers, and the largest share of the question in one source.
+    def _scores(
+        self, question: str, listed: Sequence[Candidate], weight: Mapping[str, float]
+    ) -> tuple[Floats, list[float], float]:
+        """The log odds ``(n,)`` that each run answers, its share of the question, and the largest share of a source.
 
-        A share is that of the question's words, weighted by their idf among the passages.
+        A share is the ``weight`` of the question's words that stand there or in the heading.
         """
-        wanted = stems(question)
         words, heads = [stems(c.text) for c in listed], [stems(c.heading) for c in listed]
         both = [own | head for own, head in zip(words, heads, strict=True)]
-        weight = {term: idf(term, both) for term in wanted}
-        total = sum(weight.values())
 
         def share(held: set[str]) -> float:
-            return sum(weight[term] for term in wanted & held) / total
+            return sum(weight[term] for term in weight.keys() & held)
 
         def pooled(keys: Sequence[Hashable]) -> list[float]:
             union = defaultdict[Hashable, set[str]](set)
@@ -148,40 +145,35 @@ class Extractive:
                 union[key] |= own
             return [share(union[key]) for key in keys]
 
-        similar = np.zeros(len(listed))
-        if self.similarity is not None:
-            similar = minmax(self.similarity(question, [c.as_chunk for c in listed]).astype(np.float64))
-        sections = [(c.number, c.heading) for c in listed]
+        in_words = [share(own) for own in words]
+        compared = in_words if self.similarity is None else self.similarity(question, [c.as_chunk for c in listed])
+        similar = minmax(np.asarray(compared, dtype=np.float64))
+        sections = [c.section for c in listed]
         nearest = defaultdict[Hashable, float](float)
         for section, value in zip(sections, similar.tolist(), strict=True):
             nearest[section] = max(nearest[section], value)
         features = {
             "rank": [1 / c.number for c in listed],
-            "words": [share(own) for own in words],
+            "words": in_words,
             "heading": [share(head) for head in heads],
             "section": pooled(sections),
             "similarity": similar,
             "section similarity": [nearest[section] for section in sections],
         }
-        scores = sum((weight * np.array(features[name]) for name, weight in WEIGHTS.items()), np.zeros(1))
-        return scores, max(pooled([c.number for c in listed]))
+        scores = sum((factor * np.array(features[name]) for name, factor in WEIGHTS.items()), np.zeros(1))
+        return scores, [share(own) for own in both], max(pooled([c.number for c in listed]))
 
-    def _select(self, listed: Sequence[Candidate], scores: Floats) -> list[Candidate]:
-        """The best ``limit`` candidates, no two of them nearly the same, in reading order."""
-        odds = np.exp(scores - scores.max())
-        chosen: dict[int, set[str]] = {}
-        for i in np.argsort(-scores, kind="stable").tolist():
-            if len(chosen) == self.limit or odds[i] < self.keep:
-                break
-            words = stems(listed[i].text)
-            if all(len(words & other) < 0.6 * len(words | other) for other in chosen.values()):
-                chosen[i] = words
-        return [listed[i] for i in sorted(chosen)]
+
+def _idf_weights(question: str, listed: Sequence[Candidate]) -> dict[str, float]:
+    """The question's stems with their idf among the passages, as shares of 1."""
+    texts = [stems(c.text) | stems(c.heading) for c in listed]
+    weights = {term: idf(term, texts) for term in stems(question)}
+    return {term: weight / sum(weights.values()) for term, weight in weights.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One passage of source ``number``; ``heading`` is the one that it stands under."""
+    """A passage of source ``number``, or several that touch; ``heading`` is the one that it stands under."""
 
     number: int
     chunk: Chunk
@@ -196,6 +188,10 @@ class Candidate:
         return self.passage.heading or " ".join(self.chunk.section[-1:])
 
     @property
+    def section(self) -> tuple[int, str]:
+        return self.number, self.heading
+
+    @property
     def as_chunk(self) -> Chunk:
         """The passage as a chunk of the document, so that a token store can look its vectors up."""
         start = self.chunk.start
@@ -203,12 +199,56 @@ class Candidate:
 
 
 def candidates(context: Context) -> list[Candidate]:
-    """All that can be quoted from the context, in order."""
+    """The passages of the context, in order."""
     return [
         Candidate(number, hit.chunk, passage)
         for number, hit in enumerate(context.hits, 1)
         for passage in whole_passages(hit.chunk)
     ]
+
+
+def runs(listed: Sequence[Candidate]) -> list[Candidate]:
+    """All that can be quoted: each passage, and all neighbours up to ``_RUN`` characters that no heading parts.
+
+    >>> chunk = Chunk("d", 0, 24, "# A\\n\\nOne.\\n\\n> Two.\\n\\n# B\\n\\nThree.")
+    >>> [run.text for run in runs([Candidate(1, chunk, p) for p in passages(chunk.text)])]
+    ['One.', 'One.\\n\\n> Two.', '> Two.', 'Three.']
+    """
+    result: list[Candidate] = []
+    for i, run in enumerate(listed):
+        result.append(run)
+        for after in listed[i + 1 :]:
+            between = run.chunk.text[run.passage.end : after.passage.start]
+            if after.number != run.number or between.strip() or after.passage.end - run.passage.start > _RUN:
+                break
+            run = replace(run, passage=replace(run.passage, end=after.passage.end, kind=after.passage.kind))
+            result.append(run)
+    return result
+
+
+def _select(listed: Sequence[Candidate], scores: Floats) -> list[Candidate]:
+    """The best run, then the best ones of other sections that still fit, no two of them nearly the same."""
+    chosen: list[tuple[Candidate, set[str]]] = []
+    for i in np.argsort(-scores, kind="stable").tolist():
+        run, words = listed[i], stems(listed[i].text)
+        if scores[i] < scores.max() + math.log(_NEAR):
+            break
+        fits = sum(len(other.text) for other, _ in chosen) + len(run.text) <= _ANSWER
+        new = all(run.section != c.section and len(words & other) < 0.6 * len(words | other) for c, other in chosen)
+        if not chosen or (fits and new):
+            chosen.append((run, words))
+    return [run for run, _ in chosen]
+
+
+def _uncertainty(listed: Sequence[Candidate], scores: Floats, held: Sequence[float]) -> str:
+    """Why the first quote is probably not right, or ""."""
+    best = int(np.argmax(scores))
+    if held[best] < _LEAST:
+        return f"unsure: the best passage holds only {held[best]:.0%} of what is asked"
+    others = [score for run, score in zip(listed, scores, strict=True) if run.section != listed[best].section]
+    if max(others, default=-math.inf) > scores[best] - _MARGIN:
+        return "unsure: another section fits nearly as well"
+    return ""
 
 
 def passages(text: str, cut: bool = False) -> list[Block]:
@@ -285,17 +325,10 @@ def whole_passages(chunk: Chunk) -> list[Block]:
 
 
 def _quote(chosen: Sequence[Candidate]) -> Generation:
-    """The answer's text: neighbouring passages become one quote, each quote is followed by its ``[n]``."""
-    joined: list[Candidate] = []
-    for c in chosen:
-        last = joined[-1] if joined else None
-        if last and last.number == c.number and not c.chunk.text[last.passage.end : c.passage.start].strip():
-            joined[-1] = replace(last, passage=replace(last.passage, end=c.passage.end, kind=c.passage.kind))
-        else:
-            joined.append(c)
-    gaps = [" " if c.passage.kind == "paragraph" else "\n\n" for c in joined]
-    marked = [f"{closed(c.text)}{gap}[{c.number}]" for c, gap in zip(joined, gaps, strict=True)]
-    citations = tuple(Citation(c.number, c.chunk, c.text) for c in joined)
+    """The answer's text: each quote, followed by its ``[n]``."""
+    gaps = [" " if c.passage.kind == "paragraph" else "\n\n" for c in chosen]
+    marked = [f"{closed(c.text)}{gap}[{c.number}]" for c, gap in zip(chosen, gaps, strict=True)]
+    citations = tuple(Citation(c.number, c.chunk, c.text) for c in chosen)
     return Generation("\n\n".join(marked), citations, writer="quotes")
 
 

@@ -1,14 +1,14 @@
 """Show hits, answers and chunks so that a reader sees at a glance what was found, where, and why.
 
-Each function returns a ``View``: HTML for a notebook and plain text for everything else. Four rules hold
+Each function returns a ``View``: HTML for a notebook and plain text for everything else. Five rules hold
 for the HTML:
 
 - **Nothing from a document is trusted**: every passage, title and id goes through ``html.escape``, and the
   block is closed to MathJax, which would otherwise typeset the text between two dollar signs.
 - **Code is code**: what stands in a fence is set in ``<pre><code>``.
+- **Lines are lines**: they end in ``<br>``, not in a style that somebody may strip.
 - **It reads on light and on dark**: text keeps the page's own colour on transparent tints (a mark brings both
-  of its own), accents come from the Okabe-Ito palette
-  (https://jfly.uni-koeln.de/color/), which colour-blind readers tell apart.
+  of its own), accents come from ``ragkit.figures``' palette, which colour-blind readers tell apart.
 - **It reads without any style**: Jupyter and GitHub strip styles from notebooks they do not trust, so
   the meaning is in ``<mark>``, ``<b>`` and words, and the colours only help.
 """
@@ -16,22 +16,27 @@ for the HTML:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
 from html import escape
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import TYPE_CHECKING
 
-from ragkit.base import Answer, Chunk, Citation, Document, Hit, Question, Span
+from ragkit.base import Answer, Chunk, Citation, Document, Hit, InputError, Question, Span
+from ragkit.figures import BLUE, GREEN, ORANGE, SKY, VERMILLION
 from ragkit.generation.extractive import stems
-from ragkit.markdown import blocks
+from ragkit.markdown import blocks, closed
 
 if TYPE_CHECKING:
     import pandas as pd
+    from markdown_it import MarkdownIt
 
-ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
 WINDOW = 6000
 """Characters of a long document that ``show_chunks`` draws."""
+ABOVE = 160
+"""Characters of a source that ``show_answer`` leaves above the first quote; what stands before them is folded."""
 
 _TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0"
 _PASSAGE = f"{_TEXT};max-height:260px;overflow:auto"
@@ -40,6 +45,8 @@ _WORD = f"border-bottom:2px solid {ORANGE}"
 # <mark> is black on yellow, and Jupyter strips "inherit" from it: it must bring both its colours.
 _GOLD = "background-color:#8fd3c0;color:#000000"
 _FENCE = re.compile(r"[ \t]*+(?:(?:[-+*]|\d{1,9}[.)])[ \t]++)*+(?:```|~~~)")
+
+_shown_answers = count(1)
 
 Piece = tuple[int, int]
 """Character offsets ``(start, end)`` in a text."""
@@ -57,6 +64,22 @@ class View:
 
     def __repr__(self) -> str:
         return self.text
+
+
+class StaticView:
+    """A widget that brings HTML for pages where no kernel runs: GitHub, or a notebook that was not yet run here.
+
+    To be named before the widget's class: ``class Lab(StaticView, VBox)``. Where a kernel runs, the widget is shown.
+    """
+
+    def static_html(self) -> str:
+        """What the widget shows now, without its controls."""
+        return f"<pre>{escape(repr(self))}</pre>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, object]:
+        live: dict[str, object] = super()._repr_mimebundle_(include=include, exclude=exclude)  # type: ignore[misc]
+        note = "<p><small>Without its controls: run this cell to use them.</small></p>"
+        return live | {"text/html": self.static_html() + note}
 
 
 def show_hits(hits: Sequence[Hit], question: Question | str | None = None, gold: Iterable[Span] | None = None) -> View:
@@ -90,24 +113,49 @@ def show_hits(hits: Sequence[Hit], question: Question | str | None = None, gold:
 def show_answer(answer: Answer) -> View:
     """The answer, its sources with document and section, the milliseconds of each stage, and who wrote it.
 
-    Click a source to read it whole, with what the answer quotes from it marked.
+    Click ``[1]``, or the source itself, to read it from the first quote on: what the answer quotes is marked, and what
+    stands far above it is folded. The section (of a PDF without headings: the page) is that of the quotes.
     """
     accent = VERMILLION if answer.abstained else ORANGE if answer.reason else GREEN
     label = ("No answer" if answer.abstained else "Answer") + (f" ({answer.reason})" if answer.reason else "")
-    body = _with_code(answer.text, markers=True)
     quotes: dict[int, list[Citation]] = {}
     for citation in answer.citations:
         quotes.setdefault(citation.number, []).append(citation)
-    sources = "".join(_source(number, cited) for number, cited in quotes.items())
+    # Unique on a page, which can show several notebooks, and the same when the notebook is run again.
+    digest = sha256(f"{answer.question}\n{answer.text}".encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    place = f"source-{digest}-{next(_shown_answers)}"
+    anchors = {number: f"{place}-{number}" for number in quotes}
+    sources = "".join(_source(number, cited, anchors[number]) for number, cited in quotes.items())
     footer = " · ".join(_footer(answer))
     html = (
         f"<b>Question: {escape(answer.question)}</b>"
         f'<div style="margin:6px 0;padding-left:8px;border-left:4px solid {accent}"><small>{escape(label)}</small>'
-        f'<div style="{_TEXT}">{body}</div></div>{sources}<small>{escape(footer)}</small>'
+        f"{_rendered(answer.text, anchors)}</div>{sources}<small>{escape(footer)}</small>"
     )
     text = [f"Question: {answer.question}", f"{label}: {answer.text}"]
-    text += [f"[{number}] {_where_text(cited[0].chunk)}" for number, cited in quotes.items()]
+    text += [f"[{number}] {_where_text(cited[0].chunk, _sections(cited))}" for number, cited in quotes.items()]
     return View(_block(html), "\n".join([*text, footer] if footer else text))
+
+
+def reveal(thing: object, label: str = "Show the result") -> View:
+    """``thing`` behind a line to click: a table, a ``Comparison``, a ``View`` or a text that is not to be seen at once.
+
+    Closed after Run All, and on a page without Python. The plain text is ``repr(thing)``, as if it were shown itself.
+
+    >>> reveal("Twelve.", "Your guess first").html.count("<details>"), reveal(12)
+    (1, 12)
+
+    Raises:
+        InputError: ``thing`` is a figure, which would bring all of plotly with it: show it in a cell of its own.
+    """
+    if hasattr(thing, "to_plotly_json"):
+        raise InputError(
+            "a figure can't be revealed: expected a table, an answer or a text; show figures in a cell of their own"
+        )
+    draw = getattr(thing, "_repr_html_", None)
+    html = draw() if draw and not isinstance(thing, type) else None
+    inner = html or f"<pre>{escape(thing if isinstance(thing, str) else repr(thing))}</pre>"
+    return View(_block(f"<details><summary>{escape(label)}</summary>{inner}</details>"), repr(thing))
 
 
 def show_passage(chunk: Chunk) -> View:
@@ -133,6 +181,7 @@ def show_chunks(document: Document, chunks: Sequence[Chunk], gold: Iterable[Span
         line = [f"border-bottom:2px solid {(BLUE, ORANGE)[over[-1] % 2]}"] if over else ["opacity:0.55"]
         tint = ["background-color:rgba(204,121,167,0.30)"] if len(over) > 1 else []
         inner = highlight(document.text, gold=marked, start=start, end=end)
+        inner = inner if _covered(start, code) else inner.replace("\n", "<br>")
         piece = f'{label}<span style="{";".join(line + tint)}">{inner}</span>'
         pieces += [_CODE * any(start == a for a, _ in code), piece, "</code></pre>" * any(end == b for _, b in code)]
     unseen = len(document.text) - (last - first)
@@ -151,7 +200,7 @@ def show_table(table: pd.DataFrame) -> View:
 
     def row(tag: str, label: object, cells: Iterable[object]) -> str:
         style = "text-align:start;vertical-align:top;white-space:pre-wrap;max-width:42em;padding:2px 10px 2px 0"
-        inner = "".join(f'<{tag} dir="auto" style="{style}">{escape(str(cell))}</{tag}>' for cell in cells)
+        inner = "".join(f'<{tag} dir="auto" style="{style}">{_with_breaks(str(cell))}</{tag}>' for cell in cells)
         return f'<tr><th style="{style}">{escape(str(label))}</th>{inner}</tr>'
 
     rows = [row("td", label, cells) for label, cells in zip(table.index, table.to_numpy(), strict=True)]
@@ -187,26 +236,80 @@ def highlight(
     return "".join(out)
 
 
-def _with_code(text: str, words: Sequence[Piece] = (), gold: Sequence[Piece] = (), markers: bool = False) -> str:
-    """``highlight``, with the blocks of code in ``<pre><code>``, their fences left out.
+def _with_code(
+    text: str, words: Sequence[Piece] = (), gold: Sequence[Piece] = (), start: int = 0, end: int | None = None
+) -> str:
+    """``highlight`` with ``<br>`` at line ends, and with blocks of code, without their fences, in ``<pre><code>``."""
+    stop = len(text) if end is None else end
+    out, at = list[str](), start
 
-    ``markers``: ``[1]`` is bold, but not in code.
-    """
-    out, at = list[str](), 0
+    def prose(first: int, last: int) -> None:
+        if first < last:
+            html = highlight(text, words, gold, first, first + len(text[first:last].rstrip("\n")))
+            out.append(html.replace("\n", "<br>"))
 
-    def prose(start: int, end: int) -> None:
-        html = highlight(text, words, gold, start, start + len(text[start:end].rstrip("\n")))
-        out.append(re.sub(r"\[\d+\]", lambda m: f"<b>{m[0]}</b>", html) if markers else html)
-
-    for start, end in _code_blocks(text):
-        prose(at, start)
-        lines = text[start:end].split("\n")
-        first = start + (len(lines[0]) + 1 if _FENCE.match(lines[0]) else 0)
-        last = end - (len(lines[-1]) + 1 if len(lines) > 1 and _FENCE.match(lines[-1]) else 0)
+    for a, b in _code_blocks(text):
+        if b <= start or a >= stop:
+            continue
+        prose(at, a)
+        lines = text[a:b].split("\n")
+        first = a + (len(lines[0]) + 1 if _FENCE.match(lines[0]) else 0)
+        last = b - (len(lines[-1]) + 1 if len(lines) > 1 and _FENCE.match(lines[-1]) else 0)
+        first, last = max(first, start), min(last, stop)
         out.append(f"{_CODE}{highlight(text, words, gold, first, max(first, last))}</code></pre>")
-        at = end + (text[end : end + 1] == "\n")
-    prose(at, len(text))
+        at = b + (text[b : b + 1] == "\n")
+    prose(at, stop)
     return "".join(out)
+
+
+def _rendered(text: str, anchors: Mapping[int, str]) -> str:
+    """The blocks of Markdown as HTML: paragraphs, lists, tables, code. ``[1]`` is a link to ``anchors[1]``.
+
+    What stands within a line is shown as it was written, but for `` `code` ``: a document's link or picture, quoted,
+    must not become one.
+    """
+    out = []
+    for token in _blocks_of_answers().parse(closed(text)):
+        tag = "/" * (token.nesting < 0) + token.tag
+        if token.type == "inline":
+            out.append(_line(token.content, anchors))
+        elif token.type in ("fence", "code_block"):
+            out.append(f"{_CODE}{escape(token.content.rstrip())}</code></pre>")
+        elif token.type == "heading_open":
+            out.append("<p><b>")
+        elif token.type == "heading_close":
+            out.append("</b></p>")
+        elif not token.hidden:  # the paragraph of a list item that needs none
+            start = token.attrGet("start")
+            out.append(f"<{tag}>" if start is None else f'<{tag} start="{int(start)}">')
+    return "".join(out)
+
+
+def _line(text: str, anchors: Mapping[int, str]) -> str:
+    """A paragraph of an answer: line breaks, `` `code` `` and ``[1]``."""
+
+    def marker(match: re.Match[str]) -> str:
+        anchor = anchors.get(int(match[1]))
+        return f'<a href="#{anchor}"><b>{match[0]}</b></a>' if anchor else f"<b>{match[0]}</b>"
+
+    parts = re.split(r"`([^`\n]+)`", text)
+    prose = [re.sub(r"\[(\d{1,9})\]", marker, _with_breaks(part)) for part in parts[::2]]
+    code = [f"<code>{escape(part)}</code>" for part in parts[1::2]]
+    return "".join(a + b for a, b in zip(prose, [*code, ""], strict=True))
+
+
+def _with_breaks(text: str) -> str:
+    return escape(text).replace("\n", "<br>")
+
+
+@cache
+def _blocks_of_answers() -> MarkdownIt:
+    """Reads blocks alone; HTML is text, and so is the definition of a link, which Markdown would not show."""
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("reference")
+    parser.core.ruler.enableOnly(["normalize", "block"])
+    return parser
 
 
 def _code_blocks(text: str) -> list[Piece]:
@@ -247,27 +350,60 @@ def _snippet(text: str, pieces: Sequence[Piece], width: int = 110) -> str:
     return ("…" if start else "") + line + ("…" if start + width < len(text) else "")
 
 
-def _where(chunk: Chunk) -> str:
-    section = escape(" › ".join(chunk.section))
+def _where(chunk: Chunk, section: str = "") -> str:
+    section = escape(section or " › ".join(chunk.section))
     return f"<b>{escape(chunk.doc_id)}</b>" + (f" · {section}" if section else "")
 
 
-def _where_text(chunk: Chunk) -> str:
-    return " › ".join((chunk.doc_id, *chunk.section))
+def _where_text(chunk: Chunk, section: str = "") -> str:
+    return " › ".join(filter(None, (chunk.doc_id, section or " › ".join(chunk.section))))
 
 
-def _source(number: int, cited: Sequence[Citation]) -> str:
+def _sections(cited: Sequence[Citation]) -> str:
+    """Where the quotes stand: the path of the first one, the last headings of others: "Guide › Install; Run"."""
+    first, *others = dict.fromkeys(citation.section for citation in cited)
+    return "; ".join(filter(None, (" › ".join(first), *(" ".join(path[-1:]) for path in others))))
+
+
+def _source(number: int, cited: Sequence[Citation], anchor: str) -> str:
     chunk = cited[0].chunk
     places = [(chunk.text.find(c.quote), len(c.quote)) for c in cited if c.quote]
-    marked = _with_code(chunk.text, gold=[(start, start + length) for start, length in places if start >= 0])
-    return _details(f"<b>[{number}]</b> {_where(chunk)}", marked, SKY)
+    marked = [(start, start + length) for start, length in places if start >= 0]
+    begin = _begin_of_view(chunk.text, marked)
+    passage = _with_code(chunk.text, gold=marked, start=begin)
+    if begin:
+        above = _with_code(chunk.text, end=begin)
+        passage = f"<details><summary>… {begin:,} characters above</summary>{above}</details>{passage}"
+    summary = f"<b>[{number}]</b> {_where(chunk, _sections(cited))}"
+    return _details(summary, passage, SKY, anchor=anchor)
 
 
-def _details(summary: str, passage: str, colour: str, is_open: bool = False) -> str:
-    """A passage to unfold, beside a line in ``colour``."""
+def _begin_of_view(text: str, pieces: Sequence[Piece]) -> int:
+    """Where to begin so that the first of ``pieces`` is seen: at most two lines, or ``ABOVE`` characters, above it.
+
+    >>> _begin_of_view("so far " * 100 + "so good", [(700, 707)])
+    542
+    """
+    first = min((start for start, _ in pieces), default=0)
+    above = text[:first].split("\n")
+    if first <= 2 * ABOVE and len(above) <= 6:
+        return 0
+    begin = first - len("\n".join(above[-3:]))
+    if first - begin <= ABOVE:
+        return begin
+    begin = first - ABOVE
+    gap = re.compile(r"\s").search(text, begin, first)
+    return gap.end() if gap else begin
+
+
+def _details(summary: str, passage: str, colour: str, is_open: bool = False, anchor: str = "") -> str:
+    """A passage to unfold, beside a line in ``colour``. A link to ``anchor``, which stands within, unfolds it."""
+    # The browser opens what it is sent into. It must be sent: to an id, JupyterLab would scroll by itself, and open
+    # nothing. (Where a notebook is not trusted, JupyterLab takes names away, and the link leads nowhere.)
+    place = f'<a name="{anchor}"></a>' if anchor else ""
     return (
         f'<details{" open" * is_open} style="margin:6px 0;padding-left:8px;border-left:4px solid {colour}">'
-        f'<summary>{summary}</summary><div style="{_PASSAGE}">{passage}</div></details>'
+        f'<summary>{summary}</summary><div style="{_PASSAGE}">{place}{passage}</div></details>'
     )
 
 

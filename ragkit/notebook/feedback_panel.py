@@ -10,7 +10,8 @@ from html import escape
 import ipywidgets as w
 
 from ragkit.base import Answer, Chunk, RagkitError
-from ragkit.notebook.display import GREEN, VERMILLION, show_answer, show_passage
+from ragkit.figures import GREEN, VERMILLION
+from ragkit.notebook.display import StaticView, show_answer, show_passage
 from ragkit.production.feedback import REASONS, FeedbackStore
 
 _WIDE = w.Layout(width="auto")
@@ -18,10 +19,11 @@ _ROW = w.Layout(flex_flow="row wrap", align_items="center")
 _BOX, _REST = w.Layout(width="170px"), w.Layout(flex="1 1 300px", min_width="0")
 _CHIP = w.Layout(width="auto", margin="2px")
 _ASKED = "What is the right answer? A passage, copied, is best."
+_THUMBS = {"it helps": 1, "it does not": -1}
 _WORDS = {1: "thumb up", -1: "thumb down"}
 
 
-class FeedbackPanel(w.VBox):  # type: ignore[misc]
+class FeedbackPanel(StaticView, w.VBox):  # type: ignore[misc]
     """The answer with its sources, two thumbs, reasons, a correction, and a box to tick for each wrong source.
 
     What can't be saved (an unknown trace, a locked file) stays in the panel, with a line that says why. Whoever saves
@@ -35,8 +37,10 @@ class FeedbackPanel(w.VBox):  # type: ignore[misc]
 
     def __init__(self, answer: Answer, store: FeedbackStore, who: str = "") -> None:
         self.answer, self.store, self.who = answer, store, who
-        thumbs, icons = [("it helps", 1), ("it does not", -1)], ["thumbs-up", "thumbs-down"]
-        self.thumb = w.ToggleButtons(options=thumbs, value=None, icons=icons, style={"button_width": "auto"})
+        icons = ["thumbs-up", "thumbs-down"]
+        self.thumb = w.ToggleButtons(
+            options=list(_THUMBS.items()), value=None, icons=icons, style={"button_width": "auto"}
+        )
         chips = [w.ToggleButton(description=reason, tooltip=why, layout=_CHIP) for reason, why in REASONS.items()]
         self.reasons = dict(zip(REASONS, chips, strict=True))
         # Not at every key: those updates are held back while the kernel is busy, and a click on Save overtakes them.
@@ -49,7 +53,8 @@ class FeedbackPanel(w.VBox):  # type: ignore[misc]
         }
         self.save = w.Button(description="Save", icon="check", button_style="primary", tooltip="Keep this opinion")
         self.status = w.HTML()
-        shown = w.HTML(f'<div style="max-height:320px;overflow:auto">{show_answer(answer).html}</div>')
+        self._shown = show_answer(answer).html
+        shown = w.HTML(f'<div style="max-height:320px;overflow:auto">{self._shown}</div>')
         passages = [w.HTML(show_passage(chunk).html, layout=_REST) for chunk, _ in self._sources]
         boxes = zip(self.flags.values(), passages, strict=True)
         super().__init__(
@@ -66,6 +71,11 @@ class FeedbackPanel(w.VBox):  # type: ignore[misc]
     def __repr__(self) -> str:
         sources = len(self._sources)
         return f"FeedbackPanel({self.answer.question!r}: {sources} source{'' if sources == 1 else 's'})"
+
+    def static_html(self) -> str:
+        """The answer, what can be said of it, and what was saved."""
+        choices = (" · ".join(f"[{word}]" for word in words) for words in (_THUMBS, self.reasons))
+        return f"{self._shown}<p>{'<br>'.join(map(escape, choices))}</p><p>{self.status.value}</p>"
 
     def _save(self) -> None:
         if self.thumb.value is None:

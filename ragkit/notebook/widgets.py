@@ -26,9 +26,10 @@ from ragkit import chunking
 from ragkit.base import Chunk, Chunker, Corpus, Hit, InputError, Question, Retriever
 from ragkit.chunking import chunk_corpus, layout_of
 from ragkit.evaluation import statistics
-from ragkit.evaluation.compare import verdict
+from ragkit.evaluation.compare import difference_text, verdict
 from ragkit.evaluation.metrics import BUDGET, coverage, first_ranks, reciprocal_rank, relevant_gold, score
-from ragkit.notebook.display import BLUE, GREEN, VERMILLION, show_chunks, show_hits
+from ragkit.figures import GREY, color_of, styled
+from ragkit.notebook.display import StaticView, show_chunks, show_hits
 from ragkit.retrieval.analysis import AnalyzedCorpus
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
@@ -52,10 +53,9 @@ SCORINGS = {
 SIZES = (64, 128, 256, 512, 768, 1024)
 """The sizes at which the curves are measured."""
 
-_PANELS = {"coverage": ".3f", "MRR@k": ".3f", "context tokens": ".0f"}
-_GRID = "rgba(128,128,128,0.25)"
+_PANELS = {"coverage": ("share of the gold", ".3f"), "MRR@k": ("mean 1 / rank", ".3f"), "context": ("tokens", ".0f")}
 _WIDE = w.Layout(width="auto")  # 100 % and the margins would be more than there is
-_CELL = "padding:3px 10px;white-space:nowrap;border-bottom:1px solid rgba(128,128,128,0.3)"
+_CELL = "padding:3px 10px;border-bottom:1px solid rgba(128,128,128,0.3)"
 
 Counts = Mapping[tuple[str, int], int]
 """The tokens of each chunk, by document and start."""
@@ -184,7 +184,7 @@ class ChunkExperiment:
         values = np.stack([row.scores[:, 0] - rows[0].scores[:, 0] for row in rows[1:]], axis=1)
         result = statistics.estimate(values, self.units)
         columns = zip(result.mean, result.low, result.high, result.p, strict=True)
-        return [f"{mean:+.3f} [{low:+.3f}, {high:+.3f}] {verdict(mean, p)}" for mean, low, high, p in columns]
+        return [f"{difference_text(mean, low, high, p)} {verdict(mean, p)}" for mean, low, high, p in columns]
 
     def _search(self, retriever: Retriever, setting: LabSettings, counts: Counts) -> tuple[tuple[Hit, ...], ...]:
         """The best ``k`` hits of every question; at a budget what fits it, the last one cut, as ``compare`` does."""
@@ -229,7 +229,7 @@ def _score(hits: Sequence[Hit], question: Question, setting: LabSettings) -> tup
 # ---- the chunk-size lab: the widget
 
 
-class ChunkLab(w.VBox):  # type: ignore[misc]
+class ChunkLab(StaticView, w.VBox):  # type: ignore[misc]
     """Chunker, size, overlap, k and scoring under your hands; quality, cost and the cut text in front of you.
 
     Args:
@@ -282,6 +282,12 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
         corpus, questions = self._bench.corpus, self._bench.questions
         return f"ChunkLab({corpus.name!r}: {len(corpus.documents)} documents, {len(questions)} questions)"
 
+    def static_html(self) -> str:
+        """The curve around the setting as a table: a row a size."""
+        setting = self.setting
+        sizes = sorted({*SIZES, setting.size})
+        return _table(self._bench, [self._bench.measure(setting.at(size)) for size in sizes], setting)
+
     @property
     def setting(self) -> LabSettings:
         """Where the controls stand; an overlap that does not fit the size is halved down to it."""
@@ -327,9 +333,10 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
     def _draw(self, points: Sequence[Measurement], first: int) -> None:
         x = [p.setting.size for p in points]
         rows = [[*p.level.mean.tolist(), p.tokens] for p in points]
+        colors = [color_of(p.setting.scoring) for p in points]
         with self.fig.batch_update():
             for i, trace in enumerate(self.fig.data[first : first + 3]):
-                trace.x, trace.y = x, [row[i] for row in rows]
+                trace.x, trace.y, trace.marker.color = x, [row[i] for row in rows], colors
                 trace.text = [p.setting.label for p in points]
 
     def _draw_document(self) -> None:
@@ -352,7 +359,7 @@ class ChunkLab(w.VBox):  # type: ignore[misc]
 # ---- the inspector
 
 
-class RetrievalInspector(w.VBox):  # type: ignore[misc]
+class RetrievalInspector(StaticView, w.VBox):  # type: ignore[misc]
     """One question, two systems side by side: passages, scores, and where the gold stands.
 
     Args:
@@ -383,6 +390,11 @@ class RetrievalInspector(w.VBox):  # type: ignore[misc]
     def __repr__(self) -> str:
         return f"RetrievalInspector({', '.join(self._systems)}: {len(self._questions)} questions)"
 
+    def static_html(self) -> str:
+        """Both columns."""
+        cells = (f'<td style="text-align:left;vertical-align:top;width:50%">{view.value}</td>' for view in self.hits)
+        return f'<table style="width:100%"><tr>{"".join(cells)}</tr></table>'
+
     def _pick(self) -> None:
         if self.own.value:
             self.own.value = ""  # which updates
@@ -399,30 +411,25 @@ class RetrievalInspector(w.VBox):  # type: ignore[misc]
 
 
 def _figure() -> Any:
-    """Three panels over chunk size; for each the curve, the current setting and the kept ones."""
-    fig = go.FigureWidget(make_subplots(1, 3, subplot_titles=list(_PANELS), horizontal_spacing=0.07))
+    """Three panels over chunk size; for each the curve, the current setting and the kept ones, coloured by scoring."""
+    fig = go.FigureWidget(make_subplots(1, 3, subplot_titles=list(_PANELS), horizontal_spacing=0.1))
     styles: dict[str, dict[str, Any]] = {
-        "all sizes": {"mode": "lines+markers", "line": {"color": BLUE}},
-        "now": {"mode": "markers", "marker": {"color": VERMILLION, "size": 14, "symbol": "diamond"}},
-        "kept": {"mode": "markers", "marker": {"color": GREEN, "size": 11, "symbol": "square"}},
+        "all sizes": {"mode": "lines+markers", "line": {"color": GREY}},
+        "now": {"mode": "markers", "marker": {"size": 14, "symbol": "diamond"}},
+        "kept": {"mode": "markers", "marker": {"size": 11, "symbol": "square"}},
     }
     for name, style in styles.items():
-        for panel, digits in enumerate(_PANELS.values(), 1):
+        for panel, (_, digits) in enumerate(_PANELS.values(), 1):
             style |= {"hovertemplate": f"%{{text}}: %{{y:{digits}}}<extra></extra>", "showlegend": panel == 1}
             fig.add_trace(go.Scatter(x=[], y=[], name=name, legendgroup=name, **style), 1, panel)
     # 768 is measured, but its label would touch that of 1024.
     fig.update_xaxes(type="log", tickvals=[s for s in SIZES if s != 768], range=[1.4, 3.1], title="tokens in a chunk")
-    fig.update_xaxes(gridcolor=_GRID, zeroline=False)
-    fig.update_yaxes(gridcolor=_GRID, zeroline=False, rangemode="tozero")
-    fig.update_layout(
-        height=360,
-        margin={"l": 45, "r": 10, "t": 75, "b": 45},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": "#808080", "size": 13},  # 4:1 on white and on JupyterLab's dark grey
-        legend={"orientation": "h", "x": 0, "y": 1.14, "yanchor": "bottom"},
-    )
-    return fig
+    for panel, (unit, _) in enumerate(_PANELS.values(), 1):
+        fig.update_yaxes(title={"text": unit, "standoff": 4}, rangemode="tozero", row=1, col=panel)
+    legend = {"orientation": "h", "x": 0, "y": 1.1, "yanchor": "bottom"}
+    title = "What the size of the chunks changes: quality and cost"
+    styled(fig, title, 400).update_layout(title_y=0.97, title_yanchor="top", legend=legend)
+    return fig.update_layout(margin={"t": 110}, font_size=13)
 
 
 def _table(bench: ChunkExperiment, rows: Sequence[Measurement], current: LabSettings) -> str:
@@ -434,8 +441,9 @@ def _table(bench: ChunkExperiment, rows: Sequence[Measurement], current: LabSett
         name = escape(measured.setting.label)
         cells = [f"<b>{name}</b>" if measured.setting == current else name, f"{measured.chunks}"]
         cells += ["{:.3f} [{:.3f}, {:.3f}]".format(*band) for band in zip(*astuple(measured.level), strict=True)]
-        cells += [f"{measured.tokens:.0f}", f"{measured.milliseconds:.0f} ms", difference]
-        lines.append("".join(f"<td style='{_CELL}'>{cell}</td>" for cell in cells))
+        cells += [f"{measured.tokens:.0f}", f"{measured.milliseconds:.0f} ms"]
+        row = "".join(f"<td style='{_CELL};white-space:nowrap'>{cell}</td>" for cell in cells)
+        lines.append(f"{row}<td style='{_CELL}'>{difference}</td>")  # the widest, with a verdict: it may wrap
     return f"<table style='border-collapse:collapse;line-height:1.5'><tr>{'</tr><tr>'.join(lines)}</tr></table>"
 
 

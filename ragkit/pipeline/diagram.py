@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median_low
 
-from ragkit.base import Retriever
+from ragkit.base import Chunk, Retriever
+from ragkit.tokens import minilm_tokenizer
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,12 @@ class Node:
 
     label: str
     parts: tuple[tuple[str, Node], ...] = ()
+
+    def nodes(self) -> Iterator[Node]:
+        """This node and all below it."""
+        yield self
+        for _, part in self.parts:
+            yield from part.nodes()
 
     def lines(self, first: str = "", rest: str = "") -> Iterator[str]:
         """The tree below this node, a line each."""
@@ -82,6 +90,30 @@ def parts_of(retriever: Retriever) -> Collection[tuple[str, Retriever]]:
             if isinstance(part, Retriever):
                 held.setdefault(id(part), ("" if name == "retriever" else str(name), part))
     return held.values()
+
+
+def chunks_of(retriever: Retriever) -> Sequence[Chunk]:
+    """The chunks of ``retriever``, or the most that one within it shows as its ``chunks``; none if no one does."""
+    chunks = getattr(retriever, "chunks", ())
+    own = chunks if isinstance(chunks, Sequence) else ()
+    return max([own, *(chunks_of(part) for _, part in parts_of(retriever))], key=len)
+
+
+def cutting_of(chunks: Sequence[Chunk]) -> str:
+    """How ``chunks`` are cut: how many, their tokens, and those shared with the next one (medians of about 100).
+
+    >>> cutting_of([Chunk("a", 0, 11, "one two six"), Chunk("a", 8, 15, "six ten")])
+    '2, about 2 tokens each, 1 shared with the next'
+    """
+    count = minilm_tokenizer().count
+    some = range(0, len(chunks), len(chunks) // 100 + 1)
+    shared = [
+        count(a.text[max(0, b.start - a.start) :]) if b.start < a.end else 0
+        for a, b in ((chunks[i], chunks[i + 1]) for i in some if i + 1 < len(chunks))
+        if a.doc_id == b.doc_id
+    ]
+    tokens = median_low([count(chunks[i].text) for i in some])
+    return f"{len(chunks):,}, about {tokens:,} tokens each, {median_low(shared or [0]):,} shared with the next"
 
 
 def _label(retriever: Retriever) -> str:

@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
@@ -42,7 +43,7 @@ from ragkit.concurrency import gather_limited
 from ragkit.generation import build_context, stream_answer
 from ragkit.generation.factory import make_llm
 from ragkit.pipeline.config import Modules, PipelineConfig
-from ragkit.pipeline.diagram import Diagram, Node, tree
+from ragkit.pipeline.diagram import Diagram, Node, chunks_of, cutting_of, tree
 from ragkit.pipeline.trace import AnswerCache, CacheKey, Monitor, QueryTrace
 from ragkit.retrieval.hybrid import fuse
 from ragkit.retrieval.rewrite import Rewritten, Spelling
@@ -259,8 +260,8 @@ class RAGPipeline:
         return None
 
     async def _to_cache(self, trace: QueryTrace, answer: Answer) -> None:
-        # A reason (an abstention, a fallback, no source cited) says that the next try may do better.
-        if self.cache is not None and trace.key is not None and not answer.reason:
+        # What failed for a moment, so that a fallback answered, may work the next time.
+        if self.cache is not None and trace.key is not None and not answer.fallback:
             await _best_effort("the cache", self.cache.put, trace.key, answer)
 
     @asynccontextmanager
@@ -302,6 +303,28 @@ class RAGPipeline:
     def retriever(self) -> TwoStage:
         """The whole retrieval side (rewriter, store, reranker) as one retriever, for ``compare``."""
         return TwoStage(self.vector_store, self.reranker, self.rewriter, self.fetch_k)
+
+    def _stages(self) -> dict[str, str]:
+        """A line for each stage; ``describe`` draws the retrievers within retrievers."""
+        retriever, chunks = tree(self.vector_store), chunks_of(self.vector_store)
+        parts = ", ".join(dict.fromkeys(node.label.partition(" (")[0] for node in list(retriever.nodes())[1:]))
+        reranking = f"{self.reranker!r}, of {self.fetch_k or '3 k'} candidates" if self.reranker else "none"
+        return {
+            "chunks": cutting_of(chunks) if chunks else "unknown to this retriever",
+            **({"rewrite": repr(self.rewriter)} if self.rewriter else {}),
+            "retrieve": retriever.label + (f" of {parts}" if parts else ""),
+            "rerank": reranking,
+            "build": f"a context of at most {self.budget:,} tokens",
+            "write": without_password(repr(self.llm)),
+        }
+
+    def __repr__(self) -> str:
+        return "\n".join([type(self).__name__, *(f"  {stage:<9} {what}" for stage, what in self._stages().items())])
+
+    def _repr_html_(self) -> str:
+        cell = 'style="text-align:left"'
+        rows = (f"<tr><th {cell}>{a}</th><td {cell}>{escape(b)}</td></tr>" for a, b in self._stages().items())
+        return f"<table>{''.join(rows)}</table>"
 
     def describe(self) -> Diagram:
         """The stages and the retrievers in them: a diagram in a notebook, a tree where it is printed."""

@@ -8,8 +8,9 @@ The cache is *exact*. Its keys (``ragkit.pipeline.trace.CacheKey``) are made by 
 change an answer, so nothing has to be cleared when an index, a model or a prompt changes: old entries are never asked
 for again. What the key can't know is what lies outside: a model that its provider changes behind an unchanged name. For
 that there is ``ttl``. What is looked up and what is stored is decided in ``pipeline/rag.py`` (``_from_cache``,
-``_to_cache``): an answer with a ``reason`` (silence, a fallback) is not stored, and of equal questions at the same time
-one is answered while the others wait (single-flight).
+``_to_cache``): the answer of a fallback (``Answer.fallback``: a model failed) is not stored, as the next try may do
+better; every other answer is, also "not found". Of equal questions at the same time one is answered while the others
+wait (single-flight).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ragkit.base import Answer, Chunk, Citation, Hit, InputError, Usage
+from ragkit.base import Answer, Chunk, Citation, Hit, InputError, Section, Usage
 from ragkit.files import Database, home
 from ragkit.pipeline.trace import CachedAnswer, CacheKey
 
@@ -211,4 +212,5 @@ def answer_from_json(text: str) -> Answer:
 
 
 def _chunk(fields: Mapping[str, Any]) -> Chunk:
-    return Chunk(**{**fields, "section": tuple(fields["section"])})
+    sections = tuple(Section(**{**each, "path": tuple(each["path"])}) for each in fields.get("sections", ()))
+    return Chunk(**{**fields, "section": tuple(fields["section"]), "sections": sections})

@@ -1,7 +1,6 @@
 """What happened, on one page: how long each stage takes, what is found, what is not answered, what people ask.
 
 ``dashboard(frame)`` draws the figures of ``summary(frame)``, and more, from rows of ``TraceMonitor.dataframe()``.
-Colours are Okabe and Ito's on a transparent ground, which reads in a light and in a dark theme.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ragkit.base import question_key, require
+from ragkit.figures import BLUE, CLEAR, GREEN, GREY, GRID, ORANGE, SKY, VERMILLION, styled
 from ragkit.production.alerts import RATES, Measured, quantile, rate, total
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ _LONGEST = 56  # characters of a question that are shown
 _SLICES = 24  # at most, on an axis of time
 _WIDTHS = ("1min", "5min", "15min", "1h", "6h", "1D", "7D", "28D", "91D", "365D")
 _STATES = ("off", "miss", "hit", "near", "shared")
-_BLUE, _ORANGE, _GREEN, _RED, _SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
-_GREY, _GRID, _CLEAR = "#888888", "rgba(136,136,136,.3)", "rgba(0,0,0,0)"
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -56,38 +54,43 @@ def dashboard(frame: pd.DataFrame) -> Figure:
         rows=3,
         cols=2,
         row_heights=[0.28, 0.28, 0.44],
-        vertical_spacing=0.08,
+        vertical_spacing=0.1,
+        horizontal_spacing=0.13,
         specs=[[{}, {}], [{}, {}], [{"type": "table", "colspan": 2}, None]],
         subplot_titles=(
-            "Milliseconds by stage: median and 95th percentile",
-            "What the cache did, in queries",
-            "Best score of each query: 5, 25, 50, 75, 95 %",
-            "Not answered, and failed (95 % intervals)",
+            "Time: median and 95th percentile",
+            "What the cache did",
+            "Best scores: 5, 25, 50, 75, 95 %",
+            "Not answered, failed: 95 % intervals",
         ),
     )
-    for q, colour in ((0.5, _SKY), (0.95, _BLUE)):
+    for q, colour in ((0.5, SKY), (0.95, BLUE)):
         times = {name: m for name, values in _times(frame).items() if (m := quantile(values, q))}
         figure.add_trace(Bar(**_points(times), name=f"p{100 * q:.0f}", marker_color=colour), 1, 1)
     counts = [int((frame["cache"] == state).sum()) for state in _STATES]
-    figure.add_trace(Bar(x=_STATES, y=counts, text=counts, marker_color=_GREEN, showlegend=False), 1, 2)
+    figure.add_trace(Bar(x=_STATES, y=counts, text=counts, marker_color=GREEN, showlegend=False), 1, 2)
     slices = _slices(frame)
     scores = {when: rows["top_score"].dropna() for when, rows in slices.items() if rows["top_score"].notna().any()}
     cuts = np.array([np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)) for values in scores.values()]).reshape(-1, 5)
-    ends = dict(zip(("lowerfence", "q1", "median", "q3", "upperfence"), cuts.T, strict=True))
-    figure.add_trace(Box(x=list(scores), **ends, marker_color=_BLUE, showlegend=False), 2, 1)
-    for what, colour, symbol in (("abstentions", _ORANGE, "circle"), ("errors", _RED, "x")):
+    ends = dict(zip(("lowerfence", "q1", "median", "q3", "upperfence"), cuts.T.tolist(), strict=True))
+    figure.add_trace(Box(x=list(scores), **ends, marker_color=BLUE, showlegend=False), 2, 1)
+    for what, colour, symbol in (("abstentions", ORANGE, "circle"), ("errors", VERMILLION, "x")):
         rates = {when: m for when, rows in slices.items() if (m := rate(rows, what))}
         marker = {"color": colour, "symbol": symbol, "size": 7}
         figure.add_trace(Scatter(**_points(rates), mode="lines+markers", marker=marker, name=what), 2, 2)
     names, cells = _lists(frame)
-    look = {"fill_color": _CLEAR, "line_color": _GRID, "align": "left"}
+    look = {"fill_color": CLEAR, "line_color": GRID, "align": "left"}
     header, values = {"values": [f"<b>{name}</b>" for name in names], **look}, {"values": cells, "height": 34, **look}
     figure.add_trace(Table(columnwidth=[10, 2.4] * 3, header=header, cells=values), 3, 1)
-    figure.update_xaxes(gridcolor=_GRID).update_xaxes(matches="x3", row=2)
-    figure.update_yaxes(gridcolor=_GRID, rangemode="tozero").update_yaxes(tickformat=".0%", row=2, col=2)
-    figure.update_layout(paper_bgcolor=_CLEAR, plot_bgcolor=_CLEAR, font_color=_GREY, width=940, height=980)
-    figure.update_layout(legend={"orientation": "h", "x": 0.5, "y": 1.06}, margin={"l": 50, "r": 20, "t": 110, "b": 10})
-    return figure.update_layout(title=f"{len(frame)} queries")
+    figure.update_annotations(font_size=14)
+    legend = {"orientation": "h", "x": 0.5, "y": 1.06}
+    title = f"{len(frame)} queries: how fast, from where, how well, and with what result"
+    styled(figure, title, 980).update_layout(legend=legend, margin={"t": 110, "b": 10})
+    figure.update_xaxes(matches="x3", title_text="time", row=2).update_xaxes(title_text="stage", row=1, col=1)
+    figure.update_xaxes(title_text="cache", row=1, col=2)
+    for place, unit in enumerate(("milliseconds", "queries", "best score", "share of queries")):
+        figure.update_yaxes(title_text=unit, rangemode="tozero", row=1 + place // 2, col=1 + place % 2)
+    return figure.update_yaxes(tickformat=".0%", row=2, col=2)
 
 
 def shown(text: str) -> str:
@@ -110,9 +113,9 @@ def _times(frame: pd.DataFrame) -> dict[str, pd.Series[float]]:
 def _points(measured: Mapping[Any, Measured]) -> dict[str, Any]:
     """Places and heights, with whiskers over their intervals where there are enough queries to bound them."""
     y, ends = np.array([[m.value] for m in measured.values()]), [(m.high, m.low) for m in measured.values()]
-    up, down = np.nan_to_num(np.abs(np.reshape(ends, (-1, 2)) - y.reshape(-1, 1)), posinf=0).T
-    whiskers = {"type": "data", "symmetric": False, "thickness": 1, "color": _GREY, "array": up, "arrayminus": down}
-    return {"x": list(measured), "y": y.ravel(), "error_y": whiskers}
+    up, down = np.nan_to_num(np.abs(np.reshape(ends, (-1, 2)) - y.reshape(-1, 1)), posinf=0).T.tolist()
+    whiskers = {"type": "data", "symmetric": False, "thickness": 1, "color": GREY, "array": up, "arrayminus": down}
+    return {"x": list(measured), "y": y.ravel().tolist(), "error_y": whiskers}
 
 
 def _slices(frame: pd.DataFrame) -> dict[Any, pd.DataFrame]:

@@ -27,12 +27,25 @@ _PICTOGRAPH = re.compile("[\u2600-\u27bf\U0001f000-\U0001faff]")
 _SURFACE = re.compile(rf"\w{_LETTER}*(?:[-.:/]+{_LETTER}+)*(?:(?<!\w\w)(?:\+\+|\#))?|{_PICTOGRAPH.pattern}")
 _WORD = re.compile(rf"{_LETTER}{{2,}}")
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_UNSPACED = re.compile(
+UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff"
     "\U00020000-\U0003ffff]+"
 )
 _OPTIONAL = re.compile("[\u0591-\u05c7\u0640\u064b-\u065f\u0670\u200c\u200d]")  # vowel signs of Hebrew and Arabic
 _LONGEST = 100  # characters of a term; of a longer one (encoded data), the beginning stands for it
+
+# English words that hold a question together and say nothing of what it is about. (The stop words of ``Analyzer`` are
+# those that bm25s leaves out of an index, which are fewer.)
+FUNCTION_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        a about an and any are as at be been but by can could did do does doing for from had has have how i if in into
+        is it its just me my no not of on or our should so some such than that the their them then there these they this
+        to use used using want was way we were what when where which who why will with would you your
+        """,
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -76,8 +89,8 @@ class Analyzer:
         pairs: list[str] = []
         if not surface.isascii():
             surface = _OPTIONAL.sub("", unicodedata.normalize("NFKC", surface))
-            pairs = [pair for run in _UNSPACED.findall(surface) for pair in _pairs(run)]
-            surface = _UNSPACED.sub(" ", surface).strip()
+            pairs = [pair for run in UNSPACED.findall(surface) for pair in _pairs(run)]
+            surface = UNSPACED.sub(" ", surface).strip()
         words = _WORD.findall(surface)
         parts = [part for word in words for part in _parts(word)] if self.parts else []
         terms = [self._stem(word[:_LONGEST]) for word in map(str.lower, words + parts) if word not in self._stops]

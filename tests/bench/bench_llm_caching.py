@@ -73,7 +73,7 @@ async def week(cached: RAGPipeline, llm: Counted, questions: Sequence[str]) -> l
     for question in questions:
         calls, began = llm.calls, time.perf_counter()
         answer = await cached.query(question)
-        kept += not answer.reason
+        kept += not answer.fallback
         seconds, key = time.perf_counter() - began, question_key(question)
         total += seconds
         if llm.calls > calls:
@@ -84,7 +84,7 @@ async def week(cached: RAGPipeline, llm: Counted, questions: Sequence[str]) -> l
     return [
         ("week: simulated questions", len(questions), "questions", ""),
         ("week: asked before", 1 - len(set(map(question_key, questions))) / len(questions), "share", ""),
-        ("week: answers without a reservation, which a cache keeps", kept / len(questions), "share", ""),
+        ("week: answers that a cache keeps: all but those of a fallback", kept / len(questions), "share", ""),
         ("week: hit rate", len(hits) / len(questions), "share", ""),
         ("week: an answer that the model writes, median", float(np.median(list(written.values()))), "s", ""),
         ("week: a hit, median", float(np.median(hits or [np.nan])) * 1000, "ms", ""),
