@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ragkit.base import InputError
+from ragkit.evaluation.compare import Comparison
 from ragkit.figures import GREEN, ORANGE, SKY
 
 Judge = Callable[[Any], str | None]
@@ -43,6 +44,7 @@ _KINDS = {
     str: "a text in quotes",
     FunctionType: "a function",
     type: "a class",
+    Comparison: "a result of compare",
 }
 
 
