@@ -382,7 +382,7 @@ def _begin_of_view(text: str, pieces: Sequence[Piece]) -> int:
     """Where to begin so that the first of ``pieces`` is seen: at most two lines, or ``ABOVE`` characters, above it.
 
     >>> _begin_of_view("so far " * 100 + "so good", [(700, 707)])
-    546
+    542
     """
     first = min((start for start, _ in pieces), default=0)
     above = text[:first].split("\n")

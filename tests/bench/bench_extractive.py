@@ -35,14 +35,15 @@ BEFORE = Path(__file__).resolve().parents[2] / "results" / "rows" / "extractive_
 CHUNKS = ((512, 64), (256, 32))
 """Sizes and overlaps of chunks, in tokens; the presets of the edition before had the first."""
 KINDS = ("faq", "keyword", "paraphrase", "multihop", "en")
-FIRST = "core 512/64"
 TARGETS = {
-    ("faq", "first quote right"): 1.4,
-    ("en", "first quote right"): 1.2,
-    ("keyword", "first quote right"): 1.0,
-    ("all", "any quote right"): 1.0,
+    ("core 512/64 faq", "first quote right"): 1.4,
+    ("core 512/64 en", "first quote right"): 1.2,
+    ("core 512/64 keyword", "first quote right"): 1.0,
+    ("core 512/64 all", "any quote right"): 1.0,
+    ("extended 512/64 faq", "first quote right"): 1.0,
+    ("extended 512/64 faq", "any quote right"): 1.0,
 }
-"""How many times as often as before, where the edition before was at home."""
+"""How many times as often as before; the chunks are those that the edition before was measured with."""
 
 
 class Outcome(NamedTuple):
@@ -113,20 +114,20 @@ def compared(
     before: Mapping[str, Sequence[int]],
 ) -> Iterator[Row]:
     everything = [question for group in asked.values() for question in group]
-    targets = TARGETS if where == FIRST else {}
-    for kind, group in {"all": everything, **asked}.items():
+    groups = {"all": everything, **asked} if len(asked) > 1 else asked
+    for kind, group in groups.items():
         then, new = (np.array([rows[q.id][:3] for q in group], dtype=float) for rows in (before, now))
         documents = [q.gold[0].doc_id for q in group]
         p = p_values(new[:, :2] - then[:, :2], documents, simultaneous=False)
         for i, what in enumerate(("first quote right", "any quote right")):
             name = f"{where} {kind} ({len(group)}): {what}"
             yield f"{name}, before", float(then[:, i].mean()), "", ""
-            factor = targets.get((kind, what))
+            factor = TARGETS.get((f"{where} {kind}", what))
             yield name, float(new[:, i].mean()), "", f">= {factor * then[:, i].mean():.4f}" if factor else ""
             yield f"{name}, p", float(p[i]), "", ""
         name = f"{where} {kind} ({len(group)}): length of an answer, median"
         yield f"{name}, before", float(np.median(then[:, 2])), "characters", ""
-        yield name, float(np.median(new[:, 2])), "characters", "<= 500" if kind == "all" else ""
+        yield name, float(np.median(new[:, 2])), "characters", "<= 500" if group is next(iter(groups.values())) else ""
     exact = np.mean([now[q.id].exact for q in everything])
     yield f"{where}: answers whose quotes stand word for word where they say", float(exact), "", ">= 1"
     yield from doubted(where, [now[q.id] for q in everything], [q.gold[0].doc_id for q in everything])
@@ -135,7 +136,7 @@ def compared(
 def doubted(where: str, outcomes: Sequence[Outcome], documents: Sequence[str]) -> Iterator[Row]:
     """The share of answers that are unsure, how many first quotes are right among them and among the others.
 
-    The p-value is of their covariance: it is 0 where doubt says nothing.
+    The p-value is that of their covariance, which is 0 where doubt says nothing.
     """
     right, unsure = np.array([(o.first, o.unsure) for o in outcomes], dtype=float).T
     yield f"{where}: unsure answers", float(unsure.mean()), "share", ""
