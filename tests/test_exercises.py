@@ -63,6 +63,24 @@ def keeping(chosen):
     return OnePerDocument
 
 
+def best_threshold(scores, right, cost, measure=lambda good, bad, cost: good - cost * bad):
+    def gain(threshold):
+        given = scores >= threshold
+        return measure(right[given].sum(), (~right[given]).sum(), cost)
+
+    return max(scores, key=gain)
+
+
+def mean_and_coverage(verdicts):
+    known = [v for v in verdicts if v is not None]
+    return (sum(known) / len(known) if known else None), len(known) / len(verdicts)
+
+
+def filled(value):
+    """The mean with ``value`` for what is missing."""
+    return lambda verdicts: np.mean([value if v is None else v for v in verdicts])
+
+
 # For each exercise a right answer, and likely mistakes with words that the learner must read.
 RIGHT = {
     "00.1": "Retrieve ",
@@ -88,8 +106,10 @@ RIGHT = {
     "12.2": 365 * 0.05,
     "12.3": 10,
     "08.1": lambda cited, gold: sum(any(c.span.answers(g) for g in gold) for c in cited) / len(cited),
-    "08.2": lambda scores, right, least: ((scores >= least).mean(), right[scores >= least].mean()),
-    "08.3": 299,
+    "08.2": best_threshold,
+    "09.1": lambda share, recall, alarms: share * recall / (share * recall + (1 - share) * alarms),
+    "09.2": mean_and_coverage,
+    "D.1": 299,
     "C.1": lambda cosines: (cosines.argmax(axis=1) == list(range(len(cosines)))).mean(),
     "C.2": 512 / 4,
     "C.3": 0,
@@ -332,21 +352,42 @@ WRONG = [
     ("08.1", lambda cited, gold: 0.9, "it should be 0.40"),
     ("08.1", lambda cited, gold: sum(any(c.span.answers(g) for g in gold) for c in cited) / 5, "by len(cited)"),
     ("08.1", lambda cited: 0.4, "raised TypeError"),
-    ("08.2", lambda scores, right, least: ..., "still returns"),
-    ("08.2", lambda scores, right, least: 0.8, "two numbers"),
-    ("08.2", lambda s, r, t: (r[s >= t].mean(), (s >= t).mean()), "changed places"),
-    ("08.2", lambda s, r, t: ((s > t).mean(), r[s > t].mean()), "use >="),
-    ("08.2", lambda s, r, t: ((s >= t).mean(), (r & (s >= t)).mean()), "of all questions"),
-    ("08.2", lambda s, r, t: ((s >= t).sum(), r[s >= t].sum()), "these are counts"),
-    ("08.2", lambda s, r, t: ((s >= t).sum(), r[s >= t].mean()), "coverage is a share"),
-    ("08.2", lambda s, r, t: ((s < t).mean(), r[s < t].mean()), "the ones to withhold"),
-    ("08.2", lambda s, r, t: (1, 1), "expected (0.8, 0.5)"),
-    ("08.3", 100, "37 %"),
-    ("08.3", 95, "how sure"),
-    ("08.3", 59, "rules out a rate of 5 %"),
-    ("08.3", 459, "99 % sure"),
-    ("08.3", 200, "still above 0.05"),
-    ("08.3", 1000, "Fewer will do"),
+    ("08.2", lambda s, r, c: ..., "still returns"),
+    ("08.2", lambda s, r, c: s, "one threshold"),
+    ("08.2", lambda s, r, c: best_threshold(s, r, c, lambda good, bad, c: good / (good + bad)), "maximise accuracy"),
+    ("08.2", lambda s, r, c: best_threshold(s, r, c, lambda good, bad, c: good), "a wrong answer is given"),
+    ("08.2", lambda s, r, c: s.min(), "two wrong answers"),
+    ("08.2", lambda s, r, c: 2, "Return the threshold itself"),
+    ("08.2", lambda s, r, c: 0.6, "*or more*"),
+    ("08.2", lambda s, r, c: 0.5, "you return 0.5"),
+    ("08.2", lambda s, r, c: 0.8, "with a cost of 0.5"),
+    ("09.1", lambda share, recall, alarms: ..., "still returns"),
+    ("09.1", lambda share, recall, alarms: share * recall, "Divide by all the accepted"),
+    ("09.1", lambda share, recall, alarms: recall / (recall + alarms), "how few are supported"),
+    ("09.1", lambda share, recall, alarms: share * recall + (1 - share) * alarms, "Which part of it"),
+    ("09.1", lambda share, recall, alarms: 0.24 / 0.42, "*not* supported"),
+    ("09.1", lambda share, recall, alarms: recall, "recall itself"),
+    ("09.1", lambda share, recall, alarms: 1 - alarms, "is rejected"),
+    ("09.1", lambda share, recall, alarms: share * recall / (share * recall + alarms), "by mistake"),
+    ("09.1", lambda share, recall, alarms: 0.5, "You return 0.500"),
+    ("09.2", lambda verdicts: ..., "still returns"),
+    ("09.2", lambda verdicts: 0.5, "two values"),
+    ("09.2", lambda verdicts: (filled(0)(verdicts), 0.6), "as 0"),
+    ("09.2", lambda verdicts: (filled(0)(verdicts), 1), "as 0"),
+    ("09.2", lambda verdicts: (filled(1)(verdicts), 0.6), "as 1"),
+    ("09.2", lambda verdicts: mean_and_coverage(verdicts)[::-1], "changed places"),
+    ("09.2", lambda verdicts: (0.5, 3), "is a share"),
+    ("09.2", lambda verdicts: (0.5, 0.4), "missing ones"),
+    ("09.2", lambda verdicts: (0.75, 0.4), "is a verdict"),
+    ("09.2", lambda verdicts: (0.1, 0.1), "expected (0.5, 0.6)"),
+    ("09.2", lambda v: (sum(filter(None, v)) / sum(x is not None for x in v), 0.6), "raises ZeroDivisionError"),
+    ("09.2", lambda verdicts: (0.5, 0.6), "there is no mean"),
+    ("D.1", 100, "37 %"),
+    ("D.1", 95, "how sure"),
+    ("D.1", 59, "rules out a rate of 5 %"),
+    ("D.1", 459, "99 % sure"),
+    ("D.1", 200, "still above 0.05"),
+    ("D.1", 1000, "Fewer will do"),
     ("C.1", lambda c: ..., "still returns"),
     ("C.1", lambda c: c.argmax(axis=1) == list(range(len(c))), "Take their mean"),
     ("C.1", lambda c: (c.argmax(axis=1) == list(range(len(c)))).sum(), "counts the questions"),
