@@ -16,6 +16,7 @@ from nbformat import NotebookNode
 from notebook_solutions import checked, solution_blocks
 
 from ragkit.base import Answer, Chunk, Hit, InputError, Retriever
+from ragkit.retrieval.hybrid import fuse
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
 NUMBERS = sorted(p.stem.removeprefix("nb") for p in Path(package.__path__[0]).glob("nb*.py"))
@@ -81,6 +82,19 @@ def filled(value):
     return lambda verdicts: np.mean([value if v is None else v for v in verdicts])
 
 
+def blending(ranked):
+    """A reranker class that returns what ``ranked(inner, query, hits, k)`` makes of an inner reranker."""
+
+    class Blend:
+        def __init__(self, reranker):
+            self.reranker = reranker
+
+        def rerank(self, query, hits, k):
+            return ranked(self.reranker, query, hits, k)
+
+    return Blend
+
+
 # For each exercise a right answer, and likely mistakes with words that the learner must read.
 RIGHT = {
     "00.1": "Retrieve ",
@@ -99,9 +113,7 @@ RIGHT = {
     "A.1": lambda asked, learnt, weight: (1 - weight) * asked / asked.sum() + weight * learnt,
     "A.2": 2,
     "A.3": 680,
-    "07.1": lambda cosines, weights: cosines.max(axis=1) @ weights / weights.sum(),
-    "07.2": 0.8,
-    "07.3": 50,
+    "07.1": blending(lambda inner, query, hits, k: fuse([hits, inner.rerank(query, hits, len(hits))], k)),
     "12.1": lambda stages: max(stages, key=lambda name: np.quantile(stages[name], 0.95)),
     "12.2": 365 * 0.05,
     "12.3": 10,
@@ -319,29 +331,15 @@ WRONG = [
     ("12.3", 51, "only 50 queries"),
     ("12.3", 7, "still possible"),
     ("12.3", 20, "fewer do, too"),
-    ("07.1", lambda c, w: ..., "still returns"),
-    ("07.1", lambda c, w: c.max(axis=1), "one number"),
-    ("07.1", lambda c, w: c.max(axis=1) @ w, "this is the sum"),
-    ("07.1", lambda c, w: c.max(axis=1).mean(), "every word counts the same"),
-    ("07.1", lambda c, w: c.max(axis=1).sum(), "every word counts the same"),
-    ("07.1", lambda c, w: (c.max(axis=1) * w).mean(), "number of words"),
-    ("07.1", lambda c, w: c.mean(axis=1) @ w / w.sum(), "the blur again"),
-    ("07.1", lambda c, w: c.max(), "one maximum of all"),
-    ("07.1", lambda c, w: c.max(axis=0).mean(), "words of the passage ask"),
-    ("07.1", lambda c, w: 0.123, "expected 0.825"),
-    ("07.1", lambda c, w: c @ w, "raised ValueError"),
-    ("07.2", 80, "between 0 and 1"),
-    ("07.2", 0.6, "without it"),
-    ("07.2", 1, "every answer among the candidates"),
-    ("07.2", 0.2, "what it gains"),
-    ("07.2", 0.48, "same questions"),
-    ("07.2", 0.7, "not 0.7"),
-    ("07.3", 75, "forgets the search"),
-    ("07.3", 100, "adds the search"),
-    ("07.3", 8, "multiplies"),
-    ("07.3", 25, "what the search takes"),
-    ("07.3", 60, "more than 30"),
-    ("07.3", 10, "room for more"),
+    ("07.1", type("Empty", (), {}), "with a method"),
+    ("07.1", blending(lambda inner, query, hits, k: None), "NoneType"),
+    ("07.1", blending(lambda inner, query, hits, k: hits[:k]), "never asked"),
+    ("07.1", blending(lambda inner, query, hits, k: (inner.rerank(query, hits, k), hits)[1]), "search alone"),
+    ("07.1", blending(lambda inner, query, hits, k: inner.rerank(query, hits, k)), "inner reranker's order alone"),
+    ("07.1", blending(lambda inner, query, hits, k: inner.rerank(query, hits, k)[::-1]), "expected a b d c"),
+    ("07.1", blending(lambda inner, query, hits, k: fuse([hits, inner.rerank(query, hits, 9)], 9)), "returned 4 hits"),
+    ("07.1", blending(lambda inner, query, hits, k: fuse([hits, inner.rerank(query, hits, k)], k)), "one of its two"),
+    ("07.1", blending(lambda inner: None), "raised TypeError"),
     ("08.1", lambda cited, gold: ..., "still returns"),
     ("08.1", lambda cited, gold: [any(c.span.answers(g) for g in gold) for c in cited], "one value for each"),
     ("08.1", lambda cited, gold: sum(any(c.span.answers(g) for g in gold) for c in cited), "Divide by how many"),
