@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.base import ArchiveError, Corpus, CorpusError, FetchError, IntegrityError
-from ragkit.corpus import load_pydocs, load_questions, pydocs
+from ragkit.corpus import load_pydocs, load_questions, pydocs, with_faq_headings
 from ragkit.corpus.datasets import question_kinds, section_span
 from ragkit.corpus.pydocs import read_archive
 from ragkit.corpus.rst import fold
@@ -307,3 +307,19 @@ def test_an_unknown_kind_and_an_unknown_section(tiny):
         load_questions("riddle", tiny)
     with pytest.raises(CorpusError, match="FAQ > Nowhere' is not there"):
         section_span(tiny.document("gunicorn/faq"), ("FAQ", "Nowhere"))
+
+
+def test_faq_headings_are_put_back_above_their_answers(core):
+    kept = with_faq_headings(core)
+    for before, after in zip(core.questions, kept.questions, strict=True):
+        [gold] = after.gold
+        text = kept.document(gold.doc_id).text
+        assert text[: gold.start].endswith(f"### {before.text}\n\n")
+        assert text[gold.start : gold.end] == before.answer
+    added = sum(len(f"### {question.text}\n\n") for question in core.questions)
+    assert sum(len(d.text) for d in kept.documents) == sum(len(d.text) for d in core.documents) + added
+    for document, as_before in zip(kept.documents, core.documents, strict=True):
+        assert [s.path for s in document.sections] == [s.path for s in as_before.sections]
+        for section, old in zip(document.sections, as_before.sections, strict=True):
+            assert document.text[section.start : section.body] == as_before.text[old.start : old.body]
+        assert [s.end for s in document.sections[:-1]] == [s.start for s in document.sections[1:]]

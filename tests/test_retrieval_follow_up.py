@@ -37,7 +37,6 @@ WORDS = st.lists(st.sampled_from(SOME)).map(" ".join)
         ("Can it be compressed?", "Can it be compressed? (return plain text aiohttp request handler)"),
         ("How do I set the status?", "How do I set the status? (return plain text aiohttp request handler)"),
         ("And another request, too?", "And another request, too? (return plain text aiohttp handler)"),
-        ("How do I know that the whole answer was sent?", "How do I know that the whole answer was sent? (aiohttp)"),
     ],
 )
 def test_what_leans_gets_the_words_that_it_lacks(question, rewritten):
@@ -55,6 +54,7 @@ def test_what_leans_gets_the_words_that_it_lacks(question, rewritten):
         "Is it safe to run a celery worker as root?",
         "Where does Scrapy keep its cache?",
         "How do I stop a spider in Scrapy when I started it by hand?",
+        "How do I know that the whole answer was sent?",
         "celery starmap vs group",
         "Cookies lesen",
         "停止工人",
@@ -80,9 +80,9 @@ def test_a_pronoun_leans_where_nothing_before_it_is_what_it_means(question, lean
 
 
 def test_names_that_look_like_words_must_be_given():
-    question = "How do I run the whole test suite with aiohttp?"
+    question = "How do I start aiohttp?"
     assert RULE.rewrite(["Does Black have an API?"], question) == question
-    assert FollowUp().rewrite(["Why is it that Black has an API?"], question).endswith("(Black API)")
+    assert FollowUp().rewrite(["Does Black have an API?"], question) == f"{question} (Black API)"
     documents = [Document("a", "x", metadata={"project": "Zed"}), Document("b", "x")]
     assert FollowUp.of(documents).names == {"zed"}
 
@@ -91,10 +91,6 @@ def test_a_conversation_is_followed_through_its_turns_and_left_with_its_topic():
     html = RULE.rewrite([FIRST, "And JSON?"], "And HTML?")
     assert html == "And HTML? (JSON return plain text aiohttp request handler)"
     assert RULE.rewrite([FIRST, "Does Black have an API?"], "And a server?") == "And a server? (Black API)"
-    third = RULE.rewrite(
-        [FIRST, "Does Black have an API?", "And a server?"], "How do I change the port that requests come to?"
-    )
-    assert third == "How do I change the port that requests come to? (Black API)"
     assert FollowUp(turns=1).rewrite([FIRST, "And JSON?"], "And HTML?") == "And HTML? (JSON)"
     assert FollowUp(turns=0).rewrite([FIRST], "And JSON?") == "And JSON?"
 

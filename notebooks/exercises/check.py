@@ -27,7 +27,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ragkit.base import InputError
+from ragkit.base import Answer, InputError
 from ragkit.evaluation.compare import Comparison
 from ragkit.figures import GREEN, ORANGE, SKY
 
@@ -44,6 +44,8 @@ _KINDS = {
     str: "a text in quotes",
     FunctionType: "a function",
     type: "a class",
+    list: "a list",
+    Answer: "an answer, such as `await rag.query(...)`,",
     Comparison: "a result of compare",
 }
 

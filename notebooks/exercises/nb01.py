@@ -7,7 +7,7 @@ from types import FunctionType
 from typing import Any
 
 from exercises.check import check_number, exercise
-from ragkit.base import Chunk, Hit, Span
+from ragkit.base import Hit
 
 
 @exercise(
@@ -35,53 +35,53 @@ def chunk_count(answer: int) -> str | None:
 
 @exercise(
     "01.2",
-    expects=int,
-    hint="max_seq_length counts everything that the model reads, and some of that is not your text.",
-    praise="256 places, two of them taken by [CLS] and [SEP]. Whatever is longer must be split, or it is lost.",
+    expects=FunctionType,
+    hint='re.findall(r"\\[(\\d+)\\]", reply) gives the numbers in square brackets, as texts and in their order.',
+    praise="A model may cite a source that does not exist. What is left are places where a reader can check.",
 )
-def longest_chunk(answer: int) -> str | None:
-    return check_number(
-        answer,
-        254,
-        [
-            (256, "256 places, yes, but [CLS] and [SEP] need two of them. How many are left for your text?"),
-            (
-                512,
-                "512 is what the architecture could address. This model came with max_seq_length = 256.",
-            ),
-            (384, "384 is how many numbers the vector has, whatever the length of the text."),
-            (128, "128 tokens is what the model saw most in training. It reads further than that."),
-        ],
-        f"not {answer}. Start from max_seq_length = 256 and subtract what the model adds to every text.",
-    )
+def cited(answer: Callable[[str, int], Any]) -> str | None:
+    reply = "Boil the water [2]. Clean the kettle [1], then wait [2]. Descale it [7] now and then [0]."
+    found = answer(reply, 3)
+    if found is ...:
+        return "your function still returns `...`: put your own code there."
+    if not isinstance(found, list):
+        return f"you return {found!r}, expected a list of numbers."
+    if any(isinstance(number, str) for number in found):
+        return "your list holds texts. `int` makes a number of a text."
+    problem = {
+        (2, 1, 2, 7, 0): "every number is in your list, also those of sources that do not exist, and [2] twice.",
+        (2, 1, 2): "source 2 is cited twice, and stands twice in your list.",
+        (2, 1, 7, 0): "there are 3 sources, and your list holds 7 and 0.",
+        (2, 1, 7): "there are 3 sources, and your list holds 7.",
+        (2, 1, 0): "sources are numbered from 1, and your list holds 0.",
+        (1, 2): "source 2 is cited first, so it should come first.",
+        (): "you find no source, though the reply cites [2] and [1].",
+    }.get(tuple(found), f"for a reply that cites [2], [1], [2], [7] and [0] of 3 sources you return {found!r}.")
+    if found != [2, 1]:
+        return problem
+    if answer("As the manual says [12].", 12) != [12]:
+        return "[12] is one source, with a number of two digits."
+    if answer("I do not know.", 3) != []:
+        return "for a reply without a number, return an empty list."
+    return None
 
 
 @exercise(
     "01.3",
-    expects=FunctionType,
-    hint="Go through the hits in order, counting from 1. hit.chunk.span.overlap(gold) counts the characters in common.",
-    praise="This number is all that notebook 03 needs: 1 / rank, averaged over many questions, is called MRR.",
+    expects=list,
+    hint="One vector stands for the whole chunk. What else stands in it, beside the answer? Ask for all of it.",
+    praise="To find two sentences you had to ask for everything around them. That is dilution, seen from the query.",
 )
-def rank_of_answer(answer: Callable[[list[Hit], Span], Any]) -> str | None:
-    gold = Span("guide", 100, 200)
-    places = [("guide", 300, 400), ("news", 100, 200), ("api", 0, 50), ("guide", 150, 260), ("guide", 90, 210)]
-    hits = [Hit(Chunk(name, start, end, "x" * (end - start)), 1.0) for name, start, end in [*places, places[3]]]
-    found = answer(hits, gold)
-    if found is ...:
-        return "your function still returns `...`: put your own expression there."
-    if found != 4:
-        return {
-            1: "you returned the first hit from the right document, but another part of it: compare spans, not names.",
-            2: "you returned characters 100-200 of another document. Span.overlap compares the documents as well.",
-            3: "you count from 0. The first hit has rank 1.",
-            5: "you asked for the whole answer within one hit. A hit counts as soon as it touches the answer.",
-            6: "you returned the last hit that touches the answer. The reader meets the first one.",
-            None: "you found nothing, though the fourth hit touches the answer.",
-        }.get(found, f"for six hits, of which the fourth is the first to touch the answer, you returned {found!r}.")
-    try:
-        missing = answer(hits[:3], gold)
-    except Exception as error:
-        return f"when no hit touches the answer, your function raises {type(error).__name__}. Return None."
-    if missing is not None:
-        return f"when no hit touches the answer, you return {missing!r}, which reads like a rank. Return None."
+def a_query_that_finds_it(answer: list[Hit]) -> str | None:
+    if not answer or not all(isinstance(hit, Hit) for hit in answer):
+        return "your list is expected to be what rag.retriever.search(...) returns."
+    ranks = [rank for rank, hit in enumerate(answer, 1) if "By default `SCRIPT_NAME`" in hit.chunk.text]
+    if not ranks:
+        return f"none of your {len(answer)} hits holds the answer. Search with k=len(chunks), so that it is among them."
+    if len(answer[ranks[0] - 1].chunk.text) < 800:
+        return "these chunks are shorter than those of rag, and that is another way: search with rag.retriever."
+    if ranks[0] > 100:
+        return f"with your query the answer has rank {ranks[0]}. It should be among the first ten."
+    if ranks[0] > 10:
+        return f"rank {ranks[0]} is better than before, and should be among the first ten."
     return None

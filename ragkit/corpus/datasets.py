@@ -9,6 +9,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -50,6 +51,42 @@ def load_questions(kind: str, corpus: Corpus) -> tuple[Question, ...]:
             answer = "\n\n".join(corpus.document(s.doc_id).text[s.start : s.end] for s in spans) or None
             questions.append(Question(entry["id"], entry["text"], spans, tuple(entry["tags"]), answer))
     return tuple(questions)
+
+
+def with_faq_headings(corpus: Corpus) -> Corpus:
+    """``corpus`` with each of its questions as a heading above its answer: what ``load_pydocs`` takes out of an FAQ.
+
+    Sections and gold spans are the same texts as before, at their new offsets; the questions are in no section's path.
+
+    >>> text = "# FAQ\\n\\nPress q."
+    >>> corpus = Corpus("a", (Document("faq", text),), (Question("1", "How do I stop?", (Span("faq", 7, 15),)),))
+    >>> with_faq_headings(corpus).documents[0].text
+    '# FAQ\\n\\n### How do I stop?\\n\\nPress q.'
+    """
+    headings: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for question in corpus.questions:
+        for span in question.gold:
+            headings[span.doc_id].append((span.start, f"### {question.text}\n\n"))
+
+    def moved(doc_id: str, offset: int) -> int:
+        """Where the character that was at ``offset`` is now."""
+        return offset + sum(len(heading) for start, heading in headings[doc_id] if start <= offset)
+
+    def rewritten(document: Document) -> Document:
+        text, at, id = "", 0, document.id
+        for start, heading in sorted(headings[id]):
+            text, at = text + document.text[at:start] + heading, start
+        sections = [
+            Section(s.path, moved(id, s.start), moved(id, s.body - 1) + 1, moved(id, s.end)) for s in document.sections
+        ]
+        return replace(document, text=text + document.text[at:], sections=tuple(sections))
+
+    def relabelled(question: Question) -> Question:
+        spans = [replace(s, start=moved(s.doc_id, s.start), end=moved(s.doc_id, s.end - 1) + 1) for s in question.gold]
+        return replace(question, gold=tuple(spans))
+
+    documents, questions = map(rewritten, corpus.documents), map(relabelled, corpus.questions)
+    return Corpus(f"{corpus.name} with the headings of its FAQs", tuple(documents), tuple(questions), corpus.notes)
 
 
 def section_span(document: Document, path: Sequence[str]) -> Span:

@@ -52,9 +52,8 @@ class FollowUp:
 
     A question leans on the one before if it is no whole clause ("And JSON?", "What about several?"), if it has a
     pronoun and nothing before it that the pronoun may mean (a name, "a file", a clause of its own), or if it has
-    neither a name nor three content words ("How do I choose the region?"). Any other question without a name inherits
-    the names alone ("How do I read a setting?" after one about Scrapy). What is left stands alone: it is returned as
-    it is, and so is a question without an English function word (search terms, another language).
+    neither a name nor three content words ("How do I choose the region?"). Any other stands alone and is returned as it
+    is, and so is a question without an English function word (search terms, another language).
 
     A name is what looks like one (a capital after the first word, ``task_acks_late``, ``os.fchmod``, ``--reload``,
     ``py311``, ``sendfile()``), and what is in ``names``: products in lower case look like any word.
@@ -87,19 +86,17 @@ class FollowUp:
 
     def leans(self, question: str) -> bool:
         """Whether what ``question`` asks can't be understood without the question before it."""
-        if not _english(question):
-            return False
-        return self._elliptic(question) or self._open_pronoun(question) or self._short(question)
+        words = _words(question)
+        if not any(word.lower() in FUNCTION_WORDS for word in words):
+            return False  # search terms, or another language
+        short = sum(map(_content, words)) < _FEW_WORDS and not self._named(question)
+        return short or self._elliptic(question) or self._open_pronoun(question)
 
     def _completed(self, topic: str, question: str) -> str:
-        if self.leans(question):
-            carried = [word for word in _words(topic) if _content(word)]
-        elif _english(question) and not self._names(question):
-            carried = self._names(topic)
-        else:
+        if not self.leans(question):
             return question
         known, added = set(_stems(_words(question))), []
-        for word in carried:
+        for word in filter(_content, _words(topic)):
             if not known.issuperset(stems := _stems([word])):
                 known.update(stems)
                 added.append(word)
@@ -119,21 +116,18 @@ class FollowUp:
         before = question[: pronoun.start()]
         clauses = _BREAK.split(before)[:-1]
         whole = any(sum(map(_content, _words(clause))) > 1 for clause in clauses)
-        return not (whole or _INTRODUCED.search(before) or self._names(before))
+        return not (whole or _INTRODUCED.search(before) or self._named(before))
 
-    def _short(self, question: str) -> bool:
-        return sum(map(_content, _words(question))) < _FEW_WORDS and not self._names(question)
-
-    def _names(self, text: str) -> list[str]:
-        """Its names, in order."""
-        names, begins = [], True
+    def _named(self, text: str) -> bool:
+        """Whether there is a name in it."""
+        begins = True
         for token in text.split():
             word = _bare(token)
-            capital = word[:1].isupper() and (not begins or token[0] == "(") and _content(word)
+            capital = word[:1].isupper() and not begins and _content(word)
             if capital or word.lower() in self.names or _NAME.fullmatch(word):
-                names.append(word)
+                return True
             begins = token[-1] in ".?!:;"
-        return names
+        return False
 
 
 def _bare(token: str) -> str:
@@ -144,11 +138,6 @@ def _bare(token: str) -> str:
 
 def _words(text: str) -> list[str]:
     return [word for token in text.split() if (word := _bare(token))]
-
-
-def _english(text: str) -> bool:
-    """Whether it is an English sentence, or a part of one: it has a function word."""
-    return any(word.lower() in FUNCTION_WORDS for word in _words(text))
 
 
 def _content(word: str) -> bool:

@@ -2,8 +2,9 @@
 
 The retriever is that of the ``advanced`` preset on ``core``. "leaning" are the 25 that leave something out, "new topic"
 the 5 that stand alone. The rule was written by whoever wrote the conversations, who knew them: its figures on these 25
-are an upper bound. What it does to questions that stand alone is measured on all of ours, each after a question about
-another document that was drawn at random: on ``core``, where the rule was tried, and on ``extended``, where it was not.
+are an upper bound. What it does to questions that stand alone is measured on all of ours, each after another one that
+was drawn at random, of another project or of the same: on ``core``, where the rule was tried, and on ``extended``,
+where it was not.
 
 The model's prompt was chosen on other conversations. What the model in the box wrote is in
 ``results/rows/follow_up.jsonl``; what is missing there is asked (for ``RAGKIT_BENCH_SECONDS``, if set; 0 only reports).
@@ -115,21 +116,22 @@ def changed(chosen: Sequence[Conversation], queries: Queries) -> int:
 
 
 def standing_alone(name: str, corpus: Corpus, retriever: Retriever, questions: Sequence[Question]) -> Iterator[Row]:
-    """What the rule, and both questions together, cost where the topic has changed."""
-    rule, rng = FollowUp.of(corpus.documents), random.Random(0)
-    alone, both, by_rule = {}, {}, {}
-    for question in questions:
-        documents = {span.doc_id for span in question.gold}
-        others = [q for q in questions if not documents & {span.doc_id for span in q.gold}]
-        first = rng.choice(others).text
-        alone[question.text] = question.text
-        both[question.text] = f"{first} {question.text}"
-        by_rule[question.text] = rule.rewrite([first], question.text)
-    rewritten = sum(by_rule[q.text] != q.text for q in questions)
-    yield f"standing alone, {name}: rewritten by rule", rewritten, f"of {len(questions)}", ""
-    yield f"standing alone, {name}: taken to lean", sum(rule.leans(q.text) for q in questions), "of them", ""
-    queries = {ALONE: alone, BOTH: both, RULE: by_rule}
-    yield from verdicts(f"standing alone, {name}", retriever, queries, questions, ALONE)
+    """What the rule, and both questions together, do to questions that are no follow-ups."""
+    rule, projects = FollowUp.of(corpus.documents), {q.id: {s.doc_id.split("/")[0] for s in q.gold} for q in questions}
+    leaning = sum(rule.leans(question.text) for question in questions)
+    yield f"standing alone, {name}: rewritten by rule", leaning, f"of {len(questions)}", ""
+    for same, after in ((False, "another project"), (True, "the same project")):
+        rng = random.Random(0)
+        queries: dict[str, dict[str, str]] = {ALONE: {}, BOTH: {}, RULE: {}}
+        for question in questions:
+            own = projects[question.id]
+            others = [q for q in questions if q != question and bool(own & projects[q.id]) == same]
+            first = rng.choice(others).text
+            queries[ALONE][question.text] = question.text
+            queries[BOTH][question.text] = f"{first} {question.text}"
+            queries[RULE][question.text] = rule.rewrite([first], question.text)
+        group = f"standing alone, {name}, after {after}"
+        yield from verdicts(group, retriever, queries, questions, ALONE)
 
 
 # ---- tables

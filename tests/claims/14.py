@@ -33,22 +33,21 @@ def only_what_cannot_change_the_answer_is_a_hit(hits):
 
 
 def only_another_writing_gets_another_answer(given, week, equal):
-    """106 of 120 are equal; the others are hits on another writing of a question on which the pipeline abstains."""
+    """All but a few are equal; the others are hits on another writing of the question."""
     assert len(given["with"]) == len(week) == 120
-    assert sum(equal) == 106
+    assert sum(equal) >= 110
     for n, (alone, served) in enumerate(zip(given["without"], given["with"], strict=True)):
         if not equal[n]:
             before = {answer.question for answer in given["with"][:n] if answer.text == served.text}
             assert "retrieve" not in served.timings
-            assert alone.abstained
             assert any(each != alone.question and question_key(each) == question_key(alone.question) for each in before)
 
 
-def rest_of_what_was_asked_before_abstained(texts, hit, silent):
-    """The difference are questions on which the pipeline had abstained each time before."""
-    for n, text in enumerate(texts):
-        assert hit[n] == bool((~silent[:n][texts[:n] == text]).any())
-    assert texts.duplicated().mean() > 1.5 * hit.mean()
+def whatever_was_asked_before_was_served(texts, hit, silent):
+    """Whatever had been asked before was served, "not found" (nearly half of these questions) too."""
+    assert hit.equals(texts.duplicated())
+    assert silent[hit].any()
+    assert 0.35 < silent.mean() < 0.6
 
 
 def hits_are_far_below_the_misses(ms, hit):
