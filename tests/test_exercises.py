@@ -15,7 +15,9 @@ from exercises.check import check, check_number, exercises_of
 from nbformat import NotebookNode
 from notebook_solutions import checked, solution_blocks
 
-from ragkit.base import Answer, Chunk, Hit, InputError, Retriever
+from ragkit import BM25Retriever, compare
+from ragkit.base import Answer, Chunk, Corpus, Document, Hit, InputError, Question, Retriever, Span
+from ragkit.retrieval.hybrid import fuse
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
 NUMBERS = sorted(p.stem.removeprefix("nb") for p in Path(package.__path__[0]).glob("nb*.py"))
@@ -63,6 +65,47 @@ def keeping(chosen):
     return OnePerDocument
 
 
+def comparison(same_budget=8, **k1):
+    """BM25 with each ``k1`` on two short pages, where repeated words count more or less."""
+    texts = ("lamp " * 12, "A red lamp on a table.")
+    corpus = Corpus("pages", tuple(Document(f"page{n}", text) for n, text in enumerate(texts)))
+    chunks = [Chunk(d.id, 0, len(d.text), d.text) for d in corpus.documents]
+    questions = [Question(text, text, (Span("page1", 0, len(texts[1])),)) for text in ("red lamp", "lamp table")]
+    systems = {name: BM25Retriever(chunks, k1=value, b=0) for name, value in k1.items()}
+    return compare(systems, questions, same_budget=same_budget, progress=False)
+
+
+def best_threshold(scores, right, cost, measure=lambda good, bad, cost: good - cost * bad):
+    def gain(threshold):
+        given = scores >= threshold
+        return measure(right[given].sum(), (~right[given]).sum(), cost)
+
+    return max(scores, key=gain)
+
+
+def mean_and_coverage(verdicts):
+    known = [v for v in verdicts if v is not None]
+    return (sum(known) / len(known) if known else None), len(known) / len(verdicts)
+
+
+def filled(value):
+    """The mean with ``value`` for what is missing."""
+    return lambda verdicts: np.mean([value if v is None else v for v in verdicts])
+
+
+def blending(ranked):
+    """A reranker class that returns what ``ranked(inner, query, hits, k)`` makes of an inner reranker."""
+
+    class Blend:
+        def __init__(self, reranker):
+            self.reranker = reranker
+
+        def rerank(self, query, hits, k):
+            return ranked(self.reranker, query, hits, k)
+
+    return Blend
+
+
 # For each exercise a right answer, and likely mistakes with words that the learner must read.
 RIGHT = {
     "00.1": "Retrieve ",
@@ -71,8 +114,7 @@ RIGHT = {
     "01.2": lambda reply, n: list(dict.fromkeys(i for i in numbers_in(reply) if 1 <= i <= n)),
     "01.3": hits_with_answer_at(10),
     "03.1": lambda chunk, gold: chunk.overlap(gold) > 0 and 2 * chunk.overlap(gold) >= min(len(chunk), len(gold)),
-    "03.2": 0.5,
-    "03.3": 960,
+    "03.2": comparison(bm25=1.5, changed=9.0),
     "05.1": 1.0,
     "05.2": lambda vector, d: vector[:d] / (vector[:d] ** 2).sum() ** 0.5,
     "05.3": 24.576,
@@ -81,15 +123,15 @@ RIGHT = {
     "A.1": lambda asked, learnt, weight: (1 - weight) * asked / asked.sum() + weight * learnt,
     "A.2": 2,
     "A.3": 680,
-    "07.1": lambda cosines, weights: cosines.max(axis=1) @ weights / weights.sum(),
-    "07.2": 0.8,
-    "07.3": 50,
+    "07.1": blending(lambda inner, query, hits, k: fuse([hits, inner.rerank(query, hits, len(hits))], k)),
     "12.1": lambda stages: max(stages, key=lambda name: np.quantile(stages[name], 0.95)),
     "12.2": 365 * 0.05,
     "12.3": 10,
     "08.1": lambda cited, gold: sum(any(c.span.answers(g) for g in gold) for c in cited) / len(cited),
-    "08.2": lambda scores, right, least: ((scores >= least).mean(), right[scores >= least].mean()),
-    "08.3": 299,
+    "08.2": best_threshold,
+    "09.1": lambda share, recall, alarms: share * recall / (share * recall + (1 - share) * alarms),
+    "09.2": mean_and_coverage,
+    "D.1": 299,
     "C.1": lambda cosines: (cosines.argmax(axis=1) == list(range(len(cosines)))).mean(),
     "C.2": 512 / 4,
     "C.3": 0,
@@ -149,18 +191,10 @@ WRONG = [
     ("03.1", lambda c, g: 2 * c.overlap(g) >= len(c), "shorter of the two is the gold"),
     ("03.1", lambda c, g: 2 * c.overlap(g) > min(len(c), len(g)), "at least"),
     ("03.1", lambda c, g: c.nothing, "raised AttributeError"),
-    ("03.2", 0.4, "precision"),
-    ("03.2", 0.6, "divides by the results"),
-    ("03.2", 0.75, "adds nothing"),
-    ("03.2", 0.333, "reciprocal rank"),
-    ("03.2", 1, "is the hit"),
-    ("03.2", 2, "how many were found"),
-    ("03.2", 50, "between 0 and 1"),
-    ("03.2", 0.1, "not 0.1"),
-    ("03.3", 240, "square root"),
-    ("03.3", 120, "you need the square"),
-    ("03.3", 15, "only detect larger"),
-    ("03.3", 600, "not 600"),
+    ("03.2", "better", "expected to be"),
+    ("03.2", comparison(bm25=1.5, changed=9.0, again=2.0), "compared 3 systems"),
+    ("03.2", comparison(same_budget=None, bm25=1.5, changed=9.0), "10 results each"),
+    ("03.2", comparison(bm25=1.5, changed=1.5), "changed nothing"),
     ("05.1", 0.0, "with MiniLM"),
     ("05.1", 0.5, "too few"),
     ("05.1", 100, "between 0 and 1"),
@@ -299,29 +333,15 @@ WRONG = [
     ("12.3", 51, "only 50 queries"),
     ("12.3", 7, "still possible"),
     ("12.3", 20, "fewer do, too"),
-    ("07.1", lambda c, w: ..., "still returns"),
-    ("07.1", lambda c, w: c.max(axis=1), "one number"),
-    ("07.1", lambda c, w: c.max(axis=1) @ w, "this is the sum"),
-    ("07.1", lambda c, w: c.max(axis=1).mean(), "every word counts the same"),
-    ("07.1", lambda c, w: c.max(axis=1).sum(), "every word counts the same"),
-    ("07.1", lambda c, w: (c.max(axis=1) * w).mean(), "number of words"),
-    ("07.1", lambda c, w: c.mean(axis=1) @ w / w.sum(), "the blur again"),
-    ("07.1", lambda c, w: c.max(), "one maximum of all"),
-    ("07.1", lambda c, w: c.max(axis=0).mean(), "words of the passage ask"),
-    ("07.1", lambda c, w: 0.123, "expected 0.825"),
-    ("07.1", lambda c, w: c @ w, "raised ValueError"),
-    ("07.2", 80, "between 0 and 1"),
-    ("07.2", 0.6, "without it"),
-    ("07.2", 1, "every answer among the candidates"),
-    ("07.2", 0.2, "what it gains"),
-    ("07.2", 0.48, "same questions"),
-    ("07.2", 0.7, "not 0.7"),
-    ("07.3", 75, "forgets the search"),
-    ("07.3", 100, "adds the search"),
-    ("07.3", 8, "multiplies"),
-    ("07.3", 25, "what the search takes"),
-    ("07.3", 60, "more than 30"),
-    ("07.3", 10, "room for more"),
+    ("07.1", type("Empty", (), {}), "with a method"),
+    ("07.1", blending(lambda inner, query, hits, k: None), "NoneType"),
+    ("07.1", blending(lambda inner, query, hits, k: hits[:k]), "never asked"),
+    ("07.1", blending(lambda inner, query, hits, k: (inner.rerank(query, hits, k), hits)[1]), "search alone"),
+    ("07.1", blending(lambda inner, query, hits, k: inner.rerank(query, hits, k)), "inner reranker's order alone"),
+    ("07.1", blending(lambda inner, query, hits, k: inner.rerank(query, hits, k)[::-1]), "expected a b d c"),
+    ("07.1", blending(lambda inner, query, hits, k: fuse([hits, inner.rerank(query, hits, 9)], 9)), "returned 4 hits"),
+    ("07.1", blending(lambda inner, query, hits, k: fuse([hits, inner.rerank(query, hits, k)], k)), "one of its two"),
+    ("07.1", blending(lambda inner: None), "raised TypeError"),
     ("08.1", lambda cited, gold: ..., "still returns"),
     ("08.1", lambda cited, gold: [any(c.span.answers(g) for g in gold) for c in cited], "one value for each"),
     ("08.1", lambda cited, gold: sum(any(c.span.answers(g) for g in gold) for c in cited), "Divide by how many"),
@@ -332,21 +352,42 @@ WRONG = [
     ("08.1", lambda cited, gold: 0.9, "it should be 0.40"),
     ("08.1", lambda cited, gold: sum(any(c.span.answers(g) for g in gold) for c in cited) / 5, "by len(cited)"),
     ("08.1", lambda cited: 0.4, "raised TypeError"),
-    ("08.2", lambda scores, right, least: ..., "still returns"),
-    ("08.2", lambda scores, right, least: 0.8, "two numbers"),
-    ("08.2", lambda s, r, t: (r[s >= t].mean(), (s >= t).mean()), "changed places"),
-    ("08.2", lambda s, r, t: ((s > t).mean(), r[s > t].mean()), "use >="),
-    ("08.2", lambda s, r, t: ((s >= t).mean(), (r & (s >= t)).mean()), "of all questions"),
-    ("08.2", lambda s, r, t: ((s >= t).sum(), r[s >= t].sum()), "these are counts"),
-    ("08.2", lambda s, r, t: ((s >= t).sum(), r[s >= t].mean()), "coverage is a share"),
-    ("08.2", lambda s, r, t: ((s < t).mean(), r[s < t].mean()), "the ones to withhold"),
-    ("08.2", lambda s, r, t: (1, 1), "expected (0.8, 0.5)"),
-    ("08.3", 100, "37 %"),
-    ("08.3", 95, "how sure"),
-    ("08.3", 59, "rules out a rate of 5 %"),
-    ("08.3", 459, "99 % sure"),
-    ("08.3", 200, "still above 0.05"),
-    ("08.3", 1000, "Fewer will do"),
+    ("08.2", lambda s, r, c: ..., "still returns"),
+    ("08.2", lambda s, r, c: s, "one threshold"),
+    ("08.2", lambda s, r, c: best_threshold(s, r, c, lambda good, bad, c: good / (good + bad)), "maximise accuracy"),
+    ("08.2", lambda s, r, c: best_threshold(s, r, c, lambda good, bad, c: good), "a wrong answer is given"),
+    ("08.2", lambda s, r, c: s.min(), "two wrong answers"),
+    ("08.2", lambda s, r, c: 2, "Return the threshold itself"),
+    ("08.2", lambda s, r, c: 0.6, "*or more*"),
+    ("08.2", lambda s, r, c: 0.5, "you return 0.5"),
+    ("08.2", lambda s, r, c: 0.8, "with a cost of 0.5"),
+    ("09.1", lambda share, recall, alarms: ..., "still returns"),
+    ("09.1", lambda share, recall, alarms: share * recall, "Divide by all the accepted"),
+    ("09.1", lambda share, recall, alarms: recall / (recall + alarms), "how few are supported"),
+    ("09.1", lambda share, recall, alarms: share * recall + (1 - share) * alarms, "Which part of it"),
+    ("09.1", lambda share, recall, alarms: 0.24 / 0.42, "*not* supported"),
+    ("09.1", lambda share, recall, alarms: recall, "recall itself"),
+    ("09.1", lambda share, recall, alarms: 1 - alarms, "is rejected"),
+    ("09.1", lambda share, recall, alarms: share * recall / (share * recall + alarms), "by mistake"),
+    ("09.1", lambda share, recall, alarms: 0.5, "You return 0.500"),
+    ("09.2", lambda verdicts: ..., "still returns"),
+    ("09.2", lambda verdicts: 0.5, "two values"),
+    ("09.2", lambda verdicts: (filled(0)(verdicts), 0.6), "as 0"),
+    ("09.2", lambda verdicts: (filled(0)(verdicts), 1), "as 0"),
+    ("09.2", lambda verdicts: (filled(1)(verdicts), 0.6), "as 1"),
+    ("09.2", lambda verdicts: mean_and_coverage(verdicts)[::-1], "changed places"),
+    ("09.2", lambda verdicts: (0.5, 3), "is a share"),
+    ("09.2", lambda verdicts: (0.5, 0.4), "missing ones"),
+    ("09.2", lambda verdicts: (0.75, 0.4), "is a verdict"),
+    ("09.2", lambda verdicts: (0.1, 0.1), "expected (0.5, 0.6)"),
+    ("09.2", lambda v: (sum(filter(None, v)) / sum(x is not None for x in v), 0.6), "raises ZeroDivisionError"),
+    ("09.2", lambda verdicts: (0.5, 0.6), "there is no mean"),
+    ("D.1", 100, "37 %"),
+    ("D.1", 95, "how sure"),
+    ("D.1", 59, "rules out a rate of 5 %"),
+    ("D.1", 459, "99 % sure"),
+    ("D.1", 200, "still above 0.05"),
+    ("D.1", 1000, "Fewer will do"),
     ("C.1", lambda c: ..., "still returns"),
     ("C.1", lambda c: c.argmax(axis=1) == list(range(len(c))), "Take their mean"),
     ("C.1", lambda c: (c.argmax(axis=1) == list(range(len(c)))).sum(), "counts the questions"),

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ragkit.base import Answer, InputError
+from ragkit.evaluation.compare import Comparison
 from ragkit.figures import GREEN, ORANGE, SKY
 
 Judge = Callable[[Any], str | None]
@@ -45,6 +46,7 @@ _KINDS = {
     type: "a class",
     list: "a list",
     Answer: "an answer, such as `await rag.query(...)`,",
+    Comparison: "a result of compare",
 }
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from exercises.check import check_number, exercise
+from exercises.check import exercise
 from ragkit.base import Span
+from ragkit.evaluation.compare import Comparison
 
 
 @exercise(
@@ -51,47 +52,16 @@ def rule(answer: Callable[[Span, Span], Any]) -> str | None:
 
 @exercise(
     "03.2",
-    expects=(int, float),
-    hint="Write down for each of the four gold spans whether one of the five results answers it.",
-    praise="Two of the four gold spans are found, and the repeated one counts once.",
+    expects=Comparison,
+    hint="compare({'bm25': bm25, 'changed': ...}, questions, same_budget=2_000)",
+    praise="One change, the same text for both, and a verdict. Note it down, also if it is not the one you hoped for.",
 )
-def recall(answer: float) -> str | None:
-    return check_number(
-        answer,
-        0.5,
-        [
-            (2 / 5, "2 / 5 is the precision: the share of the *results* that answer. Recall is the share of the gold."),
-            (
-                3 / 5,
-                "3 / 5 counts a repeated answer again, and divides by the results. Recall is the share of the gold.",
-            ),
-            (
-                3 / 4,
-                "3 / 4 counts the repeated answer. The gold span of rank 3 was found already, rank 4 adds nothing.",
-            ),
-            (1 / 3, "1 / 3 is the reciprocal rank: it only looks at the first result that answers."),
-            (1, "1 is the hit: any gold span found. Recall asks how many of the four were found."),
-            (2, "2 is how many were found. Divide by how many there are to find."),
-            (50, "50 per cent is right, and metrics are given as a share between 0 and 1."),
-        ],
-        f"not {answer}. Recall is the number of gold spans found, divided by the number of gold spans.",
-        tolerance=0.005,
-    )
-
-
-@exercise(
-    "03.3",
-    expects=(int, float),
-    hint="You want to see a difference that is four times smaller. Halving it takes four times the questions.",
-    praise="4 times smaller, 16 times the questions. This is why small improvements are so expensive to prove.",
-)
-def questions_needed(answer: float) -> str | None:
-    if answer == 240:
-        return "60 * 4 would be right if noise fell in step with the questions. It falls with their square root."
-    if answer == 120:
-        return "60 * 2 takes the square root on the wrong side: the noise falls with the root, so you need the square."
-    if answer < 60:
-        return "fewer questions would only detect larger differences. You want to detect a smaller one."
-    if answer != 960:
-        return f"not {answer}. By what factor must the noise fall, and how does it fall with the number of questions?"
+def one_change(answer: Comparison) -> str | None:
+    if len(answer.systems) != 2:
+        return f"you compared {len(answer.systems)} systems. Take two: what you have, and one change to it."
+    if answer.budget is None:
+        return f"the systems returned {answer.k} results each, and these can hold more text in one of them."
+    one, other = (answer.per_question.xs(name, level="system") for name in answer.systems)
+    if one[answer.metric].equals(other[answer.metric]):
+        return "both systems have the same score for each question: your change changed nothing. Try a larger one."
     return None

@@ -56,55 +56,35 @@ def citation_precision(answer: Callable[[Sequence[Chunk], Sequence[Span]], Any])
     return None
 
 
-_SCORES = np.array([0.9, 0.7, 0.5, 0.5, 0.2])
-_RIGHT = np.array([True, False, True, False, False])
+_SURE = np.array([0.9, 0.8, 0.6, 0.4, 0.2])
+_GOOD = np.array([True, True, False, True, False])
 
 
 @exercise(
     "08.2",
     expects=FunctionType,
-    hint="Answered are those with scores >= threshold. Coverage is their share, accuracy how many of them are right.",
-    praise="One threshold, one point of the curve. Which point you want depends on what a wrong answer costs you.",
+    hint="Try each score as threshold: given = scores >= t, then right[given].sum() - cost * (~right[given]).sum().",
+    praise="What a wrong answer costs is not in the data. Ask those who have to live with it.",
 )
-def coverage_and_accuracy(answer: Callable[[NDArray[np.float64], NDArray[np.bool_], float], Any]) -> str | None:
-    found = answer(_SCORES, _RIGHT, 0.5)
+def best_threshold(answer: Callable[[NDArray[np.float64], NDArray[np.bool_], float], Any]) -> str | None:
+    found = answer(_SURE, _GOOD, 2)
     if found is ...:
         return "your function still returns `...`: put your own expression there."
-    if not isinstance(found, tuple | list) or len(found) != 2:
-        return "return two numbers: (coverage, accuracy)."
-    pair = (round(float(found[0]), 6), round(float(found[1]), 6))
-    return check_number(
-        pair,
-        (0.8, 0.5),
+    if np.ndim(found) or found is None:
+        return f"return one threshold: a number. You return {found!r}."
+    if problem := check_number(
+        float(found),
+        0.8,
         [
-            ((0.5, 0.8), "the two numbers have changed places: coverage comes first."),
-            ((0.4, 0.5), "you leave out the answers whose score is the threshold itself: use >=."),
-            ((0.8, 0.4), "your accuracy is a share of all questions. Of those that are answered, how many are right?"),
-            ((4, 2), "these are counts. Divide the first by all questions, the second by those that are answered."),
-            ((4, 0.5), "coverage is a share: divide by the number of questions."),
-            ((0.2, 0.0), "you keep the answers below the threshold, which are the ones to withhold."),
+            (0.9, "0.9 gives one right answer, and 0.8 two. Do you maximise accuracy? Maximise right - cost * wrong."),
+            (0.4, "with 0.4 a wrong answer is given, and it costs 2. Subtract cost * wrong."),
+            (0.2, "with 0.2 two wrong answers are given, and each costs 2. Subtract cost * wrong."),
+            (2.0, "2 is what the best threshold gains. Return the threshold itself."),
+            (0.6, "an answer is given if its score is the threshold *or more*: use >=."),
         ],
-        f"four of five are answered, two of these are right: expected (0.8, 0.5), you return {pair}.",
-    )
-
-
-@exercise(
-    "08.3",
-    expects=int,
-    hint="With a rate of 1 %, n tries without a success have the probability 0.99 ** n. When is that below 0.05?",
-    praise="The rule of three: with nothing in n tries, the rate may still be 3 / n. So 100 fixtures can promise 3 %.",
-)
-def tries_for_one_percent(answer: int) -> str | None:
-    if answer in (298, 299, 300):
-        return None
-    if answer == 100:
-        return "with a rate of 1 %, 100 tries find nothing in 37 % of the cases: 0.99 ** 100 is 0.37."
-    if answer == 95:
-        return "95 % is how sure you want to be, not how often you have to try."
-    if answer == 59:
-        return "0.95 ** 59 is below 0.05: that rules out a rate of 5 %. Put 0.99 there."
-    if answer == 459:
-        return "0.99 ** 459 is 0.01: that is 99 % sure. Here 95 % are enough."
-    if answer < 298:
-        return f"0.99 ** {answer} is {0.99 ** max(answer, 0):.2f}, still above 0.05: luck could explain it."
-    return f"{answer} are more than needed: 0.99 ** {answer} is {0.99**answer:.4f}, well below 0.05. Fewer will do."
+        f"with a cost of 2 the best threshold is 0.8, and you return {float(found):g}.",
+    ):
+        return problem
+    if not np.isclose(float(answer(_SURE, _GOOD, 0.5)), 0.4):
+        return "with a cost of 0.5 the best threshold is 0.4: two right answers and a third pay for one wrong."
+    return None

@@ -3,135 +3,75 @@
 import numpy as np
 
 
-def quotes_without_answering(trap, said):
-    """Each sentence stands in its source, word for word, and answers another question than the one asked."""
+def quotes_without_answering(trap, trap_answer):
+    """Every line stands in its source, word for word, and the question has no answer."""
     assert not trap.gold
-    assert said.citations
-    assert all(citation.quote in citation.chunk.text for citation in said.citations)
+    assert trap_answer.citations
+    assert all(citation.quote in citation.chunk.text for citation in trap_answer.citations)
 
 
-def same_as_by_hand(said, by_hand, sentences):
+def same_as_by_hand(quote, by_hand, sentences):
     """Both answers are the same."""
-    assert said.text == by_hand
-    assert said.citations[0].quote == sentences[1]
+    assert quote.text == by_hand
+    assert quote.citations[0].quote == sentences[1]
 
 
 def answers_fall_behind_the_context(curves):
-    """What the context holds rises to the end, and what the answer makes of it falls behind."""
-    context, recall = curves["gold in context"], curves["recall"]
+    """What the context holds rises to the end, and the gap to what the answer cites grows."""
+    context, recall = curves["gold in the context"], curves["citation recall"]
     assert (context.diff().iloc[1:] > 0).all()
-    assert (recall <= context).all()
-    assert (context - recall).is_monotonic_increasing
+    gap = context - recall
+    assert gap.iloc[-1] > gap.iloc[0] + 0.1
+    assert context.iloc[-1] - context.iloc[1] > 2 * (recall.iloc[-1] - recall.iloc[1])
 
 
-def answers_gain_less_than_half(gain):
-    """The context gains a lot, clear of 0, and the answers gain less than half of it."""
-    assert gain.low[0] > 0
-    assert gain.mean[1] < gain.mean[0] / 2
-
-
-def no_price_is_not_zero(no_price):
-    """A model without a known price costs *None*, not 0."""
-    assert no_price is None
-
-
-def quotes_are_in_their_sources(said):
+def quotes_are_in_their_sources(answers, good):
     """What was quoted is marked in its source."""
-    assert all(citation.quote in citation.chunk.text for citation in said.citations)
+    assert all(citation.quote in citation.chunk.text for citation in answers[good].citations)
 
 
-def quoting_is_faithful(scores):
-    """*faithfulness* and the two rows *support* are 1, or nearly, behind either search."""
-    for row in ("faithfulness", "support_precision", "support_recall"):
-        assert (scores.table[row, "mean"] > 0.8).all()
+def unsure_quotes_are_less_often_right(rates):
+    """On core far less often, detected; on extended the same sign, not detected."""
+    for name, rate in rates.items():
+        gain = rate["first quote right, of the others"] - rate["first quote right, of the unsure"]
+        p = rate["doubt and being right, p"]
+        assert (gain > 0.3 and p < 0.01) if name == "core" else (gain > 0 and p > 0.05)
 
 
-def hills_overlap(confidence, has_answer):
-    """Answerable questions are the more confident ones, and still there is no threshold without an error."""
-    answerable, unanswerable = confidence[has_answer], confidence[~has_answer]
-    assert np.median(answerable) > np.median(unanswerable) + 0.1
-    assert answerable.min() < unanswerable.max()
+def names_give_the_reason(silent, estimates):
+    """Where the pipeline abstains it says why."""
+    assert len(silent) >= 3
+    assert all(estimates[number].reason for number in silent)
 
 
-def order_is_good_but_not_perfect(separates):
-    """The order is far from a coin's 0.5, and does not tell all apart."""
-    assert 0.75 < separates < 0.99
+def a_missing_document_is_hardly_noticed(table):
+    """Something else is noticed; that only the document is missing hardly."""
+    gone = {what: table[f"AUROC against the same without their {what}"] for what in ("document", "project")}
+    assert table["AUROC against unanswerable"] > 0.8
+    assert gone["project"] > gone["document"] + 0.1
+    assert gone["document"] < 0.75
 
 
 def fewer_answers_more_right(coverage, accuracy):
-    """At full coverage accuracy is lowest; to the left you answer less, and more of it is right."""
+    """At the right end everything is answered; to the left fewer answers are given, and more of them are right."""
+    assert coverage[-1] == 1
     assert accuracy[np.argmin(abs(coverage - 0.4))] > accuracy[-1] + 0.1
 
 
-def invented_numbers_are_noticed(known, unknown):
-    """A model may write citations in its own way, and it may invent numbers: both are read."""
-    assert known == [2, 1, 3]
-    assert unknown == (7,)
+def invented_numbers_are_noticed(cited, missing):
+    """A model writes citations in its own way, and may invent numbers: both are read."""
+    assert cited == [2, 1, 3]
+    assert missing == (7,)
 
 
-def quoting_beats_the_small_model(writers):
-    """Less than half is faithful, few answers cite, nothing is left unanswered; a choice is worse than the first."""
-    tuned, constrained, first = (writers.loc[name] for name in ("tuned", "constrained", "first passage"))
-    assert tuned["faithfulness"] < 0.5
-    assert tuned["cites"] <= 0.2
-    assert tuned["answered though there is no answer"] == 1
-    assert first["citation recall"] > 1.8 * constrained["citation recall"]
+def quotes_beat_the_small_model(writers):
+    """The model's citation recall is far below that of the quotes; a choice is worse than the first passage."""
+    recall = writers["citation recall"]
+    assert recall["tuned"] < recall["extractive"] - 0.2
+    assert recall["constrained"] < recall["first passage"] - 0.1
+    assert writers.loc["tuned", "cites"] < 0.5
 
 
-def scorer_misses_the_turned_statement(supports, wrong):
-    """The copied statement is supported; the one that turns the source around gives the scorer little to hold on to."""
-    assert supports[0].score == 1
-    assert wrong == [False, False, False, False, True]
-
-
-def relations_are_missed_more_often(judged):
-    """A changed number is mostly caught, swapped roles are missed far more often."""
-    number, relation = judged.loc["number"], judged.loc["relation"]
-    assert number["auroc"] > relation["auroc"] + 0.05
-    assert number["accepted"] < 0.5
-    assert number["accepted"] + 0.2 < relation["accepted"]
-
-
-def no_verdict_can_be_read(run):
-    """Not one verdict."""
-    assert run.verdicts
-    assert all(verdict.value is None for verdict in run.verdicts)
-
-
-def small_judge_is_a_coin(judges, values):
-    """The scorer ranks well, and most of what it accepts is not supported; the model is a coin."""
-    assert 0.85 < judges["scorer"][1] < 0.95
-    assert values["scorer: precision, of the accepted, supported"] < 0.5
-    assert values["scorer: right if it rejected all"] > 0.9
-    for first in ("yes", "no"):
-        _, _, low, high, _ = judges[f"the model, {first} first"]
-        assert low < 0.5 < high
-
-
-def two_sources_stay_two(context):
-    """Two sources came in, two are closed."""
-    assert context.text.count("</source>") == len(context.hits) == 2
-
-
-def quoting_never_obeys(report):
-    """The offline writer obeys none of a hundred poisoned pages."""
-    assert (report.table["scored"] == 100).all()
-    assert (report.table[["followed", "failed"]] == 0).all(axis=None)
-
-
-def poison_is_quoted(shows):
-    """Not to obey is not to be safe: many answers quote the poisoned page."""
-    assert shows > 20
-
-
-def it_obeys_nobody(shares):
-    """Not one obeyed, and the user is not obeyed either; a mark for every space costs most answers."""
-    assert (shares["obeyed"] == 0).all()
-    answered = shares["answered"]
-    marked, separated = (answered[answered.index.str.endswith(f", {name}")].iloc[0] for name in ("marked", "separated"))
-    assert marked < separated / 2
-
-
-def some_answers_cite_something_else(missed, held):
-    """Some contexts held the gold span, while the answer cited something else."""
-    assert 0 < len(missed) < sum(held[2000]) / 2
+def some_answers_quote_something_else(missed, held):
+    """Some contexts held the gold span, while the answer began with something else."""
+    assert 0 < len(missed) < held.sum() / 2

@@ -10,11 +10,11 @@ def no_word_in_common(hits, question, shared):
 
 
 def common_words_decide(wording):
-    """BM25 climbs from 0 to almost 0.9; dense search begins higher, where nothing is in common, and ends lower."""
+    """BM25 climbs from 0 to more than 0.8; dense search begins higher, where nothing is in common, and ends lower."""
     bm25, dense = wording["bm25"], wording["dense"]
     assert bm25.is_monotonic_increasing
     assert bm25["none"] < 0.01 < 0.1 < dense["none"]
-    assert dense.iloc[-1] < bm25.iloc[-1]
+    assert dense.iloc[-1] < 0.8 < bm25.iloc[-1]
 
 
 def one_sentence_has_the_word(first):
@@ -34,7 +34,7 @@ def same_as_by_hand(feedback, hits, mixed, by_hand):
 
 
 def usual_weight_is_worse(result):
-    """A small weight brings no detectable difference, the usual one is worse."""
+    """The smallest weight brings no detectable difference, the usual one is worse."""
     assert result.table.loc["weight 0.1", "verdict"] == "no detectable difference"
     assert result.table.loc["weight 0.5", "verdict"] == "worse"
 
@@ -48,7 +48,7 @@ def failed_searches_stay_failed(by_kind):
     """Feedback cannot help a failed search, and with the usual weight, questions that were fine get lost."""
     assert by_kind.loc["paraphrase"].max() < 0.01
     fine = by_kind.loc[["en", "multihop"]]
-    assert (fine["weight 0.5"] < fine["bm25"] - 0.05).all()
+    assert (fine["weight 0.5"] < fine["bm25"] - 0.03).all()
 
 
 def drifts_to_black(expanded, drifting, terms):
@@ -81,20 +81,22 @@ def hardly_any_damage(altered, kinds, questions):
 
 
 def only_spelling_is_better(everything):
-    """One rewriter is better, RM3 makes no detectable difference, and the parts are worse."""
-    verdicts = everything.table["verdict"].drop("bm25")
-    assert verdicts.to_dict() == {"spelling": "better", "RM3": "no detectable difference", "parts": "worse"}
+    """One rewriter is better. For RM3 and the parts no difference can be detected, and both lean to the wrong side."""
+    verdicts, differences = everything.table["verdict"], everything.table["diff"]
+    assert verdicts["spelling"] == "better"
+    assert list(verdicts[["RM3", "parts"]]) == ["no detectable difference"] * 2
+    assert (differences[["RM3", "parts"]] < 0).all()
 
 
 def parts_spoil_two_subjects(differences):
-    """Spelling gains where words are misspelt, and parts lose where a question has two subjects."""
+    """Spelling gains where words are misspelt; the deepest orange is that of the parts where there are two subjects."""
     assert differences.loc["spelling", "misspelt"] > 0.03
     assert differences.loc["parts", "multihop"] < -0.04
-    assert differences.loc["parts"].idxmin() == "multihop"
+    assert differences.stack().idxmin() == ("parts", "multihop")
 
 
 def parts_find_no_more(two):
-    """Parts of a question bring no gain in how many of the two answers are among the ten."""
+    """Parts of a question bring no gain in how many of the two answers are among the ten, and no loss to be shown."""
     assert two.table.loc["parts", "verdict"] == "no detectable difference"
 
 

@@ -1,0 +1,67 @@
+"""What the prose of notebook 09 promises."""
+
+
+def scorer_accepts_an_unsupported_sentence(case, score):
+    """The readers say that the sentence is not supported, and the scorer accepts it."""
+    assert not case.supported
+    assert score > 0.5
+
+
+def scorer_misses_the_swapped_roles(judged):
+    """The scorer lowers the opposite and the number; both scorers accept the statement that swaps who does what."""
+    score, by_hand = judged["ragkit"], judged["words in the source"]
+    assert ((score > 0.5) == [True, True, False, False, True]).all()
+    assert by_hand.iloc[-1] == 1
+
+
+def repeating_the_question_is_relevant(relevances):
+    """Both echoes are more relevant than the answer, and what is about something else is the least."""
+    right, other, echo, opposite = relevances.values()
+    assert min(echo, opposite) > right > other
+
+
+def copies_are_faithful_by_construction(writers):
+    """Those that copy are faithful, the model far less, and it is about as relevant."""
+    tuned, first, quotes = (writers.loc[f"all, {name}"] for name in ("tuned", "first passage", "extractive"))
+    assert min(first["faithfulness"], quotes["faithfulness"]) > 0.9
+    assert tuned["faithfulness"] < quotes["faithfulness"] - 0.3
+    assert abs(tuned["relevance"] - quotes["relevance"]) < 0.15
+    assert abs(tuned["relevance"] - first["relevance"]) < 0.15
+
+
+def swapped_roles_are_missed_most(by_kind):
+    """A changed number is mostly caught, swapped roles are accepted far more often; some true ones are rejected."""
+    accepted = by_kind["accepted"]
+    assert accepted["number"] < 0.5
+    assert accepted["relation"] > accepted["number"] + 0.2
+    assert accepted["relation"] > accepted[["number", "negation", "clause"]].max()
+    assert 0.5 < accepted["reworded"] < 1
+
+
+def good_order_poor_precision(judging, written):
+    """19 of 237 are supported; nearly nine times in ten in the right order; four of five accepted are not supported."""
+    assert (len(written), sum(one.supported for one in written)) == (237, 19)
+    assert judging["scorer: AUROC"] > 0.8
+    assert judging["scorer: recall, of the supported, accepted"] > 0.75
+    assert judging["scorer: precision, of the accepted, supported"] < 0.25
+
+
+def stricter_is_more_precise(curve):
+    """A stricter threshold is more precise and loses supported sentences."""
+    assert curve["precision"].iloc[-1] > curve["precision"].iloc[0] + 0.1
+    assert curve["recall"].iloc[-1] < curve["recall"].iloc[0] - 0.2
+
+
+def small_judge_is_a_coin(judges):
+    """The model's intervals hold .5; the scorer's does not, and overlaps that of counting words."""
+    for first in ("yes", "no"):
+        _, low, high = judges[f"the model, {first} first"]
+        assert low < 0.5 < high
+    assert judges["scorer"][1] > 0.5
+    assert judges["scorer"][1] < judges["agreement of words alone"][2]
+
+
+def no_verdict_can_be_read(run):
+    """Not one value."""
+    assert run.verdicts
+    assert all(verdict.value is None for verdict in run.verdicts)
