@@ -33,11 +33,12 @@ def the_answer_is_in_the_corpus_and_not_retrieved(missed, gold):
     assert not any(hit.chunk.span.overlap(gold) for hit in missed.hits)
 
 
-def the_unsure_answer_is_no_answer(unsure, corpus):
-    """The quote answers another question; the right passage is in the corpus, and was not retrieved."""
+def the_unsure_answer_passes_the_right_passage_over(unsure):
+    """The quote answers another question; the right passage was among the five."""
+    right = "blocks that start with `# fmt: off`"
     assert unsure.reason.startswith("unsure")
-    assert not any("# fmt: off" in hit.chunk.text for hit in unsure.hits)
-    assert "# fmt: off" in corpus.document("black/usage_and_configuration/the_basics").text
+    assert right not in unsure.text
+    assert any(right in hit.chunk.text for hit in unsure.hits)
 
 
 async def the_folder_answers(mine):
