@@ -301,18 +301,21 @@ class HeadingChunker(RecursiveChunker):
     """Never mixes two sections; a section longer than ``size`` is cut as ``RecursiveChunker`` cuts.
 
     ``chunk.section`` is the path of headings to the chunk's text. A heading without text of its own goes
-    with the section that follows, and nothing overlaps across a heading. Without sections in the document
-    it is a ``RecursiveChunker``.
+    with the section that follows, and nothing overlaps across a heading. A section that has no heading in the text,
+    as the answers of an FAQ whose questions were taken out, is no border. Without sections in the document it is a
+    ``RecursiveChunker``.
     """
 
     section_of_end = True
 
     def _parts(self, layout: Layout, document: Document) -> list[int]:
         starts, bare = [0], False
+        path: tuple[str, ...] = ()
         for section in document.sections:
-            if not bare:
+            unseen = section.body == section.start and section.path == path  # nothing in the text shows where it begins
+            if not bare and not unseen:
                 starts.append(section.start)
-            bare = not document.text[section.body : section.end].strip()
+            bare, path = not document.text[section.body : section.end].strip(), section.path
         parts: list[int] = np.unique(layout.positions(starts)).tolist()
         return parts
 

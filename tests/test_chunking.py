@@ -250,6 +250,18 @@ def test_headings_are_never_mixed_and_name_their_chunks():
     assert [first.section_at(offset) for offset in (0, tasks, workers)] == [section.path for section in sections]
 
 
+def test_a_heading_that_was_taken_out_is_no_border():
+    """The answers of an FAQ are its labels: a chunker that saw where they begin would read them from the key."""
+    text = "# FAQ\n\nYes.\n\nNo.\n\n# Help\n\nAsk us."
+    no, end = text.index("No."), text.index("# Help")
+    title, *answers = Section(("FAQ",), 0, 7, 7), Section(("FAQ",), 7, 7, no), Section(("FAQ",), no, no, end)
+    last = Section(("Help",), end, end + 8, len(text))
+    chunks = HeadingChunker(30, 0).chunk(Document("d", text, sections=(title, *answers, last)))
+    assert [c.text for c in chunks] == ["# FAQ\n\nYes.\n\nNo.", "# Help\n\nAsk us."]
+    pages = Section(("Page 1",), 0, 0, no), Section(("Page 2",), no, no, len(text))
+    assert len(HeadingChunker(30, 0).chunk(Document("d", text, sections=pages))) == 2
+
+
 def test_semantic_cuts_where_the_subject_changes():
     text = "Aa aa aa aa. " * 10 + "Bb bb bb bb. " * 10
     document = Document("d", text.lower().replace(". b", ". B").replace(". a", ". A"))

@@ -15,7 +15,7 @@ from exercises.check import check, check_number, exercises_of
 from nbformat import NotebookNode
 from notebook_solutions import checked, solution_blocks
 
-from ragkit import BM25Retriever, compare
+from ragkit import BM25Retriever, FixedChunker, compare
 from ragkit.base import Answer, Chunk, Corpus, Document, Hit, InputError, Question, Retriever, Span
 from ragkit.retrieval.hybrid import fuse
 
@@ -41,10 +41,6 @@ def softmax(cosines, temperature):
     return np.exp(cosines / temperature) / np.exp(cosines / temperature).sum()
 
 
-def unit_mean(windows):
-    return windows.mean(axis=0) / (windows.mean(axis=0) ** 2).sum() ** 0.5
-
-
 def first_each(hits):
     found = {}
     for hit in hits:
@@ -63,6 +59,28 @@ def keeping(chosen):
             return chosen(self.retriever, k)
 
     return OnePerDocument
+
+
+def pack(sentences, size):
+    chunks, tokens = [], size
+    for text, count in sentences:
+        if not chunks or tokens + count > size:
+            chunks.append([])
+            tokens = 0
+        chunks[-1].append(text)
+        tokens += count
+    return chunks
+
+
+def bm25(size, **settings):
+    document = Document("d", "Tasks are retried. Workers are not. Queues wait for both of them, and so do you.")
+    return BM25Retriever(FixedChunker(size, 0).chunk(document), **settings)
+
+
+def compared(*systems, **settings):
+    questions = [Question(str(i), "tasks and workers", (Span("d", 0, 18 + i),)) for i in range(2)]
+    named = {f"system {i}": system for i, system in enumerate(systems)}
+    return compare(named, questions, progress=False, **settings)
 
 
 def comparison(same_budget=8, **k1):
@@ -147,8 +165,8 @@ RIGHT = {
     "14.1": lambda settings, tenant, question: json.dumps([settings, tenant, " ".join(question.split())]),
     "14.2": 50,
     "14.3": 0.95,
-    "04.1": lambda query, windows: (windows @ query).max(),
-    "04.2": " Tokens",
+    "04.1": pack,
+    "04.2": compared(bm25(3), bm25(6), same_budget=20),
 }
 WRONG = [
     ("00.1", "generate", "only sees the passages"),
@@ -422,17 +440,22 @@ WRONG = [
     ("B.3", "b", "same words"),
     ("B.3", "d", "told the answers"),
     ("B.3", "new documents", "one of the letters"),
-    ("04.1", lambda query, windows: (windows @ query).mean(), "mean of the cosines"),
-    ("04.1", lambda query, windows: (windows @ query).sum(), "the sum"),
-    ("04.1", lambda query, windows: (windows @ query).min(), "worst window"),
-    ("04.1", lambda query, windows: (windows @ query).argmax(), "position"),
-    ("04.1", lambda query, windows: windows @ query, "3 numbers"),
-    ("04.1", lambda query, windows: unit_mean(windows) @ query, "pooling"),
-    ("04.1", lambda query, windows: 0.5, "you return 0.50"),
-    ("04.1", lambda query, windows: ..., "still returns"),
-    ("04.2", "results", "do not fit"),
-    ("04.2", "overlap", "ten long chunks"),
-    ("04.2", "time", "none of"),
+    ("04.1", lambda sentences, size: ..., "still returns"),
+    ("04.1", lambda sentences, size: "A. B.", "a list of lists"),
+    ("04.1", lambda sentences, size: [list(sentences)], "without their tokens"),
+    ("04.1", lambda sentences, size: [[], *pack(sentences, size)], "is empty"),
+    ("04.1", lambda sentences, size: pack(sentences, size)[:-1], "['F.'] are in no chunk"),
+    ("04.1", lambda sentences, size: pack(sentences, size)[::-1], "out of order"),
+    ("04.1", lambda sentences, size: pack(sentences, 13), "at most 10"),
+    ("04.1", lambda sentences, size: [[text] for text, _ in sentences], "room for the next"),
+    ("04.1", lambda sentences, size: pack(sentences, size - 1), "also for 10 of 10"),
+    ("04.1", lambda sentences, size: pack([s for s in sentences if s[1] <= size], size), "more than 10 tokens"),
+    ("04.1", lambda sentences, size: pack(sentences, size) or [["A."]], "has no chunks"),
+    ("04.1", lambda sentences: [], "raised TypeError"),
+    ("04.2", compared(bm25(3), same_budget=20), "one system"),
+    ("04.2", compared(bm25(3), bm25(6)), "same_budget=2000"),
+    ("04.2", compared(bm25(3), bm25(3), same_budget=20), "nothing was changed"),
+    ("04.2", compared(bm25(3), bm25(6, contextual=True), same_budget=20), "two things"),
 ]
 
 

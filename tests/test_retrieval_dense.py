@@ -55,6 +55,16 @@ def test_flat_equals_numpy(texts, k):
     assert all(h.source == "dense:pooled" for h in hits)
 
 
+def test_contextual_encodes_the_headings_in_front(stored):
+    chunks = chunks_of(["use it", "more words"])
+    hits = DenseRetriever(chunks, embedder=FakeEmbedder(), contextual=True).search("a > Part > 0\n\nuse it", 2)
+    assert [hit.chunk for hit in hits] == chunks
+    assert hits[0].score == pytest.approx(1)
+    assert DenseRetriever(chunks, embedder=FakeEmbedder()).search("a > Part > 0\n\nuse it", 2)[0].score < 0.9
+    with pytest.raises(InputError, match="not store"):
+        DenseRetriever(stored[0], store=stored[1], contextual=True)
+
+
 def test_many_queries_give_what_single_ones_give(stored):
     chunks, store = stored
     queries = sentences(70, seed=99)

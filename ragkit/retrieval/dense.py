@@ -53,7 +53,8 @@ class DenseRetriever(Retriever):
 
     ``store`` gives the chunks' vectors; without it ``embedder`` (default: ``load_embedder()``) encodes them, long ones
     in windows that are averaged. ``scoring="maxp"`` needs a store; ``window`` is the length of its windows in tokens.
-    ``index`` is the FAISS index of pooled vectors, one of ``INDEXES``.
+    ``index`` is the FAISS index of pooled vectors, one of ``INDEXES``. ``contextual=True`` encodes ``chunk.context``
+    (project, title, section path) in front of each chunk, which a store has no vectors of.
 
     >>> from ragkit.testing import FakeEmbedder
     >>> chunks = [Chunk("a", 0, 8, "red wine"), Chunk("b", 0, 8, "blue sky")]
@@ -61,8 +62,8 @@ class DenseRetriever(Retriever):
     'a'
 
     Raises:
-        InputError: an unknown ``scoring`` or ``index``, ``maxp`` without a store or with another index than flat, too
-            few chunks to train "ivfpq", or two texts under one chunk id.
+        InputError: an unknown ``scoring`` or ``index``, ``maxp`` without a store or with another index than flat,
+            ``contextual`` with a store, too few chunks to train "ivfpq", or two texts under one chunk id.
         ContractError: (also in a search) the embedder gave another shape than it promises, or NaN.
         StoreMismatchError: a chunk is not from the store's corpus.
     """
@@ -75,6 +76,7 @@ class DenseRetriever(Retriever):
         scoring: Scoring = "pooled",
         index: str = "flat",
         window: int = 64,
+        contextual: bool = False,
     ) -> None:
         if scoring not in ("pooled", "maxp"):
             raise InputError(f"scoring = {scoring!r}: expected 'pooled' or 'maxp'")
@@ -82,10 +84,12 @@ class DenseRetriever(Retriever):
             raise InputError("scoring='maxp' needs the vectors of windows: give store=TokenStore.open(corpus)")
         if scoring == "maxp" and index != "flat":
             raise InputError(f"scoring='maxp' compares with every window: index = {index!r}, expected 'flat'")
+        if contextual and store is not None:
+            raise InputError("contextual=True encodes every chunk with its headings in front: give embedder, not store")
         self.store = store
         self.embedder: Embedder = store.encoder if store else embedder or load_embedder()
         self.chunks = tuple(unique_chunks(chunks))
-        self.scoring, self.index, self.window = scoring, index, window
+        self.scoring, self.index, self.window, self.contextual = scoring, index, window, contextual
         self._windows = store.windows(self.chunks, window) if store and scoring == "maxp" else None
         self._faiss = None if self._windows else make_index(index, self._encode_chunks())
 
@@ -95,12 +99,14 @@ class DenseRetriever(Retriever):
     @cached_property
     def identity(self) -> str:
         vectors = self.store.identity if self.store else self.embedder.identity
-        return build_identity(self, chunks_digest(self.chunks), vectors, self.scoring, self.index, self.window)
+        settings = (self.scoring, self.index, self.window, self.contextual)
+        return build_identity(self, chunks_digest(self.chunks), vectors, *settings)
 
     def _encode_chunks(self) -> Vectors:
         if self.store:
             return self.store.pool(self.chunks)
-        return encode(self.embedder, [chunk.text for chunk in self.chunks], "passage")
+        texts = [f"{c.context}\n\n{c.text}" if self.contextual else c.text for c in self.chunks]
+        return encode(self.embedder, texts, "passage")
 
     def _encode_queries(self, queries: Sequence[str]) -> Vectors:
         if self.store is None:
