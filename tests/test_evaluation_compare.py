@@ -176,6 +176,19 @@ def test_the_same_input_gives_the_same_table_but_for_the_milliseconds(result: Co
     assert again.table[untimed].equals(result.table[untimed])
 
 
+def test_some_of_the_questions_have_the_table_of_a_comparison_of_their_own(result: Comparison) -> None:
+    some = (QUESTIONS[50], *QUESTIONS[:40:2])
+    part = result.only(some)
+    own = run(dict(result.systems), tuple(q for q in QUESTIONS if q in some), baseline="poor")
+    columns = [column for column in own.table if not column.startswith("ms")]
+    assert part.table[columns].equals(own.table[columns])
+    assert (part.scores().index == own.scores().index).all()
+    assert (part.units, part.caption, part.rankings) == (own.units, own.caption, own.rankings)
+    assert part.where_lost().equals(own.where_lost())
+    with pytest.raises(InputError, match="1 question in both"):
+        result.only([QUESTIONS[0], Question("another", "?", QUESTIONS[0].gold)])
+
+
 def test_latency_is_that_of_single_queries_after_a_warm_up() -> None:
     class SlowStart(Lucky):
         started = False

@@ -172,6 +172,34 @@ class Comparison:
         wide = self.per_question[metric].unstack("system")
         return wide.loc[[q.id for q in self.questions], list(self.systems)]
 
+    def only(self, questions: Iterable[Question]) -> Comparison:
+        """The same comparison on those of its questions that are in ``questions``, such as those of one kind.
+
+        Nothing is searched again; intervals and verdicts are those of the questions that stay.
+
+        >>> {kind: result.only(group).table["verdict"] for kind, group in kinds.items()}       # doctest: +SKIP
+
+        Raises:
+            InputError: fewer than two of them were compared.
+        """
+        wanted = {question.id for question in questions}
+        stay = [i for i, question in enumerate(self.questions) if question.id in wanted]
+        if len(stay) < 2:
+            raise InputError(f"{_count(len(stay), 'question')} in both comparison and list: expected two or more")
+        per_question = self.per_question[self.per_question.index.get_level_values("question").isin(wanted)]
+        units = tuple(self.units[i] for i in stay)
+        table, detectable = _table(per_question, units, list(self.systems), self.baseline, self.metric)
+        return replace(
+            self,
+            table=table,
+            per_question=per_question,
+            units=units,
+            skipped=(),
+            minimum_detectable=detectable,
+            questions=tuple(self.questions[i] for i in stay),
+            rankings={name: [own[i] for i in stay] for name, own in self.rankings.items()},
+        )
+
     def probability_best(self) -> pd.Series[float]:
         """How often each system is the best when the documents are drawn again: look here before taking the
         winner of a grid (``statistics.probability_best``)."""
