@@ -173,6 +173,26 @@ class Document:
     metadata: Metadata = field(default_factory=dict, hash=False)
 
     @cached_property
+    def visible_sections(self) -> tuple[Section, ...]:
+        """The sections that a reader of ``text`` sees.
+
+        A heading without text of its own goes with the section that follows. A section that has no heading in the text,
+        as the answers of an FAQ whose questions were taken out, goes with the one before.
+        """
+        visible: list[Section] = []
+        bare, path = False, None
+        for section in self.sections:
+            unseen = section.body == section.start and section.path == path
+            if visible and (bare or unseen):
+                last = visible.pop()
+                body = section.body if bare else last.body
+                visible.append(Section(section.path, last.start, body, section.end))
+            else:
+                visible.append(section)
+            bare, path = not self.text[section.body : section.end].strip(), section.path
+        return tuple(visible)
+
+    @cached_property
     def _starts(self) -> list[int]:
         return [section.start for section in self.sections]
 

@@ -300,22 +300,14 @@ class RecursiveChunker(_Simple):
 class HeadingChunker(RecursiveChunker):
     """Never mixes two sections; a section longer than ``size`` is cut as ``RecursiveChunker`` cuts.
 
-    ``chunk.section`` is the path of headings to the chunk's text. A heading without text of its own goes
-    with the section that follows, and nothing overlaps across a heading. A section that has no heading in the text,
-    as the answers of an FAQ whose questions were taken out, is no border. Without sections in the document it is a
-    ``RecursiveChunker``.
+    ``chunk.section`` is the path of headings to the chunk's text. The sections are ``Document.visible_sections``, and
+    nothing overlaps across a heading. Without sections in the document it is a ``RecursiveChunker``.
     """
 
     section_of_end = True
 
     def _parts(self, layout: Layout, document: Document) -> list[int]:
-        starts, bare = [0], False
-        path: tuple[str, ...] = ()
-        for section in document.sections:
-            unseen = section.body == section.start and section.path == path  # nothing in the text shows where it begins
-            if not bare and not unseen:
-                starts.append(section.start)
-            bare, path = not document.text[section.body : section.end].strip(), section.path
+        starts = [0, *(section.start for section in document.visible_sections)]
         parts: list[int] = np.unique(layout.positions(starts)).tolist()
         return parts
 

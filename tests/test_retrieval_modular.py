@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.base import Chunk, Corpus, Document, Hit, InputError, Question, Retriever, Span
+from ragkit.base import Chunk, Corpus, Document, Hit, InputError, Question, Retriever, Section, Span
 from ragkit.chunking import FixedChunker, chunk_corpus
 from ragkit.evaluation.compare import compare
 from ragkit.retrieval.modular import (
@@ -91,6 +91,33 @@ def test_parent_returns_each_section_once_with_its_best_chunk(small_corpus):
     assert hits[0].chunk.text == "Boiling\nPress the red lever to boil the water."
     assert hits[0].scores["dense"] == 0.9
     assert [h.chunk for h in Parent(inner, small_corpus, limit=20).search("q")][:2] == cut[:2]
+
+
+def test_of_a_chunk_across_a_heading_parent_returns_every_section_that_it_answers(small_corpus):
+    document = small_corpus.document("kettle/guide")
+    boiling, cleaning = document.sections[:2]
+
+    def parents(start, end):
+        inner = Fixed()
+        inner.hits = [Hit(Chunk(document.id, start, end, document.text[start:end]), 1.0)]
+        return {hit.chunk.section[-1] for hit in Parent(inner, small_corpus).search("q")}
+
+    assert parents(boiling.start, cleaning.end) == {"Boiling", "Cleaning"}
+    assert parents(boiling.end - 12, cleaning.start + 12) == {"Boiling", "Cleaning"}
+    assert parents(boiling.start, cleaning.start + 4) == {"Boiling"}
+
+
+def test_a_parent_is_a_section_that_a_reader_sees():
+    text = "# Guide\n\n## Boiling\n\nPress the lever.\n\nFrom ten to noon.\n\nTwo cups.\n"
+    ten, two = text.index("From"), text.index("Two")
+    guide, boiling = Section(("Guide",), 0, 9, 9), Section(("Guide", "Boiling"), 9, 21, ten)
+    answers = (Section(boiling.path, ten, ten, two), Section(boiling.path, two, two, len(text)))  # without a heading
+    document = Document("d", text, sections=(guide, boiling, *answers))
+    assert document.visible_sections == (Section(boiling.path, 0, 21, len(text)),)
+    inner = Fixed()
+    inner.hits = [Hit(Chunk("d", ten, two, text[ten:two]), 1.0)]
+    (hit,) = Parent(inner, Corpus("faq", (document,))).search("q")
+    assert hit.chunk.text == text.rstrip()
 
 
 def test_a_document_without_sections_keeps_its_chunks(small_corpus):

@@ -31,7 +31,7 @@ from ragkit.base import (
     Reranker,
     Retriever,
     Rewriter,
-    Section,
+    Span,
     Vectors,
     best_first,
     build_identity,
@@ -415,6 +415,10 @@ def _accepts(wanted: object, value: object) -> bool:
 class Parent(Retriever):
     """Small chunks are found, the sections around them are returned: precise vectors, and context to read.
 
+    Of a chunk that reaches into several sections, those are returned that it answers (``Span.answers``): it overlaps
+    half of the section, or half of the chunk lies there. (Chunks of a ``HeadingChunker`` lie in one section.) The
+    sections are ``Document.visible_sections``.
+
     A section scores as its best chunk; ``scores["chunks"]`` says how many of the chunks that were found it holds. A
     section of more than ``limit`` characters is not returned whole: its chunk stays as it is.
 
@@ -433,26 +437,22 @@ class Parent(Retriever):
         best: dict[str, Hit] = {}
         chunks: Counter[str] = Counter()
         for hit in hits:
-            parent = self._parent(hit.chunk)
-            chunks[parent.id] += 1
-            best.setdefault(parent.id, Hit(parent, hit.score, "parent", {**hit.scores, hit.source: hit.score}))
+            for parent in self._parents(hit.chunk):
+                chunks[parent.id] += 1
+                best.setdefault(parent.id, Hit(parent, hit.score, "parent", {**hit.scores, hit.source: hit.score}))
         counted = [replace(hit, scores={**hit.scores, "chunks": chunks[name]}) for name, hit in best.items()]
         return best_first(counted, len(counted))
 
-    def _parent(self, chunk: Chunk) -> Chunk:
+    def _parents(self, chunk: Chunk) -> list[Chunk]:
         document = self.corpus.document(chunk.doc_id)
-        sections = [s for s in document.sections if s.start < chunk.end and chunk.start < s.end]
-        if not sections:
-            return chunk
-        section = max(sections, key=lambda s: _shared(s, chunk))
-        text = document.text[section.start : section.end].rstrip()
-        if not text or len(text) > self.limit:
-            return chunk
-        return Chunk(chunk.doc_id, section.start, section.start + len(text), text, section.path, chunk.metadata)
-
-
-def _shared(section: Section, chunk: Chunk) -> int:
-    return min(section.end, chunk.end) - max(section.start, chunk.start)
+        parents = []
+        for section in document.visible_sections:
+            if chunk.span.answers(Span(document.id, section.start, section.end)):
+                text = document.text[section.start : section.end].rstrip()
+                end = section.start + len(text)
+                whole = Chunk(document.id, section.start, end, text, section.path, chunk.metadata)
+                parents.append(whole if len(text) <= self.limit else chunk)
+        return list(dict.fromkeys(parents)) or [chunk]
 
 
 class SentenceWindow(Retriever):
