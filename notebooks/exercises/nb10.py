@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from exercises.check import check_number, exercise
+from exercises.check import exercise
 from ragkit.base import Chunk, ContractError, Hit, Retriever
+from ragkit.evaluation.compare import Comparison
+from ragkit.pipeline.diagram import parts_of
+from ragkit.retrieval.modular import Router, SubQuestions
 from ragkit.testing import check_retriever
+
+FEW = 20  # questions, below which a verdict is not worth asking for
 
 
 class _Scripted(Retriever):
@@ -21,7 +26,7 @@ class _Scripted(Retriever):
     "10.1",
     expects=type,
     hint="Ask self.retriever for more than k hits, keep the first of each chunk.doc_id, and return at most k.",
-    praise="A retriever that holds a retriever. It keeps the contract, so it fits everywhere in a pipeline.",
+    praise="A retriever that holds a retriever: it fits everywhere in a pipeline, and `compare` can judge it.",
 )
 def one_per_document(answer: Callable[[Retriever], Retriever]) -> str | None:
     make = answer
@@ -48,39 +53,26 @@ def one_per_document(answer: Callable[[Retriever], Retriever]) -> str | None:
 
 @exercise(
     "10.2",
-    expects=(int, float),
-    hint="95 questions gain .02 each, 5 lose .60 each. Add up, and divide by 100.",
-    praise="95 % right, and still a loss. What a router may cost depends on what an error costs.",
+    expects=Comparison,
+    hint='compare({"advanced": best, "yours": SubQuestions(best, pipeline.splitter)}, questions, same_budget=2000)',
+    praise="Set its row beside the column *multihop* above: what does the router add for these questions?",
 )
-def worth_routing(answer: float) -> str | None:
-    return check_number(
-        answer,
-        -0.011,
-        [
-            (0.011, "the losses are larger than the gains: 95 * 0.02 against 5 * 0.60. Mind the sign."),
-            (0.049, "you have added the losses. They are lost: subtract them."),
-            (-1.1, "this is the sum over 100 questions. Divide it by 100."),
-            (0.019, "these are the gains alone. Five questions lose something."),
-            (-0.03, "these are the losses alone. 95 questions gain something."),
-            (-0.58, "0.02 - 0.60 counts a gain and a loss alike. There are 95 of the one and 5 of the other."),
-            (-0.29, "the mean of 0.02 and -0.60 counts both alike. There are 95 of the one and 5 of the other."),
-        ],
-        f"not {answer}. Weigh each change by how many questions it happens to.",
-    )
-
-
-@exercise(
-    "10.3",
-    expects=str,
-    hint="Which of the three would you have to justify by a difference that the questions do not show?",
-    praise="The burden of proof is on the change. Nothing was proved, and the best asks for twice the tokens.",
-)
-def deployed(answer: str) -> str | None:
-    said = answer.strip().strip("'\"").lower()
-    if said == "best":
-        return "its +.009 lies in an interval from -.034 to +.049, and it pays for that with twice the tokens."
-    if said == "fastest":
-        return "it was chosen by milliseconds, and to be within one standard error is no proof that it is as good."
-    if said != "start":
-        return f"expected 'start', 'best' or 'fastest', not {answer!r}."
+def without_a_router(answer: Comparison) -> str | None:
+    systems = {name: retriever for name, retriever in answer.systems.items() if name != answer.baseline}
+    if not systems:
+        return "there is only one system. Compare yours with `best`."
+    if not any(_holds(retriever, SubQuestions) for retriever in systems.values()):
+        return "no system but the baseline has SubQuestions in it: SubQuestions(best, pipeline.splitter)."
+    if all(_holds(retriever, Router) for retriever in systems.values() if _holds(retriever, SubQuestions)):
+        return "your sub-questions still go through a router. Put SubQuestions around `best` itself."
+    if answer.budget is None:
+        return "you compared ten results of each. Give both systems the same tokens: same_budget=2000."
+    if len(answer.questions) < FEW:
+        return f'{len(answer.questions)} questions show very little. Take all of kinds["multihop"].'
+    if any("multihop" not in question.tags for question in answer.questions):
+        return 'other kinds name one project, and stay as they are. Take kinds["multihop"] alone.'
     return None
+
+
+def _holds(retriever: Retriever, kind: type[Retriever]) -> bool:
+    return isinstance(retriever, kind) or any(_holds(part, kind) for _, part in parts_of(retriever))
