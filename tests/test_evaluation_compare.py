@@ -371,7 +371,7 @@ def test_html_is_escaped_and_carries_table_and_caption(result: Comparison) -> No
     assert "like &lt;poor&gt;" in page
     assert "<poor>" not in page
     assert "no detectable difference" in page
-    assert "intervals and p are corrected for 2 comparisons" in page
+    assert "intervals are corrected for 2 comparisons" in page
     assert repr(result).startswith("  ")
     assert "mrr@10" in repr(result)
 

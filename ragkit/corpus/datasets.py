@@ -73,11 +73,12 @@ def with_faq_headings(corpus: Corpus) -> Corpus:
         return offset + sum(len(heading) for start, heading in headings[doc_id] if start <= offset)
 
     def rewritten(document: Document) -> Document:
-        text, at, id = "", 0, document.id
-        for start, heading in sorted(headings[id]):
+        text, at, name = "", 0, document.id
+        for start, heading in sorted(headings[name]):
             text, at = text + document.text[at:start] + heading, start
         sections = [
-            Section(s.path, moved(id, s.start), moved(id, s.body - 1) + 1, moved(id, s.end)) for s in document.sections
+            Section(s.path, moved(name, s.start), moved(name, s.body - 1) + 1, moved(name, s.end))
+            for s in document.sections
         ]
         return replace(document, text=text + document.text[at:], sections=tuple(sections))
 

@@ -94,7 +94,7 @@ class Comparison:
         if len(self.systems) > 1:
             lines.append(
                 f"Verdicts on {self.metric} against {self.baseline!r}: a difference where the interval leaves out 0; "
-                f"intervals and p are corrected for {_count(len(self.systems) - 1, 'comparison')}."
+                f"intervals are corrected for {_count(len(self.systems) - 1, 'comparison')}."
             )
             if self.minimum_detectable > 0:  # 0: no question tells the systems apart
                 lines[-1] += (

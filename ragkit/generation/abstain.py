@@ -88,8 +88,8 @@ def terms(question: str) -> list[str]:
     >>> terms("Why doesn't Celery's worker stop after 10 s with --max-tasks-per-child over HTTP/3?")
     ['celery', 'worker', 'stop', 'after', '--max-tasks-per-child', 'over', 'http/3']
     """
-    found = dict.fromkeys(_TERM.findall(_CONTRACTION.sub("", question.lower())))
-    return [term for term in found if len(term) > 1 and not term.isdigit() and stems(term)]
+    words = dict.fromkeys(_TERM.findall(_CONTRACTION.sub("", question.lower())))
+    return [term for term in words if len(term) > 1 and not term.isdigit() and stems(term)]
 
 
 _vocabularies: WeakKeyDictionary[TokenStore, Vocabulary] = WeakKeyDictionary()
@@ -149,8 +149,8 @@ def as_written(term: str, question: str) -> str:
     >>> as_written("recaptcha", "Does it solve reCAPTCHA?")
     'reCAPTCHA'
     """
-    found = re.search(re.escape(term), question, re.IGNORECASE)
-    return found[0] if found else term
+    written = re.search(re.escape(term), question, re.IGNORECASE)
+    return written[0] if written else term
 
 
 def probability(vectors: ArrayLike) -> Floats:

@@ -350,9 +350,9 @@ def _candidates(hits: Iterable[Hit], corpus: Corpus, every_run: bool) -> list[Ch
 
 
 def spans_around(document: Document, hit: Span, every_run: bool) -> Iterator[Span]:
-    """The sections that ``hit`` touches; of long ones groups of their paragraphs. With ``every_run``, every section and
-    every run of its neighbouring paragraphs."""
-    for begin, end in [(s.body, s.end) for s in document.sections] or [(0, len(document.text))]:
+    """The sections that ``hit`` touches, as a reader sees them; of long ones groups of their paragraphs. With
+    ``every_run``, every section and every run of its neighbouring paragraphs."""
+    for begin, end in [(s.body, s.end) for s in document.visible_sections] or [(0, len(document.text))]:
         text = document.text[begin:end]
         start = begin + len(text) - len(text.lstrip())
         body = Span(document.id, start, start + len(text.strip()))

@@ -13,10 +13,9 @@ change of chunker.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -160,12 +159,8 @@ def save_labels(path: str | Path, questions: Sequence[Question], corpus: Corpus)
     problems += [f"{q.text!r}: {len(q.gold)} answers; a label has one" for q in questions if len(q.gold) > 1]
     if problems:
         raise InputError(_report(str(path), problems, len(labels)))
-    data = "".join(json.dumps(_without_none(entry), ensure_ascii=False) + "\n" for entry in labels)
-    atomic_write(Path(path).expanduser(), data.encode())
-
-
-def _without_none(entry: Label) -> dict[str, str]:
-    return {key: value for key, value in asdict(entry).items() if value is not None}
+    lines = [_LABEL.dump_json(entry, exclude_none=True) for entry in labels]
+    atomic_write(Path(path).expanduser(), b"".join(line + b"\n" for line in lines))
 
 
 def _label(question: Question, corpus: Corpus) -> Label:
@@ -232,8 +227,10 @@ def _place(entry: Label, corpus: Corpus) -> Span | None:
         )
     if len(places) > 1:
         starts = ", ".join(str(start) for start, _ in places[:3])
-        found = f"the quote stands {len(places)} times in {entry.document}, at the characters {starts}"
-        raise _LabelError(f"{found}; quote more of the text around the right one")
+        raise _LabelError(
+            f"the quote stands {len(places)} times in {entry.document}, at the characters {starts}; quote more of the "
+            "text around the right one"
+        )
     return Span(document.id, *places[0])
 
 
