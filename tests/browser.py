@@ -240,6 +240,8 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     root.mkdir()
     with _server(tmp_path, root) as url:
         driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
+        # JupyterLab knows its current notebook by the focus, which a window without a screen may not have.
+        driver.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
         try:
             yield Lab(driver, url, root)
         finally:
