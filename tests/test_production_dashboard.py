@@ -70,6 +70,22 @@ def test_the_figure_shows_every_stage_that_ran(log):
     assert axes == ["stage", "cache", "time", "time", "milliseconds", "queries", "best score", "share of queries"]
 
 
+def test_without_a_cache_the_second_panel_shows_the_time_by_slices(log):
+    log["began"] = [START + pd.Timedelta(days=i / 8) for i in range(len(log))]
+    figure = dashboard(log.assign(cache="off"))
+    assert figure.data[2].y[-1] == 340 > figure.data[2].y[0] == 60
+    assert list(figure.data[2].x) == list(figure.data[3].x)
+    axes = [figure.layout[f"{axis}axis2"].title.text for axis in "xy"]
+    assert axes == ["time", "milliseconds"]
+
+
+def test_a_few_slices_have_a_tick_each(log):
+    log["began"] = [START + pd.Timedelta(days=i / 8) for i in range(len(log))]
+    figure = dashboard(log)
+    assert list(figure.layout.xaxis4.tickvals) == list(figure.data[3].x)
+    assert figure.layout.xaxis2.tickvals is None
+
+
 def test_no_figure_holds_an_array_that_a_live_figure_could_not_compare(log):
     """A ``FigureWidget`` compares old values with new ones by ``==``."""
     for trace in dashboard(log).to_dict()["data"]:

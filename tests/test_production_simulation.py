@@ -336,6 +336,15 @@ def test_the_same_seed_gives_the_same_opinions():
     assert many(readers, answer("One lever.")) != many(SimulatedUsers(seed=1), answer("One lever."))
 
 
+def test_thumbs_are_those_of_the_readers_who_speak():
+    asked = SimulatedQuery(0.0, QUESTION, "ann", "", drifted=False)
+    stream, answers = [asked, replace(asked, session="bob")], [answer("Three bulbs."), answer("One lever.")]
+    assert replace(CAREFUL, response_rate_positive=0).thumbs(stream, answers[::-1]) == {"t": -1}
+    assert replace(CAREFUL, response_rate_negative=0).thumbs(stream, answers) == {"t": 1}
+    with pytest.raises(ValueError, match="shorter"):
+        CAREFUL.thumbs(stream, answers[:1])
+
+
 def test_a_citation_without_a_quote_is_all_of_its_chunk():
     given = Answer("?", "So [1].", citations=(Citation(1, CHUNK),))
     assert list(quotes(given)) == [(CHUNK.span, CHUNK.id)]

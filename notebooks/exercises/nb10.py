@@ -6,12 +6,7 @@ from collections.abc import Callable
 
 from exercises.check import exercise
 from ragkit.base import Chunk, ContractError, Hit, Retriever
-from ragkit.evaluation.compare import Comparison
-from ragkit.pipeline.diagram import parts_of
-from ragkit.retrieval.modular import Router, SubQuestions
 from ragkit.testing import check_retriever
-
-FEW = 20  # questions, below which a verdict is not worth asking for
 
 
 class _Scripted(Retriever):
@@ -49,30 +44,3 @@ def one_per_document(answer: Callable[[Retriever], Retriever]) -> str | None:
     if [hit.chunk.start for hit in retriever.search("words", 3)] != [0, 30, 60]:
         return "you kept another hit than the *best* of each document: that is the first one that comes."
     return None
-
-
-@exercise(
-    "10.2",
-    expects=Comparison,
-    hint='compare({"advanced": best, "yours": SubQuestions(best, pipeline.splitter)}, questions, same_budget=2000)',
-    praise="Set its row beside the column *multihop* above: what does the router add for these questions?",
-)
-def without_a_router(answer: Comparison) -> str | None:
-    systems = {name: retriever for name, retriever in answer.systems.items() if name != answer.baseline}
-    if not systems:
-        return "there is only one system. Compare yours with `best`."
-    if not any(_holds(retriever, SubQuestions) for retriever in systems.values()):
-        return "no system but the baseline has SubQuestions in it: SubQuestions(best, pipeline.splitter)."
-    if all(_holds(retriever, Router) for retriever in systems.values() if _holds(retriever, SubQuestions)):
-        return "your sub-questions still go through a router. Put SubQuestions around `best` itself."
-    if answer.budget is None:
-        return "you compared ten results of each. Give both systems the same tokens: same_budget=2000."
-    if len(answer.questions) < FEW:
-        return f'{len(answer.questions)} questions show very little. Take all of kinds["multihop"].'
-    if any("multihop" not in question.tags for question in answer.questions):
-        return 'other kinds name one project, and stay as they are. Take kinds["multihop"] alone.'
-    return None
-
-
-def _holds(retriever: Retriever, kind: type[Retriever]) -> bool:
-    return isinstance(retriever, kind) or any(_holds(part, kind) for _, part in parts_of(retriever))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _LISTED = 6  # questions in each list
 _LONGEST = 56  # characters of a question that are shown
 _SLICES = 24  # at most, on an axis of time
+_TICKS = 6  # slices of days that have a tick each
 _WIDTHS = ("1min", "5min", "15min", "1h", "6h", "1D", "7D", "28D", "91D", "365D")
 _STATES = ("off", "miss", "hit", "near", "shared")
 
@@ -50,6 +51,7 @@ def dashboard(frame: pd.DataFrame) -> Figure:
     from plotly.graph_objects import Bar, Box, Scatter, Table
     from plotly.subplots import make_subplots
 
+    cached, slices = bool((frame["cache"] != "off").any()), _slices(frame)
     figure = make_subplots(
         rows=3,
         cols=2,
@@ -59,7 +61,7 @@ def dashboard(frame: pd.DataFrame) -> Figure:
         specs=[[{}, {}], [{}, {}], [{"type": "table", "colspan": 2}, None]],
         subplot_titles=(
             "Time: median and 95th percentile",
-            "What the cache did",
+            "What the cache did" if cached else "Time of a query: 95th percentile",
             "Best scores: 5, 25, 50, 75, 95 %",
             "Not answered, failed: 95 % intervals",
         ),
@@ -67,9 +69,12 @@ def dashboard(frame: pd.DataFrame) -> Figure:
     for q, colour in ((0.5, SKY), (0.95, BLUE)):
         times = {name: m for name, values in _times(frame).items() if (m := quantile(values, q))}
         figure.add_trace(Bar(**_points(times), name=f"p{100 * q:.0f}", marker_color=colour), 1, 1)
-    counts = [int((frame["cache"] == state).sum()) for state in _STATES]
-    figure.add_trace(Bar(x=_STATES, y=counts, text=counts, marker_color=GREEN, showlegend=False), 1, 2)
-    slices = _slices(frame)
+    if cached:
+        counts = [int((frame["cache"] == state).sum()) for state in _STATES]
+        figure.add_trace(Bar(x=_STATES, y=counts, text=counts, marker_color=GREEN, showlegend=False), 1, 2)
+    else:
+        tails = {when: m for when, rows in slices.items() if (m := quantile(rows["ms"]))}
+        figure.add_trace(Scatter(**_points(tails), mode="lines+markers", marker_color=BLUE, showlegend=False), 1, 2)
     scores = {when: rows["top_score"].dropna() for when, rows in slices.items() if rows["top_score"].notna().any()}
     cuts = np.array([np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)) for values in scores.values()]).reshape(-1, 5)
     ends = dict(zip(("lowerfence", "q1", "median", "q3", "upperfence"), cuts.T.tolist(), strict=True))
@@ -86,9 +91,13 @@ def dashboard(frame: pd.DataFrame) -> Figure:
     legend = {"orientation": "h", "x": 0.5, "y": 1.06}
     title = f"{len(frame)} queries: how fast, from where, how well, and with what result"
     styled(figure, title, 980).update_layout(legend=legend, margin={"t": 110, "b": 10})
-    figure.update_xaxes(matches="x3", title_text="time", row=2).update_xaxes(title_text="stage", row=1, col=1)
-    figure.update_xaxes(title_text="cache", row=1, col=2)
-    for place, unit in enumerate(("milliseconds", "queries", "best score", "share of queries")):
+    of_time: dict[str, Any] = {"matches": "x3", "title_text": "time"}
+    if len(slices) <= _TICKS and all(when == when.floor("D") for when in slices):
+        of_time |= {"tickvals": list(slices), "tickformat": "%b %-d", "tickangle": 0}
+    figure.update_xaxes(**of_time, row=2).update_xaxes(title_text="stage", row=1, col=1)
+    figure.update_xaxes(**({"title_text": "cache"} if cached else of_time), row=1, col=2)
+    second = "queries" if cached else "milliseconds"
+    for place, unit in enumerate(("milliseconds", second, "best score", "share of queries")):
         figure.update_yaxes(title_text=unit, rangemode="tozero", row=1 + place // 2, col=1 + place % 2)
     return figure.update_yaxes(tickformat=".0%", row=2, col=2)
 

@@ -389,6 +389,12 @@ class SimulatedUsers:
         flagged = () if answer.abstained else tuple(beside)
         return SimulatedFeedback(reader, answer.trace_id, right, -1, speaks, (reason,), flagged)
 
+    def thumbs(self, stream: Sequence[SimulatedQuery], answers: Sequence[Answer]) -> dict[str, Literal[-1, 1]]:
+        """The thumbs of those who speak, by trace id; ``answers`` are those of ``replay(rag, stream, clock)``."""
+        pairs = zip(stream, answers, strict=True)
+        opinions = [self.judge(query.question, answer, query.session) for query, answer in pairs]
+        return {opinion.trace_id: opinion.thumb for opinion in opinions if opinion.speaks}
+
 
 def is_right(question: Question, answer: Answer) -> bool:
     """Whether the answer quotes something of the gold; where there is no gold, whether it says so."""

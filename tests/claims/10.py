@@ -19,15 +19,6 @@ def several_projects_answer(best):
     assert len({hit.chunk.metadata["project"] for hit in hits}) > 1
 
 
-def mmr_brings_more_documents(shapes):
-    """MMR brings more documents."""
-    documents = {}
-    for name in ("advanced", "MMR"):
-        hits = shapes[name].search("How do I let media pipelines follow redirects?", 10)
-        documents[name] = len({hit.chunk.doc_id for hit in hits})
-    assert documents["MMR"] > documents["advanced"]
-
-
 def sections_help_multihop_questions(shaped, kinds):
     """Sections are better on multi-hop questions and on *en*, where the small chunks alone are worse.
 
@@ -40,50 +31,33 @@ def sections_help_multihop_questions(shaped, kinds):
     assert set(shaped.table["verdict"]) == {"baseline", "no detectable difference"}
 
 
-def nearly_always_the_right_project(truth, route):
+def nearly_always_the_right_project(single, routed, right):
     """The router is nearly always right, or searches everything."""
-    routed = route != "everything"
-    assert 0.6 < routed.mean() < 0.9
-    assert (route == truth)[routed].mean() > 0.93
+    assert 0.6 < len(routed) / len(single) < 0.9
+    assert len(right) / len(routed) > 0.93
 
 
-def one_is_repaired_and_one_is_not(best, pipeline, proxy, sooner):
-    """Both halves of the first question move up. Of the second, neither half is found."""
+def both_halves_move_up(best, pipeline, proxy):
+    """Both halves of the question move up."""
     before, after = _ranks(best, proxy), _ranks(pipeline, proxy)
     assert (after > 0).all()
     assert after.sum() < before.sum() or not before.all()
-    assert not _ranks(pipeline, sooner).any()
 
 
-def the_fallback_has_the_better_grade(careful):
-    """Ten hits, as if nothing had happened; only the grade notices."""
-    (_, first, wrong_hits), (search, elsewhere, hits) = careful.tries(
-        "How do I revoke a task that is already running?", 10
-    )
-    assert search == "fallback"
-    assert len(wrong_hits) == 10
-    assert first < 0.4 < elsewhere
-    assert hits[0].chunk.doc_id.startswith("celery/")
+def knowing_beats_guessing(result, kinds):
+    """Knowing the project helps; a router that never abstains is worse, most of all on paraphrases.
 
-
-def knowing_beats_guessing(result):
-    """Knowing the project helps; a router that never abstains is worse; one that abstains is as good as none.
-
-    The loop wins back part of what the bad router loses; abstaining wins back more.
+    The loop wins back part of what the bad router loses; abstaining wins back more. With the preset, which abstains, no
+    difference is detectable: over all questions, and for any kind.
     """
     table = result.table
     assert table.loc["known project", "verdict"] == "better"
     assert table.loc["always routed", "verdict"] == "worse"
     assert table.loc["modular", "verdict"] == "no detectable difference"
-    assert table.loc["modular", ["diff_low", "diff_high"]].abs().max() < 0.03
     assert table.loc["always routed", "diff"] < table.loc["+ loop", "diff"] < table.loc["modular", "diff"]
-
-
-def no_kind_is_better_with_modular(result, kinds):
-    """On all 46 multi-hop questions no difference is detectable; nor is one on any other kind."""
-    assert len(kinds["multihop"]) == 46
-    for group in kinds.values():
-        assert result.only(group).table.loc["modular", "verdict"] == "no detectable difference"
+    by_kind = {kind: result.only(group).table for kind, group in kinds.items()}
+    assert min(by_kind, key=lambda kind: by_kind[kind].loc["always routed", "diff"]) == "paraphrase"
+    assert {kind_table.loc["modular", "verdict"] for kind_table in by_kind.values()} == {"no detectable difference"}
 
 
 def the_rule_finds_it(best, talk, by_hand, in_ragkit):
