@@ -12,10 +12,8 @@ import time
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import pandas as pd
 import pytest
-import sklearn.metrics as metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +27,6 @@ from ragkit.production.feedback import (
     Feedback,
     FeedbackStore,
     ReviewItem,
-    agreement,
     confirm,
     f_measure,
     spans_around,
@@ -419,49 +416,6 @@ def test_a_thumb_up_gives_no_negative_and_nothing_confirmed_is_nothing_to_learn(
     assert pair.negatives == ()
 
 
-# ---- agreement with scorers
-
-
-def opinions(n: int, right: float) -> tuple[list[Feedback], dict[str, float]]:
-    """``n`` opinions on as many questions, and a scorer that sees the truth in a share ``right`` of them."""
-    generator = np.random.default_rng(0)
-    up = generator.random(n) < 0.5
-    said = [Feedback(i, 0.0, str(i), 1 if u else -1, question=f"q{i}?") for i, u in enumerate(up)]
-    seen = np.where(generator.random(n) < right, up, ~up)
-    return said, {str(i): 0.2 + 0.6 * s for i, s in enumerate(seen)}
-
-
-def test_a_scorer_that_agrees_one_that_does_not_and_one_that_contradicts():
-    said, good = opinions(200, 0.9)
-    _, none = opinions(200, 0.5)
-    table = agreement(said, {"good": good, "none": none, "bad": {i: 1 - s for i, s in good.items()}})
-    assert table["verdict"].to_dict() == {"good": "agrees", "none": "no detectable agreement", "bad": "contradicts"}
-    up = [f.thumb > 0 for f in said]
-    assert table.loc["good", "auroc"] == pytest.approx(metrics.roc_auc_score(up, [good[f.trace_id] for f in said]))
-    assert table.loc["good", "low"] < table.loc["good", "auroc"] < table.loc["good", "high"]
-    assert table.loc["good", "kappa"] == pytest.approx(2 * table.loc["good", "auroc"] - 1, abs=0.02)
-
-
-def test_opinions_on_one_question_are_not_independent():
-    said, scores = opinions(40, 0.8)
-    many = [Feedback(i, 0.0, f.trace_id, f.thumb, question=f.question) for i, f in enumerate(said * 10)]
-    once, often = agreement(said, {"s": scores}), agreement(many, {"s": scores})
-    assert often.loc["s", "low"] == pytest.approx(once.loc["s", "low"], abs=0.02)
-
-
-def test_answers_without_a_score_are_left_out_and_counted():
-    said, scores = opinions(50, 0.9)
-    scores["0"] = float("nan")
-    del scores["1"]
-    assert agreement(said, {"s": scores}).loc["s", "n"] == 48
-
-
-def test_without_thumbs_of_both_kinds_there_is_no_agreement():
-    said, scores = opinions(10, 1.0)
-    with pytest.raises(InputError, match="expected some of both"):
-        agreement([f for f in said if f.thumb > 0], {"s": scores})
-
-
 # ---- suggestions
 
 
@@ -558,6 +512,7 @@ words = st.sets(st.sampled_from("abcde"), min_size=1)
 @given(words, words)
 def test_f_measure_is_between_0_and_1_and_1_only_for_the_same_words(one, other):
     value = f_measure(one, other, dict.fromkeys("abcde", 1.0))
+    assert f_measure(one, other) == value
     assert 0 <= value <= 1 + 1e-12
     assert (value > 1 - 1e-12) == (one == other)
 

@@ -24,12 +24,9 @@ from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-import numpy as np
-
-from ragkit.base import Chunk, Corpus, Document, Hit, InputError, Question, RagkitError, Span, question_key, require
-from ragkit.evaluation.statistics import auroc, auroc_interval
+from ragkit.base import Chunk, Corpus, Document, Hit, InputError, Question, RagkitError, Span, question_key
 from ragkit.files import Database, home
 from ragkit.generation.extractive import idf, passages, stems
 from ragkit.markdown import blocks
@@ -40,9 +37,6 @@ from ragkit.production.regression import RegressionSet
 from ragkit.production.semantic import SemanticCache
 from ragkit.tokens import minilm_tokenizer
 from ragkit.training.pairs import Pair
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Thumb = Literal[-1, 1]
 
@@ -324,15 +318,16 @@ def confirm(
     return regressions.add(flag.question, gold, who=who, trace_id=flag.complaints[-1].trace_id)
 
 
-def f_measure(words: set[str], wanted: set[str], weight: Mapping[str, float]) -> float:
+def f_measure(words: set[str], wanted: set[str], weight: Mapping[str, float] | None = None) -> float:
     """``5 P R / (4 P + R)``: P, the share of ``words`` that is wanted, and R, of ``wanted`` that is there.
 
-    van Rijsbergen, Information Retrieval (1979), ch. 7, with weighted words and beta = 2: recall counts twice as much,
-    because a correction is seldom longer than the place that it is from.
+    van Rijsbergen, Information Retrieval (1979), ch. 7, with beta = 2: recall counts twice as much, because a
+    correction is seldom longer than the place that it is from. ``weight`` is that of each word (default: all alike).
 
-    >>> f_measure({"a", "b"}, {"a", "c"}, {"a": 1.0, "b": 1.0, "c": 1.0})
+    >>> f_measure({"a", "b"}, {"a", "c"})
     0.5
     """
+    weight = dict.fromkeys(words | wanted, 1.0) if weight is None else weight
     both = sum(weight[term] for term in words & wanted)
     if not both:
         return 0.0
@@ -443,35 +438,3 @@ def _chunk(corpus: Corpus, span: Span) -> Chunk:
     text = document.text[span.start : span.end]
     section = document.section_at(span.start)
     return Chunk(document.id, span.start, span.start + len(text), text, section, document.metadata)
-
-
-def agreement(feedback: Sequence[Feedback], scores: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """One row a scorer: how well its scores of answers tell thumbs up from thumbs down.
-
-    ``auroc`` is how often an answer with a thumb up scores higher than one with a thumb down, with its 95 % interval
-    from drawing questions again: opinions on one question are not independent. ``verdict`` is about it. ``kappa``
-    (Cohen 1960; 1: always, 0: as by chance) is how thumbs agree with "scores .5 or more".
-
-    Args:
-        feedback: opinions that count, as ``FeedbackStore.all()``.
-        scores: for each scorer the scores by trace id. Answers without a score are left out (``n`` counts the others).
-
-    Raises:
-        InputError: a scorer has no scores for both a thumb up and a thumb down.
-    """
-    rows = {}
-    for name, values in scores.items():
-        scored = [f for f in feedback if np.isfinite(values.get(f.trace_id, np.nan))]
-        given, up = np.array([values[f.trace_id] for f in scored]), np.array([f.thumb > 0 for f in scored], dtype=bool)
-        if up.all() or not up.any():
-            raise InputError(f"{name}: {up.sum()} thumbs up, {(~up).sum()} down with a score: expected some of both")
-        low, high = auroc_interval(given, up, [question_key(f.question) or f.trace_id for f in scored])
-        rows[name] = {
-            "n": len(scored),
-            "auroc": auroc(given[up], given[~up]),
-            "low": low,
-            "high": high,
-            "kappa": float(require("sklearn.metrics", "notebook").cohen_kappa_score(given >= 0.5, up)),
-            "verdict": "agrees" if low > 0.5 else "contradicts" if high < 0.5 else "no detectable agreement",
-        }
-    return require("pandas", "notebook").DataFrame(rows).T.infer_objects()  # type: ignore[no-any-return]
