@@ -88,6 +88,15 @@ def test_pages_with_questions_are_left_out_by_name_by_title_and_by_label(faq):
     assert used == {"home/kettle", "home/lamp"}
 
 
+def test_a_question_that_was_taken_out_of_the_text_begins_no_passage():
+    asked = page("home/asked", ("Pouring", POUR))
+    (whole,) = asked.sections
+    middle = asked.text.index("A full kettle")
+    answers = replace(whole, end=middle), replace(whole, start=middle, body=middle)
+    corpus = house(replace(asked, sections=answers))
+    assert [p.text for p in section_passages(corpus) if p.doc_id == asked.id] == [POUR]
+
+
 @pytest.fixture(scope="module")
 def real(tiny) -> tuple[Pair, ...]:
     return make_pairs(tiny, negatives=2)

@@ -58,14 +58,15 @@ def make_pairs(corpus: Corpus, *, tokens: int = 128, negatives: int = 1) -> tupl
 def section_passages(corpus: Corpus, tokens: int = 128) -> tuple[Chunk, ...]:
     """The first ``tokens`` of every section's own text, without pages of questions.
 
-    Of passages with the same runs of words (equal ``shingles``) the first is kept; near-duplicates stay.
+    The sections are ``Document.visible_sections``: where a question was taken out of the text, none begins. Of passages
+    with the same runs of words (equal ``shingles``) the first is kept; near-duplicates stay.
     """
     faq_pages = {span.doc_id for question in corpus.questions for span in question.gold if "faq" in question.tags}
     distinct: dict[frozenset[str], Chunk] = {}
     for document in corpus.documents:
         if document.id in faq_pages or _FAQ.search(f"{document.id} {document.title}"):
             continue
-        for section in document.sections:
+        for section in document.visible_sections:
             body = document.text[section.body : section.end]
             start = section.body + len(body) - len(body.lstrip())
             offsets = minilm_tokenizer().offsets(body.strip())[:tokens]

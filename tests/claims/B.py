@@ -1,105 +1,76 @@
 """What the prose of appendix B promises."""
 
-from itertools import pairwise
+
+def _first_rank(hits, question):
+    ranks = [rank for rank, hit in enumerate(hits, 1) if any(hit.chunk.span.answers(gold) for gold in question.gold)]
+    return min(ranks, default=None)
 
 
-def _has_star(hits, question):
-    return any(hit.chunk.span.answers(gold) for hit in hits for gold in question.gold)
-
-
-def celery_is_made_of_three_pieces(pieces):
-    """*worker* is one entry. *Celery* is made of three pieces."""
-    assert len(pieces["worker"]) == 1
-    assert len(pieces["Celery"]) == 3
-
-
-def every_sixth_word_is_made_of_pieces(share, kinds_of_words):
-    """About every sixth word of these documents is made of pieces, and nearly half of the different ones are."""
-    assert 1 / 7 < share < 1 / 5
-    assert 0.4 < kinds_of_words < 0.5
-
-
-def no_star_among_the_first_ten(hits, question):
-    """No star among the first ten."""
+def no_star_among_the_first_ten(hits, question, store):
+    """No star among the first ten; *Celery* is three pieces, *Windows* is one."""
     assert len(hits) == 10
-    assert not _has_star(hits, question)
+    assert _first_rank(hits, question) is None
+    count = store.encoder.tokenizer.count
+    assert (count("Celery"), count("Windows")) == (3, 1)
 
 
-def contrastive_loss_is_the_mean(losses, in_ragkit):
-    """The mean of the last column, by hand, is what ragkit's `contrastive_loss` returns."""
-    assert abs(losses.mean() - in_ragkit) < 1e-4
+def contrastive_loss_is_the_mean(loss, queries, passages, shares, contrastive_loss):
+    """By hand and in ragkit the loss is the same; *Beat* gives its own sentence little."""
+    assert abs(loss - contrastive_loss(queries, passages, 0.05)) < 1e-4
+    assert 0.05 < shares[0, 0] < 0.15
 
 
-def each_step_makes_the_loss_smaller(steps):
-    """Five steps, and the loss falls with each."""
-    assert len(steps) == 1 + 5
-    assert all(after < before for before, after in pairwise(steps))
-
-
-def no_pair_touches_an_faq_page(pages, exam):
-    """No pair touches an FAQ page."""
+def no_pair_touches_an_faq_page(corpus, halves, pairs):
+    """FAQ pages give no pairs, and no document is in both halves."""
+    exam = {span.doc_id for q in corpus.questions for span in q.gold}
     assert exam
-    assert not pages & exam
-
-
-def what_overlaps_the_answer_is_left_out(pair):
-    """A hard negative does not answer: what overlaps the answer or repeats it is left out."""
-    (negative,) = pair.negatives
-    assert not negative.span.overlap(pair.positive.span)
-    assert negative.text != pair.positive.text
+    for half, made in zip(halves, pairs, strict=True):
+        pages = {pair.positive.doc_id for pair in made}
+        assert not pages & exam
+        assert pages <= {document.id for document in half}
 
 
 def only_the_held_out_curve_turns(curve):
     """The training loss falls and falls. The held-out loss falls a little, turns, and rises."""
     training, held_out = curve["training"], curve["held out"]
     assert training.iloc[-1] < training.iloc[0] / 2
-    assert 0 < held_out.idxmin() < 100
+    assert 0 < held_out.idxmin() < 150
     assert held_out.iloc[-1] > held_out.min()
 
 
-def a_star(hits, question):
-    """A star, and the FAQ page was in no pair."""
-    assert _has_star(hits[:3], question)
+def the_answer_moves_up(ranks):
+    """With both adapters the answer moves up, from far down to among the first ten."""
+    before, *after = ranks
+    assert before > 40
+    assert all(1 <= rank <= 10 for rank in after)
 
 
-def better_on_what_it_was_trained_for(result):
-    """*Better* on what it was trained for, with an interval that stays above 0."""
-    assert result.table.loc["adapter", "verdict"] == "better"
-    assert result.table.loc["adapter", "diff_low"] > 0
+def better_on_documents_not_read(result, in_budget):
+    """*Better* on documents that the adapter has not read, by most of what it gains on those that it has.
 
-
-def no_detectable_difference_elsewhere(elsewhere):
-    """No detectable difference on what it wasn't trained for."""
-    assert elsewhere.table.loc["adapter", "verdict"] == "no detectable difference"
-
-
-def pages_of_the_training_gain_far_more(table):
-    """Both gain, pages that were in the training nearly twice as much."""
-    assert table.loc["page was in training", "mean"] > 1.5 * table.loc["page was not", "mean"] > 0
-
-
-def both_are_better(result):
-    """On the projects that were in the training both are *better* than the base."""
-    assert list(result.table["verdict"].iloc[1:]) == ["better", "better"]
-
-
-def neither_is_worse(elsewhere):
-    """On the others neither is *worse*: of the adapter, a loss of .01 would not be noticed here.
-
-    The interval of full fine-tuning begins close to 0.
+    By coverage in 2,000 tokens, only *seen* is better.
     """
-    assert "worse" not in set(elsewhere.table["verdict"])
-    assert elsewhere.table.loc["adapter", "diff_low"] < -0.01
-    assert abs(elsewhere.table.loc["fine-tuned", "diff_low"]) < 0.02
+    table = result.table
+    assert set(table["verdict"].iloc[1:]) == {"better"}
+    assert table.loc["held out", "diff"] > table.loc["seen", "diff"] / 2
+    assert in_budget.table["verdict"].tolist() == ["baseline", "no detectable difference", "better"]
 
 
-def save_bits_before_dimensions(table):
-    """One byte a number costs next to nothing, and with half of the numbers no loss can be shown. At the same 384 bytes
-    int8 is far ahead of 96 numbers, and one bit a number is ahead of both shorter truncations."""
-    assert table.loc["int8", "verdict"] == "no detectable difference"
-    assert table.loc["192 of 384 numbers", "verdict"] == "no detectable difference"
-    assert table.loc["int8", "bytes"] == table.loc["96 of 384 numbers", "bytes"] == 384
-    assert table.loc["int8", "mrr@10"] > table.loc["96 of 384 numbers", "mrr@10"] + 0.03
-    assert table.loc["binary", "mrr@10"] > table.loc[["96 of 384 numbers", "48 of 384 numbers"], "mrr@10"].max()
-    neighbours = table["neighbours kept"]
-    assert neighbours["int8"] > 0.95 > neighbours["binary"] > neighbours["48 of 384 numbers"]
+def no_difference_in_the_pipeline(in_pipeline):
+    """In the advanced pipeline no difference is detectable."""
+    assert in_pipeline.table.loc["held out", "verdict"] == "no detectable difference"
+
+
+def full_fine_tuning_may_help_elsewhere(rows):
+    """On XQuAD no difference is detectable, and trained on three projects neither gains on its own questions."""
+    verdicts = rows.set_index(["trained on", "asked about", "system"])["verdict"]
+    assert set(verdicts.xs("XQuAD, English", level=1)) == {"no detectable difference"}
+    assert set(verdicts["celery, scrapy", "projects in the training"]) == {"better"}
+    assert set(verdicts["aiohttp, black, gunicorn", "projects in the training"]) == {"no detectable difference"}
+    assert verdicts["aiohttp, black, gunicorn", "other projects", "fine-tuned"] == "better"
+
+
+def the_answer_falls(systems, failed):
+    """The answer falls from the first place, and stays among the first ten."""
+    assert _first_rank(systems["base"].search(failed.text, 10), failed) == 1
+    assert _first_rank(systems["held out"].search(failed.text, 10), failed) in range(2, 11)
