@@ -189,6 +189,16 @@ def test_some_of_the_questions_have_the_table_of_a_comparison_of_their_own(resul
         result.only([QUESTIONS[0], Question("another", "?", QUESTIONS[0].gold)])
 
 
+def test_each_group_has_its_own_values_and_verdicts(result: Comparison) -> None:
+    half = result.questions[: len(result.questions) // 2]
+    shown = result.by_group({"half": half})
+    marks = {"better": " ▲", "worse": " ▼", "baseline": "", "no detectable difference": ""}
+    for column, own in {"half": result.only(half), "all": result}.items():
+        for system, row in own.table.iterrows():
+            assert shown.loc[system, column] == f"{row[result.metric]:.3f}{marks[row['verdict']]}"
+    assert shown["all"].str.contains("[▲▼]").any()
+
+
 def test_latency_is_that_of_single_queries_after_a_warm_up() -> None:
     class SlowStart(Lucky):
         started = False

@@ -1,4 +1,4 @@
-"""The two charts of the lessons: what stands where, in which colour, and how far its bar reaches."""
+"""The charts of the lessons: what stands where, in which colour, and how far its bar reaches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from ragkit.base import InputError
 from ragkit.figures import BLUE, color_of
-from ragkit.notebook.charts import bar_chart, line_chart
+from ragkit.notebook.charts import bar_chart, heat_maps, line_chart
 
 BY_KIND = pd.DataFrame({"bm25": [0.5, 0.2], "dense": [0.4, 0.6]}, index=["faq", "paraphrase"])
 
@@ -55,3 +55,21 @@ def test_a_line_has_a_tick_at_every_value_of_a_logarithmic_axis():
     assert (figure.layout.xaxis.type, figure.layout.xaxis.tickvals) == ("log", (500, 2000))
     assert figure.layout.xaxis.ticktext == ("500", "2,000")
     assert line_chart({1: 0.5, 2: 0.6}, "One", y="share").data[0].marker.color == BLUE
+
+
+def test_heat_maps_have_one_colour_scale_and_leave_out_what_is_no_number():
+    table = pd.DataFrame([[1.0, 0.5], [np.nan, 2.0]], index=["1", "2-10"], columns=["a", "b"])
+    figure = heat_maps({"<rrf>": table, "sum": table / 4}, "RRF keeps less", x="by vectors", y="by words")
+    first, second = figure.data
+    assert (first.x, first.y) == (("a", "b"), ("1", "2-10"))
+    assert first.text.tolist() == [["1", "0.5"], ["", "2"]]
+    assert second.z.tolist()[1][1] == 0.5
+    assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (0, 2)
+    assert [note.text for note in figure.layout.annotations] == ["&lt;rrf&gt;", "sum"]
+    assert (figure.layout.title.text, figure.layout.yaxis.title.text) == ("RRF keeps less", "by words")
+    assert figure.layout.yaxis.autorange == "reversed"
+    words = heat_maps({"rrf": table}, "One", x="", y="", texts={"rrf": table.map("{} of 2".format)})
+    assert words.data[0].text.tolist() == [["1.0 of 2", "0.5 of 2"], ["", "2.0 of 2"]]
+    assert not words.layout.annotations
+    with pytest.raises(InputError, match="no table"):
+        heat_maps({}, "None", x="", y="")

@@ -2,64 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import isclose
-from types import FunctionType
-from typing import Any
-
 from exercises.check import check_number, exercise
+from ragkit.evaluation.compare import Comparison
+from ragkit.retrieval.hybrid import Hybrid
+from ragkit.workbench import questions_by_kind
+
+FEW = 20  # questions, below which a verdict is not worth asking for
 
 
 @exercise(
     "06.1",
-    expects=FunctionType,
-    hint="It is tf / (tf + something). That something is k1 for a chunk of mean length, and grows with the length.",
-    praise="The more a word is repeated the less each repetition adds, and a long chunk has to repeat it more often.",
-)
-def term_weight(answer: Callable[[float, float, float, float], Any]) -> str | None:
-    def right(tf: float, length: float, k1: float, b: float) -> float:
-        return tf / (tf + k1 * (1 - b + b * length))
-
-    # A likely wrong formula, and what its author should read. The first that the answer agrees with speaks.
-    mistakes: list[tuple[Callable[[float, float, float, float], float], str]] = [
-        (lambda tf, length, k1, b: tf, "you return tf itself, so ten repetitions count ten times as much as one."),
-        (lambda tf, length, k1, b: tf / (tf + k1), "length has no effect: every chunk is treated as an average one."),
-        (
-            lambda tf, length, k1, b: right(tf, length, k1, b) * (k1 + 1),
-            "you multiply by k1 + 1, as Okapi does. Leave it out: it changes no order.",
-        ),
-        (
-            lambda tf, length, k1, b: tf / (tf + k1 * 1 - b + b * length),
-            "k1 multiplies the whole bracket (1 - b + b * length), not only the 1.",
-        ),
-        (
-            lambda tf, length, k1, b: tf / (tf + k1 * (1 - b + b / length)),
-            "you divide by length, so a long chunk gets *more* for the same word. Multiply.",
-        ),
-        (
-            lambda tf, length, k1, b: tf / (tf + k1 * (b + (1 - b) * length)),
-            "b and 1 - b have changed places. With b = 0, length must have no effect.",
-        ),
-    ]
-    tries = [(1.0, 1.0, 1.5, 0.75), (2.0, 3.0, 1.5, 0.75), (3.0, 0.5, 2.0, 0.25)]
-    found = [answer(*values) for values in tries]
-    if any(value is ... for value in found):
-        return "your function still returns `...`: put your own expression there."
-    if not all(isinstance(value, int | float) for value in found):
-        return f"you returned {found[0]!r}. A weight is a number."
-    if all(isclose(value, right(*values)) for value, values in zip(found, tries, strict=True)):
-        return None
-    for formula, problem in mistakes:
-        if all(isclose(value, formula(*values)) for value, values in zip(found, tries, strict=True)):
-            return problem
-    return f"for tf=2, length=3, k1=1.5, b=0.75 you returned {found[1]:.3f}, and it should be {right(*tries[1]):.3f}."
-
-
-@exercise(
-    "06.2",
     expects=int,
-    hint="The one chunk gets 1 / 61. The other gets 1 / (60 + rank) twice. Which rank makes this larger?",
-    praise="Two votes for rank 61 beat one vote for rank 1. RRF asks who is mentioned, more than who is sure.",
+    hint="The one passage gets 1 / 61. The other gets 1 / (60 + rank) twice. Which rank makes this larger?",
+    praise="Rank 61 in both lists is worth more than rank 1 in one. RRF asks who is mentioned, more than who is sure.",
 )
 def two_poor_votes(answer: int) -> str | None:
     return check_number(
@@ -76,3 +31,31 @@ def two_poor_votes(answer: int) -> str | None:
         ],
         f"not {answer}. Solve 2 / (60 + rank) > 1 / 61 for the rank.",
     )
+
+
+@exercise(
+    "06.2",
+    expects=Comparison,
+    hint="Where words know nothing, give them less: weights=(0.3, 0.7). Where the mediocre win, shorten the lists.",
+    praise="A trade: look at `your_comparison.by_group(kinds)`, and at what the names have lost for it.",
+)
+def worse_on_no_kind(answer: Comparison) -> str | None:
+    yours = [name for name in answer.systems if name != answer.baseline]
+    if not yours:
+        return "there is only one system. Compare your hybrid with `dense`."
+    if isinstance(answer.systems[answer.baseline], Hybrid):
+        return f'the baseline {answer.baseline!r} is a hybrid itself. Compare with baseline="dense".'
+    name = yours[-1]
+    if not isinstance(answer.systems[name], Hybrid):
+        return f"{name!r} is no Hybrid. Put yours into the last row: Hybrid([bm25, dense], ...)."
+    if answer.budget is None:
+        return "you compared ten results of each. Give both systems the same tokens: same_budget=2000."
+    if len(answer.questions) < FEW:
+        return f"{len(answer.questions)} questions show very little. Take all of `questions`."
+    verdict = answer.table.loc[name, "verdict"]
+    if verdict != "better":
+        return f"over all questions the verdict on {name!r} is: {verdict}."
+    for kind, group in questions_by_kind(answer.questions).items():
+        if len(group) > 1 and answer.only(group).table.loc[name, "verdict"] == "worse":
+            return f"{name!r} is better over all questions, and worse on {kind!r}."
+    return None

@@ -41,6 +41,8 @@ WARM_UP = 3  # searches that are not timed
 TOKENS_DIFFER = 0.05  # systems whose contexts differ by more than this share are shown with their tokens
 SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star", "hexagon")
 
+MARKS = {"better": " ▲", "worse": " ▼"}
+
 FOUND, IN_PART, BUDGET, RERANK = "found", "found in part", "cut by the budget", "cut by rerank"
 DROPPED, FUSION, REWRITING = "dropped after retrieval", "demoted by fusion", "lost by rewriting"
 NOT_RETRIEVED, NO_CHUNK, FAILED = "not retrieved", "no chunk holds it", "error"
@@ -199,6 +201,23 @@ class Comparison:
             questions=tuple(self.questions[i] for i in stay),
             rankings={name: [own[i] for i in stay] for name, own in self.rankings.items()},
         )
+
+    def by_group(self, groups: Mapping[str, Iterable[Question]]) -> pd.DataFrame:
+        """``metric`` of each system (row) on each group of its questions (column), such as ``questions_by_kind``.
+
+        A value is followed by ▲ where the verdict on these questions alone is *better* than the baseline, and by ▼
+        where it is *worse*. The last column, "all", has all questions.
+
+        >>> result.by_group(questions_by_kind(questions))                                      # doctest: +SKIP
+
+        Raises:
+            InputError: fewer than two questions of a group were compared.
+        """
+        columns = {}
+        for name, questions in {**groups, "all": self.questions}.items():
+            table = self.only(questions).table
+            columns[name] = table[self.metric].map("{:.3f}".format) + table["verdict"].map(MARKS).fillna("")
+        return require("pandas", "notebook").DataFrame(columns)  # type: ignore[no-any-return]
 
     def probability_best(self) -> pd.Series[float]:
         """How often each system is the best when the documents are drawn again: look here before taking the

@@ -1,4 +1,4 @@
-"""Two charts that lessons draw again and again: bars of systems, and lines over a setting.
+"""Charts that lessons draw again and again: bars of systems, lines over a setting, and tables as heat maps.
 
 >>> figure = bar_chart({"bm25": 0.52, "dense": 0.61}, "Dense vectors find more", y="MRR@10")
 >>> figure.data[0].marker.color
@@ -6,6 +6,7 @@
 >>> by_kind = result.scores().groupby(kind_of).mean()                                      # doctest: +SKIP
 >>> bar_chart(by_kind, "Fusion wins on FAQ questions only", y="MRR@10")                    # doctest: +SKIP
 >>> line_chart(curves, "Recall by budget", x="tokens", y="recall", log_x=True)             # doctest: +SKIP
+>>> heat_maps({"bm25": shares}, "Names are found", x="kind", y="rank")                     # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
+from plotly.subplots import make_subplots
 
 from ragkit.base import InputError
 from ragkit.figures import BLUE, GREY, SYSTEMS, colors_of, styled
@@ -68,6 +70,38 @@ def line_chart(
         ticks = table.index.tolist()
         figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:,}" for tick in ticks])
     return styled(figure, title).update_layout(showlegend=len(table.columns) > 1)
+
+
+def heat_maps(
+    tables: Mapping[str, pd.DataFrame],
+    title: str,
+    x: str,
+    y: str,
+    texts: Mapping[str, pd.DataFrame] | None = None,
+    scale: str = "Blues",
+    height: int = 400,
+) -> go.Figure:
+    """One panel a table, of one colour scale from 0 to the highest value; cells that are not a number stay empty.
+
+    ``x``, ``y``: titles of the columns and of the rows. ``texts``: what stands in the cells (default: the values).
+
+    Raises:
+        InputError: there is no table.
+    """
+    if not tables:
+        raise InputError("heat_maps got no table: expected one or more, each under its name")
+    names = [escape(str(name)) for name in tables] if len(tables) > 1 else None
+    figure = make_subplots(1, len(tables), subplot_titles=names, shared_yaxes=True, horizontal_spacing=0.04)
+    for column, (name, table) in enumerate(tables.items(), 1):
+        written = texts[name] if texts else table.map("{:g}".format)
+        cells = {"z": table.to_numpy(float), "text": written.astype(str).where(table.notna(), "").to_numpy()}
+        names_of = {"x": [*map(str, table.columns)], "y": [*map(str, table.index)]}
+        figure.add_heatmap(**cells, **names_of, texttemplate="%{text}", coloraxis="coloraxis", row=1, col=column)
+    highest = max(float(table.max().max()) for table in tables.values())
+    figure.update_layout(coloraxis={"colorscale": scale, "cmin": 0, "cmax": highest, "showscale": False})
+    figure.update_xaxes(title=x, type="category").update_yaxes(type="category", autorange="reversed")
+    figure.update_yaxes(title=y, col=1)
+    return styled(figure, title, height).update_xaxes(showgrid=False).update_yaxes(showgrid=False)
 
 
 def _table(values: Values) -> pd.DataFrame:
