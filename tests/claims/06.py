@@ -31,6 +31,12 @@ def one_list_alone_has_many(both, one, neither, questions, counts):
     assert counts.loc["none", "1"] == 8
 
 
+def rank_bm25_gives_a_term_of_half_the_texts_no_weight(weights, terms):
+    """In rank_bm25 the weight of a term in half of the texts is 0, and that of a rarer one is more."""
+    assert sum("kettl" in own for own in terms) == len(terms) / 2
+    assert weights["kettl"] == 0 < weights["lever"]
+
+
 def by_hand_and_ragkit_agree_on_fusion(parts, query, rrf, weighted, sentences):
     """By hand and in ragkit; RRF finds three sentences equal to four digits, and by the weighted sum the lever wins."""
     from ragkit import Hybrid
