@@ -54,10 +54,10 @@ def together_keeps_five_percent(alone, together):
 
 
 def power_grows(power):
-    """Mostly no verdict with 20 documents, one 8 times in 10 with some 80."""
+    """With 20 documents the difference is rarely detected, with 140 nearly always."""
     assert list(power.values()) == sorted(power.values())
     assert power[20] < 0.35
-    assert power[71] - 0.1 < 0.8 < power[140]
+    assert power[140] > 0.85
 
 
 def small_experiments_exaggerate(seen):
