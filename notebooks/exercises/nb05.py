@@ -10,7 +10,7 @@ from ragkit.embedding import encode, load_embedder
 from ragkit.evaluation.compare import Comparison
 
 FEW = 20  # questions, below which a verdict is not worth asking for
-_SEEN = ("tasks that are not retried", "a timeout of thirty seconds", "the worker stops the task", "TASK_ALWAYS_EAGER")
+_SEEN = ("tasks that are not retried", "a timeout of 30 seconds", "the worker stops the task", "TASK_ALWAYS_EAGER")
 _TEA = ["How do I make tea?"]
 
 
