@@ -24,6 +24,7 @@ from ragkit.retrieval.hybrid import Hybrid, fuse
 from ragkit.retrieval.rewrite import ClauseSplitter, Rewritten
 from ragkit.testing import FakeEmbedder
 from ragkit.training.adapter import LinearAdapter, adapted
+from ragkit.training.quantization import QuantizedRetriever, binary, int8, pca
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
 NUMBERS = sorted(p.stem.removeprefix("nb") for p in Path(package.__path__[0]).glob("nb*.py"))
@@ -161,6 +162,41 @@ def fix_compared(*names, number=20, first="Why?", same_budget=20):
     return compare(systems, questions, same_budget=same_budget, progress=False)
 
 
+class Prefixed(FakeEmbedder):
+    """Reads a word in front of every text, of its kind unless another is given."""
+
+    def __init__(self, query="query", passage="passage"):
+        super().__init__()
+        self.words = {"query": query, "passage": passage}
+        self.identity = f"prefixed {query} {passage}"
+
+    def encode(self, texts, kind="passage"):
+        return super().encode([f"{self.words[kind]} {text}" for text in texts], kind)
+
+
+def pages(number):
+    texts = [f"celery worker number {n}" for n in range(number)]
+    chunks = [Chunk(text, 0, len(text), text) for text in texts]
+    return chunks, [Question(text, text, (Span(text, 0, len(text)),)) for text in texts]
+
+
+def embedded(embedder=None, baseline=None, number=20, **settings):
+    """A search whose embedder reads questions as passages, or ``embedder``, beside one with prefixes."""
+    chunks, questions = pages(number)
+    embedders = {"E5": baseline or Prefixed(), "yours": embedder or Prefixed(query="passage")}
+    systems = {name: DenseRetriever(chunks, embedder=each) for name, each in embedders.items()}
+    return compare(systems, questions, progress=False, **settings)
+
+
+def stored(quantize, width=384, number=20, **settings):
+    """BM25 beside a search of random vectors, their first ``width`` numbers stored by ``quantize``."""
+    chunks, questions = pages(number)
+    vectors = np.random.default_rng(0).standard_normal((number, 384)).astype(np.float32)
+    codes = quantize(vectors[:, :width])
+    yours = QuantizedRetriever(chunks, codes, lambda query: vectors[0, :width])
+    return compare({"bm25": BM25Retriever(chunks), "yours": yours}, questions, progress=False, **settings)
+
+
 def best_threshold(scores, right, cost, measure=lambda good, bad, cost: good - cost * bad):
     def gain(threshold):
         given = scores >= threshold
@@ -191,17 +227,21 @@ RIGHT = {
     "01.3": hits_with_answer_at(10),
     "03.1": lambda chunk, gold: chunk.overlap(gold) > 0 and 2 * chunk.overlap(gold) >= min(len(chunk), len(gold)),
     "03.2": comparison(bm25=1.5, changed=9.0),
-    "05.1": 1.0,
-    "05.2": lambda vector, d: vector[:d] / (vector[:d] ** 2).sum() ** 0.5,
-    "05.3": 24.576,
     "06.1": 61,
     "06.2": names_and_meanings(),
     "A.1": rewritten(BothWords()),
+    "05.1": [
+        "Which options were removed before version 2?",
+        "1.8 dropped them.",
+        "Which were removed after version 2?",
+    ],
+    "05.2": embedded(same_budget=20),
     "07.1": blending(lambda inner, query, hits, k: fuse([hits, inner.rerank(query, hits, len(hits))], k)),
     "08.1": best_threshold,
     "09.1": lambda share, recall, alarms: share * recall / (share * recall + (1 - share) * alarms),
     "D.1": 299,
     "F.1": lambda detectable, questions, wanted: math.ceil(questions * (detectable / wanted) ** 2),
+    "E.1": stored(int8, 192, same_budget=20),
     "C.1": lambda cosines: (cosines.argmax(axis=1) == list(range(len(cosines)))).mean(),
     "C.2": 512 / 4,
     "C.3": 0,
@@ -259,27 +299,6 @@ WRONG = [
     ("03.2", comparison(bm25=1.5, changed=9.0, again=2.0), "compared 3 systems"),
     ("03.2", comparison(same_budget=None, bm25=1.5, changed=9.0), "10 results each"),
     ("03.2", comparison(bm25=1.5, changed=1.5), "changed nothing"),
-    ("05.1", 0.0, "with MiniLM"),
-    ("05.1", 0.5, "too few"),
-    ("05.1", 100, "between 0 and 1"),
-    ("05.1", "all", "expected to be"),
-    ("05.2", lambda vector, d: ..., "still returns"),
-    ("05.2", lambda vector, d: vector[:d], "its length is 0.6"),
-    ("05.2", lambda vector, d: vector[:d] / vector[:d].sum(), "root of the squares"),
-    ("05.2", lambda vector, d: vector[:d] / (vector**2).sum() ** 0.5, "its length is 0.6"),
-    ("05.2", lambda vector, d: vector[-d:] / (vector[-d:] ** 2).sum() ** 0.5, "last two"),
-    ("05.2", lambda vector, d: vector * [1, 1, 0, 0], "nothing is saved"),
-    ("05.2", lambda vector, d: vector, "expected 2 numbers"),
-    ("05.2", lambda vector, d: vector[:d] * 0, "expected [0.8, 0.6]"),
-    ("05.2", lambda vector: vector, "raised TypeError"),
-    ("05.3", 6.144, "takes 4 bytes"),
-    ("05.3", 12.288, "There are two"),
-    ("05.3", 24576, "megabytes"),
-    ("05.3", 24_576_000_000, "these are bytes"),
-    ("05.3", 3.072, "384 numbers"),
-    ("05.3", 49.152, "8 bytes a number"),
-    ("05.3", 22.888, "gibibytes"),
-    ("05.3", 1.0, "Multiply"),
     ("06.1", 62, "both get the same"),
     ("06.1", 2, "without the 60"),
     ("06.1", 60, "one rank further down"),
@@ -292,6 +311,19 @@ WRONG = [
     ("06.2", names_and_meanings(keywords=8), "10 questions show very little"),
     ("06.2", names_and_meanings({"same": Hybrid([MEANINGS])}), "is: no detectable difference"),
     ("06.2", names_and_meanings({"words": Hybrid([WORDS, MEANINGS], weights=(1, 0))}), "worse on 'paraphrase'"),
+    ("05.1", "a trap", "expected to be"),
+    ("05.1", ["a question", "an answer"], "to be three texts"),
+    ("05.1", ["a question", "an answer", " "], "to be three texts"),
+    ("05.1", ["How do I make tea?", "how do I  make tea?", "boil water"], "are the same"),
+    ("05.1", ["the worker stops the task", "a worker halts a job", "the task stops the worker"], "in the lesson"),
+    ("05.1", ["How do I make tea?", "Boil water.", "The lamp takes a 40 watt bulb."], "prefers the right answer"),
+    ("05.2", compared(bm25(3), bm25(6), same_budget=20), "with an embedder"),
+    ("05.2", embedded(baseline=Prefixed(query="passage"), same_budget=20), "questions and passages alike"),
+    ("05.2", embedded(Prefixed(passage="query"), same_budget=20), "reads passages in another way"),
+    ("05.2", embedded(Prefixed(), same_budget=20), "still reads questions as questions"),
+    ("05.2", embedded(Prefixed(query=""), same_budget=20), "neither as questions"),
+    ("05.2", embedded(), "ten results"),
+    ("05.2", embedded(number=19, same_budget=20), "19 questions show very little"),
     ("10.1", dict, "to be a Retriever"),
     ("10.1", keeping(lambda inner, k: ...), "no list of hits"),
     ("10.1", keeping(lambda inner, k: first_each(inner.search("words", 10 * k))), "expected at most 2"),
@@ -375,6 +407,15 @@ WRONG = [
     ("09.1", lambda share, recall, alarms: 1 - alarms, "is rejected"),
     ("09.1", lambda share, recall, alarms: share * recall / (share * recall + alarms), "by mistake"),
     ("09.1", lambda share, recall, alarms: 0.5, "You return 0.500"),
+    ("E.1", compared(bm25(3), bm25(6), same_budget=20), "is a QuantizedRetriever"),
+    ("E.1", stored(lambda vectors: pca(vectors, 192), same_budget=20), "192 numbers of 4 bytes"),
+    ("E.1", stored(int8, same_budget=20), "all 384 numbers"),
+    ("E.1", stored(binary, 192, same_budget=20), "bits, as in the lesson"),
+    ("E.1", stored(binary, same_budget=20), "bits of all 384"),
+    ("E.1", stored(lambda vectors: pca(vectors, 48), same_budget=20), "48 numbers of 4 bytes"),
+    ("E.1", stored(int8, 96, same_budget=20), "96 bytes, expected 192"),
+    ("E.1", stored(int8, 192), "ten results"),
+    ("E.1", stored(int8, 192, number=19, same_budget=20), "19 questions"),
     ("D.1", 100, "37 %"),
     ("D.1", 95, "how sure"),
     ("D.1", 59, "rules out a rate of 5 %"),

@@ -2,87 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import FunctionType
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from exercises.check import check_number, exercise
+from exercises.check import exercise
+from ragkit.base import Embedder
+from ragkit.embedding import encode, load_embedder
+from ragkit.evaluation.compare import Comparison
+
+FEW = 20  # questions, below which a verdict is not worth asking for
+_SEEN = ("tasks that are not retried", "a timeout of 30 seconds", "the worker stops the task", "TASK_ALWAYS_EAGER")
+_TEA = ["How do I make tea?"]
 
 
 @exercise(
     "05.1",
-    expects=(int, float),
-    hint="In the plot, where do E5's cosines of two chunks that have nothing to do with each other begin?",
-    praise="A threshold belongs to one model. Whoever changes the model must find it again.",
+    expects=list,
+    hint="Let the wrong answer repeat the question but for one word, and the right one say it in other words.",
+    praise="Keep it: a test set for your own documents needs questions like this one.",
 )
-def passing_share(answer: float) -> str | None:
-    if answer > 1:
-        return "a share lies between 0 and 1."
-    if answer < 0.02:
-        return f"{answer} is what got through with MiniLM, where strangers score far below 0.6. Look at E5's hump."
-    if answer < 0.95:
-        return f"{answer} is too few: look at the left end of E5's hump. How much of it lies below 0.6?"
+def trap(answer: list[str]) -> str | None:
+    if len(answer) != 3 or not all(isinstance(text, str) and text.strip() for text in answer):
+        return "the list is expected to be three texts: the question, the right answer and the wrong one."
+    if len({" ".join(text.casefold().split()) for text in answer}) < 3:
+        return "two of the three texts are the same, but for capitals and spaces."
+    if answer[0].strip() in _SEEN:
+        return "this question is in the lesson. Ask one of your own."
+    query, right, wrong = encode(load_embedder(), answer, "query")
+    if query @ right >= query @ wrong:
+        return f"MiniLM prefers the right answer, by {query @ right:.2f} to {query @ wrong:.2f}."
     return None
 
 
 @exercise(
     "05.2",
-    expects=FunctionType,
-    hint="vector[:d] are the first d numbers. What is the length of that, and what should it be?",
-    praise="Cut, then back to length 1: a dot product is a cosine again.",
+    expects=Comparison,
+    hint='encode(self, texts, kind="passage") returns e5.encode(texts, "passage"), whatever kind it is asked for.',
+    praise="No error, no warning, only worse results: check the calls of `encode` when a new model disappoints.",
 )
-def truncated(answer: Callable[[NDArray[np.float64], int], Any]) -> str | None:
-    vector = np.array([0.48, 0.36, 0.0, 0.8])
-    found = answer(vector, 2)
-    if found is ...:
-        return "your function still returns `...`: put your own expression there."
-    value = np.asarray(found, dtype=float)
-    if value.shape == vector.shape and np.allclose(value[2:], 0):
-        return "four numbers come out, two of them zeros: nothing is saved. Keep only the first two: vector[:d]."
-    if value.shape != (2,):
-        return f"for a vector of 4 numbers and d = 2 you return the shape {value.shape}, expected 2 numbers."
-    return check_number(
-        value,
-        [0.8, 0.6],
-        [
-            (
-                vector[:2],
-                f"its length is {np.linalg.norm(vector[:2]):.1f}, not 1. Divide by np.linalg.norm of what is left.",
-            ),
-            (
-                vector[-2:] / np.linalg.norm(vector[-2:]),
-                "these are the last two numbers. The important ones come first: vector[:d].",
-            ),
-            (
-                vector[:2] / vector[:2].sum(),
-                "divided by the sum, the numbers add up to 1, but a length is np.linalg.norm, the root of the squares.",
-            ),
-        ],
-        f"for (0.48, 0.36, 0, 0.8) and d = 2 you get {value.round(3).tolist()}, expected [0.8, 0.6].",
-    )
+def questions_as_passages(answer: Comparison) -> str | None:
+    embedders = {name: getattr(retriever, "embedder", None) for name, retriever in answer.systems.items()}
+    right = embedders.pop(answer.baseline)
+    confused = [embedder for embedder in embedders.values() if embedder is not None]
+    if not confused:
+        return 'expected two systems, each a DenseRetriever with an embedder, as systems["E5"] is one.'
+    if right is None or _same(right, right):
+        return 'the baseline treats questions and passages alike. Compare with systems["E5"]; MiniLM has no prefixes.'
+    problems = [_problem(right, embedder) for embedder in confused]
+    if all(problems):
+        return problems[0]
+    if answer.budget is None:
+        return "you compared ten results of each. Give both systems the same tokens: same_budget=2000."
+    if len(answer.questions) < FEW:
+        return f"{len(answer.questions)} questions show very little. Take all of `questions`."
+    return None
 
 
-@exercise(
-    "05.3",
-    expects=(int, float),
-    hint="One vector: 3072 numbers of 4 bytes. Then two million of them, and a gigabyte is 10**9 bytes.",
-    praise="That has to fit into memory to be searched fast. Now look at your table: what would 96 dimensions take?",
-)
-def gigabytes(answer: float) -> str | None:
-    if abs(answer - 24.576) < 0.08:
-        return None
-    for wrong, problem in (
-        (6.144, "6.1 counts numbers. Each of them takes 4 bytes."),
-        (12.288, "12.3 is for one million chunks. There are two."),
-        (24_576, "24,576 are megabytes."),
-        (24_576_000_000, "these are bytes. A gigabyte is 10**9 of them."),
-        (3.072, "3.1 is for vectors of 384 numbers, as MiniLM's. text-embedding-3-large makes 3072."),
-        (49.152, "49.2 takes 8 bytes a number. A float32 has 32 bits."),
-        (22.888, "22.9 is in gibibytes (2**30 bytes). Here a gigabyte is 10**9 bytes."),
-    ):
-        if abs(answer - wrong) < 0.01 * wrong:
-            return problem
-    return f"not {answer:g}. Multiply: chunks, numbers a vector, bytes a number; then divide by 10**9."
+def _same(one: Embedder, other: Embedder) -> bool:
+    """Whether ``one`` reads a question as ``other`` reads a passage."""
+    return bool(np.allclose(encode(one, _TEA, "query"), encode(other, _TEA), atol=1e-4))
+
+
+def _problem(right: Embedder, embedder: Embedder) -> str | None:
+    if not np.allclose(encode(embedder, _TEA), encode(right, _TEA), atol=1e-4):
+        return "your class reads passages in another way than E5 does. Only questions were to be confused."
+    if np.allclose(encode(embedder, _TEA, "query"), encode(right, _TEA, "query"), atol=1e-4):
+        return "your class still reads questions as questions."
+    return None if _same(embedder, right) else "your class reads questions neither as questions nor as passages."
