@@ -18,7 +18,7 @@ def water_is_nearest_and_lamp_farthest(cosines):
 
 
 def by_hand_and_ragkit_agree(cosines, tea, sentences):
-    """Two ways, one result."""
+    """The numbers by hand and those of ragkit are the same."""
     order = np.argsort(-cosines)
     assert [hit.chunk.text for hit in tea] == [sentences[place] for place in order]
     assert np.allclose([hit.score for hit in tea], cosines[order], atol=1e-5)
