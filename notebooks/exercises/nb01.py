@@ -6,35 +6,12 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from exercises.check import check_number, exercise
+from exercises.check import exercise
 from ragkit.base import Hit
 
 
 @exercise(
     "01.1",
-    expects=int,
-    hint="A chunk holds 100 tokens, and the next one begins 80 tokens further on. Write down where each begins.",
-    praise="They begin at 0, 80, 160, 240, 320 and 400, and the last one reaches the end exactly.",
-)
-def chunk_count(answer: int) -> str | None:
-    return check_number(
-        answer,
-        6,
-        [
-            (5, "500 / 100 = 5 forgets the overlap: each chunk begins 20 tokens before the last one ended."),
-            (
-                7,
-                "you counted a chunk that begins at token 480. The one before it runs from 400 to 500, which is the "
-                "end: a seventh would only repeat its last 20 tokens.",
-            ),
-            (25, "500 / 20 = 25 takes the overlap for the step. The overlap is repeated, the step is 100 - 20 = 80."),
-        ],
-        f"not {answer}. The first chunk begins at token 0, each next one 80 further, until one reaches token 500.",
-    )
-
-
-@exercise(
-    "01.2",
     expects=FunctionType,
     hint='re.findall(r"\\[(\\d+)\\]", reply) gives the numbers in square brackets, as texts and in their order.',
     praise="A model may cite a source that does not exist. What is left are places where a reader can check.",
@@ -67,7 +44,7 @@ def cited(answer: Callable[[str, int], Any]) -> str | None:
 
 
 @exercise(
-    "01.3",
+    "01.2",
     expects=list,
     hint="One vector stands for the whole chunk. What else stands in it, beside the answer? Ask for all of it.",
     praise="To find two sentences you had to ask for everything around them. That is dilution, seen from the query.",

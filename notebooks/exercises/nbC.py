@@ -2,96 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import FunctionType
-from typing import Any
+from exercises.check import exercise
+from ragkit.base import Retriever
+from ragkit.evaluation.compare import Comparison
+from ragkit.retrieval.bm25 import BM25Retriever
+from ragkit.retrieval.dense import DenseRetriever
+from ragkit.retrieval.hybrid import Hybrid
 
-import numpy as np
-from numpy.typing import NDArray
-
-from exercises.check import check_number, exercise
-
-Floats = NDArray[np.float64]
+FEW = 50  # questions, below which a verdict is not worth asking for
 
 
 @exercise(
     "C.1",
-    expects=FunctionType,
-    hint="cosines.argmax(axis=1) is the column that each row chose. When was it the right one?",
-    praise="That is hit@1, in one line. It is the number in the table that comes next.",
+    expects=Comparison,
+    hint='BM25Retriever(as_chunks(spanish)), and another with analyzer=Analyzer(language="spanish"); metric="hit@1".',
+    praise="Read the verdict. Close translations have many word forms in common, which leaves a stemmer little to do.",
 )
-def found_first(answer: Callable[[Floats], Any]) -> str | None:
-    cosines = np.array([[0.9, 0.2, 0.3, 0.1], [0.8, 0.7, 0.1, 0.2], [0.3, 0.1, 0.6, 0.4], [0.2, 0.1, 0.5, 0.4]])
-    found = answer(cosines)
-    if found is ...:
-        return "your function still returns `...`: put your own expression there."
-    value = np.asarray(found, dtype=float)
-    if value.shape:
-        return f"you returned {value.size} values of shape {value.shape}. Take their mean: a share is one number."
-    own = np.arange(4)
-    return check_number(
-        value,
-        0.5,
-        [
-            (2.0, "this counts the questions. Divide by how many there are, or take the mean."),
-            (
-                (cosines.argmax(axis=0) == own).mean(),
-                "with axis=0 every original looks for its translation. The translations ask, and they are the rows.",
-            ),
-            (
-                np.diag(cosines).mean(),
-                "this is the mean cosine of the right pairs. Was the right pair also the *best*?",
-            ),
-            (cosines.max(axis=1).mean(), "this is the mean of the best cosines, whether they are right or wrong."),
-        ],
-        f"in the test, rows 0 and 2 chose their own column and rows 1 and 3 did not: 0.5. You get {value:.3f}.",
-    )
+def two_analyzers(answer: Comparison) -> str | None:
+    systems = [system for system in answer.systems.values() if isinstance(system, BM25Retriever)]
+    languages = {system.analyzed.analyzer.language for system in systems}
+    if len(systems) < 2:
+        return "two systems with BM25 are expected."
+    if "spanish" not in languages:
+        return "none of your systems has a Spanish analyzer."
+    if languages == {"spanish"}:
+        return "all your systems have a Spanish analyzer. Which one do you compare with?"
+    if len({tuple(chunk.text for chunk in system.chunks) for system in systems}) > 1:
+        return "your systems search different messages, so more than the analyzer differs."
+    if any("en" in question.tags or "es" in question.tags for question in answer.questions):
+        return "the questions are expected to be Argentine: argentine.questions."
+    if len(answer.questions) < FEW:
+        return f"{len(answer.questions)} questions show very little. Take all of argentine.questions."
+    if answer.metric != "hit@1":
+        return f'your metric is {answer.metric}. Each message has one counterpart: metric="hit@1".'
+    return None
 
 
 @exercise(
     "C.2",
-    expects=(int, float),
-    hint="Four tokens of Russian say what one token of English says. How many of those are 512?",
-    praise="So a setting that you chose on English documents is another setting in Russian.",
+    expects=Comparison,
+    hint='Hybrid([dense(english[::2]), dense(as_chunks(corpora["de"])[1::2])]), compared with mixed["de"].',
+    praise="Each list has one language, so no passage is held back for its language. Reading two lists is the price.",
 )
-def russian_chunk(answer: float) -> str | None:
-    return check_number(
-        answer,
-        128,
-        [
-            (
-                2048,
-                "512 * 4 = 2048 is how many tokens of *Russian* say what 512 of English say. Here 512 are of Russian.",
-            ),
-            (512, "512 tokens are 512 tokens, but they do not say as much: in Russian a token is about one letter."),
-            (508, "512 - 4 subtracts. Each English token becomes four Russian ones: divide."),
-            (384, "512 - 128 is what is lost. What remains?"),
-        ],
-        f"not {answer}. Divide the 512 tokens by what one token of English becomes in Russian.",
-        tolerance=0.5,
-    )
+def an_index_a_language(answer: Comparison) -> str | None:
+    one = answer.systems[answer.baseline]
+    if not isinstance(one, DenseRetriever):
+        return 'your baseline is expected to be the mixed index, mixed["de"]: name it with baseline=.'
+    hybrids = [system for system in answer.systems.values() if isinstance(system, Hybrid)]
+    if not hybrids:
+        return "none of your systems is a Hybrid of two retrievers."
+    parts = [_texts(part) for part in hybrids[0].inputs]
+    if any(a & b for n, a in enumerate(parts) for b in parts[:n]):
+        return "the parts of your Hybrid have passages in common. Each takes the passages of one language."
+    if set().union(*parts) != _texts(one):
+        return "your Hybrid and the mixed index hold different passages, so more than the fusion differs."
+    if answer.budget is None:
+        return "you compared ten results of each. Give both systems the same tokens: same_budget=100."
+    if len(answer.questions) < FEW:
+        return f'{len(answer.questions)} questions show very little. Take corpora["de"].questions[::2].'
+    return None
 
 
-@exercise(
-    "C.3",
-    expects=(int, float),
-    hint="Look at the lowest cosine in the table above. Will any best cosine ever lie below 0.5?",
-    praise="A threshold belongs to one model. With every new model it has to be chosen again, on labelled questions.",
-)
-def abstains(answer: float) -> str | None:
-    return check_number(
-        answer,
-        0,
-        [
-            (
-                1,
-                "it abstains if the best cosine is *below* 0.5. What does E5 give to two texts without a relation?",
-            ),
-            (
-                100,
-                "it abstains if the best cosine is *below* 0.5. What does E5 give to two texts without a relation?",
-            ),
-            (0.5, "0.5 is the threshold. For which share of the questions is the best cosine below it?"),
-        ],
-        f"not {answer}. Of all pairs in the table, right or wrong, how many have a cosine below 0.5 with E5?",
-    )
+def _texts(retriever: Retriever) -> set[str]:
+    return {chunk.text for chunk in getattr(retriever, "chunks", ())}
