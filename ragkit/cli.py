@@ -231,11 +231,12 @@ def open_questions(kinds: Sequence[str], corpus: Corpus) -> list[Question]:
 
 
 def footnotes(answer: Answer) -> str:
-    """What stands below an answer: the document and section of each quote, who wrote it, the time of each stage."""
+    """What stands below an answer: where each quote is from, who wrote it, the time of each stage."""
     sources = set()
     for citation in answer.citations:
-        section = " > ".join(citation.section)
-        sources.add((citation.number, citation.chunk.doc_id + (f": {section}" if section else "")))
+        page = [f"page {citation.page}"] * bool(citation.page)
+        place = ", ".join(filter(None, (" > ".join(citation.section), *page)))
+        sources.add((citation.number, citation.chunk.doc_id + (f": {place}" if place else "")))
     reason = [f"({answer.reason})", ""] if answer.reason else []
     writer = [f"writer: {answer.writer}"] if answer.writer else []
     times = ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in answer.timings.items())
