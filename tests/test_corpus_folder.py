@@ -91,6 +91,36 @@ def test_nothing_outside_the_folder_is_read(tmp_path):
     assert {d.id: d.text for d in corpus.documents} == {"a": "x", "inside": "words"}
 
 
+@pytest.mark.parametrize(
+    ("page", "text", "title", "date"),
+    [
+        ("---\ntitle: Soil\ndate: 2024-01-01\n---\n\nTest it.\n", "Test it.", "Soil", "2024-01-01"),
+        ("---\ntitle: Soil\nauthor: nobody\n...\n# Sand\n", "# Sand", "Soil", ""),
+        ('+++\ntitle = "Compost"\n+++\nTurn it.\n', "Turn it.", "Compost", ""),
+        ("---\n---\nWater.\n\n---\n\nMore.\n", "Water.\n\n---\n\nMore.", "page", ""),
+        ("---\n\n# Prune\n\n---\n\nMore.\n", "---\n\n# Prune\n\n---\n\nMore.", "Prune", ""),
+        ("---\nSow: [peas\n---\n", "---\nSow: [peas\n---", "page", ""),
+    ],
+    ids=["yaml", "dots", "toml", "empty", "a rule", "no yaml"],
+)
+def test_front_matter_is_no_text(page: str, text: str, title: str, date: str, tmp_path):
+    (document,) = load_folder(write(tmp_path, {"page.md": page})).documents
+    assert (document.text, document.title, document.metadata.get("date", "")) == (text, title, date)
+
+
+def test_the_report_has_a_row_for_every_file(tmp_path):
+    files = {
+        "a.md": "# Guide\n\nEvery employee has thirty days of holiday in a year.",
+        "b.png": b"\x89PNG",
+        "c.md": " ",
+    }
+    with pytest.warns(UserWarning, match="files without words"):
+        report = load_folder(write(tmp_path, files)).report()
+    assert report["file"].tolist() == ["a.md", "b.png", "c.md"]
+    assert report.loc[0, ["kind", "headings", "language", "left out"]].tolist() == ["md", 1, "eng", ""]
+    assert report["left out"].tolist()[1:] == ["files of another kind left out", "files without words left out"]
+
+
 GERMAN = "Grüße aus Köln: die Straße führt über die Brücke, und für Fußgänger ist sie schöner als früher. "
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import re
+import tomllib
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,8 @@ LABELS = "questions.jsonl"
 
 _OTHER = "files of another kind left out"
 _HEAD = re.compile(r"<title\b[^>]*>(?P<title>.*?)</title\s*>|<(?:meta|link|base)\b[^>]*>", re.IGNORECASE | re.DOTALL)
+_YAML = re.compile(r"---[ \t]*\n(?![ \t]*\n)(?P<head>(?:.*\n)*?)(?:---|\.\.\.)[ \t]*(?:\n|\Z)")
+_TOML = re.compile(r"\+\+\+[ \t]*\n(?P<head>(?:.*\n)*?)\+\+\+[ \t]*(?:\n|\Z)")
 _CHARSET = re.compile(rb"<meta\b[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
 _MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 """Byte order marks of UTF-16 and UTF-32."""
@@ -150,7 +153,9 @@ def _read(file: Path, root: Path, pdfs: Mapping[Path, PdfText | str]) -> _Read:
     title, date, pages, dropped = "", "", tuple[Page, ...](), tuple[str, ...]()
     if kind == ".rst":
         text = _restructured(file, root)
-    elif kind in TEXTS:
+    elif kind == ".md":
+        text, title, date = _without_front_matter(_decode(file))
+    elif kind == ".txt":
         text = _decode(file).strip("\n")
     elif kind in WEB_PAGES:
         page = _decode(file)
@@ -172,6 +177,28 @@ def _read(file: Path, root: Path, pdfs: Mapping[Path, PdfText | str]) -> _Read:
     parts = sections(text)
     heading = next((section.path[-1] for section in parts if section.path), "")
     return _Read(text, " ".join(title.split()) or heading, parts, date, pages, dropped)
+
+
+def _without_front_matter(text: str) -> tuple[str, str, str]:
+    """A Markdown page without the YAML or TOML in front of it, and the title and date that it names ("": none).
+
+    What begins with a rule and is no mapping stays as it is.
+
+    >>> _without_front_matter("---\\ntitle: Tools\\n---\\n\\nOil the shears.")
+    ('Oil the shears.', 'Tools', '')
+    """
+    head: Any = None
+    if yaml := _YAML.match(text):
+        with suppress(require("yaml", "formats").YAMLError):
+            head = require("yaml", "formats").safe_load(yaml["head"]) or {}
+    elif toml := _TOML.match(text):
+        with suppress(tomllib.TOMLDecodeError):
+            head = tomllib.loads(toml["head"])
+    match = yaml or toml
+    if match is None or not isinstance(head, dict):
+        return text.strip("\n"), "", ""
+    title, date = (str(head.get(key) or "") for key in ("title", "date"))
+    return text[match.end() :].strip("\n"), title, date
 
 
 def _restructured(file: Path, root: Path) -> str:
