@@ -332,7 +332,7 @@ class Corpus:
         digest = hashlib.sha256()
         for document in self.documents:
             sections = [[list(s.path), s.start, s.body, s.end] for s in document.sections]
-            about = [document.id, document.sha256, document.title, sections, dict(document.metadata)]
+            about: list[object] = [document.id, document.sha256, document.title, sections, dict(document.metadata)]
             about += [[page.number, page.start, page.end] for page in document.pages]
             digest.update(json.dumps(about, sort_keys=True, default=str).encode())
         return digest.hexdigest()
@@ -353,7 +353,8 @@ class Corpus:
         for column, mark in (("without_text", ", "), ("dropped", "; ")):
             table[column] = [mark.join(map(str, values)) for values in table[column]]
         table = table.rename(columns={"without_text": "pages without text", "left_out": "left out"})
-        return table.sort_values("left out", kind="stable", ignore_index=True)
+        ordered: pd.DataFrame = table.sort_values("left out", kind="stable", ignore_index=True)
+        return ordered
 
     def __repr__(self) -> str:
         return f"Corpus({self.name!r}, {len(self.documents)} documents, {len(self.questions)} questions)"

@@ -12,6 +12,7 @@ import math
 import os
 import sqlite3
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -36,6 +37,7 @@ def emit(text: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(argv)
+    warnings.formatwarning = lambda message, *_: f"ragkit: {message}\n"  # one line, without the code that warned
     try:
         code: int = options.run(options)
         sys.stdout.flush()
@@ -132,7 +134,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from ragkit.evaluation.compare import compare
 
     corpus = open_corpus(options.corpus)
-    questions = open_questions([options.questions], corpus)
+    questions = open_questions(options.questions, corpus, options.corpus, ["faq"])
     names = [*(options.preset or ([] if options.config else PRESETS)), *options.config]
     systems = {name: open_pipeline(name, corpus, "extractive").retriever for name in names}  # nobody writes here
     emit(str(compare(systems, questions, baseline=names[0] if len(systems) > 1 else None, k=options.k)))
@@ -145,7 +147,7 @@ def tune(options: argparse.Namespace) -> int:
     from ragkit.evaluation.tune import tune as tuned_on
 
     corpus = open_corpus(options.corpus)
-    questions = open_questions(options.questions or ANSWERED, corpus)
+    questions = open_questions(options.questions, corpus, options.corpus, ANSWERED)
     tuned = tuned_on(corpus, questions, Grid.load(options.grid) if options.grid else None, k=options.k)
     emit(f"{tuned}\n\nThe best by {tuned.report.metric} on the {len(tuned.tuning)} questions that choose:")
     emit(tuned.table.head(10).to_string(index=False, float_format="{:.3f}".format))
@@ -223,11 +225,26 @@ def open_pipeline(name: str, corpus: Corpus, llm: str | None, max_cost: float | 
     return pipeline.RAGPipeline.from_config(name, corpus, llm=writer, store=store)
 
 
-def open_questions(kinds: Sequence[str], corpus: Corpus) -> list[Question]:
-    """The questions of these kinds: "faq" is what came with the corpus, others were written for the documents."""
-    from ragkit.corpus import load_questions
+def open_questions(names: Sequence[str] | None, corpus: Corpus, place: str, default: Sequence[str]) -> list[Question]:
+    """The questions of these kinds and files: "faq" is what came with the corpus, others were written for it.
 
-    return [q for kind in kinds for q in (corpus.questions if kind == "faq" else load_questions(kind, corpus))]
+    A file holds labels of your own (``ragkit.workbench.labels``). A folder has them in its ``questions.jsonl``.
+    """
+    from ragkit.corpus import load_questions
+    from ragkit.corpus.folder import LABELS
+    from ragkit.workbench.labels import load_labels
+
+    if names is None:
+        names = default if place in CORPORA else [str(Path(place) / LABELS)]
+    questions: list[Question] = []
+    for name in names:
+        if name == "faq":
+            questions += corpus.questions
+        elif name.endswith(".jsonl") or Path(name).expanduser().is_file():
+            questions += load_labels(name, corpus)
+        else:
+            questions += load_questions(name, corpus)
+    return questions
 
 
 def footnotes(answer: Answer) -> str:
@@ -253,7 +270,8 @@ def _parser() -> argparse.ArgumentParser:
         return added.add_argument
 
     corpora = "tiny, core, extended, or a folder of documents (default: core)"
-    several = f"repeat for several (default: {', '.join(ANSWERED)})"
+    asked = "faq, keyword, ..., or a file of labels: JSON lines of question, document, quote; repeat for several"
+    labels = "of a folder: its questions.jsonl"
 
     add = command("fetch", fetch)
     add(
@@ -279,12 +297,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--corpus", default="core", metavar="NAME|FOLDER", help=corpora)
     add("--config", metavar="FILE", action="append", default=[], help="also this configuration")
     add("--preset", choices=PRESETS, action="append", help="repeat for several (default: all)")
-    add("--questions", default="faq", metavar="KIND", help="faq, keyword, ... (default: faq)")
+    add("--questions", action="append", metavar="KIND|FILE", help=f"{asked} (default: faq; {labels})")
     add("--k", type=int, default=10, help="the cut-off of the metrics (default: 10)")
 
     add = command("tune", tune)
     add("--corpus", default="core", metavar="NAME|FOLDER", help=corpora)
-    add("--questions", action="append", metavar="KIND", help=several)
+    add("--questions", action="append", metavar="KIND|FILE", help=f"{asked} (default: {', '.join(ANSWERED)}; {labels})")
     add("--grid", metavar="FILE", help="what to try (TOML; default: 252 configurations)")
     add("--out", metavar="FILE", help="write the best configuration here")
     add("--fastest", action="store_true", help="write the fastest within one standard error of the best")

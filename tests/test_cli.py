@@ -189,6 +189,44 @@ def test_eval_prints_the_table(small, capsys):
     assert "Traceback" not in err
 
 
+LABELS = [
+    ("How long is green tea brewed?", "tea.md", "brewed for two minutes"),
+    ("What is black tea made of?", "tea.md", "fermented leaves"),
+    ("Where does coffee grow?", "coffee.md", "grows in the shade"),
+]
+
+
+@pytest.fixture
+def drinks(small, tmp_path):
+    """A folder with two documents and its labels."""
+    folder = tmp_path / "drinks"
+    folder.mkdir()
+    (folder / "tea.md").write_text("# Tea\n\nGreen tea is brewed for two minutes.\n\nBlack tea is fermented leaves.\n")
+    (folder / "coffee.md").write_text("# Coffee\n\nIt grows in the shade.\n")
+    lines = [json.dumps({"question": q, "document": d, "quote": quote}) for q, d, quote in LABELS]
+    (folder / "questions.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_eval_takes_the_labels_of_a_folder(given, drinks, capsys):
+    arguments = ["--questions", str(drinks / "questions.jsonl")] * given
+    assert cli.main(["eval", "--corpus", str(drinks), "--preset", "naive", "--preset", "advanced", *arguments]) == 0
+    assert "3 questions in 2 documents" in capsys.readouterr().out
+
+
+def test_a_folder_without_labels_says_what_a_label_is(drinks, capsys):
+    (drinks / "questions.jsonl").unlink()
+    assert cli.main(["eval", "--corpus", str(drinks)]) == 2
+    assert 'expected a text in UTF-8 with lines such as {"question": ' in capsys.readouterr().err
+
+
+def test_a_warning_is_one_line(drinks):
+    (drinks / "broken.pdf").write_bytes(b"%PDF-1.4")
+    done = run("fetch", str(drinks))
+    assert done.stderr == "ragkit: drinks: pdf files that cannot be read and are left out: broken.pdf (1)\n"
+
+
 # Errors
 
 

@@ -188,7 +188,7 @@ def _is_table(rows: Sequence[Sequence[str | None]]) -> bool:
 
 
 def _inside(word: Word, box: tuple[float, float, float, float]) -> bool:
-    x, y = (word["x0"] + word["x1"]) / 2, (word["top"] + word["bottom"]) / 2
+    x, y = float(word["x0"] + word["x1"]) / 2, _middle(word)
     return box[0] <= x <= box[2] and box[1] <= y <= box[3]
 
 
