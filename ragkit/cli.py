@@ -1,7 +1,7 @@
-"""The command line: ``ragkit fetch | ask | eval | tune | cache | doctor``.
+"""The command line: ``ragkit fetch | ask | eval | tune | check | cache | llm | doctor``.
 
-Results go to stdout, progress and errors to stderr. Exit codes: 0 well, 1 ``doctor`` found a problem, 2 an error,
-in one line, 130 interrupted.
+Results go to stdout, progress and errors to stderr. Exit codes: 0 well, 1 ``doctor`` found a problem or ``check`` a
+loss, 2 an error, in one line, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ def fetch(options: argparse.Namespace) -> int:
     corpus = open_corpus(options.corpus)
     notes = "".join(f", {count} {note}" for note, count in corpus.notes.items())
     emit(f"{corpus.name}: {len(corpus.documents)} documents, {len(corpus.questions)} questions{notes}")
+    if corpus.files:
+        emit(corpus.report().to_string(index=False))
     if options.vectors:
         from ragkit.token_store import TokenStore
 
@@ -156,6 +158,28 @@ def tune(options: argparse.Namespace) -> int:
         (tuned.fastest if options.fastest else tuned.best).save(options.out)
         emit(f"\nwritten: {options.out}; run it with: ragkit ask --config {options.out} --corpus {options.corpus} ...")
     return 0
+
+
+def check(options: argparse.Namespace) -> int:
+    """Has a pipeline become worse on these questions since its scores were saved? Exit code 1 if it surely has."""
+    from ragkit.evaluation.compare import compare
+    from ragkit.evaluation.metrics import BUDGET
+    from ragkit.workbench.gate import Scores
+    from ragkit.workbench.gate import check as checked
+
+    baseline = None if options.save else Scores.load(options.baseline)
+    corpus = open_corpus(options.corpus)
+    questions = open_questions(options.questions, corpus, options.corpus, ["faq"])
+    retriever = open_pipeline(options.config or options.preset, corpus, "extractive").retriever
+    result = compare({"now": retriever}, questions, k=options.k, same_budget=BUDGET)
+    now = Scores.of(result, "now", options.config or options.preset)
+    if baseline is None:
+        now.save(options.baseline)
+        emit(f"written: {options.baseline}, {now.metric} of {len(now.scores)} questions")
+        return 0
+    gate = checked(now, baseline)
+    emit(str(gate))
+    return 0 if gate.passed else 1
 
 
 def cache(options: argparse.Namespace) -> int:
@@ -307,6 +331,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", metavar="FILE", help="write the best configuration here")
     add("--fastest", action="store_true", help="write the fastest within one standard error of the best")
     add("--k", type=int, default=10, help="results of the search that is timed (default: 10)")
+
+    add = command("check", check)
+    add("--corpus", default="core", metavar="NAME|FOLDER", help=corpora)
+    add("--preset", choices=PRESETS, default="advanced", help="the pipeline (default: advanced)")
+    add("--config", metavar="FILE", help="a configuration (TOML) in place of a preset")
+    add("--questions", action="append", metavar="KIND|FILE", help=f"{asked} (default: faq; {labels})")
+    add("--baseline", required=True, metavar="FILE", help="the scores to compare with, or to write with --save")
+    add("--save", action="store_true", help="write today's scores there instead")
+    add("--k", type=int, default=10, help="results of a search (default: 10)")
 
     add = command("cache", cache)
     add("--keep", type=float, metavar="MB", help="remove the oldest until this many megabytes are left")

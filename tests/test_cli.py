@@ -221,6 +221,28 @@ def test_a_folder_without_labels_says_what_a_label_is(drinks, capsys):
     assert 'expected a text in UTF-8 with lines such as {"question": ' in capsys.readouterr().err
 
 
+def test_check_saves_scores_and_closes_where_they_are_lost(drinks, tmp_path, capsys):
+    arguments = ["check", "--corpus", str(drinks), "--preset", "naive", "--baseline", str(tmp_path / "scores.json")]
+    assert cli.main(arguments) == 2
+    assert "ragkit check --save" in capsys.readouterr().err
+    assert cli.main([*arguments, "--save"]) == 0
+    assert cli.main(arguments) == 0
+    assert "coverage@2000 on 3 questions" in capsys.readouterr().out
+    saved = json.loads((tmp_path / "scores.json").read_text())
+    better = saved | {"scores": {text: score + 1 for text, score in saved["scores"].items()}}
+    (tmp_path / "scores.json").write_text(json.dumps(better))
+    assert cli.main(arguments) == 1
+    assert "worse: the interval leaves out 0" in capsys.readouterr().out
+
+
+def test_fetch_reports_every_file_of_a_folder(drinks, capsys):
+    (drinks / "picture.png").write_bytes(b"\x89PNG")
+    assert cli.main(["fetch", str(drinks)]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"tea\.md +md", out)
+    assert re.search(r"picture\.png +png .* files of another kind left out", out)
+
+
 def test_a_warning_is_one_line(drinks):
     (drinks / "broken.pdf").write_bytes(b"%PDF-1.4")
     done = run("fetch", str(drinks))
