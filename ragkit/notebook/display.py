@@ -158,9 +158,9 @@ def reveal(thing: object, label: str = "Show the result") -> View:
     return View(_block(f"<details><summary>{escape(label)}</summary>{inner}</details>"), repr(thing))
 
 
-def show_passage(chunk: Chunk) -> View:
-    """One passage to unfold, under its document and section."""
-    return View(_block(_details(_where(chunk), _with_code(chunk.text), SKY)), _where_text(chunk))
+def show_passage(chunk: Chunk, is_open: bool = False) -> View:
+    """One passage to unfold, or to read at once, under its document and section."""
+    return View(_block(_details(_where(chunk), _with_code(chunk.text), SKY, is_open)), _where_text(chunk))
 
 
 def show_chunks(document: Document, chunks: Sequence[Chunk], gold: Iterable[Span] | None = None) -> View:
