@@ -1,4 +1,4 @@
-"""The command line: ``ragkit fetch | ask | eval | tune | check | cache | llm | doctor``.
+"""The command line: ``ragkit fetch | ask | draft | eval | tune | check | cache | llm | doctor``.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 well, 1 ``doctor`` found a problem or ``check`` a
 loss, 2 an error, in one line, 130 interrupted.
@@ -157,6 +157,25 @@ def tune(options: argparse.Namespace) -> int:
     if options.out:
         (tuned.fastest if options.fastest else tuned.best).save(options.out)
         emit(f"\nwritten: {options.out}; run it with: ragkit ask --config {options.out} --corpus {options.corpus} ...")
+    return 0
+
+
+def draft(options: argparse.Namespace) -> int:
+    """Draft questions with their answers from a folder of documents, to be accepted, edited or dropped."""
+    from ragkit.workbench.draft import draft as drafted
+    from ragkit.workbench.labels import save_labels
+
+    corpus = open_corpus(options.corpus)
+    questions = drafted(corpus, options.limit)
+    if not questions:
+        raise InputError(f"{corpus.name}: no sentence in it gives a question; write some into questions.jsonl")
+    if options.out:
+        if Path(options.out).expanduser().exists():
+            raise InputError(f"{options.out} is there already: name another file, or take it away")
+        save_labels(options.out, questions, corpus)
+        emit(f"written: {options.out}, {len(questions)} questions; drop the bad ones, then ragkit eval --questions")
+    for question in questions if not options.out else ():
+        emit(f"{question.text}  [{question.gold[0].doc_id}]")
     return 0
 
 
@@ -331,6 +350,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", metavar="FILE", help="write the best configuration here")
     add("--fastest", action="store_true", help="write the fastest within one standard error of the best")
     add("--k", type=int, default=10, help="results of the search that is timed (default: 10)")
+
+    add = command("draft", draft)
+    add("corpus", metavar="NAME|FOLDER", help=corpora)
+    add("--out", metavar="FILE", help="write them as labels: JSON lines of question, document, quote")
+    add("--limit", type=int, default=100, help="the most questions (default: 100)")
 
     add = command("check", check)
     add("--corpus", default="core", metavar="NAME|FOLDER", help=corpora)

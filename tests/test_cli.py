@@ -235,6 +235,20 @@ def test_check_saves_scores_and_closes_where_they_are_lost(drinks, tmp_path, cap
     assert "worse: the interval leaves out 0" in capsys.readouterr().out
 
 
+def test_drafted_questions_are_labels_that_eval_reads(drinks, capsys):
+    page = "# Pots\n\nTo clean a brown tea pot, pour vinegar into it and wait for an hour.\n\n"
+    page += "A samovar is a large urn that keeps water hot for a whole afternoon of drinking tea.\n"
+    (drinks / "pots.md").write_text(page)
+    assert cli.main(["draft", str(drinks)]) == 0
+    assert "How do I clean a brown tea pot?  [pots]" in capsys.readouterr().out
+    out = str(drinks / "draft.jsonl")
+    assert cli.main(["draft", str(drinks), "--out", out]) == 0
+    assert cli.main(["eval", "--corpus", str(drinks), "--preset", "naive", "--questions", out]) == 0
+    assert "2 questions in 1 document" in capsys.readouterr().out
+    assert cli.main(["draft", str(drinks), "--out", out]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
 def test_fetch_reports_every_file_of_a_folder(drinks, capsys):
     (drinks / "picture.png").write_bytes(b"\x89PNG")
     assert cli.main(["fetch", str(drinks)]) == 0
