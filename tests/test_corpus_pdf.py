@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ragkit.base import Citation
+from ragkit.base import Citation, Hit, InputError
 from ragkit.chunking import FixedChunker
 from ragkit.corpus import load_folder, pdf
 from ragkit.corpus.pdf import PdfText, read_pdf
@@ -181,16 +182,10 @@ def test_a_citation_names_the_page_of_its_quote(tmp_path):
     (chunk,) = FixedChunker(64, 0).chunk(document)
     assert [Citation(1, chunk, quote).page for quote in ("", "The office", "Dogs")] == [1, 1, 3]
     first, second = FixedChunker(6, 0).chunk(document)[:2]
-    assert build_context([*map(_hit, (first, second))]).hits[0].chunk.pages[0].number == 1
+    assert build_context([Hit(first, 1.0), Hit(second, 1.0)]).hits[0].chunk.pages[0].number == 1
     (report,) = corpus.files
     assert (report.pages, report.without_text, report.left_out) == (3, (2,), "")
     assert corpus.report()["pages without text"].tolist() == ["2"]
-
-
-def _hit(chunk):
-    from ragkit.base import Hit
-
-    return Hit(chunk, 1.0)
 
 
 def test_a_pdf_is_parsed_once_whatever_its_name(tmp_path, monkeypatch):
@@ -242,3 +237,23 @@ def test_a_pdf_with_a_password_says_so(tmp_path):
     with pytest.warns(UserWarning, match="need a password and are left out: locked.pdf"):
         corpus = load_folder(tmp_path)
     assert [d.id for d in corpus.documents] == ["open"]
+
+
+def test_the_quote_is_marked_on_the_picture_of_its_page(tmp_path):
+    from ragkit.notebook.page_view import quote_words, show_page
+
+    paper = Paper()
+    for words in ("The office opens at nine in the morning.", "Dogs stay outside of the office."):
+        paper.add_page()
+        paper.words(words)
+    paper.output(str(tmp_path / "rules.pdf"))
+    (document,) = load_folder(tmp_path).documents
+    (chunk,) = FixedChunker(64, 0).chunk(document)
+    view = show_page(Citation(1, chunk, "Dogs stay outside"), tmp_path)
+    assert repr(view) == "[rules.pdf, page 2: 3 words marked]"
+    assert '<img alt="rules.pdf, page 2" src="data:image/png;base64,iVBOR' in view.html
+    assert quote_words(["a", "b", "c", "d", "e"], "x y") == []
+    with pytest.raises(InputError, match="is not there: expected the folder"):
+        show_page(Citation(1, chunk, "Dogs"), tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="has no pages"):
+        show_page(Citation(1, replace(chunk, pages=())), tmp_path)
