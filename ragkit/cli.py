@@ -155,7 +155,7 @@ def tune(options: argparse.Namespace) -> int:
     emit(tuned.table.head(10).to_string(index=False, float_format="{:.3f}".format))
     emit(f"\nOn the other {len(tuned.holdout)} questions:\n{tuned.report}")
     if options.out:
-        (tuned.fastest if options.fastest else tuned.best).save(options.out)
+        (tuned.simplest if options.simplest else tuned.chosen).save(options.out)
         emit(f"\nwritten: {options.out}; run it with: ragkit ask --config {options.out} --corpus {options.corpus} ...")
     return 0
 
@@ -347,8 +347,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--corpus", default="core", metavar="NAME|FOLDER", help=corpora)
     add("--questions", action="append", metavar="KIND|FILE", help=f"{asked} (default: {', '.join(ANSWERED)}; {labels})")
     add("--grid", metavar="FILE", help="what to try (TOML; default: 252 configurations)")
-    add("--out", metavar="FILE", help="write the best configuration here")
-    add("--fastest", action="store_true", help="write the fastest within one standard error of the best")
+    add("--out", metavar="FILE", help="write the chosen configuration here")
+    add("--simplest", action="store_true", help="write the simplest within one standard error of the best")
     add("--k", type=int, default=10, help="results of the search that is timed (default: 10)")
 
     add = command("draft", draft)
