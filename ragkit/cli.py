@@ -1,4 +1,4 @@
-"""The command line: ``ragkit fetch | ask | draft | eval | tune | check | cache | llm | doctor``.
+"""The command line: ``ragkit fetch | ask | try | draft | eval | tune | check | cache | llm | doctor``.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 well, 1 ``doctor`` found a problem or ``check`` a
 loss, 2 an error, in one line, 130 interrupted.
@@ -157,6 +157,29 @@ def tune(options: argparse.Namespace) -> int:
     if options.out:
         (tuned.simplest if options.simplest else tuned.chosen).save(options.out)
         emit(f"\nwritten: {options.out}; run it with: ragkit ask --config {options.out} --corpus {options.corpus} ...")
+    return 0
+
+
+def try_out(options: argparse.Namespace) -> int:
+    """From a folder to a report and a pipeline: read it, tune on its questions (or drafted ones), say why."""
+    from ragkit.files import atomic_folder, write_manifest
+    from ragkit.notebook.report import report_html
+    from ragkit.workbench.labels import save_labels
+    from ragkit.workbench.tryout import try_folder
+
+    def progress(text: str) -> None:
+        sys.stderr.write(f"{text}\n")
+
+    out = Path(options.out or f"{Path(options.folder).expanduser().resolve().name}-ragkit").expanduser()
+    with atomic_folder(out) as folder:  # refuses at once what it may not replace
+        result = try_folder(options.folder, options.questions, llm=options.llm, step=progress)
+        (folder / "report.html").write_text(report_html(result), encoding="utf-8")
+        result.chosen.save(folder / "pipeline.toml")
+        if result.drafted:
+            save_labels(folder / "draft.jsonl", result.questions, result.corpus)
+        write_manifest(folder, {"kind": "tryout"})
+    emit(f"{result.tuned or result.comparison}\n\nwritten: {out}/report.html and {out}/pipeline.toml")
+    emit(f"ask it: ragkit ask --config {out}/pipeline.toml --corpus {options.folder} ...")
     return 0
 
 
@@ -350,6 +373,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", metavar="FILE", help="write the chosen configuration here")
     add("--simplest", action="store_true", help="write the simplest within one standard error of the best")
     add("--k", type=int, default=10, help="results of the search that is timed (default: 10)")
+
+    add = command("try", try_out)
+    add("folder", metavar="FOLDER", help="a folder of documents")
+    add("--questions", metavar="FILE", help=f"a file of labels (default: {labels}; else questions are drafted)")
+    add("--out", metavar="DIR", help="the folder of the report (default: FOLDER-ragkit here)")
+    add("--llm", metavar="WHO", default="extractive", help=f"{llm_help} (default: extractive)")
 
     add = command("draft", draft)
     add("corpus", metavar="NAME|FOLDER", help=corpora)

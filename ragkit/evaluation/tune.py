@@ -75,12 +75,15 @@ class Tuned:
         alike = int((self.table["diff"] >= -self.table["error"]).sum())
         lines = [
             f"{len(self.table)} configurations on {len(self.tuning)} questions in {self.seconds:.0f} s; {alike} of "
-            "them are within one standard error of the best. "
-            f"The other {len(self.holdout)} questions would detect a true difference of "
-            f"{self.report.minimum_detectable:.3f} 8 times in 10.",
+            "them are within one standard error of the best.",
             f"best: {label(self.best)}",
             f"simplest within one standard error of it: {label(self.simplest)}",
         ]
+        if self.report.minimum_detectable > 0:  # 0: no question tells them apart
+            lines[0] += (
+                f" The other {len(self.holdout)} questions would detect a true difference of "
+                f"{self.report.minimum_detectable:.3f} 8 times in 10."
+            )
         if self.chosen is self.best:
             lines.append("chosen: the best, which is better on the other questions, too")
         else:
