@@ -34,14 +34,17 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import AsyncGenerator, Hashable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
 from numbers import Integral
 from types import FunctionType, MethodType, ModuleType
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Metadata = Mapping[str, Any]
 
@@ -162,15 +165,25 @@ class Section:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The characters ``[start, end)`` of a document that stand on page ``number`` of its file, counted from 1."""
+
+    number: int
+    start: int
+    end: int
+
+
 @dataclass(frozen=True)
 class Document:
-    """A text with its sections and metadata (``project``, ``version``, ``source``, ...)."""
+    """A text with its sections and metadata (``project``, ``version``, ``source``, ...), and the pages of its file."""
 
     id: str
     text: str
     title: str = ""
     sections: tuple[Section, ...] = ()
     metadata: Metadata = field(default_factory=dict, hash=False)
+    pages: tuple[Page, ...] = ()
 
     @cached_property
     def visible_sections(self) -> tuple[Section, ...]:
@@ -204,6 +217,10 @@ class Document:
     def sections_in(self, start: int, end: int) -> tuple[Section, ...]:
         """The sections that hold a character of ``[start, end)``, in order."""
         return self.sections[max(0, bisect_right(self._starts, start) - 1) : bisect_left(self._starts, end)]
+
+    def pages_in(self, start: int, end: int) -> tuple[Page, ...]:
+        """The pages that hold a character of ``[start, end)``, in order."""
+        return tuple(page for page in self.pages if page.start < end and start < page.end)
 
     def __repr__(self) -> str:
         title = f" {self.title!r}," if self.title else ""
@@ -246,13 +263,36 @@ class Question:
 
 
 @dataclass(frozen=True)
+class FileReport:
+    """What was read of one file. ``language`` is an ISO 639-3 code, "" where the text does not tell.
+
+    ``without_text`` are the numbers of pages without words, such as scans; ``dropped`` the running headers and footers
+    that were left out, with ``#`` for numbers; ``left_out`` is why nothing of the file was read ("": it was).
+    """
+
+    file: str
+    kind: str
+    pages: int = 0
+    characters: int = 0
+    headings: int = 0
+    language: str = ""
+    without_text: tuple[int, ...] = ()
+    dropped: tuple[str, ...] = ()
+    left_out: str = ""
+
+
+@dataclass(frozen=True)
 class Corpus:
-    """Documents and the questions asked of them. ``notes`` counts what loading skipped or repaired."""
+    """Documents and the questions asked of them.
+
+    ``notes`` counts what loading skipped or repaired; ``files`` says it of every file of a folder.
+    """
 
     name: str
     documents: tuple[Document, ...]
     questions: tuple[Question, ...] = ()
     notes: Mapping[str, int] = field(default_factory=dict, hash=False)
+    files: tuple[FileReport, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "documents", Documents(self.documents))
@@ -292,13 +332,29 @@ class Corpus:
         digest = hashlib.sha256()
         for document in self.documents:
             sections = [[list(s.path), s.start, s.body, s.end] for s in document.sections]
-            about = [document.id, document.sha256, document.title, sections, dict(document.metadata)]
+            about: list[object] = [document.id, document.sha256, document.title, sections, dict(document.metadata)]
+            about += [[page.number, page.start, page.end] for page in document.pages]
             digest.update(json.dumps(about, sort_keys=True, default=str).encode())
         return digest.hexdigest()
 
     @property
     def identity(self) -> str:
         return self.fingerprint
+
+    def report(self) -> pd.DataFrame:
+        """The table of ``files``, a row each: those that were left out last.
+
+        Raises:
+            InputError: the corpus was not read from a folder.
+        """
+        if not self.files:
+            raise InputError(f"corpus {self.name!r} was not read from a folder; expected one of load_folder")
+        table = require("pandas", "notebook").DataFrame([asdict(file) for file in self.files])
+        for column, mark in (("without_text", ", "), ("dropped", "; ")):
+            table[column] = [mark.join(map(str, values)) for values in table[column]]
+        table = table.rename(columns={"without_text": "pages without text", "left_out": "left out"})
+        ordered: pd.DataFrame = table.sort_values("left out", kind="stable", ignore_index=True)
+        return ordered
 
     def __repr__(self) -> str:
         return f"Corpus({self.name!r}, {len(self.documents)} documents, {len(self.questions)} questions)"
@@ -309,7 +365,7 @@ class Chunk:
     """A piece of a document; ``text`` is exactly ``document.text[start:end]``.
 
     ``section`` and ``metadata`` (the document's) say where it comes from. ``sections`` are those of the document that
-    the chunk holds a part of, where the chunker told: it can begin in one section and end in another.
+    the chunk holds a part of, ``pages`` likewise, where the chunker told: it can begin in one and end in another.
     """
 
     doc_id: str
@@ -319,6 +375,7 @@ class Chunk:
     section: tuple[str, ...] = ()
     metadata: Metadata = field(default_factory=dict, hash=False)
     sections: tuple[Section, ...] = field(default=(), repr=False, compare=False)
+    pages: tuple[Page, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def id(self) -> str:
@@ -377,6 +434,17 @@ class Citation:
         """
         at = self.chunk.text.find(self.quote) if self.quote else -1
         return self.chunk.section_at(self.chunk.start + at) if at >= 0 else self.chunk.section
+
+    @property
+    def page(self) -> int | None:
+        """The page of the file on which the quote begins (without a quote: the chunk), if the file has pages.
+
+        >>> chunk = Chunk("a", 0, 8, "One. Two", pages=(Page(3, 0, 5), Page(4, 5, 8)))
+        >>> Citation(1, chunk, "Two").page
+        4
+        """
+        start = self.chunk.start + max(0, self.chunk.text.find(self.quote))
+        return next((page.number for page in self.chunk.pages if page.start <= start < page.end), None)
 
 
 @dataclass(frozen=True)

@@ -240,9 +240,10 @@ class _TokenChunker:
             spans = [(start, len(text.rstrip()))] if text.strip() else []
         paths = [document.section_at(end - 1 if self.section_of_end else start) for start, end in spans]
         name, metadata = document.id, document.metadata
+        parts = [(document.sections_in(start, end), document.pages_in(start, end)) for start, end in spans]
         return [
-            Chunk(name, start, end, text[start:end], path, metadata, document.sections_in(start, end))
-            for (start, end), path in zip(spans, paths, strict=True)
+            Chunk(name, start, end, text[start:end], path, metadata, sections, pages)
+            for (start, end), path, (sections, pages) in zip(spans, paths, parts, strict=True)
         ]
 
     def _runs(self, layout: Layout, document: Document) -> Runs:

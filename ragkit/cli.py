@@ -1,7 +1,7 @@
-"""The command line: ``ragkit fetch | ask | eval | tune | cache | doctor``.
+"""The command line: ``ragkit fetch | ask | try | draft | eval | tune | check | cache | llm | doctor``.
 
-Results go to stdout, progress and errors to stderr. Exit codes: 0 well, 1 ``doctor`` found a problem, 2 an error,
-in one line, 130 interrupted.
+Results go to stdout, progress and errors to stderr. Exit codes: 0 well, 1 ``doctor`` found a problem or ``check`` a
+loss, 2 an error, in one line, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import os
 import sqlite3
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -36,6 +37,7 @@ def emit(text: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(argv)
+    warnings.formatwarning = lambda message, *_: f"ragkit: {message}\n"  # one line, without the code that warned
     try:
         code: int = options.run(options)
         sys.stdout.flush()
@@ -65,6 +67,8 @@ def fetch(options: argparse.Namespace) -> int:
     corpus = open_corpus(options.corpus)
     notes = "".join(f", {count} {note}" for note, count in corpus.notes.items())
     emit(f"{corpus.name}: {len(corpus.documents)} documents, {len(corpus.questions)} questions{notes}")
+    if corpus.files:
+        emit(corpus.report().to_string(index=False))
     if options.vectors:
         from ragkit.token_store import TokenStore
 
@@ -132,7 +136,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from ragkit.evaluation.compare import compare
 
     corpus = open_corpus(options.corpus)
-    questions = open_questions([options.questions], corpus)
+    questions = open_questions(options.questions, corpus, options.corpus, ["faq"])
     names = [*(options.preset or ([] if options.config else PRESETS)), *options.config]
     systems = {name: open_pipeline(name, corpus, "extractive").retriever for name in names}  # nobody writes here
     emit(str(compare(systems, questions, baseline=names[0] if len(systems) > 1 else None, k=options.k)))
@@ -145,15 +149,79 @@ def tune(options: argparse.Namespace) -> int:
     from ragkit.evaluation.tune import tune as tuned_on
 
     corpus = open_corpus(options.corpus)
-    questions = open_questions(options.questions or ANSWERED, corpus)
+    questions = open_questions(options.questions, corpus, options.corpus, ANSWERED)
     tuned = tuned_on(corpus, questions, Grid.load(options.grid) if options.grid else None, k=options.k)
     emit(f"{tuned}\n\nThe best by {tuned.report.metric} on the {len(tuned.tuning)} questions that choose:")
     emit(tuned.table.head(10).to_string(index=False, float_format="{:.3f}".format))
     emit(f"\nOn the other {len(tuned.holdout)} questions:\n{tuned.report}")
     if options.out:
-        (tuned.fastest if options.fastest else tuned.best).save(options.out)
+        (tuned.simplest if options.simplest else tuned.chosen).save(options.out)
         emit(f"\nwritten: {options.out}; run it with: ragkit ask --config {options.out} --corpus {options.corpus} ...")
     return 0
+
+
+def try_out(options: argparse.Namespace) -> int:
+    """From a folder to a report and a pipeline: read it, tune on its questions (or drafted ones), say why."""
+    from ragkit.files import atomic_folder, write_manifest
+    from ragkit.notebook.report import report_html
+    from ragkit.workbench.labels import save_labels
+    from ragkit.workbench.tryout import try_folder
+
+    def progress(text: str) -> None:
+        sys.stderr.write(f"{text}\n")
+
+    out = Path(options.out or f"{Path(options.folder).expanduser().resolve().name}-ragkit").expanduser()
+    with atomic_folder(out) as folder:  # refuses at once what it may not replace
+        result = try_folder(options.folder, options.questions, llm=options.llm, step=progress)
+        (folder / "report.html").write_text(report_html(result), encoding="utf-8")
+        result.chosen.save(folder / "pipeline.toml")
+        if result.drafted:
+            save_labels(folder / "draft.jsonl", result.questions, result.corpus)
+        write_manifest(folder, {"kind": "tryout"})
+    emit(f"{result.tuned or result.comparison}\n\nwritten: {out}/report.html and {out}/pipeline.toml")
+    emit(f"ask it: ragkit ask --config {out}/pipeline.toml --corpus {options.folder} ...")
+    return 0
+
+
+def draft(options: argparse.Namespace) -> int:
+    """Draft questions with their answers from a folder of documents, to be accepted, edited or dropped."""
+    from ragkit.workbench.draft import draft as drafted
+    from ragkit.workbench.labels import save_labels
+
+    corpus = open_corpus(options.corpus)
+    questions = drafted(corpus, options.limit)
+    if not questions:
+        raise InputError(f"{corpus.name}: no sentence in it gives a question; write some into questions.jsonl")
+    if options.out:
+        if Path(options.out).expanduser().exists():
+            raise InputError(f"{options.out} is there already: name another file, or take it away")
+        save_labels(options.out, questions, corpus)
+        emit(f"written: {options.out}, {len(questions)} questions; drop the bad ones, then ragkit eval --questions")
+    for question in questions if not options.out else ():
+        emit(f"{question.text}  [{question.gold[0].doc_id}]")
+    return 0
+
+
+def check(options: argparse.Namespace) -> int:
+    """Has a pipeline become worse on these questions since its scores were saved? Exit code 1 if it surely has."""
+    from ragkit.evaluation.compare import compare
+    from ragkit.evaluation.metrics import BUDGET
+    from ragkit.workbench.gate import Scores
+    from ragkit.workbench.gate import check as checked
+
+    baseline = None if options.save else Scores.load(options.baseline)
+    corpus = open_corpus(options.corpus)
+    questions = open_questions(options.questions, corpus, options.corpus, ["faq"])
+    retriever = open_pipeline(options.config or options.preset, corpus, "extractive").retriever
+    result = compare({"now": retriever}, questions, k=options.k, same_budget=BUDGET)
+    now = Scores.of(result, "now", options.config or options.preset)
+    if baseline is None:
+        now.save(options.baseline)
+        emit(f"written: {options.baseline}, {now.metric} of {len(now.scores)} questions")
+        return 0
+    gate = checked(now, baseline)
+    emit(str(gate))
+    return 0 if gate.passed else 1
 
 
 def cache(options: argparse.Namespace) -> int:
@@ -223,19 +291,35 @@ def open_pipeline(name: str, corpus: Corpus, llm: str | None, max_cost: float | 
     return pipeline.RAGPipeline.from_config(name, corpus, llm=writer, store=store)
 
 
-def open_questions(kinds: Sequence[str], corpus: Corpus) -> list[Question]:
-    """The questions of these kinds: "faq" is what came with the corpus, others were written for the documents."""
-    from ragkit.corpus import load_questions
+def open_questions(names: Sequence[str] | None, corpus: Corpus, place: str, default: Sequence[str]) -> list[Question]:
+    """The questions of these kinds and files: "faq" is what came with the corpus, others were written for it.
 
-    return [q for kind in kinds for q in (corpus.questions if kind == "faq" else load_questions(kind, corpus))]
+    A file holds labels of your own (``ragkit.workbench.labels``). A folder has them in its ``questions.jsonl``.
+    """
+    from ragkit.corpus import load_questions
+    from ragkit.corpus.folder import LABELS
+    from ragkit.workbench.labels import load_labels
+
+    if names is None:
+        names = default if place in CORPORA else [str(Path(place) / LABELS)]
+    questions: list[Question] = []
+    for name in names:
+        if name == "faq":
+            questions += corpus.questions
+        elif name.endswith(".jsonl") or Path(name).expanduser().is_file():
+            questions += load_labels(name, corpus)
+        else:
+            questions += load_questions(name, corpus)
+    return questions
 
 
 def footnotes(answer: Answer) -> str:
-    """What stands below an answer: the document and section of each quote, who wrote it, the time of each stage."""
+    """What stands below an answer: where each quote is from, who wrote it, the time of each stage."""
     sources = set()
     for citation in answer.citations:
-        section = " > ".join(citation.section)
-        sources.add((citation.number, citation.chunk.doc_id + (f": {section}" if section else "")))
+        page = [f"page {citation.page}"] * bool(citation.page)
+        place = ", ".join(filter(None, (" > ".join(citation.section), *page)))
+        sources.add((citation.number, citation.chunk.doc_id + (f": {place}" if place else "")))
     reason = [f"({answer.reason})", ""] if answer.reason else []
     writer = [f"writer: {answer.writer}"] if answer.writer else []
     times = ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in answer.timings.items())
@@ -252,7 +336,8 @@ def _parser() -> argparse.ArgumentParser:
         return added.add_argument
 
     corpora = "tiny, core, extended, or a folder of documents (default: core)"
-    several = f"repeat for several (default: {', '.join(ANSWERED)})"
+    asked = "faq, keyword, ..., or a file of labels: JSON lines of question, document, quote; repeat for several"
+    labels = "of a folder: its questions.jsonl"
 
     add = command("fetch", fetch)
     add(
@@ -278,16 +363,36 @@ def _parser() -> argparse.ArgumentParser:
     add("--corpus", default="core", metavar="NAME|FOLDER", help=corpora)
     add("--config", metavar="FILE", action="append", default=[], help="also this configuration")
     add("--preset", choices=PRESETS, action="append", help="repeat for several (default: all)")
-    add("--questions", default="faq", metavar="KIND", help="faq, keyword, ... (default: faq)")
+    add("--questions", action="append", metavar="KIND|FILE", help=f"{asked} (default: faq; {labels})")
     add("--k", type=int, default=10, help="the cut-off of the metrics (default: 10)")
 
     add = command("tune", tune)
     add("--corpus", default="core", metavar="NAME|FOLDER", help=corpora)
-    add("--questions", action="append", metavar="KIND", help=several)
+    add("--questions", action="append", metavar="KIND|FILE", help=f"{asked} (default: {', '.join(ANSWERED)}; {labels})")
     add("--grid", metavar="FILE", help="what to try (TOML; default: 252 configurations)")
-    add("--out", metavar="FILE", help="write the best configuration here")
-    add("--fastest", action="store_true", help="write the fastest within one standard error of the best")
+    add("--out", metavar="FILE", help="write the chosen configuration here")
+    add("--simplest", action="store_true", help="write the simplest within one standard error of the best")
     add("--k", type=int, default=10, help="results of the search that is timed (default: 10)")
+
+    add = command("try", try_out)
+    add("folder", metavar="FOLDER", help="a folder of documents")
+    add("--questions", metavar="FILE", help=f"a file of labels (default: {labels}; else questions are drafted)")
+    add("--out", metavar="DIR", help="the folder of the report (default: FOLDER-ragkit here)")
+    add("--llm", metavar="WHO", default="extractive", help=f"{llm_help} (default: extractive)")
+
+    add = command("draft", draft)
+    add("corpus", metavar="NAME|FOLDER", help=corpora)
+    add("--out", metavar="FILE", help="write them as labels: JSON lines of question, document, quote")
+    add("--limit", type=int, default=100, help="the most questions (default: 100)")
+
+    add = command("check", check)
+    add("--corpus", default="core", metavar="NAME|FOLDER", help=corpora)
+    add("--preset", choices=PRESETS, default="advanced", help="the pipeline (default: advanced)")
+    add("--config", metavar="FILE", help="a configuration (TOML) in place of a preset")
+    add("--questions", action="append", metavar="KIND|FILE", help=f"{asked} (default: faq; {labels})")
+    add("--baseline", required=True, metavar="FILE", help="the scores to compare with, or to write with --save")
+    add("--save", action="store_true", help="write today's scores there instead")
+    add("--k", type=int, default=10, help="results of a search (default: 10)")
 
     add = command("cache", cache)
     add("--keep", type=float, metavar="MB", help="remove the oldest until this many megabytes are left")

@@ -189,6 +189,80 @@ def test_eval_prints_the_table(small, capsys):
     assert "Traceback" not in err
 
 
+LABELS = [
+    ("How long is green tea brewed?", "tea.md", "brewed for two minutes"),
+    ("What is black tea made of?", "tea.md", "fermented leaves"),
+    ("Where does coffee grow?", "coffee.md", "grows in the shade"),
+]
+
+
+@pytest.fixture
+def drinks(small, tmp_path):
+    """A folder with two documents and its labels."""
+    folder = tmp_path / "drinks"
+    folder.mkdir()
+    (folder / "tea.md").write_text("# Tea\n\nGreen tea is brewed for two minutes.\n\nBlack tea is fermented leaves.\n")
+    (folder / "coffee.md").write_text("# Coffee\n\nIt grows in the shade.\n")
+    lines = [json.dumps({"question": q, "document": d, "quote": quote}) for q, d, quote in LABELS]
+    (folder / "questions.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_eval_takes_the_labels_of_a_folder(given, drinks, capsys):
+    arguments = ["--questions", str(drinks / "questions.jsonl")] * given
+    assert cli.main(["eval", "--corpus", str(drinks), "--preset", "naive", "--preset", "advanced", *arguments]) == 0
+    assert "3 questions in 2 documents" in capsys.readouterr().out
+
+
+def test_a_folder_without_labels_says_what_a_label_is(drinks, capsys):
+    (drinks / "questions.jsonl").unlink()
+    assert cli.main(["eval", "--corpus", str(drinks)]) == 2
+    assert 'expected a text in UTF-8 with lines such as {"question": ' in capsys.readouterr().err
+
+
+def test_check_saves_scores_and_closes_where_they_are_lost(drinks, tmp_path, capsys):
+    arguments = ["check", "--corpus", str(drinks), "--preset", "naive", "--baseline", str(tmp_path / "scores.json")]
+    assert cli.main(arguments) == 2
+    assert "ragkit check --save" in capsys.readouterr().err
+    assert cli.main([*arguments, "--save"]) == 0
+    assert cli.main(arguments) == 0
+    assert "coverage@2000 on 3 questions" in capsys.readouterr().out
+    saved = json.loads((tmp_path / "scores.json").read_text())
+    better = saved | {"scores": {text: score + 1 for text, score in saved["scores"].items()}}
+    (tmp_path / "scores.json").write_text(json.dumps(better))
+    assert cli.main(arguments) == 1
+    assert "worse: the interval leaves out 0" in capsys.readouterr().out
+
+
+def test_drafted_questions_are_labels_that_eval_reads(drinks, capsys):
+    page = "# Pots\n\nTo clean a brown tea pot, pour vinegar into it and wait for an hour.\n\n"
+    page += "A samovar is a large urn that keeps water hot for a whole afternoon of drinking tea.\n"
+    (drinks / "pots.md").write_text(page)
+    assert cli.main(["draft", str(drinks)]) == 0
+    assert "How do I clean a brown tea pot?  [pots]" in capsys.readouterr().out
+    out = str(drinks / "draft.jsonl")
+    assert cli.main(["draft", str(drinks), "--out", out]) == 0
+    assert cli.main(["eval", "--corpus", str(drinks), "--preset", "naive", "--questions", out]) == 0
+    assert "2 questions in 1 document" in capsys.readouterr().out
+    assert cli.main(["draft", str(drinks), "--out", out]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_fetch_reports_every_file_of_a_folder(drinks, capsys):
+    (drinks / "picture.png").write_bytes(b"\x89PNG")
+    assert cli.main(["fetch", str(drinks)]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"tea\.md +md", out)
+    assert re.search(r"picture\.png +png .* files of another kind left out", out)
+
+
+def test_a_warning_is_one_line(drinks):
+    (drinks / "broken.pdf").write_bytes(b"%PDF-1.4")
+    done = run("fetch", str(drinks))
+    assert done.stderr == "ragkit: drinks: pdf files that cannot be read and are left out: broken.pdf (1)\n"
+
+
 # Errors
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ragkit.base import Citation, CorpusError, Section
-from ragkit.chunking import FixedChunker
+from ragkit.base import CorpusError, Section
 from ragkit.corpus import folder, load_folder
 
 kreuzberg = pytest.importorskip("kreuzberg", reason="the extra 'formats' is not installed")
@@ -92,6 +91,36 @@ def test_nothing_outside_the_folder_is_read(tmp_path):
     assert {d.id: d.text for d in corpus.documents} == {"a": "x", "inside": "words"}
 
 
+@pytest.mark.parametrize(
+    ("page", "text", "title", "date"),
+    [
+        ("---\ntitle: Soil\ndate: 2024-01-01\n---\n\nTest it.\n", "Test it.", "Soil", "2024-01-01"),
+        ("---\ntitle: Soil\nauthor: nobody\n...\n# Sand\n", "# Sand", "Soil", ""),
+        ('+++\ntitle = "Compost"\n+++\nTurn it.\n', "Turn it.", "Compost", ""),
+        ("---\n---\nWater.\n\n---\n\nMore.\n", "Water.\n\n---\n\nMore.", "page", ""),
+        ("---\n\n# Prune\n\n---\n\nMore.\n", "---\n\n# Prune\n\n---\n\nMore.", "Prune", ""),
+        ("---\nSow: [peas\n---\n", "---\nSow: [peas\n---", "page", ""),
+    ],
+    ids=["yaml", "dots", "toml", "empty", "a rule", "no yaml"],
+)
+def test_front_matter_is_no_text(page: str, text: str, title: str, date: str, tmp_path):
+    (document,) = load_folder(write(tmp_path, {"page.md": page})).documents
+    assert (document.text, document.title, document.metadata.get("date", "")) == (text, title, date)
+
+
+def test_the_report_has_a_row_for_every_file(tmp_path):
+    files = {
+        "a.md": "# Guide\n\nEvery employee has thirty days of holiday in a year.",
+        "b.png": b"\x89PNG",
+        "c.md": " ",
+    }
+    with pytest.warns(UserWarning, match="files without words"):
+        report = load_folder(write(tmp_path, files)).report()
+    assert report["file"].tolist() == ["a.md", "b.png", "c.md"]
+    assert report.loc[0, ["kind", "headings", "language", "left out"]].tolist() == ["md", 1, "eng", ""]
+    assert report["left out"].tolist()[1:] == ["files of another kind left out", "files without words left out"]
+
+
 GERMAN = "Grüße aus Köln: die Straße führt über die Brücke, und für Fußgänger ist sie schöner als früher. "
 
 
@@ -138,37 +167,3 @@ def test_web_pages_lose_no_text(tmp_path):
     assert re.search(r"\| +\| 2 +\|", texts["empty-cell"])
     assert "Before" in texts["marked-section"]
     assert "After" in texts["marked-section"]
-
-
-def test_a_pdf_without_headings_has_its_pages_as_sections(tmp_path):
-    (tmp_path / "two.pdf").write_bytes(pdf("Page one says this.", "", "Page three."))
-    (page,) = load_folder(tmp_path).documents
-    pages = [(s.path, page.text[s.start : s.end].strip()) for s in page.sections]
-    assert pages[0] == (("Page 1",), "Page one says this.")
-    assert pages[-1] == (("Page 3",), "Page three.")
-    (chunk,) = FixedChunker(64, 0).chunk(page)
-    assert Citation(1, chunk, "Page three.").section == ("Page 3",)
-
-
-def pdf(*pages: str) -> bytes:
-    """A PDF with one line of text a page, written by hand."""
-    objects = ["<< /Type /Catalog /Pages 2 0 R >>", ""]
-    kids = []
-    for words in pages:
-        stream = f"BT /F1 12 Tf 72 720 Td ({words}) Tj ET"
-        objects.append(f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream")
-        font = "<< /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >>"
-        objects.append(
-            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {len(objects)} 0 R /Resources {font} >>"
-        )
-        kids.append(f"{len(objects)} 0 R")
-    objects[1] = f"<< /Type /Pages /Kids [{' '.join(kids)}] /Count {len(kids)} >>"
-    out = "%PDF-1.4\n"
-    offsets = []
-    for number, content in enumerate(objects, 1):
-        offsets.append(len(out))
-        out += f"{number} 0 obj\n{content}\nendobj\n"
-    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
-    size = len(objects) + 1
-    out += f"xref\n0 {size}\n0000000000 65535 f \n{table}trailer\n<< /Size {size} /Root 1 0 R >>\nstartxref\n"
-    return f"{out}{out.index('xref')}\n%%EOF\n".encode()

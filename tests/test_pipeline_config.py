@@ -106,13 +106,13 @@ def test_a_fingerprint_is_that_of_the_settings():
     assert len({config.fingerprint for config in configurations}) == len(configurations)
 
 
-def test_another_corpus_or_other_vectors_are_refused(small_corpus, store, ragkit_home):
+def test_other_vectors_are_refused_and_changed_documents_are_named(small_corpus, store, ragkit_home):
     config = PipelineConfig.from_toml(NAIVE).with_provenance(small_corpus, store)
     other = Corpus("other", small_corpus.documents[:2], ())
-    with pytest.raises(StoreMismatchError, match=r"with the corpus .* measure it again"):
+    with pytest.warns(UserWarning, match="other: the documents have changed"):
         RAGPipeline.from_config(config, other, store=TokenStore.open(other, FakeEmbedder(), progress=False))
     vectors = TokenStore.open(small_corpus, FakeEmbedder(dimension=8), progress=False)
-    with pytest.raises(StoreMismatchError, match="with the store"):
+    with pytest.raises(StoreMismatchError, match=r"with the vectors of .* measure it again"):
         RAGPipeline.from_config(config, small_corpus, store=vectors)
 
 

@@ -1,22 +1,25 @@
 """A folder of your own documents, as the same ``Corpus`` that every notebook, widget and table reads.
 
 Every document is Markdown in the end. Markdown and plain text stay as they are, reStructuredText goes the way of the
-fetched documentation, and kreuzberg (the extra ``formats``) reads the rest.
+fetched documentation, ``ragkit.corpus.pdf`` reads PDFs, and kreuzberg (the extra ``formats``) the rest.
 """
 
 from __future__ import annotations
 
 import html
 import re
+import tomllib
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ragkit.base import Corpus, CorpusError, Document, Section, require
-from ragkit.markdown import covering, sections
+from ragkit.base import Corpus, CorpusError, Document, FileReport, Page, Section, require
+from ragkit.corpus.pdf import PdfText, read_pdfs
+from ragkit.markdown import sections
 
 MAX_BYTES = 64 << 20  # of one file
 TEXTS = (".md", ".rst", ".txt")
@@ -28,6 +31,8 @@ LABELS = "questions.jsonl"
 
 _OTHER = "files of another kind left out"
 _HEAD = re.compile(r"<title\b[^>]*>(?P<title>.*?)</title\s*>|<(?:meta|link|base)\b[^>]*>", re.IGNORECASE | re.DOTALL)
+_YAML = re.compile(r"---[ \t]*\n(?![ \t]*\n)(?P<head>(?:.*\n)*?)(?:---|\.\.\.)[ \t]*(?:\n|\Z)")
+_TOML = re.compile(r"\+\+\+[ \t]*\n(?P<head>(?:.*\n)*?)\+\+\+[ \t]*(?:\n|\Z)")
 _CHARSET = re.compile(rb"<meta\b[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
 _MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 """Byte order marks of UTF-16 and UTF-32."""
@@ -44,10 +49,11 @@ class _SkipError(Exception):
 def load_folder(path: str | Path) -> Corpus:
     """Every document below ``path``: ``.md .rst .txt .html .htm .pdf .docx .pptx .xlsx .epub .eml``, as Markdown.
 
-    Ids are the paths without suffix; headings become sections (in a PDF without headings, its pages do). Hidden files
-    and folders are passed over, and so is whatever a link leads to outside ``path``. Texts are decoded by their byte
-    order mark, the charset that they declare, UTF-8, or else by ``charset-normalizer``. What cannot be read is left
-    out, named in a warning and counted in ``Corpus.notes``; files of another kind are only counted.
+    Ids are the paths without suffix; headings become sections, and a PDF has its pages. Hidden files and folders are
+    passed over, and so is whatever a link leads to outside ``path``. Texts are decoded by their byte order mark, the
+    charset that they declare, UTF-8, or else by ``charset-normalizer``. What cannot be read is left out, named in a
+    warning and counted in ``Corpus.notes``; files of another kind are only counted. ``Corpus.report()`` has a row for
+    every file, and names the pages of a PDF that have no text.
 
     Raises:
         CorpusError: there is no such folder, or nothing in it can be read.
@@ -57,25 +63,51 @@ def load_folder(path: str | Path) -> Corpus:
     if not root.is_dir():
         raise CorpusError(f"{path}: no such folder; expected a folder with {' '.join(READABLE)} files")
     documents: dict[str, Document] = {}
+    reports: list[FileReport] = []
     skipped: dict[str, list[str]] = defaultdict(list)
-    for file in _files(root):
-        name = file.relative_to(root)
+    files = list(_files(root))
+    pdfs = dict(read_pdfs([file for file in files if file.suffix.lower() == ".pdf" and _size(file) <= MAX_BYTES]))
+    for file in files:
+        name, kind = file.relative_to(root), file.suffix.lower().lstrip(".")
         try:
-            text, title, parts = _read(file, root)
+            page = _read(file, root, pdfs)
         except _SkipError as reason:
             skipped[str(reason)].append(str(name))
+            reports.append(FileReport(name.as_posix(), kind, left_out=str(reason)))
             continue
         doc_id = name.with_suffix("").as_posix()
         doc_id = doc_id if doc_id not in documents else name.as_posix()
-        title = title or name.stem
+        title = page.title or name.stem
         metadata = {"project": root.name, "title": title, "source": name.as_posix()}
-        documents[doc_id] = Document(doc_id, text, title, parts, metadata)
+        metadata |= {"date": page.date} if page.date else {}
+        documents[doc_id] = Document(doc_id, page.text, title, page.sections, metadata, page.pages)
+        blank = tuple(p.number for p in page.pages if not page.text[p.start : p.end].strip())
+        headings = sum(bool(section.path) for section in page.sections)
+        sizes = len(page.pages), len(page.text), headings
+        reports.append(FileReport(name.as_posix(), kind, *sizes, language_of(page.text), blank, page.dropped))
+        if blank:
+            skipped["pages without text (scans?)"].append(f"{name} {', '.join(map(str, blank))}")
     notes = {reason: len(names) for reason, names in skipped.items()}
     if not documents:
         reasons = "; ".join(f"{reason}: {count}" for reason, count in notes.items()) or "it is empty"
         raise CorpusError(f"{root}: no document in it can be read ({reasons}); expected {' '.join(READABLE)} files")
     warn_of(root.name, {f"{why}: {_some(names)}": len(names) for why, names in skipped.items() if why != _OTHER})
-    return Corpus(root.name, tuple(documents.values()), notes=notes)
+    return Corpus(root.name, tuple(documents.values()), notes=notes, files=tuple(reports))
+
+
+def language_of(text: str) -> str:
+    """The language of a text as an ISO 639-3 code, such as "eng"; "" where its beginning does not tell.
+
+    >>> language_of("Every employee has thirty days of holiday, and they must be taken within the year.")
+    'eng'
+    """
+    if find_spec("kreuzberg") is None:
+        return ""
+    kreuzberg = require("kreuzberg", "formats")
+    detection = kreuzberg.LanguageDetectionConfig(enabled=True)
+    config = kreuzberg.ExtractionConfig(language_detection=detection, use_cache=False)
+    languages = kreuzberg.extract_bytes_sync(text[:10_000].encode(), "text/plain", config).detected_languages
+    return str(languages[0]) if languages else ""
 
 
 def warn_of(name: str, notes: Mapping[str, int]) -> None:
@@ -96,33 +128,77 @@ def _files(root: Path) -> Iterator[Path]:
             yield file
 
 
-def _read(file: Path, root: Path) -> tuple[str, str, tuple[Section, ...]]:
-    """The Markdown of a file, its title ("" if it has none of its own) and its sections."""
+class _Read(NamedTuple):
+    text: str
+    title: str
+    sections: tuple[Section, ...]
+    date: str = ""
+    pages: tuple[Page, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
+def _size(file: Path) -> int:
+    with suppress(OSError):
+        return file.stat().st_size
+    return 0
+
+
+def _read(file: Path, root: Path, pdfs: Mapping[Path, PdfText | str]) -> _Read:
+    """A file as Markdown; its title is "" if it has none of its own."""
     kind = file.suffix.lower()
     if kind not in READABLE:
         raise _SkipError(_OTHER)
-    if file.stat().st_size > MAX_BYTES:
+    if _size(file) > MAX_BYTES:
         raise _SkipError(f"files above {MAX_BYTES >> 20} MB left out")
-    title, pages = "", tuple[Section, ...]()
+    title, date, pages, dropped = "", "", tuple[Page, ...](), tuple[str, ...]()
     if kind == ".rst":
         text = _restructured(file, root)
-    elif kind in TEXTS:
+    elif kind == ".md":
+        text, title, date = _without_front_matter(_decode(file))
+    elif kind == ".txt":
         text = _decode(file).strip("\n")
     elif kind in WEB_PAGES:
         page = _decode(file)
         title = next((html.unescape(m["title"]) for m in _HEAD.finditer(page) if m["title"]), "")
         text = _extract(file, _HEAD.sub("", page)).content.rstrip()  # kreuzberg would write the head in front of it
+    elif kind == ".pdf":
+        pdf = pdfs[file]
+        if isinstance(pdf, str):
+            raise _SkipError(f"pdf files that {pdf} and are left out")
+        text, title, date, pages, dropped = pdf
     else:
         result = _extract(file)
         text, title = result.content.rstrip(), result.metadata.get("subject" if kind == ".eml" else "title") or ""
-        pages = _pages(text, result.pages or ())
+        date = str(result.metadata.get("created_at") or "")[:10]
     if not text.strip():
         raise _SkipError("files without words left out")
     if kind == ".txt":  # a line that begins with "#" is no heading here
-        return text, "", (Section((), 0, 0, len(text)),)
+        return _Read(text, "", (Section((), 0, 0, len(text)),))
     parts = sections(text)
     heading = next((section.path[-1] for section in parts if section.path), "")
-    return text, " ".join(title.split()) or heading, parts if heading else pages or parts
+    return _Read(text, " ".join(title.split()) or heading, parts, date, pages, dropped)
+
+
+def _without_front_matter(text: str) -> tuple[str, str, str]:
+    """A Markdown page without the YAML or TOML in front of it, and the title and date that it names ("": none).
+
+    What begins with a rule and is no mapping stays as it is.
+
+    >>> _without_front_matter("---\\ntitle: Tools\\n---\\n\\nOil the shears.")
+    ('Oil the shears.', 'Tools', '')
+    """
+    head: Any = None
+    if yaml := _YAML.match(text):
+        with suppress(require("yaml", "formats").YAMLError):
+            head = require("yaml", "formats").safe_load(yaml["head"]) or {}
+    elif toml := _TOML.match(text):
+        with suppress(tomllib.TOMLDecodeError):
+            head = tomllib.loads(toml["head"])
+    match = yaml or toml
+    if match is None or not isinstance(head, dict):
+        return text.strip("\n"), "", ""
+    title, date = (str(head.get(key) or "") for key in ("title", "date"))
+    return text[match.end() :].strip("\n"), title, date
 
 
 def _restructured(file: Path, root: Path) -> str:
@@ -139,10 +215,9 @@ def _restructured(file: Path, root: Path) -> str:
 
 
 def _extract(file: Path, page: str = "") -> Any:
-    """What kreuzberg reads in ``file``, or in the HTML of ``page``: ``content``, ``metadata`` and ``pages``."""
+    """What kreuzberg reads in ``file``, or in the HTML of ``page``: ``content`` and ``metadata``."""
     kreuzberg = require("kreuzberg", "formats")
-    pages = kreuzberg.PageConfig(extract_pages=True)
-    config = kreuzberg.ExtractionConfig(output_format="markdown", pages=pages, use_cache=False)
+    config = kreuzberg.ExtractionConfig(output_format="markdown", use_cache=False)
     try:
         if page:
             return kreuzberg.extract_bytes_sync(page.encode(), "text/html", config)
@@ -150,17 +225,6 @@ def _extract(file: Path, page: str = "") -> Any:
     except (kreuzberg.KreuzbergError, OSError, RuntimeError, ValueError) as error:
         reason = "need a password and are" if "password" in str(error).lower() else "cannot be read and are"
         raise _SkipError(f"{file.suffix.lower().lstrip('.')} files that {reason} left out") from error
-
-
-def _pages(text: str, pages: Iterable[Mapping[str, Any]]) -> tuple[Section, ...]:
-    """The pages of a PDF as sections ``("Page 3",)``: each begins where its first words stand."""
-    starts: list[tuple[tuple[str, ...], int, int]] = [((), 0, 0)]
-    for page in pages:
-        words = page["content"].strip()[:80]
-        start = text.find(words, starts[-1][1]) if words else -1
-        if start >= 0:
-            starts.append(((f"Page {page['page_number']}",), start, start))
-    return covering(starts, len(text))
 
 
 def _decode(file: Path) -> str:

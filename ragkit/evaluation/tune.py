@@ -1,15 +1,18 @@
 """``tune``: many configurations on one half of the questions, the chosen ones on the other.
 
 >>> tuned = tune(corpus, questions)                       # doctest: +SKIP
->>> tuned.table.head(); tuned.report; tuned.fastest.save("pipeline.toml")       # doctest: +SKIP
+>>> tuned.table.head(); tuned.report; tuned.chosen.save("pipeline.toml")       # doctest: +SKIP
 
 The best of 300 is best partly by luck: its score on the questions that chose it is too high. So those questions choose,
-and others, on other documents, report. Besides the best, the fastest of those that are within one standard error of it
+and others, on other documents, report. Besides the best, the simplest of those that are within one standard error of it
 is reported (the one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984, section 3.4.3).
+What is chosen in the end is the best only where the questions that report find it better than the start, the
+``advanced`` preset; else it is the start.
 """
 
 from __future__ import annotations
 
+import math
 import time
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,26 +44,53 @@ class Tuned:
     """The outcome of ``tune``.
 
     ``table`` has a row a configuration, the best first, measured on the questions in ``tuning``: the coverage, the
-    chance that it is the best of all (``p_best``), the difference to the best with its standard error, milliseconds a
-    query (median; without encoding the question), tokens of the results. ``report`` compares the best and the fastest
-    with ``start`` on the questions in ``holdout``.
+    chance that it is the best of all (``p_best``), the difference to the best with its standard error, its ``parts``
+    (retrievers, a reranker, headings in front of chunks, a chunker that reads them), milliseconds a query (median;
+    without encoding the question), tokens of the results. The simplest has the fewest parts, then the fewest
+    candidates. ``report`` compares the best and the simplest with ``start`` on the questions in ``holdout``.
     """
 
     table: pd.DataFrame
     start: PipelineConfig
     best: PipelineConfig
-    fastest: PipelineConfig
+    simplest: PipelineConfig
     report: Comparison
     tuning: tuple[Question, ...]
     holdout: tuple[Question, ...]
     seconds: float
 
+    @property
+    def chosen(self) -> PipelineConfig:
+        """``best`` where the questions that report find it better than ``start``, else ``start``."""
+        return self.best if self.report.table.loc["best", "verdict"] == "better" else self.start
+
+    @property
+    def questions_needed(self) -> int:
+        """About how many questions would detect the difference of best and start that the report shows (0: none)."""
+        shown = float(self.report.table["diff"].loc["best"])
+        detectable = self.report.minimum_detectable
+        return math.ceil(len(self.holdout) * (detectable / shown) ** 2) if shown > 0 else 0
+
     def __str__(self) -> str:
-        return (
-            f"{len(self.table)} configurations on {len(self.tuning)} questions in {self.seconds:.0f} s. The other "
-            f"{len(self.holdout)} would detect a true difference of {self.report.minimum_detectable:.3f} 8 times in "
-            f"10.\nbest: {label(self.best)}\nfastest within one standard error of it: {label(self.fastest)}"
-        )
+        alike = int((self.table["diff"] >= -self.table["error"]).sum())
+        lines = [
+            f"{len(self.table)} configurations on {len(self.tuning)} questions in {self.seconds:.0f} s; {alike} of "
+            "them are within one standard error of the best.",
+            f"best: {label(self.best)}",
+            f"simplest within one standard error of it: {label(self.simplest)}",
+        ]
+        if self.report.minimum_detectable > 0:  # 0: no question tells them apart
+            lines[0] += (
+                f" The other {len(self.holdout)} questions would detect a true difference of "
+                f"{self.report.minimum_detectable:.3f} 8 times in 10."
+            )
+        if self.chosen is self.best:
+            lines.append("chosen: the best, which is better on the other questions, too")
+        else:
+            lines.append(f"chosen: the start, {label(self.start)}; the best is not detectably better")
+            if (needed := self.questions_needed) > len(self.holdout):
+                lines[-1] += f" (about {needed} questions would decide about a difference this small)"
+        return "\n".join(lines)
 
     def _best_rows(self) -> pd.DataFrame:
         """The first five rows of ``table``, rounded."""
@@ -118,13 +148,13 @@ def tune(
     chosen = {
         "start": default_config(),
         "best": configs[table.index[0]],
-        "fastest": configs[alike.index[int(alike["ms"].argmin())]],
+        "simplest": configs[min(alike.index, key=lambda place: _cost(configs[place]))],
     }
     systems = {name: _retriever(config, corpus, store) for name, config in chosen.items()}
     report = compare(systems, holdout, k=k, same_budget=BUDGET, progress=progress)
     made = {name: config.with_provenance(corpus, store) for name, config in chosen.items()}
     seconds = time.perf_counter() - began
-    return Tuned(table, made["start"], made["best"], made["fastest"], report, tuning, holdout, seconds)
+    return Tuned(table, made["start"], made["best"], made["simplest"], report, tuning, holdout, seconds)
 
 
 def _retriever(config: PipelineConfig, corpus: Corpus, store: TokenStore) -> Retriever:
@@ -147,11 +177,20 @@ def _table(
             "p_best": statistics.probability_best(scores, units),
             "diff": against.mean(axis=0),
             "error": statistics.standard_error(*statistics.cluster_parts(against, units)),
+            "parts": [_cost(config)[0] for config in configs],
             "ms": milliseconds,
             "tokens": tokens,
         }
     )
-    return table.sort_values([COVERAGE, "ms"], ascending=[False, True], kind="stable")
+    return table.sort_values([COVERAGE, "parts"], ascending=[False, True], kind="stable")
+
+
+def _cost(config: PipelineConfig) -> tuple[int, int]:
+    """How much there is to a configuration: its parts, and its candidates."""
+    contextual = any(getattr(module, "contextual", False) for module in config.modules.values())
+    reads_headings = config.chunks["main"].kind == "HeadingChunker"
+    parts = len(config.modules) + (config.reranker is not None) + contextual + reads_headings
+    return parts, config.fetch_k or 0
 
 
 def split_by_document(questions: Sequence[Question]) -> tuple[tuple[Question, ...], tuple[Question, ...]]:

@@ -71,8 +71,10 @@ def _union(a: Chunk, b: Chunk) -> Chunk | None:
         return first
     if second.start > first.end:
         return None
-    text, sections = first.text + second.text[first.end - second.start :], (*first.sections, *second.sections)
-    return replace(first, end=second.end, text=text, sections=tuple(dict.fromkeys(sections)))
+    text = first.text + second.text[first.end - second.start :]
+    sections = tuple(dict.fromkeys((*first.sections, *second.sections)))
+    pages = tuple(dict.fromkeys((*first.pages, *second.pages)))
+    return replace(first, end=second.end, text=text, sections=sections, pages=pages)
 
 
 def _add_part(sources: list[Hit], hit: Hit, tokenizer: Tokenizer, excess: Callable[[Sequence[Hit]], int]) -> list[Hit]:

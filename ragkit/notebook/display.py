@@ -158,9 +158,9 @@ def reveal(thing: object, label: str = "Show the result") -> View:
     return View(_block(f"<details><summary>{escape(label)}</summary>{inner}</details>"), repr(thing))
 
 
-def show_passage(chunk: Chunk) -> View:
-    """One passage to unfold, under its document and section."""
-    return View(_block(_details(_where(chunk), _with_code(chunk.text), SKY)), _where_text(chunk))
+def show_passage(chunk: Chunk, is_open: bool = False) -> View:
+    """One passage to unfold, or to read at once, under its document and section."""
+    return View(_block(_details(_where(chunk), _with_code(chunk.text), SKY, is_open)), _where_text(chunk))
 
 
 def show_chunks(document: Document, chunks: Sequence[Chunk], gold: Iterable[Span] | None = None) -> View:
@@ -360,9 +360,12 @@ def _where_text(chunk: Chunk, section: str = "") -> str:
 
 
 def _sections(cited: Sequence[Citation]) -> str:
-    """Where the quotes stand: the path of the first one, the last headings of others: "Guide › Install; Run"."""
+    """Where the quotes stand: the path of the first, the last headings of others, the pages: "A › B; C, page 3"."""
     first, *others = dict.fromkeys(citation.section for citation in cited)
-    return "; ".join(filter(None, (" › ".join(first), *(" ".join(path[-1:]) for path in others))))
+    sections = "; ".join(filter(None, (" › ".join(first), *(" ".join(path[-1:]) for path in others))))
+    pages = list(dict.fromkeys(citation.page for citation in cited if citation.page))
+    numbers = f"page{'s' * (len(pages) > 1)} {', '.join(map(str, pages))}" if pages else ""
+    return ", ".join(filter(None, (sections, numbers)))
 
 
 def _source(number: int, cited: Sequence[Citation], anchor: str) -> str:

@@ -35,6 +35,7 @@ import hashlib
 import json
 import re
 import tomllib
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
@@ -381,18 +382,31 @@ class PipelineConfig(Table):
         return self.model_copy(update={"provenance": Provenance(corpus=corpus.fingerprint, store=store.identity)})
 
     def check(self, corpus: Corpus, store: TokenStore) -> None:
-        """Refuse another corpus or other vectors than those that it was measured on.
+        """Refuse other vectors than those that it was measured with, and warn of other documents: a folder changes.
 
         Raises:
-            StoreMismatchError: says which of the two is another.
+            StoreMismatchError: the vectors are of another model.
         """
-        here = {"corpus": corpus.fingerprint, "store": store.identity}
-        for what, made in self.provenance.model_dump().items() if self.provenance else ():
-            if made != here[what]:
-                raise StoreMismatchError(
-                    f"this configuration was made with the {what} {made[:16]}, and here is {here[what][:16]}: it may "
-                    f"rank otherwise. To use it all the same, take [provenance] out and measure it again"
-                )
+        if self.provenance is None:
+            return
+        made, here = _model_of(self.provenance.store), _model_of(store.identity)
+        if made != here:
+            raise StoreMismatchError(
+                f"this configuration was made with the vectors of {made}, and here are those of {here}: it would rank "
+                "otherwise. To use it all the same, take [provenance] out and measure it again"
+            )
+        if self.provenance.corpus != corpus.fingerprint:
+            warnings.warn(
+                f"{corpus.name}: the documents have changed since this configuration was measured; it runs as it is, "
+                "and `ragkit eval` measures it again",
+                stacklevel=3,
+            )
+
+
+def _model_of(identity: str) -> str:
+    """A token store's identity without the part that names its documents."""
+    model, _, *queries = identity.split(":")
+    return ":".join([model, *queries])
 
 
 # ---- errors in words

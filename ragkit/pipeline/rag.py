@@ -110,7 +110,7 @@ class RAGPipeline:
 
         Raises:
             InputError: the file or a setting in it, or ``llm``, is wrong; says which, and what was expected.
-            StoreMismatchError: it was made with another corpus or other vectors.
+            StoreMismatchError: it was made with other vectors.
         """
         config = config if isinstance(config, PipelineConfig) else PipelineConfig.load(config)
         store = store or TokenStore.open(corpus)

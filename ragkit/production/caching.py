@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ragkit.base import Answer, Chunk, Citation, Hit, InputError, Section, Usage
+from ragkit.base import Answer, Chunk, Citation, Hit, InputError, Page, Section, Usage
 from ragkit.files import Database, home
 from ragkit.pipeline.trace import CachedAnswer, CacheKey
 
@@ -213,4 +213,5 @@ def answer_from_json(text: str) -> Answer:
 
 def _chunk(fields: Mapping[str, Any]) -> Chunk:
     sections = tuple(Section(**{**each, "path": tuple(each["path"])}) for each in fields.get("sections", ()))
-    return Chunk(**{**fields, "section": tuple(fields["section"]), "sections": sections})
+    pages = tuple(Page(**each) for each in fields.get("pages", ()))
+    return Chunk(**{**fields, "section": tuple(fields["section"]), "sections": sections, "pages": pages})

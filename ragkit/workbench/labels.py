@@ -147,6 +147,28 @@ def load_labels(path: str | Path, corpus: Corpus) -> tuple[Question, ...]:
     return questions
 
 
+def place_of(quote: str, corpus: Corpus, first: Sequence[Span] = ()) -> Span:
+    """Where the words of ``quote`` stand: within one of the spans ``first``, else anywhere in the documents.
+
+    >>> place_of("nine to  five", Corpus("office", (Document("faq", "Open from nine to five."),)))
+    Span(doc_id='faq', start=10, end=22, grade=1)
+
+    Raises:
+        InputError: they are not there, or in several places.
+    """
+    words = quote.split()
+    near = [
+        Span(span.doc_id, span.start + start, span.start + end)
+        for span in first
+        for start, end in _find(words, corpus.document(span.doc_id).text[span.start : span.end])
+    ]
+    places = near or [Span(d.id, start, end) for d in corpus.documents for start, end in _find(words, d.text)]
+    if len(places) != 1:
+        what = f"stand in {len(places)} places: paste more of them" if places else "are in no document: copy them"
+        raise InputError(f"the words {quote.strip()[:60]!r} {what}")
+    return places[0]
+
+
 def save_labels(path: str | Path, questions: Sequence[Question], corpus: Corpus) -> None:
     """Write ``questions`` so that ``load_labels`` reads them again: the old file remains, or all of the new is there.
 

@@ -1,0 +1,502 @@
+"""A PDF as Markdown, and where each of its pages begins.
+
+pdfplumber finds the words, their places and ruled tables. From the places follow: lines, columns and tables without
+rules; paragraphs, whose lines are joined; headings, by the size and weight of their letters; lists; code, by its font;
+and the running headers and footers, which are left out. A page without words (a scan) stays empty and is named.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain, pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from tqdm.auto import tqdm
+
+from ragkit.base import Page, require
+from ragkit.files import atomic_write, home, sha256_file
+
+VERSION = 1
+"""Of what this module makes of a PDF: another one reads all files again."""
+
+SECONDS = 120
+"""How long one PDF may take."""
+
+BATCH = 16  # PDFs that a process reads: starting it takes half a second
+
+MARGIN = 0.12
+"""The part of a page's height, at its top and its bottom, in which running headers and footers stand."""
+
+_BULLET = re.compile(r"^([•◦▪●○‣·*–-]|\(cid:\d+\))\s+")  # (cid:127): a letter that the font does not name
+_NUMBER = re.compile(r"^(\d{1,3}[.)]|[a-z]\))\s+")
+_PAGE_NUMBER = re.compile(r"^\W*(page|seite|p\.|página|pagina)?\s*\d+\W*((of|von|de|sur|/)\s*\d+)?\W*$", re.IGNORECASE)
+_BOLD = re.compile(r"bold|black|heavy|semibold|demi", re.IGNORECASE)
+_MONO = re.compile(r"courier|mono|consol|menlo", re.IGNORECASE)
+_DATE = re.compile(r"D?:?(\d{4})(\d{2})(\d{2})")
+_SENTENCE_END = (".", "!", "?", ":", ";", "…", "。", "！", "？")
+
+
+class PdfText(NamedTuple):
+    """What a PDF says: ``dropped`` are its running headers and footers, each once."""
+
+    text: str
+    title: str
+    created: str
+    pages: tuple[Page, ...]
+    dropped: tuple[str, ...]
+
+
+class Line(NamedTuple):
+    """A line of text, or a table (then ``text`` is its Markdown and ``size`` 0); places in points from the top left."""
+
+    text: str
+    x0: float
+    x1: float
+    top: float
+    bottom: float
+    size: float = 0.0
+    bold: bool = False
+    mono: bool = False
+    right: float = 0.0
+    """The right edge of the column that the line stands in."""
+
+
+def read_pdfs(files: Sequence[Path]) -> Iterator[tuple[Path, PdfText | str]]:
+    """Each of ``files`` as Markdown, or in words why it cannot be read.
+
+    A file is parsed once: its text is kept in ragkit's home by the digest of its bytes. New ones are read by as many
+    processes as there are cores, which also end a file that takes longer than ``SECONDS``.
+    """
+    require("pdfplumber", "formats")
+    stored = {file: _stored(file) for file in files}
+    new = [file for file, path in stored.items() if not path.exists()]
+    size = max(1, min(BATCH, len(new) // (os.cpu_count() or 1)))
+    batches = [new[i : i + size] for i in range(0, len(new), size)]
+    problems: dict[str, str] = {}
+    if batches:
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            done = tqdm(threads.map(_in_process, batches), "reading PDFs", len(batches), leave=False)
+            problems = dict(chain.from_iterable(done))
+    for file, path in stored.items():
+        yield file, (_load(path) if path.exists() else problems.get(str(file), "cannot be read"))
+
+
+def _stored(file: Path) -> Path:
+    return home() / "pdfs" / f"{sha256_file(file)}-{VERSION}.json"
+
+
+def _load(path: Path) -> PdfText:
+    fields = json.loads(path.read_bytes())
+    return PdfText(**fields | {"pages": tuple(Page(*p) for p in fields["pages"]), "dropped": tuple(fields["dropped"])})
+
+
+def _in_process(files: Sequence[Path]) -> list[tuple[str, str]]:
+    """Read ``files`` in a process of their own, into the store; the problems, each with its file."""
+    command = [sys.executable, "-m", "ragkit.corpus.pdf", *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"RAGKIT_HOME": str(home())})
+    return [(file, reason) for line in done.stdout.splitlines() for file, reason in [json.loads(line)]]
+
+
+def main(files: Sequence[str]) -> None:
+    """Read ``files`` into the store; a problem is a line of JSON on stdout: ``[file, reason]``."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"take more than {SECONDS} s")
+
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, give_up)
+    for name in files:
+        try:
+            if hasattr(signal, "SIGALRM"):
+                signal.alarm(SECONDS)
+            text = read_pdf(name)
+            pages = [[page.number, page.start, page.end] for page in text.pages]
+            atomic_write(_stored(Path(name)), json.dumps(text._asdict() | {"pages": pages}).encode())
+        except Exception as error:  # a broken file breaks pdfminer in many ways; the others go on
+            password = "PDFPasswordIncorrect" in repr(error)
+            reason = str(error) if isinstance(error, TimeoutError) else "cannot be read"
+            sys.stdout.write(json.dumps([name, "need a password" if password else reason]) + "\n")
+
+
+def read_pdf(file: str | Path) -> PdfText:
+    """The Markdown of a PDF with its pages.
+
+    Raises:
+        pdfplumber.utils.exceptions.PdfminerException: it is broken, or needs a password.
+    """
+    plumber = require("pdfplumber", "formats")
+    pages: list[list[Line]] = []
+    heights: list[float] = []
+    with plumber.open(file) as pdf:
+        about = pdf.metadata or {}
+        for page in pdf.pages:
+            pages.append(_lines(page))
+            heights.append(float(page.height))
+            page.close()  # the letters of a page take megabytes
+    running = _running_lines(pages, heights)
+    bodies = [
+        [line for line in lines if not (_in_margin(line, height) and _is_running(line, lines, running))]
+        for lines, height in zip(pages, heights, strict=True)
+    ]
+    writer = _Writer(_Style.of(bodies), _hyphenated(bodies))
+    for number, lines in enumerate(bodies, 1):
+        writer.page(number, lines)
+    text, spans = writer.finish()
+    created = _DATE.match(str(about.get("CreationDate", "")))
+    title = " ".join(str(about.get("Title") or "").split())
+    return PdfText(text, title, "-".join(created.groups()) if created else "", spans, tuple(sorted(running)))
+
+
+# From words to lines
+
+
+def _lines(page: Any) -> list[Line]:
+    """The lines and tables of a page in reading order."""
+    tables = [(table.bbox, rows) for table in page.find_tables() if _is_table(rows := table.extract())]
+    words: list[Word] = [
+        {"x0": box[0], "x1": box[2], "top": box[1], "bottom": box[3], "size": 0.0, "text": _markdown_table(rows)}
+        for box, rows in tables
+    ]
+    words += [
+        word
+        for word in page.extract_words(extra_attrs=["size", "fontname"], return_chars=False)
+        if word["upright"] and not any(_inside(word, box) for box, _ in tables)
+    ]
+    return [line for column in _columns(words) for line in _column_lines(_rows(column))]
+
+
+Word = dict[str, Any]
+"""What pdfplumber calls a word: ``text``, ``x0``, ``x1``, ``top``, ``bottom``, ``size``, ``fontname``. A ruled table is
+one, too, of size 0."""
+
+Row = list[Word]
+
+
+def _is_table(rows: Sequence[Sequence[str | None]]) -> bool:
+    return len(rows) > 1 and len(rows[0]) > 1 and sum(bool(cell and cell.strip()) for row in rows for cell in row) > 2
+
+
+def _inside(word: Word, box: tuple[float, float, float, float]) -> bool:
+    x, y = float(word["x0"] + word["x1"]) / 2, _middle(word)
+    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
+
+
+def _markdown_table(rows: Iterable[Iterable[str | None]]) -> str:
+    """A Markdown table; the first row is its head. A cell's own line breaks become spaces."""
+    cells = [[" ".join((cell or "").split()).replace("|", "\\|") for cell in row] for row in rows]
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join([lines[0], "|" + " --- |" * len(cells[0]), *lines[1:]])
+
+
+def _rows(words: Iterable[Word]) -> list[Row]:
+    """Words that stand beside each other, from the top to the bottom, each row from left to right."""
+    rows: list[Row] = []
+    for word in sorted(words, key=_middle):
+        if rows and any(other["top"] <= _middle(word) <= other["bottom"] for other in rows[-1]):
+            rows[-1].append(word)
+        else:
+            rows.append([word])
+    return [sorted(row, key=lambda w: float(w["x0"])) for row in rows]
+
+
+def _middle(word: Word) -> float:
+    return float(word["top"] + word["bottom"]) / 2
+
+
+def _columns(words: Sequence[Word]) -> list[list[Word]]:
+    """The words of a page, or of its columns: two columns of text between lines that cross the space between them."""
+    rows = _rows(words)
+    gutter = _gutter(rows)
+    if gutter is None:
+        return [list(words)]
+    parts: list[list[Word]] = [[], [], []]  # across, left, right: until a line crosses again
+    columns: list[list[Word]] = []
+    for row in rows:
+        crosses = any(word["x0"] < gutter < word["x1"] for word in row)
+        if crosses:
+            columns += [part for part in parts if part]
+            parts = [row, [], []]
+        else:
+            parts[1] += [word for word in row if word["x1"] <= gutter]
+            parts[2] += [word for word in row if word["x0"] >= gutter]
+    return columns + [part for part in parts if part]
+
+
+def _gutter(rows: Sequence[Row]) -> float | None:
+    """Where the space between two columns of text stands; ``None`` for one column."""
+    if len(rows) < 6:
+        return None
+    left, right = min(row[0]["x0"] for row in rows), max(word["x1"] for row in rows for word in row)
+    places = [left + (right - left) * (0.3 + 0.01 * step) for step in range(41)]
+    crossed = {x: sum(any(w["x0"] - 3 < x < w["x1"] + 3 for w in row) for row in rows) for x in places}
+    fewest = min(crossed.values())
+    free = [x for x in places if crossed[x] == fewest]
+    x = free[len(free) // 2]
+    beside = [row for row in rows if not any(w["x0"] < x < w["x1"] for w in row)]
+    sides = [[w for row in beside for w in row if w["x1"] <= x], [w for row in beside for w in row if w["x0"] >= x]]
+    return x if fewest <= 0.3 * len(rows) and all(_is_prose(_rows(side)) for side in sides) else None
+
+
+def _column_lines(rows: Sequence[Row]) -> list[Line]:
+    """The lines of a column; rows with the same gaps are a table without rules."""
+    right = max((row[-1]["x1"] for row in rows), default=0.0)
+    lines: list[Line] = []
+    i = 0
+    while i < len(rows):
+        shared, end = _gaps(rows[i]), i + 1
+        while shared and end < len(rows):
+            common = [both for a in shared for b in _gaps(rows[end]) if (both := _overlap(a, b))]
+            if not common or rows[end][0]["top"] - rows[end - 1][0]["bottom"] > 2 * rows[end][0]["size"]:
+                break
+            shared, end = common, end + 1
+        table = _table_of(rows[i:end], shared)
+        lines += [table] if table else [_line(row, right) for row in rows[i:end]]
+        i = end
+    return lines
+
+
+def _gaps(row: Row) -> list[tuple[float, float]]:
+    """The spaces of a row that are wider than those between words. Code has none, nor has a line that was stretched."""
+    spaces = [(a["x1"], b["x0"]) for a, b in pairwise(row)]
+    widths = [end - start for start, end in spaces]
+    stretched = len(widths) > 2 and max(widths) - min(widths) < 1
+    if stretched or any(_MONO.search(word.get("fontname", "")) for word in row):
+        return []
+    narrow, size = min(widths, default=0.0), row[0]["size"]
+    least = max(0.8 * size, 2 * narrow if narrow < 0.8 * size else 0.0)
+    return [space for space, width in zip(spaces, widths, strict=True) if width > least]
+
+
+def _overlap(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float] | None:
+    both = max(a[0], b[0]), min(a[1], b[1])
+    return both if both[1] - both[0] > 4 else None
+
+
+def _table_of(rows: Sequence[Row], gaps: Sequence[tuple[float, float]]) -> Line | None:
+    """Three rows or more that share ``gaps`` are a table, unless its first column are the signs of a list."""
+    if len(rows) < 3 or not gaps:
+        return None
+    borders = [float("-inf"), *sorted((a + b) / 2 for a, b in gaps), float("inf")]
+    cells = [
+        [" ".join(w["text"] for w in row if lower <= w["x0"] < upper) for lower, upper in pairwise(borders)]
+        for row in rows
+    ]
+    if all(_BULLET.match(f"{row[0]} ") or _NUMBER.match(f"{row[0]} ") for row in cells):
+        return None
+    x0, x1 = min(row[0]["x0"] for row in rows), max(row[-1]["x1"] for row in rows)
+    return Line(_markdown_table(cells), x0, x1, rows[0][0]["top"], rows[-1][0]["bottom"])
+
+
+def _is_prose(column: Sequence[Row]) -> bool:
+    """Most lines of a column of text are long and fill it; the cells of a table are short."""
+    lines = [row for row in column if row]
+    if len(lines) < 3:
+        return False
+    left, right = min(row[0]["x0"] for row in lines), max(row[-1]["x1"] for row in lines)
+    filled = [(row[-1]["x1"] - row[0]["x0"]) / (right - left or 1) for row in lines]
+    return median(filled) > 0.75 and median(len(row) for row in lines) >= 4
+
+
+def _line(row: Row, right: float) -> Line:
+    if not row[0]["size"]:
+        return Line(row[0]["text"], row[0]["x0"], row[0]["x1"], row[0]["top"], row[0]["bottom"])
+    sizes = Counter[float]()
+    for word in row:
+        sizes[round(word["size"] * 2) / 2] += len(word["text"])
+    size = sizes.most_common(1)[0][0]
+    fonts = [word["fontname"] for word in row]
+    mono = all(_MONO.search(font) for font in fonts)
+    text = _spaced(row, size) if mono else " ".join(word["text"] for word in row)
+    bold = all(_BOLD.search(font) for font in fonts)
+    top, bottom = min(word["top"] for word in row), max(word["bottom"] for word in row)
+    return Line(text, row[0]["x0"], row[-1]["x1"], top, bottom, size, bold, mono, right)
+
+
+def _spaced(row: Row, size: float) -> str:
+    """The words of a line of code with the spaces between them, as wide as the letters of its font."""
+    width = 0.6 * size  # of a letter, in nearly every font whose letters are equally wide
+    text = ""
+    for word in row:
+        spaces = round((word["x0"] - row[0]["x0"]) / width) - len(text)
+        text += " " * max(spaces, bool(text)) + word["text"]
+    return text
+
+
+# Running headers and footers
+
+
+def _in_margin(line: Line, height: float) -> bool:
+    return line.size > 0 and (line.bottom < MARGIN * height or line.top > (1 - MARGIN) * height)
+
+
+def _pattern(text: str) -> str:
+    return re.sub(r"\d+", "#", " ".join(text.split()))
+
+
+def _running_lines(pages: Sequence[Sequence[Line]], heights: Sequence[float]) -> set[str]:
+    """What stands in the margins of at least three pages, and of two in five: numbers may differ."""
+    counts = Counter[str]()
+    for lines, height in zip(pages, heights, strict=True):
+        counts.update({_pattern(line.text) for line in lines if _in_margin(line, height)})
+    return {text for text, count in counts.items() if count >= max(3, 0.4 * len(pages))}
+
+
+def _is_running(line: Line, lines: Sequence[Line], running: set[str]) -> bool:
+    """Whether a line in the margin is a running line, or a page number that stands apart from the text."""
+    if _pattern(line.text) in running or not _PAGE_NUMBER.match(line.text):
+        return _pattern(line.text) in running
+    gaps = [max(other.top - line.bottom, line.top - other.bottom) for other in lines if other is not line]
+    return min(gaps, default=line.size) > 0.7 * line.size
+
+
+# From lines to Markdown
+
+
+class _Style(NamedTuple):
+    """The size of ordinary text, and the sizes of headings, the largest first."""
+
+    body: float
+    headings: tuple[float, ...]
+    spacing: float
+
+    @classmethod
+    def of(cls, pages: Sequence[Sequence[Line]]) -> _Style:
+        sizes = Counter[float]()
+        for line in (line for lines in pages for line in lines if line.size and not line.mono):
+            sizes[line.size] += len(line.text)
+        body = sizes.most_common(1)[0][0] if sizes else 0.0
+        large = tuple(sorted((size for size in sizes if size >= 1.12 * body), reverse=True))
+        steps = [b.top - a.top for lines in pages for a, b in pairwise(lines) if a.size == b.size == body]
+        steps = [step for step in steps if 0 < step < 3 * body]
+        return cls(body, large, median(steps) if steps else 1.2 * body)
+
+    def heading(self, line: Line) -> int:
+        """The level of a heading, 0 for other lines."""
+        if not line.size or line.mono or len(line.text) > 160 or not re.search(r"\w", line.text):
+            return 0
+        if line.size in self.headings:
+            return min(self.headings.index(line.size) + 1, 5)
+        alone = line.bold and len(line.text) <= 80 and not line.text.endswith((".", ",", ";", ":"))
+        return min(len(self.headings) + 1, 6) if alone and line.size >= self.body else 0
+
+
+def _hyphenated(pages: Sequence[Sequence[Line]]) -> set[str]:
+    """The words that are written with a hyphen within a line."""
+    return {w.lower() for lines in pages for line in lines for w in re.findall(r"\w+-\w+", line.text)}
+
+
+@dataclass
+class _Writer:
+    style: _Style
+    hyphenated: set[str]
+    text: str = ""
+    starts: list[tuple[int, int | None]] = field(default_factory=list)
+    """Each page's number, and where its text begins (``None``: it has none)."""
+    last: Line | None = None
+    block: str = ""
+    """What is being written: "heading 1", "paragraph", "item", "code", "table"."""
+    code_from: float = 0.0
+    """Where the first line of the code that is being written begins, in points from the left."""
+
+    def page(self, number: int, lines: Sequence[Line]) -> None:
+        self.starts.append((number, None))
+        for line in lines:
+            self.add(line, first=self.starts[-1][1] is None)
+
+    def add(self, line: Line, first: bool) -> None:
+        kind, text = self._kind(line)
+        if kind == "code":
+            self.code_from = line.x0 if self.block != "code" else self.code_from
+            text = " " * round((line.x0 - self.code_from) / (0.6 * line.size)) + text
+        if kind == self.block and self._continues(line, kind, first):
+            before = len(self.text)
+            self._join(text, kind)
+            start = min(before + (self.text[before : before + 1] == " "), len(self.text) - 1)
+        else:
+            self._close()
+            self.text += "\n" if kind == self.block == "item" else "\n\n" if self.text else ""
+            start = len(self.text)
+            self.text += self._begin(kind) + text
+            self.block = kind
+        if first:
+            self.starts[-1] = (self.starts[-1][0], start)
+        self.last = line
+
+    def _kind(self, line: Line) -> tuple[str, str]:
+        if not line.size:
+            return "table", line.text
+        if line.mono:
+            return "code", line.text
+        if level := self.style.heading(line):
+            return f"heading {level}", line.text
+        if bullet := _BULLET.match(line.text):
+            return "item", f"- {line.text[bullet.end() :]}"
+        if _NUMBER.match(line.text):
+            return "item", line.text
+        if self.block == "item" and self.last and line.x0 > self.last.x0 - 1 and self._near(line):
+            return "item", line.text
+        return "paragraph", re.sub(r"^(#+ |>|```|~~~)", r"\\\1", line.text)
+
+    def _near(self, line: Line) -> bool:
+        return self.last is not None and 0 < line.top - self.last.top < 1.35 * max(self.style.spacing, line.size)
+
+    def _continues(self, line: Line, kind: str, first: bool) -> bool:
+        last = self.last
+        if last is None or kind == "table":
+            return False
+        if kind == "code":
+            return first or line.top - last.top < 3 * line.size
+        if kind.startswith("heading"):
+            return not first and line.size == last.size and line.top - last.top < 1.6 * line.size
+        if kind == "item":
+            return not (_BULLET.match(line.text) or _NUMBER.match(line.text))
+        ended = last.text.endswith(_SENTENCE_END)
+        if first or line.top < last.top:  # another page, or another column
+            return not ended and line.size == last.size
+        short = last.right - last.x1 > 0.25 * (last.right - last.x0)
+        return self._near(line) and line.size == last.size and not (short and ended)
+
+    def _begin(self, kind: str) -> str:
+        if kind.startswith("heading"):
+            return "#" * int(kind[-1]) + " "
+        return "```\n" if kind == "code" else ""
+
+    def _join(self, text: str, kind: str) -> None:
+        if kind == "code":
+            self.text += "\n" + text
+        elif self.text.endswith("\u00ad"):
+            self.text = self.text[:-1] + text
+        elif (cut := re.search(r"(\w+)-$", self.text)) and (rest := re.match(r"[^\W\d_]+", text)) and text[0].islower():
+            keep = f"{cut[1]}-{rest[0]}".lower() in self.hyphenated
+            self.text = (self.text if keep else self.text[:-1]) + text
+        else:
+            self.text += " " + text
+
+    def _close(self) -> None:
+        if self.block == "code":
+            self.text += "\n```"
+
+    def finish(self) -> tuple[str, tuple[Page, ...]]:
+        self._close()
+        pages: list[Page] = []
+        end = len(self.text)
+        for number, start in reversed(self.starts):
+            begin = end if start is None else start
+            pages.append(Page(number, begin, end))
+            end = begin
+        return self.text, tuple(reversed(pages))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,114 @@
+"""From a folder to a pipeline that can be defended: read it, ask it, compare pipelines, see where answers are lost.
+
+>>> result = try_folder("~/handbook")                          # doctest: +SKIP
+>>> result.chosen.save("pipeline.toml")                        # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ragkit.base import Answer, Corpus, InputError, Question
+from ragkit.corpus.folder import LABELS, load_folder
+from ragkit.evaluation.compare import Comparison, compare
+from ragkit.evaluation.metrics import BUDGET
+from ragkit.evaluation.tune import Grid, Tuned, default_config, tune
+from ragkit.generation.factory import make_llm
+from ragkit.pipeline import RAGPipeline
+from ragkit.pipeline.config import FETCH_K, PipelineConfig
+from ragkit.token_store import TokenStore
+from ragkit.workbench.draft import draft
+from ragkit.workbench.labels import load_labels
+
+GRID = Grid(size=(256, 512), overlap=(32,), fetch_k=(FETCH_K,), fusion=("rrf",))
+"""What is tried unless another grid is given: 40 configurations."""
+
+NAIVE = PipelineConfig.from_toml('retriever = "dense"\nmodules.dense = {kind = "DenseRetriever", scoring = "pooled"}')
+"""One vector a chunk: what the others have to beat."""
+
+EXAMPLES = 5  # answers in the report
+SEARCHED = 50  # results of a search, of which 2,000 tokens are read
+
+
+@dataclass(frozen=True)
+class Tryout:
+    """What ``try_folder`` has found.
+
+    ``drafted``: the questions were drafted by rules, not asked by anybody. ``tuned`` is ``None`` where the questions
+    are about too few documents to choose by one half and report by the other; then the preset is ``chosen``.
+    ``comparison`` has ``advanced`` and ``chosen`` on all questions, ``lost`` the stage at which each was lost.
+    """
+
+    corpus: Corpus
+    questions: tuple[Question, ...]
+    drafted: bool
+    tuned: Tuned | None
+    chosen: PipelineConfig
+    comparison: Comparison
+    lost: dict[str, list[str]]
+    answers: tuple[Answer, ...]
+    seconds: float
+
+
+def try_folder(
+    folder: str | Path,
+    questions: str | Path | None = None,
+    *,
+    llm: str | Path | None = "extractive",
+    grid: Grid | Sequence[PipelineConfig] = GRID,
+    step: Callable[[str], None] = lambda _: None,
+) -> Tryout:
+    """Read ``folder``, take or draft questions, tune on them, and answer some with the pipeline that is chosen.
+
+    Args:
+        questions: a file of labels; unless given, ``questions.jsonl`` in the folder; else questions are drafted.
+        llm: who writes the example answers, as for ``make_llm``.
+        grid: the configurations to try.
+        step: is told what is done next, a line each.
+
+    Raises:
+        CorpusError: the folder or the labels cannot be read.
+        InputError: fewer than two questions with an answer, or none can be drafted.
+    """
+    began = time.perf_counter()
+    step(f"reading {folder}")
+    corpus = load_folder(folder)
+    file = Path(questions or Path(folder) / LABELS).expanduser()
+    drafted = questions is None and not file.exists()
+    asked = draft(corpus) if drafted else load_labels(file, corpus)
+    answerable = tuple(question for question in asked if question.gold)
+    if len(answerable) < 2:
+        raise InputError(
+            f"{corpus.name}: {len(answerable)} questions with an answer, a comparison needs two; write some "
+            f"into {Path(folder) / LABELS} (see ragkit.workbench.labels)"
+        )
+    corpus = replace(corpus, questions=asked)
+    step(f"encoding {len(corpus.documents)} documents")
+    store = TokenStore.open(corpus)
+    tuned = None
+    if len({question.gold[0].doc_id for question in answerable}) >= 4:
+        step(f"trying pipelines on {len(answerable)} questions")
+        tuned = tune(corpus, answerable, grid, store=store)
+    chosen = (tuned.chosen if tuned else default_config()).with_provenance(corpus, store)
+    rag = RAGPipeline.from_config(chosen, corpus, llm=make_llm(llm, store), store=store)
+    step("comparing, and looking where answers are lost")
+    naive = RAGPipeline.from_config(NAIVE, corpus, llm=rag.llm, store=store)
+    systems = {"naive": naive.retriever, "chosen": rag.retriever}
+    comparison = compare(systems, answerable, k=SEARCHED, same_budget=BUDGET)
+    stages = comparison.where_lost()["chosen"]
+    lost: dict[str, list[str]] = {stage: [] for stage, _ in Counter(stages).most_common()}
+    for question, stage in zip(comparison.questions, stages, strict=True):
+        lost[stage].append(question.text)
+    step("answering some of the questions")
+    answers = tuple(asyncio.run(_answers(rag, [q.text for q in asked[:EXAMPLES]])))
+    seconds = time.perf_counter() - began
+    return Tryout(corpus, asked, drafted, tuned, chosen, comparison, lost, answers, seconds)
+
+
+async def _answers(rag: RAGPipeline, questions: Sequence[str]) -> list[Answer]:
+    return [await rag.query(question) for question in questions]
