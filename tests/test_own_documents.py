@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from refresh_notebooks import execute
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
-NUMBERS = ("03", "06", "07")  # of the lessons that are tried, if they have the variable
+NUMBERS = ("03", "05", "06", "07")  # of the lessons that are tried, if they have the variable
 _DOCS = re.compile(r"^DOCS = None\b", re.MULTILINE)
 
 DOCUMENTS = {
