@@ -430,12 +430,6 @@ def test_the_plot_shows_every_system_twice_with_its_paired_interval(result: Comp
         result.scores("f1")
 
 
-def test_probability_best_names_the_winner(result: Comparison) -> None:
-    chance = result.probability_best()
-    assert chance.idxmax() == "good"
-    assert chance.sum() == pytest.approx(1)
-
-
 class NoReranker:
     """Keeps the order."""
 

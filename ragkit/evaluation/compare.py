@@ -219,13 +219,6 @@ class Comparison:
             columns[name] = table[self.metric].map("{:.3f}".format) + table["verdict"].map(MARKS).fillna("")
         return require("pandas", "notebook").DataFrame(columns)  # type: ignore[no-any-return]
 
-    def probability_best(self) -> pd.Series[float]:
-        """How often each system is the best when the documents are drawn again: look here before taking the
-        winner of a grid (``statistics.probability_best``)."""
-        scores = self.scores()
-        chance = statistics.probability_best(scores.to_numpy(), self.units)
-        return require("pandas", "notebook").Series(chance, index=scores.columns)  # type: ignore[no-any-return]
-
     def plot(self) -> Figure:
         """Quality against milliseconds (median, logarithmic) and against context tokens.
 
