@@ -178,7 +178,10 @@ def try_out(options: argparse.Namespace) -> int:
         if result.drafted:
             save_labels(folder / "draft.jsonl", result.questions, result.corpus)
         write_manifest(folder, {"kind": "tryout"})
-    emit(f"{result.tuned or result.comparison}\n\nwritten: {out}/report.html and {out}/pipeline.toml")
+    emit(f"{result.tuned or result.comparison}\n")
+    if result.drafted:
+        emit("The questions were drafted, so the preset stays: label some of your own to choose by them.\n")
+    emit(f"written: {out}/report.html and {out}/pipeline.toml")
     emit(f"ask it: ragkit ask --config {out}/pipeline.toml --corpus {options.folder} ...")
     return 0
 

@@ -55,6 +55,8 @@ def test_without_labels_questions_are_drafted_and_the_report_says_so(manual):
     result = try_folder(manual, grid=GRID)
     assert result.drafted
     assert len(result.questions) == 10
+    assert result.tuned is not None
+    assert result.chosen.fingerprint == default_config().fingerprint
     page = report_html(result)
     assert "drafted by rules" in page
     assert "5 files were read, 1 were left out" in page

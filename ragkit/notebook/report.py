@@ -36,8 +36,9 @@ tr { border-bottom: 1px solid rgba(128,128,128,.3); } pre { overflow: auto; }
 """
 _DRAFTED = (
     "These questions were drafted by rules from sentences of the documents: nobody asked them, and they share words "
-    "with their answers. They show whether the folder works at all. To choose a pipeline, label some real questions "
-    "(LabelPanel, or questions.jsonl in the folder) and run this again."
+    "with their answers, which flatters search by words. They show whether the folder works at all; whatever they "
+    "prefer, the preset is kept. To choose a pipeline, label some real questions (LabelPanel, or questions.jsonl in "
+    "the folder) and run this again."
 )
 
 
@@ -98,4 +99,5 @@ def _lost(result: Tryout) -> Iterator[str]:
 def _tried(result: Tryout) -> str:
     if result.tuned is None:
         return "<p>The questions are about fewer than four documents: too few to choose by one half of them.</p>"
-    return f"<div class='scroll'>{result.tuned._repr_html_()}</div>"
+    note = "<p>The questions were drafted, so the preset is kept whatever stands here.</p>" * result.drafted
+    return f"{note}<div class='scroll'>{result.tuned._repr_html_()}</div>"

@@ -39,8 +39,8 @@ SEARCHED = 50  # results of a search, of which 2,000 tokens are read
 class Tryout:
     """What ``try_folder`` has found.
 
-    ``drafted``: the questions were drafted by rules, not asked by anybody. ``tuned`` is ``None`` where the questions
-    are about too few documents to choose by one half and report by the other; then the preset is ``chosen``.
+    ``drafted``: the questions were drafted by rules, not asked by anybody; then the preset is ``chosen``. ``tuned`` is
+    ``None`` where the questions are about too few documents to choose by one half and report by the other; then, too.
     ``comparison`` has ``advanced`` and ``chosen`` on all questions, ``lost`` the stage at which each was lost.
     """
 
@@ -94,7 +94,9 @@ def try_folder(
     if len({question.gold[0].doc_id for question in answerable}) >= 4:
         step(f"trying pipelines on {len(answerable)} questions")
         tuned = tune(corpus, answerable, grid, store=store)
-    chosen = (tuned.chosen if tuned else default_config()).with_provenance(corpus, store)
+    # Drafted questions share words with their answers: they choose nothing.
+    chosen = tuned.chosen if tuned is not None and not drafted else default_config()
+    chosen = chosen.with_provenance(corpus, store)
     rag = RAGPipeline.from_config(chosen, corpus, llm=make_llm(llm, store), store=store)
     step("comparing, and looking where answers are lost")
     naive = RAGPipeline.from_config(NAIVE, corpus, llm=rag.llm, store=store)
