@@ -479,7 +479,7 @@ class ChunkLab(StaticView, w.VBox):  # type: ignore[misc]
     def _export(self, is_shown: bool) -> None:
         chosen = _questions_as_python(self._search.corpus, self.questions.value, self._bench.questions)
         code = f"# `corpus` is the one that you gave to ChunkLab.\n{chosen}\n{self.setting.code()}"
-        self.code.value = f"<pre>{escape(code)}</pre>" if is_shown else ""
+        self.code.value = f"<pre style='max-height:260px;overflow:auto'>{escape(code)}</pre>" if is_shown else ""
 
 
 def _questions_as_python(corpus: Corpus, name: str, questions: Sequence[Question]) -> str:
@@ -603,7 +603,7 @@ def _table(bench: ChunkExperiment, rows: Sequence[Measurement], current: LabSett
         cells = [f"<b>{name}</b>" if measured.setting == current else name, difference]
         bands = zip(*astuple(measured.level), strict=True)
         cells += ["{:.3f}<br><small>[{:.3f}, {:.3f}]</small>".format(*band) for band in bands]
-        cells += [f"{measured.tokens:.0f}", f"{measured.chunks}", f"{measured.milliseconds:.0f} ms"]
+        cells += [f"{measured.tokens:.0f}", f"{measured.chunks}", f"{measured.milliseconds:.0f}&nbsp;ms"]
         lines.append("".join(f"<td style='{_CELL}'>{cell}</td>" for cell in cells))
     return f"<table style='border-collapse:collapse;line-height:1.5'><tr>{'</tr><tr>'.join(lines)}</tr></table>"
 
