@@ -286,6 +286,10 @@ def test_the_chunk_lab_without_labels_and_the_verdict_at_800_pixels(lab: Lab, tm
     )
     assert verdict <= edge
     assert lab.driver.execute_script("return document.querySelector('.jupyter-widgets table').scrollWidth") <= 800
+    # Plotly first draws 700 pixels, whatever the page has.
+    widths = "return ['.js-plotly-plot', '.main-svg'].map(s => document.querySelector(s).clientWidth)"
+    lab.wait(lambda: len(set(lab.driver.execute_script(widths))) == 1)
+    assert lab.driver.execute_script(widths)[0] > 800
     titles = (
         "return [...document.querySelectorAll('.jupyter-widgets label')].filter(e => e.innerText).map(e => e.title)"
     )

@@ -292,7 +292,8 @@ class ChunkLab(StaticView, w.VBox):  # type: ignore[misc]
         self.k = w.IntSlider(10, 1, 20, description="k", tooltip="how many results count", continuous_update=False)
         self.scoring = w.ToggleButtons(options=list(SCORINGS), description="search by", style={"button_width": "72px"})
         self.scoring.tooltip = "pooled: one vector a chunk; maxp: its best passage; bm25: words; hybrid: bm25 and maxp"
-        self.view = w.ToggleButtons(options=["equal tokens", "equal k"], description="compare at")
+        self.view = w.ToggleButtons(options=["equal tokens", "equal k"])
+        self.view.description = "compare at" if self._benches else "results at"
         self.view.tooltip = f"equal tokens: results are cut at {budget} tokens; equal k: at k results"
         self.questions = w.Dropdown(options=list(sets), description="questions", tooltip="the set that is measured")
         self.keep = w.Button(description="Keep this setting", icon="thumb-tack", tooltip="as a row to compare with")
@@ -301,7 +302,7 @@ class ChunkLab(StaticView, w.VBox):  # type: ignore[misc]
         self.table, self.code, self.document, self.status = w.HTML(), w.HTML(), w.HTML(), w.HTML()
         self.kept = w.HBox(layout=_WRAP)
         self.question = w.Dropdown(description="question", tooltip="its hits are marked below", layout=_WIDE)
-        self.query = w.Text(placeholder="or type a query of your own and press Enter", layout=_WIDE)
+        self.query = w.Text(placeholder="type a query of your own and press Enter", layout=_WIDE)
         self.query.description, self.query.tooltip = "query", "its hits are marked below"
         self.query.continuous_update = False
         self.source = w.Dropdown(options=[d.id for d in corpus.documents], description="document", layout=_WIDE)
@@ -590,6 +591,17 @@ def _figure() -> Any:
     legend = {"orientation": "h", "x": 0, "y": 1.1, "yanchor": "bottom"}
     title = "What the size of the chunks changes: quality and cost"
     styled(fig, title, 400).update_layout(title_y=0.97, title_yanchor="top", legend=legend)
+    fig._config = fig._config | {"responsive": True}
+    new_views = set[int]()
+
+    def fill(_: object) -> None:
+        """Plotly draws a view before the page has given it a width: once it is drawn, ask for the width again."""
+        if new_views:
+            new_views.clear()
+            fig._send_relayout_msg({"autosize": True})
+
+    fig.observe(lambda change: new_views.add(change["new"]), "_view_count")
+    fig.observe(fill, "_js2py_traceDeltas")  # which a view sends when it is drawn
     return fig.update_layout(margin={"t": 110}, font_size=13)
 
 
