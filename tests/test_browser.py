@@ -207,6 +207,106 @@ def test_a_thumb_in_the_browser_is_a_record_in_the_database(lab: Lab, tmp_path: 
     assert lab.screenshot("feedback_panel_dark").stat().st_size > 10_000
 
 
+LABELS = """
+from ragkit import BM25Retriever, Corpus, Document, SentenceChunker, chunk_corpus
+from ragkit.notebook.labelling import LabelPanel
+
+texts = {
+    "office": "The office is open from nine to five.",
+    "dogs": "Dogs stay outside of the office.",
+    "travel": "The limit of London is 220 pounds.",
+}
+corpus = Corpus("handbook", tuple(Document(name, text) for name, text in texts.items()))
+words = BM25Retriever(chunk_corpus(SentenceChunker(64, 0), corpus))
+LabelPanel(corpus, ["When is the office open?", "Who founded the office?"], "questions.jsonl", {"words": words})
+"""
+
+
+def test_labels_that_are_clicked_in_the_browser_are_lines_of_a_file(lab: Lab, tmp_path: Path):
+    """An answer that stands in a passage, and one that stands nowhere: at most three clicks for each."""
+    _open_code(lab, tmp_path / "labels.ipynb", LABELS)
+    panel = ".ragkit-labels"
+    lab.wait(lambda: "0 of 2 labelled" in _text(lab, panel))
+    lab.driver.execute_script("window.clicks = 0; addEventListener('click', () => window.clicks += 1, true)")
+    rows = lab.find(f"{panel} > .widget-vbox > .widget-hbox")
+    answer = next(row for row in rows if "nine to five" in row.text)
+    answer.find_element("css selector", "button").click()
+    lab.wait(lambda: "1 of 2 labelled" in _text(lab, panel))
+    assert lab.screenshot("label_panel").stat().st_size > 10_000
+    assert 1 <= lab.driver.execute_script("return window.clicks") <= 3
+    file = lab.folder / "questions.jsonl"
+    first = {
+        "question": "When is the office open?",
+        "document": "office",
+        "quote": "The office is open from nine to five.",
+    }
+    assert [json.loads(line) for line in file.read_text().splitlines()] == [first]
+
+    lab.driver.execute_script("window.clicks = 0")
+    next(button for button in lab.find(f"{panel} button") if button.text == "not in these documents").click()
+    lab.wait(lambda: "2 of 2 labelled" in _text(lab, panel))
+    assert 1 <= lab.driver.execute_script("return window.clicks") <= 3
+    last = {"question": "Who founded the office?"}
+    assert [json.loads(line) for line in file.read_text().splitlines()] == [first, last]
+
+
+WITHOUT_LABELS = """
+from dataclasses import replace
+from ragkit import load_pydocs
+from ragkit.notebook.widgets import ChunkLab
+
+corpus = load_pydocs("tiny")
+ChunkLab(replace(corpus, questions=()))
+"""
+WITH_LABELS = """
+lab = ChunkLab(corpus)
+lab.keep.click()
+lab.size.value = 64
+lab
+"""
+
+
+def test_the_chunk_lab_without_labels_and_the_verdict_at_800_pixels(lab: Lab, tmp_path: Path):
+    _open_code(lab, tmp_path / "chunk_lab.ipynb", WITHOUT_LABELS)
+    lab.wait(lambda: "Curves need labelled questions" in _text(lab, ".jupyter-widgets"))
+    assert lab.plots() == []
+    box = lab.find(".jupyter-widgets input[placeholder*='query of your own']")[0]
+    box.send_keys("thundering herd problem\n")
+    lab.wait(lambda: "hit 1" in "".join(lab.texts(".jupyter-widgets sup")), 60)
+    assert lab.screenshot("chunk_lab_without_labels").stat().st_size > 10_000
+
+    _open_code(lab, tmp_path / "chunk_lab.ipynb", WITHOUT_LABELS, WITH_LABELS)
+    lab.wait(lambda: "coverage against the first row" in _table(lab), 60)
+    verdict, edge = lab.driver.execute_script(
+        """const table = document.querySelector('.jupyter-widgets table');
+        const box = table.closest('.widget-html');
+        box.style.width = '800px';
+        const cell = table.rows[2].cells[1].getBoundingClientRect();
+        return [cell.right, box.getBoundingClientRect().left + 800]"""
+    )
+    assert verdict <= edge
+    assert lab.driver.execute_script("return document.querySelector('.jupyter-widgets table').scrollWidth") <= 800
+    # Plotly first draws 700 pixels, whatever the page has.
+    widths = "return ['.js-plotly-plot', '.main-svg'].map(s => document.querySelector(s).clientWidth)"
+    lab.wait(lambda: len(set(lab.driver.execute_script(widths))) == 1)
+    assert lab.driver.execute_script(widths)[0] > 800
+    titles = (
+        "return [...document.querySelectorAll('.jupyter-widgets label')].filter(e => e.innerText).map(e => e.title)"
+    )
+    assert "null" not in lab.driver.execute_script(titles)
+    assert lab.screenshot("chunk_lab_verdict").stat().st_size > 10_000
+
+
+def _open_code(lab: Lab, path: Path, *cells: str) -> None:
+    """Open and run a new notebook with these cells."""
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
+    code = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    nbformat.write(nbformat.v4.new_notebook(cells=code, metadata=kernel), path)
+    lab.open(path)
+    lab.run_all()
+    assert lab.errors() == []
+
+
 def _back(lab: Lab) -> object:
     """The lab's figure, once the page that was loaded again shows it."""
     lab.scroll_to("ChunkLab(")

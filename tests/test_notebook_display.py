@@ -316,6 +316,19 @@ def test_chunks_are_numbered_and_overlaps_counted():
     assert Page(view.html).inside["mark"] == ["one"]
 
 
+def test_hits_are_numbered_by_rank_and_the_text_begins_a_little_above_the_best():
+    document = Document("d", "".join(f"word{i} " for i in range(900)))
+    chunks = FixedChunker(100, 0).chunk(document)
+    hits = [hit("elsewhere", doc_id="e"), Hit(chunks[5], 2.0), Hit(chunks[6], 1.0)]
+    view = show_chunks(document, chunks, hits=hits)
+    assert [label for label in Page(view.html).inside["sup"] if "hit" in label] == [" hit 2 ", " hit 3 "]
+    assert "blue: a hit" in view.html
+    assert "hit 2" in view.text.splitlines()[6]
+    before, _ = Page(view.html).text.split(" hit 2 ")
+    assert 0 < before.count("word") < 30
+    assert "blue" not in show_chunks(document, chunks, hits=hits[:1]).html
+
+
 def test_a_long_document_is_drawn_around_its_gold():
     document = Document("d", "".join(f"word{i} " for i in range(5000)))
     span = Span("d", 30_000, 30_020)

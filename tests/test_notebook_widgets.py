@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from html import unescape
 
 import numpy as np
 import pytest
 
-import ragkit
 from ragkit import (
     BM25Retriever,
     Chunk,
@@ -106,11 +106,9 @@ def test_a_real_corpus_gives_the_figures_of_compare(tiny):
 )
 def test_the_exported_lines_measure_the_same(bench, store, setting, monkeypatch):
     monkeypatch.setattr(TokenStore, "open", lambda corpus: store)
-    names = {name: getattr(ragkit, name) for name in ragkit.__all__}
-    setup, retriever, last = setting.code().split("\n")
-    exec(f"{setup}\n{retriever}\nresult = {last}", names | {"corpus": bench.corpus}, found := {})
-    (row,) = found["result"].table.to_dict("records")
-    assert found["result"].metric == setting.metric
+    result = _run(setting.code(), corpus=bench.corpus, questions=bench.corpus.questions)
+    (row,) = result.table.to_dict("records")
+    assert result.metric == setting.metric
     expected = [row[setting.metric], row[f"mrr@{setting.budget or setting.k}"]]
     assert bench.measure(setting).level.mean == pytest.approx(expected, abs=1e-9)
 
@@ -121,7 +119,7 @@ def test_every_setting_exports_python_that_compiles():
             for budget in (None, 500):
                 code = LabSettings(chunker, 256, 32, scoring, budget=budget).code()
                 compile(code, "<exported>", "exec")
-                assert len(code.splitlines()) == 3
+                assert len(code.splitlines()) == 4
 
 
 def test_intervals_stay_between_0_and_1(bench):
@@ -170,6 +168,13 @@ def test_the_overlap_shrinks_with_the_size():
     assert LabSettings(overlap=64).at(256).overlap == 64
 
 
+def _run(code, **names):
+    """The value of the last line of ``code``, which has its own imports."""
+    *lines, last = code.splitlines()
+    exec("\n".join([*lines, f"result = {last}"]), names)
+    return names["result"]
+
+
 def _chunks(bench, setting):
     chunker = bench.chunker(setting)
     return [chunk for document in bench.corpus.documents for chunk in chunker.chunk(document)]
@@ -192,6 +197,45 @@ def test_a_move_changes_figure_and_table_in_place(lab):
     assert lab.fig.data[4].y[0] == lab.result.level.mean[1]
     assert "fixed 96/48 pooled" in lab.table.value
     assert lab.table.value != before
+
+
+def test_plotly_is_given_lists_because_it_cannot_compare_arrays(lab):
+    lab.keep.click()
+    lab.size.value = 96
+    for trace in lab.fig.data:
+        for values in (trace.x, trace.y, trace.marker.color, trace.text):
+            assert isinstance(values, tuple)  # what plotly makes of a list; an array stays an array
+            assert {type(value) for value in values} <= {int, float, str}
+        assert (trace.error_y.array, trace.error_y.arrayminus) == (None, None)
+
+
+def test_the_overlap_slider_shows_the_overlap_that_is_used(lab):
+    lab.size.value = 64
+    assert (lab.overlap.value, lab.setting.overlap) == (32, 32)
+    lab.size.value = 32
+    lab.size.value = 512
+    assert (lab.overlap.value, lab.setting.overlap) == (64, 64)
+    lab.size.value = 64
+    lab.overlap.value = 128
+    assert (lab.overlap.value, lab.setting.overlap) == (32, 32)
+    lab.overlap.value = 24
+    lab.size.value = 1024
+    assert lab.overlap.value == 24
+    lab.overlap.value = 128
+    assert lab.setting.overlap == 128
+    assert "fixed 1024/128 pooled" in lab.table.value
+
+
+def test_every_label_has_a_tooltip(lab, small_corpus):
+    for widget in (lab, _inspector(small_corpus)):
+        tooltips = [part.tooltip for part in _parts(widget) if getattr(part, "description", "")]
+        assert len(tooltips) >= 5
+        assert all(tooltips)
+
+
+def _parts(box):
+    """What stands in a box, and in the boxes within it."""
+    return [part for child in box.children for part in (child, *(_parts(child) if hasattr(child, "children") else ()))]
 
 
 def test_every_control_leads_to_its_setting(lab):
@@ -230,6 +274,21 @@ def test_what_the_page_would_reload_is_what_is_shown(lab):
         assert list(kept[trace.uid]["y"]) == list(trace.y)
 
 
+def test_kept_settings_are_removed_one_by_one_or_all(lab):
+    for size in (32, 64, 96):
+        lab.size.value = size
+        lab.keep.click()
+    assert [button.description for button in lab.kept.children[:-1]] == [
+        f"fixed {size}/{size // 2} pooled in 30 tokens" for size in (32, 64, 96)
+    ]
+    lab.kept.children[1].click()
+    assert list(lab.fig.data[6].x) == [32, 96]
+    assert lab.table.value.count("<tr>") == 3
+    lab.clear.click()
+    assert (list(lab.fig.data[6].x), lab.kept.children) == ([], ())
+    assert lab.table.value.count("<tr>") == 2
+
+
 def test_kept_settings_are_drawn_and_compared_once(lab):
     lab.keep.click()
     lab.keep.click()
@@ -242,12 +301,39 @@ def test_kept_settings_are_drawn_and_compared_once(lab):
     assert f"{lab.result.level.mean[0]:.3f}" in lab.table.value
 
 
-def test_export_shows_three_lines_until_the_next_move(lab):
+def test_export_follows_the_controls_until_it_is_folded_again(lab):
+    assert lab.code.value == ""
     lab.export.click()
-    assert lab.code.value.count("\n") == 2
     assert "DenseRetriever(chunks, store=store)" in lab.code.value
     lab.size.value = 128
+    assert "FixedChunker(128, 64)" in lab.code.value
+    lab.export.click()
     assert lab.code.value == ""
+
+
+@pytest.mark.parametrize("which", ["all", "own", "some", "others"])
+def test_the_exported_python_measures_the_chosen_questions(small_corpus, store, monkeypatch, which):
+    """All questions of the corpus, a kind of them, some of them, and questions that the corpus does not have."""
+    boil, bulb, none = small_corpus.questions
+    third = Question("seek it", "What does 'SEEK' do?", (Span("radio/guide", 7, 30),), ("own",))
+    fourth = Question("turn", "How do I dim it?", (Span("lamp/guide", 8, 23), Span("radio/guide", 0, 6)), any_of=True)
+    own = (replace(boil, tags=("own",)), bulb, none, third)
+    corpus = replace(small_corpus, questions=own)
+    sets = {"all": own, "own": (own[0], third), "some": (bulb, third), "others": (fourth, replace(bulb, id='"b"'))}
+    monkeypatch.setattr(TokenStore, "open", lambda corpus: store)
+    lab = ChunkLab(corpus, sets, store, budget=30)
+    lab.size.value, lab.scoring.value = 32, "bm25"
+    lab.questions.value = which
+    lab.export.click()
+    expected = {"all": 3}.get(which, 2)
+    code = unescape(re.sub("</?pre[^>]*>", "", lab.code.value))
+    result = _run(code, corpus=corpus)
+    assert {(q.id, q.gold, q.any_of) for q in result.questions} == {
+        (q.id, q.gold, q.any_of) for q in sets[which] if q.gold
+    }
+    assert len(result.questions) == len(lab.result.scores) == expected
+    row = result.table.iloc[0]
+    assert lab.result.level.mean == pytest.approx([row["coverage@30"], row["mrr@30"]], abs=1e-9)
 
 
 def test_it_says_when_it_is_done(lab):
@@ -272,6 +358,51 @@ def test_the_document_view_marks_the_gold_and_its_rank(lab):
     assert "<mark" in lab.document.value
     assert "lamp/guide" in lab.document.value
     assert "gold" in lab.document.value
+
+
+def test_the_hits_of_the_question_are_marked_in_the_text(lab):
+    lab.size.value = 32
+    ranks = [rank for rank, hit in enumerate(lab.hits, 1) if hit.chunk.doc_id == "kettle/guide"]
+    assert ranks
+    assert all(f" hit {rank} </b>" in lab.document.value for rank in ranks)
+    assert f"<b>kettle/guide: {', '.join(map(str, ranks))}</b>" in lab.document.value
+
+
+def test_a_query_of_your_own_is_searched_and_its_hits_are_marked(lab):
+    lab.size.value, lab.scoring.value, lab.view.value, lab.k.value = 32, "bm25", "equal k", 2
+    lab.query.value = "press SEEK"
+    assert lab.source.value == "radio/guide"
+    assert " hit 1 </b>" in lab.document.value
+    assert "<mark" not in lab.document.value
+    lab.source.value = "lamp/guide"
+    assert " hit 1 </b>" not in lab.document.value
+    lab.question.value = 1
+    assert lab.query.value == ""
+    assert "<mark" in lab.document.value
+
+
+@pytest.mark.parametrize("labels", [0, 1])
+def test_without_labelled_questions_documents_are_cut_and_searched(small_corpus, store, labels):
+    lab = ChunkLab(replace(small_corpus, questions=small_corpus.questions[:labels]), store=store, budget=30)
+    assert repr(lab) == "ChunkLab('small': 3 documents, 0 questions)"
+    shown = _parts(lab)
+    for part in (lab.fig, lab.table, lab.keep, lab.export, lab.question, lab.questions):
+        assert all(part is not other for other in shown)
+    for part in (lab.query, lab.source, lab.document, lab.status):
+        assert any(part is other for other in shown)
+    assert "kettle/guide" in lab.document.value
+    lab.size.value = 32
+    whole = lab.document.value
+    assert "3 chunks of" in lab.status.value
+    lab.size.value, lab.scoring.value = 64, "bm25"
+    lab.query.value = "bulbs of 40 watts"
+    assert lab.source.value == "lamp/guide"
+    assert " hit 1 </b>" in lab.document.value
+    assert lab.document.value in lab._repr_mimebundle_()["text/html"]
+    lab.query.value, lab.source.value, lab.size.value = "", "kettle/guide", 32
+    assert lab.document.value == whole
+    with pytest.raises(InputError, match="no labelled questions"):
+        lab.result  # noqa: B018 - a property
 
 
 def test_question_sets_are_switched(small_corpus, store):
@@ -310,6 +441,7 @@ def test_hostile_documents_and_names_are_escaped(tmp_path):
     lab = ChunkLab(corpus, {EVIL: questions}, store)
     lab.keep.click()
     lab.export.click()
+    lab.query.value = EVIL
     bm25 = BM25Retriever([chunk for document in documents for chunk in FixedChunker(8, 0).chunk(document)])
     inspector = RetrievalInspector({EVIL: bm25, "b": bm25}, questions)
     shown = (lab.table, lab.document, lab.code, lab.status, *inspector.hits)

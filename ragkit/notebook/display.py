@@ -41,6 +41,8 @@ ABOVE = 160
 _TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0"
 _PASSAGE = f"{_TEXT};max-height:260px;overflow:auto"
 _CODE = '<pre style="margin:4px 0;padding:4px 8px;overflow:auto;background-color:rgba(127,127,127,0.12)"><code>'
+_HIT = "background-color:rgba(86,180,233,0.30)"
+_TWICE = "background-color:rgba(204,121,167,0.30)"
 _WORD = f"border-bottom:2px solid {ORANGE}"
 # <mark> is black on yellow, and Jupyter strips "inherit" from it: it must bring both its colours.
 _GOLD = "background-color:#8fd3c0;color:#000000"
@@ -163,23 +165,32 @@ def show_passage(chunk: Chunk, is_open: bool = False) -> View:
     return View(_block(_details(_where(chunk), _with_code(chunk.text), SKY, is_open)), _where_text(chunk))
 
 
-def show_chunks(document: Document, chunks: Sequence[Chunk], gold: Iterable[Span] | None = None) -> View:
-    """The document with its chunks drawn in: a numbered border where one begins, overlaps and gold tinted.
+def show_chunks(
+    document: Document, chunks: Sequence[Chunk], gold: Iterable[Span] | None = None, hits: Sequence[Hit] = ()
+) -> View:
+    """The document with its chunks drawn in: a numbered border where one begins, overlaps, hits and gold tinted.
 
-    Of a long document, ``WINDOW`` characters are drawn: from the start, or around the first gold span.
+    Of a long document, ``WINDOW`` characters are drawn: from the start, or around the first gold span. Without gold
+    they begin a little above the best of those ``hits``, a whole ranked list, that lie in this document.
     """
     mine = sorted((c for c in chunks if c.doc_id == document.id), key=lambda c: (c.start, c.end))
     spans = sorted(s for s in gold or () if s.doc_id == document.id)
+    ranks = {rank: hit.chunk.span for rank, hit in enumerate(hits, 1) if hit.chunk.doc_id == document.id}
+    found = [(span.start, span.end) for span in ranks.values()]
     first = max(0, spans[0].start - WINDOW // 4) if spans and len(document.text) > WINDOW else 0
+    if found and not spans:
+        first = max(0, found[0][0] - ABOVE)
     last = min(len(document.text), first + WINDOW)
     code = [(max(first, a), min(last, b)) for a, b in _code_blocks(document.text) if a < last and b > first]
     marked = [(span.start, span.end) for span in spans]
     pieces = []
-    for start, end in _cuts(first, last, [*((c.start, c.end) for c in mine), *marked, *code]):
+    for start, end in _cuts(first, last, [*((c.start, c.end) for c in mine), *found, *marked, *code]):
         over = [i for i, c in enumerate(mine) if c.start <= start < c.end]
         label = "".join(f"<sup><b>▏{i + 1}</b></sup>" for i in over if mine[i].start == start)
+        label += "".join(f"<sup><b> hit {rank} </b></sup>" for rank, span in ranks.items() if span.start == start)
         line = [f"border-bottom:2px solid {(BLUE, ORANGE)[over[-1] % 2]}"] if over else ["opacity:0.55"]
-        tint = ["background-color:rgba(204,121,167,0.30)"] if len(over) > 1 else []
+        tint = [_HIT] if _covered(start, found) else []
+        tint = [_TWICE] if len(over) > 1 else tint
         inner = highlight(document.text, gold=marked, start=start, end=end)
         inner = inner if _covered(start, code) else inner.replace("\n", "<br>")
         piece = f'{label}<span style="{";".join(line + tint)}">{inner}</span>'
@@ -187,12 +198,13 @@ def show_chunks(document: Document, chunks: Sequence[Chunk], gold: Iterable[Span
     unseen = len(document.text) - (last - first)
     count = f"{len(mine)} chunk{'' if len(mine) == 1 else 's'}"
     key = [count, "▏n begins chunk n", "pink: in two chunks or more"]
-    key += ["green: the gold answer"] * bool(spans) + [f"{unseen} characters not drawn"] * bool(unseen)
+    key += ["blue: a hit, with its rank"] * bool(found) + ["green: the gold answer"] * bool(spans)
+    key += [f"{unseen} characters not drawn"] * bool(unseen)
     html = (
         f"<b>{escape(document.id)}</b><br><small>{' · '.join(key)}</small>"
         f'<div style="{_TEXT};max-height:420px;overflow:auto">{"".join(pieces)}</div>'
     )
-    return View(_block(html), "\n".join([f"{document.id}: {count}", *_chunk_lines(mine, spans)]))
+    return View(_block(html), "\n".join([f"{document.id}: {count}", *_chunk_lines(mine, spans, ranks)]))
 
 
 def show_table(table: pd.DataFrame) -> View:
@@ -418,12 +430,15 @@ def _footer(answer: Answer) -> list[str]:
     return parts
 
 
-def _chunk_lines(chunks: Sequence[Chunk], spans: Sequence[Span], limit: int = 12) -> list[str]:
+def _chunk_lines(
+    chunks: Sequence[Chunk], spans: Sequence[Span], ranks: Mapping[int, Span], limit: int = 12
+) -> list[str]:
     lines = []
     for i, chunk in enumerate(chunks[:limit]):
         shared = max(0, chunks[i - 1].end - chunk.start) if i else 0
         notes = f", {shared} shared with the one before" * bool(shared)
         notes += ", gold" * any(chunk.span.overlap(s) for s in spans)
+        notes += "".join(f", hit {rank}" for rank, span in ranks.items() if span.start == chunk.start)
         lines.append(f"{i + 1:>2}  characters {chunk.start}-{chunk.end}{notes}  {_snippet(chunk.text, (), 60)}")
     return lines + [f"    … and {len(chunks) - limit} more"] * (len(chunks) > limit)
 

@@ -9,8 +9,9 @@ needs no browser and a lesson can set the scene.
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from html import escape
@@ -36,6 +37,7 @@ from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
 from ragkit.token_store import TokenStore
 from ragkit.tokens import minilm_tokenizer
+from ragkit.workbench.labels import questions_by_kind
 
 CHUNKERS: Mapping[str, type[Any]] = {
     "fixed": chunking.FixedChunker,
@@ -54,8 +56,9 @@ SIZES = (64, 128, 256, 512, 768, 1024)
 """The sizes at which the curves are measured."""
 
 _PANELS = {"coverage": ("share of the gold", ".3f"), "MRR@k": ("mean 1 / rank", ".3f"), "context": ("tokens", ".0f")}
+_WRAP = w.Layout(flex_flow="row wrap")
 _WIDE = w.Layout(width="auto")  # 100 % and the margins would be more than there is
-_CELL = "padding:3px 10px;border-bottom:1px solid rgba(128,128,128,0.3)"
+_CELL = "padding:3px 10px;text-align:left;vertical-align:top;border-bottom:1px solid rgba(128,128,128,0.3)"
 
 Counts = Mapping[tuple[str, int], int]
 """The tokens of each chunk, by document and start."""
@@ -95,14 +98,16 @@ class LabSettings:
         return replace(self, size=size, overlap=min(self.overlap, size // 2))
 
     def code(self) -> str:
-        """Three lines of Python that measure this setting, given ``corpus`` and the public names of ragkit."""
+        """Python that measures this setting, given ``corpus`` and ``questions``: an import and three lines."""
         store = "store, " if self.chunker == "semantic" else ""
+        classes = {CHUNKERS[self.chunker].__name__, *re.findall(r"\w+Retriever|Hybrid", SCORINGS[self.scoring])}
         chunker = f"{CHUNKERS[self.chunker].__name__}({store}{self.size}, {self.overlap})"
         limit = f", metric={self.metric!r}" if self.budget is None else f", same_budget={self.budget}"
         return (
+            f"from ragkit import {', '.join(sorted({*classes, 'TokenStore'}))}, chunk_corpus, compare\n"
             f"store = TokenStore.open(corpus); chunks = chunk_corpus({chunker}, corpus)\n"
             f"retriever = {SCORINGS[self.scoring]}\n"
-            f'compare({{"{self.label}": retriever}}, corpus.questions, k={self.k}{limit})'
+            f'compare({{"{self.label}": retriever}}, questions, k={self.k}{limit})'
         )
 
 
@@ -120,28 +125,12 @@ class Measurement:
     milliseconds: float
 
 
-class ChunkExperiment:
-    """A corpus, its questions and its store, ready to measure settings. Results are remembered.
+class ChunkSearch:
+    """A corpus and its store, ready to be cut and searched at any setting. It needs no labelled question."""
 
-    Args:
-        questions: those with gold are used (default: the corpus's own).
-
-    Raises:
-        InputError: fewer than two questions have gold.
-    """
-
-    def __init__(self, corpus: Corpus, questions: Sequence[Question] | None = None, store: TokenStore | None = None):
-        self.corpus = corpus
-        questions = corpus.questions if questions is None else questions
-        self.questions = tuple(replace(q, gold=gold) for q in questions if (gold := relevant_gold(q.gold)))
-        if len(self.questions) < 2:
-            raise InputError(
-                f"{len(self.questions)} questions have gold: a measurement needs two, a verdict some dozens"
-            )
-        self.texts = [q.text for q in self.questions]
-        self.store = (store or TokenStore.open(corpus)).with_queries(self.texts)
-        self.units = [q.gold[0].doc_id for q in self.questions]
-        self._known: dict[LabSettings, Measurement] = {}
+    def __init__(self, corpus: Corpus, store: TokenStore | None = None) -> None:
+        self.corpus, self.store = corpus, store or TokenStore.open(corpus)
+        self._last: tuple[LabSettings, Retriever, Counts] | None = None
 
     @cached_property
     def _analyzed(self) -> AnalyzedCorpus:
@@ -163,36 +152,28 @@ class ChunkExperiment:
             return bm25
         return Hybrid([bm25, DenseRetriever(chunks, store=self.store, scoring="maxp")])
 
-    def measure(self, setting: LabSettings) -> Measurement:
-        """Cut, index, search every question and score, or the remembered result."""
-        if setting not in self._known:
-            started = time.perf_counter()
+    def index(self, setting: LabSettings) -> tuple[Retriever, Counts]:
+        """Cut and index the documents. The last index is remembered."""
+        if self._last is None or self._last[0] != setting:
             chunks = chunk_corpus(self.chunker(setting), self.corpus)
             rows = self.store.rows(chunks)
             places = ((chunk.doc_id, chunk.start) for chunk in chunks)
             counts = dict(zip(places, (rows[:, 1] - rows[:, 0]).tolist(), strict=True))
-            lists = self._search(self.retriever(setting, chunks), setting, counts)
-            scores = np.array([_score(hits, q, setting) for hits, q in zip(lists, self.questions, strict=True)])
-            tokens = float(np.mean([min(_tokens(hits, counts), setting.budget or np.inf) for hits in lists]))
-            milliseconds = (time.perf_counter() - started) * 1000
-            level = statistics.level(scores, self.units)
-            self._known[setting] = Measurement(setting, len(chunks), scores, level, tokens, lists, milliseconds)
-        return self._known[setting]
+            self._last = setting, self.retriever(setting, chunks), counts
+        return self._last[1:]
 
-    def differences(self, rows: Sequence[Measurement]) -> list[str]:
-        """Each row's paired difference in coverage to the first one, with its verdict, from one simultaneous test."""
-        values = np.stack([row.scores[:, 0] - rows[0].scores[:, 0] for row in rows[1:]], axis=1)
-        result = statistics.estimate(values, self.units)
-        columns = zip(result.mean, result.low, result.high, result.p, strict=True)
-        return [f"{difference_text(mean, low, high, p)} {verdict(mean, p)}" for mean, low, high, p in columns]
+    def search(self, query: str, setting: LabSettings) -> tuple[Hit, ...]:
+        """The best ``k`` hits of a query; at a budget what fits it, the last one cut."""
+        return self.search_many([query], setting)[0]
 
-    def _search(self, retriever: Retriever, setting: LabSettings, counts: Counts) -> tuple[tuple[Hit, ...], ...]:
-        """The best ``k`` hits of every question; at a budget what fits it, the last one cut, as ``compare`` does."""
+    def search_many(self, texts: Sequence[str], setting: LabSettings) -> tuple[tuple[Hit, ...], ...]:
+        """``search`` for every text, in one batch."""
+        retriever, counts = self.index(setting)
         if (budget := setting.budget) is None:
-            return tuple(map(tuple, retriever.search_many(self.texts, setting.k)))
-        depth, short, lists = 16 + budget // setting.size, list(range(len(self.texts))), [list[Hit]()] * len(self.texts)
+            return tuple(map(tuple, retriever.search_many(texts, setting.k)))
+        depth, short, lists = 16 + budget // setting.size, list(range(len(texts))), [list[Hit]()] * len(texts)
         while short:  # of chunks; headings alone, for example, fill no budget
-            for i, hits in zip(short, retriever.search_many([self.texts[i] for i in short], depth), strict=True):
+            for i, hits in zip(short, retriever.search_many([texts[i] for i in short], depth), strict=True):
                 lists[i] = hits
             short = [i for i in short if len(lists[i]) == depth and _tokens(lists[i], counts) < budget]
             depth *= 2
@@ -210,6 +191,52 @@ class ChunkExperiment:
             budget -= count
             if budget <= 0:
                 return
+
+
+class ChunkExperiment(ChunkSearch):
+    """A corpus, its questions and its store, ready to measure settings. Results are remembered.
+
+    Args:
+        questions: those with gold are used (default: the corpus's own).
+
+    Raises:
+        InputError: fewer than two questions have gold.
+    """
+
+    def __init__(self, corpus: Corpus, questions: Sequence[Question] | None = None, store: TokenStore | None = None):
+        self.questions = _with_gold(corpus.questions if questions is None else questions)
+        if len(self.questions) < 2:
+            raise InputError(
+                f"{len(self.questions)} questions have gold: a measurement needs two, a verdict some dozens"
+            )
+        self.texts = [q.text for q in self.questions]
+        super().__init__(corpus, (store or TokenStore.open(corpus)).with_queries(self.texts))
+        self.units = [q.gold[0].doc_id for q in self.questions]
+        self._known: dict[LabSettings, Measurement] = {}
+
+    def measure(self, setting: LabSettings) -> Measurement:
+        """Cut, index, search every question and score, or the remembered result."""
+        if setting not in self._known:
+            started = time.perf_counter()
+            _, counts = self.index(setting)
+            lists = self.search_many(self.texts, setting)
+            scores = np.array([_score(hits, q, setting) for hits, q in zip(lists, self.questions, strict=True)])
+            tokens = float(np.mean([min(_tokens(hits, counts), setting.budget or np.inf) for hits in lists]))
+            milliseconds = (time.perf_counter() - started) * 1000
+            level = statistics.level(scores, self.units)
+            self._known[setting] = Measurement(setting, len(counts), scores, level, tokens, lists, milliseconds)
+        return self._known[setting]
+
+    def differences(self, rows: Sequence[Measurement]) -> list[str]:
+        """Each row's paired difference in coverage to the first one, with its verdict, from one simultaneous test."""
+        values = np.stack([row.scores[:, 0] - rows[0].scores[:, 0] for row in rows[1:]], axis=1)
+        result = statistics.estimate(values, self.units)
+        columns = zip(result.mean, result.low, result.high, result.p, strict=True)
+        return [f"{difference_text(mean, low, high, p)} {verdict(mean, p)}" for mean, low, high, p in columns]
+
+
+def _with_gold(questions: Iterable[Question]) -> tuple[Question, ...]:
+    return tuple(replace(q, gold=gold) for q in questions if (gold := relevant_gold(q.gold)))
 
 
 def _tokens(hits: Sequence[Hit], counts: Counts) -> int:
@@ -232,14 +259,17 @@ def _score(hits: Sequence[Hit], question: Question, setting: LabSettings) -> tup
 class ChunkLab(StaticView, w.VBox):  # type: ignore[misc]
     """Chunker, size, overlap, k and scoring under your hands; quality, cost and the cut text in front of you.
 
+    A query of your own is searched at each setting, and its hits are marked in the cut text. A corpus without labelled
+    questions is cut and searched, too; curves, and settings to keep and compare, need two of them.
+
     Args:
-        corpus: any corpus with labelled questions.
+        corpus: any corpus.
         questions: sets by name to choose from (default: the corpus's own).
         store: its token store (default: opened, and built first where there is none).
         budget: context tokens of the "equal tokens" view, which is shown first.
 
     Raises:
-        InputError: a set has fewer than two questions with gold.
+        InputError: a set is given that has fewer than two questions with gold.
     """
 
     def __init__(
@@ -250,58 +280,106 @@ class ChunkLab(StaticView, w.VBox):  # type: ignore[misc]
         budget: int = BUDGET,
     ) -> None:
         store = store or TokenStore.open(corpus)
-        sets = questions or {corpus.name: corpus.questions}
-        self._benches = {name: ChunkExperiment(corpus, questions, store) for name, questions in sets.items()}
+        sets = questions or ({corpus.name: corpus.questions} if len(_with_gold(corpus.questions)) > 1 else {})
+        self._plain = ChunkSearch(corpus, store)
+        self._benches = {name: ChunkExperiment(corpus, chosen, store) for name, chosen in sets.items()}
         self._budget, self._kept = budget, list[LabSettings]()
-        self.chunker = w.Dropdown(options=list(CHUNKERS), description="chunker")
+        self.chunker = w.Dropdown(options=list(CHUNKERS), description="chunker", tooltip="where a chunk ends")
         self.size = w.IntSlider(512, 32, 1024, 32, description="size", continuous_update=False)
-        self.overlap = w.IntSlider(64, 0, 128, 8, description="overlap", continuous_update=False)
-        self.k = w.IntSlider(10, 1, 20, description="k", continuous_update=False)
-        self.scoring = w.ToggleButtons(options=list(SCORINGS), description="scoring", style={"button_width": "72px"})
-        self.view = w.ToggleButtons(options=["equal tokens", "equal k"], description="compare at")
-        self.questions = w.Dropdown(options=list(sets), description="questions")
-        self.keep = w.Button(description="Keep", icon="thumb-tack")
-        self.export = w.Button(description="Show as Python", icon="code")
+        self.size.tooltip = "the most tokens of a chunk"
+        self.overlap = w.IntSlider(64, 0, 256, 8, description="overlap", continuous_update=False)
+        self.overlap.tooltip = "tokens that a chunk repeats of the one before, at most half of its size"
+        self.k = w.IntSlider(10, 1, 20, description="k", tooltip="how many results count", continuous_update=False)
+        self.scoring = w.ToggleButtons(options=list(SCORINGS), description="search by", style={"button_width": "72px"})
+        self.scoring.tooltip = "pooled: one vector a chunk; maxp: its best passage; bm25: words; hybrid: bm25 and maxp"
+        self.view = w.ToggleButtons(options=["equal tokens", "equal k"])
+        self.view.description = "compare at" if self._benches else "results at"
+        self.view.tooltip = f"equal tokens: results are cut at {budget} tokens; equal k: at k results"
+        self.questions = w.Dropdown(options=list(sets), description="questions", tooltip="the set that is measured")
+        self.keep = w.Button(description="Keep this setting", icon="thumb-tack", tooltip="as a row to compare with")
+        self.clear = w.Button(description="Remove all", icon="trash", tooltip="take all kept settings away")
+        self.export = w.Button(description="Show as Python", icon="code", tooltip="show it, or fold it again")
         self.table, self.code, self.document, self.status = w.HTML(), w.HTML(), w.HTML(), w.HTML()
-        self.question = w.Dropdown(description="read", layout=_WIDE)
+        self.kept = w.HBox(layout=_WRAP)
+        self.question = w.Dropdown(description="question", tooltip="its hits are marked below", layout=_WIDE)
+        self.query = w.Text(placeholder="type a query of your own and press Enter", layout=_WIDE)
+        self.query.description, self.query.tooltip = "query", "its hits are marked below"
+        self.query.continuous_update = False
+        self.source = w.Dropdown(options=[d.id for d in corpus.documents], description="document", layout=_WIDE)
+        self.source.tooltip = "the one whose chunks are drawn"
         self.fig = _figure()
-        controls = w.HBox([w.VBox([self.chunker, self.questions]), w.VBox([self.size, self.overlap, self.k])])
-        choices = w.HBox([self.scoring, self.view], layout=w.Layout(flex_flow="row wrap"))
-        buttons = w.HBox([self.keep, self.export, self.status])
-        parts = [controls, choices, buttons, self.code, self.fig, self.table, self.question, self.document]
-        super().__init__(parts)
+        super().__init__(self._parts())
+        self._chosen_overlap = self.overlap.value
+        self.size.observe(lambda _: self._limit_overlap(), "value")
+        self.overlap.observe(lambda change: setattr(self, "_chosen_overlap", change["new"]), "value")
         for control in (self.chunker, self.size, self.overlap, self.k, self.scoring, self.view):
             control.observe(lambda _: self._update(), "value")
         self.questions.observe(lambda _: self._ask(), "value")
-        self.question.observe(lambda _: self._draw_document(), "value")
-        self.keep.on_click(lambda _: self._keep())
-        self.export.on_click(lambda _: self._export())
-        self._ask()
+        self.question.observe(lambda _: self._pick(), "value")
+        self.query.observe(lambda _: self._follow(), "value")
+        self.source.observe(lambda _: self._draw_document(), "value")
+        self.keep.on_click(lambda _: self._keep([*self._kept, self.setting]))
+        self.clear.on_click(lambda _: self._keep([]))
+        self.export.on_click(lambda _: self._export(not self.code.value))
+        if self._benches:
+            self._ask()
+        else:
+            self._update()
+
+    def _parts(self) -> list[w.Widget]:
+        """What is shown from top to bottom; without labelled questions, nothing that needs a measurement."""
+        first = [self.chunker, self.questions] if self._benches else [self.chunker]
+        controls = w.HBox([w.VBox(first), w.VBox([self.size, self.overlap, self.k])], layout=_WRAP)
+        choices = w.HBox([self.scoring, self.view], layout=_WRAP)
+        if not self._benches:
+            return [controls, choices, self.status, self.query, self.source, self.document]
+        buttons = w.HBox([self.keep, self.export, self.status], layout=_WRAP)
+        measured = [buttons, self.code, self.fig, self.table, self.kept]
+        return [controls, choices, *measured, self.question, self.query, self.source, self.document]
 
     def __repr__(self) -> str:
-        corpus, questions = self._bench.corpus, self._bench.questions
-        return f"ChunkLab({corpus.name!r}: {len(corpus.documents)} documents, {len(questions)} questions)"
+        corpus, count = self._search.corpus, len(self._bench.questions) if self._benches else 0
+        return f"ChunkLab({corpus.name!r}: {len(corpus.documents)} documents, {count} questions)"
 
     def static_html(self) -> str:
-        """The curve around the setting as a table: a row a size."""
+        """The curve around the setting as a table: a row a size. Without labelled questions, the cut text."""
+        if not self._benches:
+            return str(self.document.value)
         setting = self.setting
         sizes = sorted({*SIZES, setting.size})
         return _table(self._bench, [self._bench.measure(setting.at(size)) for size in sizes], setting)
 
     @property
     def setting(self) -> LabSettings:
-        """Where the controls stand; an overlap that does not fit the size is halved down to it."""
+        """Where the controls stand."""
         budget = self._budget if self.view.value == "equal tokens" else None
         chunker, scoring, k = self.chunker.value, self.scoring.value, self.k.value
         return LabSettings(chunker, self.size.value, self.overlap.value, scoring, k, budget).at(self.size.value)
 
     @property
     def result(self) -> Measurement:
-        """What the current setting gives."""
+        """What the current setting gives.
+
+        Raises:
+            InputError: the corpus has no labelled questions.
+        """
         return self._bench.measure(self.setting)
 
     @property
+    def hits(self) -> tuple[Hit, ...]:
+        """The results of the query; where it is empty, of the chosen question."""
+        if query := self.query.value.strip():
+            return self._search.search(query, self.setting)
+        return self.result.hits[self.question.value] if self._benches else ()
+
+    @property
+    def _search(self) -> ChunkSearch:
+        return self._bench if self._benches else self._plain
+
+    @property
     def _bench(self) -> ChunkExperiment:
+        if not self._benches:
+            raise InputError("no labelled questions: a measurement needs two of them (ragkit.notebook.labelling)")
         return self._benches[self.questions.value]
 
     def _ask(self) -> None:
@@ -310,11 +388,45 @@ class ChunkLab(StaticView, w.VBox):  # type: ignore[misc]
         self.question.index = 0  # new options choose none
         self._update()
 
+    def _pick(self) -> None:
+        if self.question.value is None:
+            return
+        if self.query.value:
+            self.query.value = ""  # which follows
+        else:
+            self._follow()
+
+    def _follow(self) -> None:
+        """Go to the document of the question's gold, or of the query's best hit."""
+        if self.query.value.strip():
+            places = [hit.chunk.doc_id for hit in self.hits]
+        else:
+            places = [self._bench.questions[self.question.value].gold[0].doc_id] if self._benches else []
+        if places and places[0] != self.source.value:
+            self.source.value = places[0]  # which draws
+        else:
+            self._draw_document()
+
+    def _limit_overlap(self) -> None:
+        """End the slider at half of the size, so that it shows the overlap in use; a larger size brings yours back."""
+        chosen = self._chosen_overlap
+        self.overlap.max = self.size.value // 2
+        self.overlap.value = min(chosen, self.overlap.max)
+        self._chosen_overlap = chosen
+
     def _update(self) -> None:
         """The point under the controls first, so that it moves at once, then the curve around it."""
         setting = self.setting
-        self.code.value = ""
         self._say(f"measuring {setting.label} …")
+        if not self._benches:
+            counts = self._search.index(setting)[1]
+            self._draw_document()
+            mean = sum(counts.values()) / max(len(counts), 1)
+            self._say(
+                f"{len(counts)} chunks of {mean:.0f} tokens on average. Curves need labelled questions.", busy=False
+            )
+            return
+        self._export(bool(self.code.value))
         self._draw([self._bench.measure(setting)], first=3)
         self._draw([self._bench.measure(kept) for kept in self._kept], first=6)
         rows = [self._bench.measure(row) for row in dict.fromkeys([*self._kept, setting])]
@@ -331,6 +443,7 @@ class ChunkLab(StaticView, w.VBox):  # type: ignore[misc]
         self.status.value = f"<span style='opacity:0.75'>{spinner}{escape(what)}</span>"
 
     def _draw(self, points: Sequence[Measurement], first: int) -> None:
+        """Give the traces lists: plotly compares values with ``==``, and that fails for NumPy arrays."""
         x = [p.setting.size for p in points]
         rows = [[*p.level.mean.tolist(), p.tokens] for p in points]
         colors = [color_of(p.setting.scoring) for p in points]
@@ -340,20 +453,65 @@ class ChunkLab(StaticView, w.VBox):  # type: ignore[misc]
                 trace.text = [p.setting.label for p in points]
 
     def _draw_document(self) -> None:
-        if self.question.value is None:
+        if self._benches and self.question.value is None:
             return
-        question, measured = self._bench.questions[self.question.value], self.result
-        document = self._bench.corpus.document(question.gold[0].doc_id)
-        chunks = self._bench.chunker(measured.setting).chunk(document)
-        rank = _rank_of_gold(measured.hits[self.question.value], question)
-        self.document.value = f"<p>{rank}</p>{show_chunks(document, chunks, question.gold).html}"
+        document, hits = self._search.corpus.document(self.source.value), self.hits
+        chunks = self._search.chunker(self.setting).chunk(document)
+        places = _places(hits, document.id)
+        if self.query.value.strip() or not self._benches:
+            self.document.value = f"<p>{places}</p>{show_chunks(document, chunks, hits=hits).html}"
+        else:
+            question = self._bench.questions[self.question.value]
+            text = show_chunks(document, chunks, question.gold, hits).html
+            self.document.value = f"<p>{_rank_of_gold(hits, question)}<br>{places}</p>{text}"
 
-    def _keep(self) -> None:
-        self._kept = list(dict.fromkeys([*self._kept, self.setting]))
+    def _keep(self, settings: Sequence[LabSettings]) -> None:
+        self._kept = list(dict.fromkeys(settings))
+        buttons = []
+        for kept in self._kept:
+            button = w.Button(
+                description=kept.label, icon="times", tooltip="take it away", layout=w.Layout(width="auto")
+            )
+            button.on_click(lambda _, gone=kept: self._keep([other for other in self._kept if other != gone]))
+            buttons.append(button)
+        self.kept.children = [*buttons, self.clear] if buttons else []
         self._update()
 
-    def _export(self) -> None:
-        self.code.value = f"<pre>{escape(self.setting.code())}</pre>"
+    def _export(self, is_shown: bool) -> None:
+        chosen = _questions_as_python(self._search.corpus, self.questions.value, self._bench.questions)
+        code = f"# `corpus` is the one that you gave to ChunkLab.\n{chosen}\n{self.setting.code()}"
+        self.code.value = f"<pre style='max-height:260px;overflow:auto'>{escape(code)}</pre>" if is_shown else ""
+
+
+def _questions_as_python(corpus: Corpus, name: str, questions: Sequence[Question]) -> str:
+    """Python that makes ``questions``: all those of ``corpus``, a kind of them, some by id; else written out."""
+    if set(questions) == set(_with_gold(corpus.questions)):
+        return "questions = corpus.questions"
+    if set(questions) == set(_with_gold(questions_by_kind(corpus.questions).get(name, ()))):
+        imported = "from ragkit.workbench import questions_by_kind"
+        return f"{imported}\nquestions = questions_by_kind(corpus.questions)[{name!r}]"
+    if set(questions) <= set(_with_gold(corpus.questions)):
+        ids = [f"    {', '.join(repr(q.id) for q in questions[i : i + 6])}," for i in range(0, len(questions), 6)]
+        return "\n".join(["ids = {", *ids, "}", "questions = [q for q in corpus.questions if q.id in ids]"])
+    rows = []
+    for question in questions:
+        gold = "".join(f"Span({s.doc_id!r}, {s.start}, {s.end}, {s.grade}), " for s in question.gold)
+        any_of = ", any_of=True" if question.any_of else ""
+        rows.append(f"    Question({question.id!r}, {question.text!r}, ({gold}){any_of}),")
+    return "\n".join(["from ragkit import Question, Span", "questions = [", *rows, "]"])
+
+
+def _places(hits: Sequence[Hit], shown: str, limit: int = 12) -> str:
+    """In which documents the hits stand; the one that is ``shown`` is bold."""
+    if not hits:
+        return "Hits of a query are marked in the text."
+    ranks: dict[str, list[str]] = {}
+    for rank, hit in enumerate(hits, 1):
+        ranks.setdefault(hit.chunk.doc_id, []).append(str(rank))
+    parts = [f"{escape(doc_id)}: {', '.join(own)}" for doc_id, own in ranks.items()]
+    parts = [f"<b>{part}</b>" if doc_id == shown else part for doc_id, part in zip(ranks, parts, strict=True)]
+    more = [f"{len(parts) - limit} more documents"] * (len(parts) > limit)
+    return f"hits by document · {' · '.join([*parts[:limit], *more])}"
 
 
 # ---- the inspector
@@ -376,9 +534,13 @@ class RetrievalInspector(StaticView, w.VBox):  # type: ignore[misc]
         self._systems, self._questions = dict(systems), tuple(questions)
         names = list(systems)
         self.question = w.Dropdown(options=[(q.text, i) for i, q in enumerate(questions)], description="question")
+        self.question.tooltip = "its gold is marked in the passages"
         self.own = w.Text(placeholder="or type your own and press Enter", description="yours", continuous_update=False)
-        self.k = w.IntSlider(k, 1, 20, description="k", continuous_update=False)
+        self.own.tooltip = "a question of your own, which has no gold"
+        self.k = w.IntSlider(k, 1, 20, description="k", tooltip="how many results are shown", continuous_update=False)
         self.names = tuple(w.Dropdown(options=names, value=name, description="system") for name in names[:2])
+        for control in self.names:
+            control.tooltip = "whose results stand in this column"
         self.hits = tuple(w.HTML(layout=w.Layout(flex="1 1 0%", min_width="0", padding="0 8px")) for _ in range(2))
         self.question.layout = self.own.layout = _WIDE
         super().__init__([self.question, self.own, self.k, w.HBox(self.names), w.HBox(self.hits)])
@@ -429,21 +591,32 @@ def _figure() -> Any:
     legend = {"orientation": "h", "x": 0, "y": 1.1, "yanchor": "bottom"}
     title = "What the size of the chunks changes: quality and cost"
     styled(fig, title, 400).update_layout(title_y=0.97, title_yanchor="top", legend=legend)
+    fig._config = fig._config | {"responsive": True}
+    new_views = set[int]()
+
+    def fill(_: object) -> None:
+        """Plotly draws a view before the page has given it a width: once it is drawn, ask for the width again."""
+        if new_views:
+            new_views.clear()
+            fig._send_relayout_msg({"autosize": True})
+
+    fig.observe(lambda change: new_views.add(change["new"]), "_view_count")
+    fig.observe(fill, "_js2py_traceDeltas")  # which a view sends when it is drawn
     return fig.update_layout(margin={"t": 110}, font_size=13)
 
 
 def _table(bench: ChunkExperiment, rows: Sequence[Measurement], current: LabSettings) -> str:
     """The kept settings and the current one; the first row is what the others are compared with."""
-    head = ("setting", "chunks", "coverage", "MRR@k", "context tokens", "computed in", "coverage against the first row")
-    lines = ["".join(f"<th style='{_CELL};text-align:left'>{cell}</th>" for cell in head)]
+    head = ("setting", "coverage against the first row", "coverage", "MRR@k", "tokens", "chunks", "time")
+    lines = ["".join(f"<th style='{_CELL}'>{cell}</th>" for cell in head)]
     differences = ["", *(bench.differences(rows) if len(rows) > 1 else ())]
     for measured, difference in zip(rows, differences, strict=True):
         name = escape(measured.setting.label)
-        cells = [f"<b>{name}</b>" if measured.setting == current else name, f"{measured.chunks}"]
-        cells += ["{:.3f} [{:.3f}, {:.3f}]".format(*band) for band in zip(*astuple(measured.level), strict=True)]
-        cells += [f"{measured.tokens:.0f}", f"{measured.milliseconds:.0f} ms"]
-        row = "".join(f"<td style='{_CELL};white-space:nowrap'>{cell}</td>" for cell in cells)
-        lines.append(f"{row}<td style='{_CELL}'>{difference}</td>")  # the widest, with a verdict: it may wrap
+        cells = [f"<b>{name}</b>" if measured.setting == current else name, difference]
+        bands = zip(*astuple(measured.level), strict=True)
+        cells += ["{:.3f}<br><small>[{:.3f}, {:.3f}]</small>".format(*band) for band in bands]
+        cells += [f"{measured.tokens:.0f}", f"{measured.chunks}", f"{measured.milliseconds:.0f}&nbsp;ms"]
+        lines.append("".join(f"<td style='{_CELL}'>{cell}</td>" for cell in cells))
     return f"<table style='border-collapse:collapse;line-height:1.5'><tr>{'</tr><tr>'.join(lines)}</tr></table>"
 
 
