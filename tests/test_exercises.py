@@ -181,6 +181,20 @@ def compared(*systems, **settings):
     return compare(named, questions, progress=False, **settings)
 
 
+def labelled(quote):
+    """A question about a lost key whose answer is ``quote``; "" is no answer."""
+    gold = (Span("handbook", 0, len(quote)),) if quote else ()
+    return Question("yours-001", "What if I lose my key?", gold, ("yours",), quote or None)
+
+
+def failing(*texts, k=3):
+    """A comparison of one system that finds a lamp and nothing else; all ask for the same page."""
+    text = "A red lamp on the table."
+    search = BM25Retriever([Chunk("page", 0, len(text), text)])
+    questions = [Question(t, t, (Span("page", 0, len(text)),)) for t in texts]
+    return compare({"advanced": search}, questions, k=k, progress=False)
+
+
 def comparison(same_budget=8, **k1):
     """BM25 with each ``k1`` on two short pages, where repeated words count more or less."""
     texts = ("lamp " * 12, "A red lamp on a table.")
@@ -260,6 +274,8 @@ RIGHT = {
     "00.2": Answer("How do I turn it off?", "Press q. [1]", reason="unsure: the best passage holds only 9%"),
     "01.1": lambda reply, n: list(dict.fromkeys(i for i in numbers_in(reply) if 1 <= i <= n)),
     "01.2": hits_with_answer_at(10),
+    "02.1": (labelled("lost card"),),
+    "02.2": failing("lamp", "ladder", "bench"),
     "03.1": lambda chunk, gold: chunk.overlap(gold) > 0 and 2 * chunk.overlap(gold) >= min(len(chunk), len(gold)),
     "03.2": comparison(bm25=1.5, changed=9.0),
     "06.1": 61,
@@ -314,6 +330,16 @@ WRONG = [
     ("01.2", hits_with_answer_at(1, length=200), "shorter than those of rag"),
     ("01.2", hits_with_answer_at(101), "has rank 101"),
     ("01.2", hits_with_answer_at(11), "rank 11 is better"),
+    ("02.1", labelled("lost card"), "expected to be"),
+    ("02.1", (), "there are 0 things"),
+    ("02.1", (labelled("lost card"), labelled("lost card")), "there are 2 things"),
+    ("02.1", (labelled(""),), "has no quote"),
+    ("02.1", (labelled("x" * 500),), "has 500 characters"),
+    ("02.1", (labelled("key card opens"),), "does not say what happens"),
+    ("02.2", "ladder", "expected to be"),
+    ("02.2", failing("ladder", "bench"), "there are 2 questions"),
+    ("02.2", failing("lamp", "ladder", "bench", k=10), "by k=3"),
+    ("02.2", failing("lamp", "red lamp", "a lamp on the table"), "finds all"),
     ("03.1", lambda c, g: ..., "still returns"),
     ("03.1", lambda c, g: c.overlap(g), "return True or False"),
     ("03.1", lambda c, g: False, "exactly the gold"),

@@ -45,6 +45,7 @@ _KINDS = {
     FunctionType: "a function",
     type: "a class",
     list: "a list",
+    tuple: "a tuple of labels",
     dict: "a dictionary",
     Answer: "an answer, such as `await rag.query(...)`,",
     Comparison: "a result of compare",
