@@ -63,7 +63,7 @@ def fetch(options: argparse.Namespace) -> int:
         emit(f"model: {weights.name}, {weights.fetch().stat().st_size / 1e6:.0f} MB, {weights.licence}")
         return 0
     if options.corpus == "catalogues":
-        return fetch_catalogues(options.vectors)
+        return fetch_catalogues()
     corpus = open_corpus(options.corpus)
     notes = "".join(f", {count} {note}" for note, count in corpus.notes.items())
     emit(f"{corpus.name}: {len(corpus.documents)} documents, {len(corpus.questions)} questions{notes}")
@@ -76,23 +76,13 @@ def fetch(options: argparse.Namespace) -> int:
     return 0
 
 
-def fetch_catalogues(vectors: bool) -> int:
-    """Fetch the message catalogues of the lesson on many languages; with ``vectors`` encode them by both its models."""
+def fetch_catalogues() -> int:
+    """Fetch the message catalogues of the lesson on many languages."""
     from ragkit.corpus import load_catalogues
 
     corpora = load_catalogues()
     originals = next(iter(corpora.values())).documents
     emit(f"catalogues: {len(originals)} English messages in {len(corpora)} languages: {', '.join(corpora)}")
-    if vectors:
-        from ragkit.embedding import load_embedder
-        from ragkit.embedding.e5 import E5_SMALL
-        from ragkit.tokens import MINILM
-
-        for name in (MINILM, E5_SMALL):
-            embedder = load_embedder(name, cache=True)
-            embedder.encode([document.text for document in originals])
-            embedder.encode([question.text for corpus in corpora.values() for question in corpus.questions], "query")
-            emit(f"vectors: {embedder.identity}")
     return 0
 
 

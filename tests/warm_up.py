@@ -14,7 +14,7 @@ from ragkit.embedding.e5 import E5_SMALL
 from ragkit.tokens import MINILM
 
 if __name__ == "__main__":
-    if code := main(["fetch", "core", "--vectors"]) or main(["fetch", "catalogues", "--vectors"]):
+    if code := main(["fetch", "core", "--vectors"]):
         sys.exit(code)
     passages = [chunk.text for chunk in chunk_corpus(FixedChunker(128, 0), load_pydocs("core"))]
     for name in (MINILM, E5_SMALL):

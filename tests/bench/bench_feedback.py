@@ -1,6 +1,6 @@
 """How far feedback carries: how often a suggested place is right, and what training on confirmed questions brings.
 
-``python tests/run_bench.py feedback`` prints the figures; notebook 13 quotes them.
+``python tests/run_bench.py feedback`` prints the figures; those of notebook 13 are its own.
 """
 
 from __future__ import annotations
