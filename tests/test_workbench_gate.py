@@ -57,6 +57,16 @@ def test_questions_of_one_day_only_are_named_and_not_compared():
         check(scores([0.5] * 2, start=9), scores([0.5] * 5))
 
 
+def test_a_document_of_which_nothing_is_found_any_more_is_named():
+    texts = {f"q{i}": "travel" if i < 3 else f"page{i}" for i in range(12)}
+    before = Scores("coverage@2000", "2026-01-01", dict.fromkeys(texts, 0.8), texts)
+    after = Scores("coverage@2000", "2026-01-02", {t: 0.0 if d == "travel" else 0.8 for t, d in texts.items()}, texts)
+    gate = check(after, before)
+    assert gate.lost == ("travel",)
+    assert "nothing is found any more of: travel" in str(gate)
+    assert check(before, before).lost == ()
+
+
 def test_another_metric_is_refused():
     with pytest.raises(InputError, match=r"the baseline has mrr@10, and now it is coverage@2000"):
         check(scores([0.1] * 3), scores([0.1] * 3, "mrr@10"))

@@ -12,7 +12,8 @@ closes only where the loss is more than chance; where it stays open, it says how
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -85,7 +86,9 @@ class Gate:
     """The outcome: the mean change of ``metric`` with its 95 % interval, over the ``count`` questions of both days.
 
     ``detectable`` is the change that so many questions would notice 8 times in 10. ``changes`` are those of the single
-    questions, the largest losses first; ``new`` and ``gone`` are questions of one day only.
+    questions, the largest losses first; ``new`` and ``gone`` are questions of one day only. ``lost`` are documents with
+    two questions or more of which every one scored before and none does now: a file that is gone, or is read as empty,
+    can hide behind a mean over few documents.
     """
 
     metric: str
@@ -98,6 +101,7 @@ class Gate:
     changes: Mapping[str, float] = field(repr=False)
     new: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -124,6 +128,7 @@ class Gate:
         lines[-1] += f". A change of {self.detectable:.3f} would be noticed 8 times in 10."
         losses = [(text, change) for text, change in self.changes.items() if change < 0][:SHOWN]
         lines += [f"  {change:+.3f}  {text}" for text, change in losses]
+        lines += [f"nothing is found any more of: {', '.join(self.lost)}"] * bool(self.lost)
         for what, texts in (("new, not compared", self.new), ("no longer asked", self.gone)):
             lines += [f"{what}: {len(texts)} questions, such as {texts[0]!r}"] if texts else []
         return "\n".join(lines)
@@ -156,4 +161,17 @@ def check(now: Scores, baseline: Scores) -> Gate:
         changes={both[i]: float(changes[i, 0]) for i in order},
         new=tuple(text for text in now.scores if text not in baseline.scores),
         gone=tuple(text for text in baseline.scores if text not in now.scores),
+        lost=_lost(now, baseline, both),
+    )
+
+
+def _lost(now: Scores, baseline: Scores, both: Sequence[str]) -> tuple[str, ...]:
+    """The documents that ``Gate.lost`` names, by where the answers stood before."""
+    of_document: dict[str, list[str]] = defaultdict(list)
+    for text in both:
+        of_document[baseline.documents[text]].append(text)
+    return tuple(
+        document
+        for document, texts in of_document.items()
+        if len(texts) > 1 and all(baseline.scores[text] > 0 == now.scores[text] for text in texts)
     )
