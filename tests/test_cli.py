@@ -326,7 +326,7 @@ def test_tune_writes_a_configuration_that_ask_and_eval_run(small, tmp_path, monk
     out = capsys.readouterr().out
     assert "28 configurations on" in out
     assert "On the other" in out
-    assert "would detect a true difference of" in out
+    assert "chosen: the start" in out
     config = ["--config", str(tmp_path / "best.toml")]
     assert cli.main(["ask", ASKED, *config, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["question"] == ASKED

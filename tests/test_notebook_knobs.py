@@ -54,4 +54,3 @@ def test_a_knob_gives_tables(knob: dict[str, str], rows: int, monkeypatch: pytes
         assert len(comparison.table) == count
         assert comparison.table["verdict"].notna().all()
         assert comparison._repr_html_().startswith("<table")
-    assert set(variables["ranks"]) == {"maxp", "pooled"}

@@ -57,9 +57,9 @@ class LabelPanel(StaticView, w.VBox):  # type: ignore[misc]
 
     "here" takes a passage as the answer, and words that are pasted into the box are taken for the answer themselves;
     "not in these documents" says that there is none; "later" leaves the question; "back" takes the last label away. The
-    file is that of ``ragkit.workbench.labels``: what is in it already is not asked again.
+    file is that of ``ragkit.workbench.labels``: what is in it already is not asked again::
 
-    >>> LabelPanel(corpus, ["When is the office open?"], "~/handbook/questions.jsonl")             # doctest: +SKIP
+        LabelPanel(corpus, ["When is the office open?"], "~/handbook/questions.jsonl")
 
     Args:
         corpus: the documents.

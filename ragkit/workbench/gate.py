@@ -1,9 +1,12 @@
-"""A gate for continuous integration: are the answers to these questions found as well as they were?
+"""A gate for continuous integration: are the answers to these questions found as well as they were?::
 
->>> baseline = Scores.of(compare({"now": rag.retriever}, questions, same_budget=2000), "now")       # doctest: +SKIP
->>> baseline.save("baseline.json")                                                                  # doctest: +SKIP
->>> check(later, Scores.load("baseline.json")).passed                                               # doctest: +SKIP
-True
+    before = Scores.of(compare({"now": rag.retriever}, questions, same_budget=2000), "now")
+    before.save("baseline.json")
+
+and later, when something has changed::
+
+    after = Scores.of(compare({"now": rag.retriever}, questions, same_budget=2000), "now")
+    check(after, Scores.load("baseline.json")).passed
 
 The same questions are measured before and after, so the test is paired (``ragkit.evaluation.statistics``). The gate
 closes only where the loss is more than chance; where it stays open, it says how small a loss it would have noticed.

@@ -1,7 +1,7 @@
-"""From a folder to a pipeline that can be defended: read it, ask it, compare pipelines, see where answers are lost.
+"""From a folder to a pipeline that can be defended: read it, ask it, compare pipelines, see where answers are lost::
 
->>> result = try_folder("~/handbook")                          # doctest: +SKIP
->>> result.chosen.save("pipeline.toml")                        # doctest: +SKIP
+result = try_folder("~/handbook")
+result.chosen.save("pipeline.toml")
 """
 
 from __future__ import annotations
