@@ -42,7 +42,7 @@ lab: setup ## JupyterLab on 127.0.0.1, open on notebooks/00_start_here.ipynb (5 
 	  --LabApp.app_settings_dir="$(CURDIR)/data/jupyterlab" \
 	  --ServerApp.contents_manager_class=ragkit.notebook.contents.Contents $(LAB_ARGS)
 
-test: setup lint unit notebooks browser ## Every check below, after the set-up (about 30 minutes the first time, then about 20)
+test: setup lint unit notebooks browser ## Every check below, after the set-up (about 21 minutes the first time, then about 17)
 
 lint: env ## ruff and mypy --strict (20 s)
 	@echo "== lint: ruff check, ruff format --check, mypy --strict"
@@ -60,7 +60,7 @@ notebooks: setup ## Every notebook run and compared with its committed outputs, 
 	@echo "== notebooks under nbval"
 	@$(OFFLINE) -m pytest tests/test_offline.py $(NB) -q -n $(WORKERS) --dist loadfile
 
-browser: setup ## JupyterLab and the widgets in a real chromium, network blocked (about 2 minutes; skipped where there is no chromium)
+browser: setup ## JupyterLab and the widgets in a real chromium, network blocked (2 minutes; skipped where there is no chromium)
 	@echo "== browser tests"
 	@$(OFFLINE) -m pytest tests -m browser -q
 
