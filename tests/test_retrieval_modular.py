@@ -9,9 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.base import Chunk, Corpus, Document, Hit, InputError, Question, Retriever, Section, Span
+from ragkit.base import (
+    Chunk,
+    Citation,
+    Corpus,
+    Document,
+    Hit,
+    InputError,
+    Page,
+    Question,
+    Retriever,
+    Section,
+    Span,
+)
 from ragkit.chunking import FixedChunker, chunk_corpus
 from ragkit.evaluation.compare import compare
+from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.modular import (
     MMR,
     AbstainOnSeveral,
@@ -357,3 +370,17 @@ def test_a_question_about_several_is_sent_to_none():
 def test_bad_settings_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_a_widened_chunk_knows_the_pages_of_all_that_it_holds():
+    texts = ("One is here.", "Two is there.", "Three is nowhere.")
+    text = "\n\n".join(texts)
+    starts = [text.index(part) for part in texts]
+    pages = tuple(Page(n, a, b) for n, (a, b) in enumerate(zip(starts, [*starts[1:], len(text)], strict=True), 1))
+    document = Document("a", text, sections=(Section((), 0, 0, len(text)),), pages=pages)
+    corpus = Corpus("c", (document,))
+    places = zip(starts, texts, pages, strict=True)
+    chunks = [Chunk("a", a, a + len(part), part, pages=(page,)) for a, part, page in places]
+    for widened in (SentenceWindow(BM25Retriever(chunks), chunks, corpus), Parent(BM25Retriever(chunks), corpus)):
+        (hit, *_) = widened.search("two", 1)
+        assert [Citation(1, hit.chunk, part).page for part in texts] == [1, 2, 3]

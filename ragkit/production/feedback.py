@@ -436,5 +436,5 @@ def _span(chunk_id: str) -> Span:
 def _chunk(corpus: Corpus, span: Span) -> Chunk:
     document = corpus.document(span.doc_id)
     text = document.text[span.start : span.end]
-    section = document.section_at(span.start)
-    return Chunk(document.id, span.start, span.start + len(text), text, section, document.metadata)
+    section, pages = document.section_at(span.start), document.pages_in(span.start, span.end)
+    return Chunk(document.id, span.start, span.start + len(text), text, section, document.metadata, pages=pages)

@@ -450,7 +450,8 @@ class Parent(Retriever):
             if chunk.span.answers(Span(document.id, section.start, section.end)):
                 text = document.text[section.start : section.end].rstrip()
                 end = section.start + len(text)
-                whole = Chunk(document.id, section.start, end, text, section.path, chunk.metadata)
+                pages = document.pages_in(section.start, end)
+                whole = Chunk(document.id, section.start, end, text, section.path, chunk.metadata, pages=pages)
                 parents.append(whole if len(text) <= self.limit else chunk)
         return list(dict.fromkeys(parents)) or [chunk]
 
@@ -497,8 +498,9 @@ class SentenceWindow(Retriever):
         at = bisect_right(spans, (chunk.start, chunk.end)) - 1
         around = spans[max(0, at - self.before) : at + self.after + 1]
         start, end = around[0][0], max(end for _, end in around)
-        text = self.corpus.document(chunk.doc_id).text[start:end]
-        return replace(chunk, start=start, end=end, text=text)
+        document = self.corpus.document(chunk.doc_id)
+        sections, pages = document.sections_in(start, end), document.pages_in(start, end)
+        return replace(chunk, start=start, end=end, text=document.text[start:end], sections=sections, pages=pages)
 
 
 @dataclass(frozen=True, eq=False)
