@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ragkit.base import Citation, Hit, InputError
+from ragkit.base import Citation, CorpusError, Hit, InputError
 from ragkit.chunking import FixedChunker
 from ragkit.corpus import load_folder, pdf
 from ragkit.corpus.pdf import PdfText, read_pdf
@@ -225,6 +225,18 @@ def test_a_pdf_that_takes_too_long_is_named_and_the_others_go_on(tmp_path, monke
     assert "slow.pdf" in written[0]
     assert "take more than 120 s" in written[0]
     assert dict(pdf.read_pdfs([tmp_path / "good.pdf"]))[tmp_path / "good.pdf"].text == "Read me."
+
+
+def test_a_home_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "home").write_text("a file")
+    monkeypatch.setenv("RAGKIT_HOME", str(tmp_path / "home"))
+    paper = Paper()
+    paper.add_page()
+    paper.words("Read me.")
+    (tmp_path / "docs").mkdir()
+    paper.output(str(tmp_path / "docs" / "good.pdf"))
+    with pytest.raises(CorpusError, match=r"their text not kept in .*home"):
+        load_folder(tmp_path / "docs")
 
 
 def test_a_pdf_with_a_password_says_so(tmp_path):

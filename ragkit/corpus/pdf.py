@@ -124,9 +124,7 @@ def main(files: Sequence[str]) -> None:
             pages = [[page.number, page.start, page.end] for page in text.pages]
             atomic_write(_stored(Path(name)), json.dumps(text._asdict() | {"pages": pages}).encode())
         except Exception as error:  # a broken file breaks pdfminer in many ways; the others go on
-            password = "PDFPasswordIncorrect" in repr(error)
-            reason = str(error) if isinstance(error, TimeoutError) else "cannot be read"
-            sys.stdout.write(json.dumps([name, "need a password" if password else reason]) + "\n")
+            sys.stdout.write(json.dumps([name, _reason(error)]) + "\n")
 
 
 def read_pdf(file: str | Path) -> PdfText:
@@ -156,6 +154,15 @@ def read_pdf(file: str | Path) -> PdfText:
     created = _DATE.match(str(about.get("CreationDate", "")))
     title = " ".join(str(about.get("Title") or "").split())
     return PdfText(text, title, "-".join(created.groups()) if created else "", spans, tuple(sorted(running)))
+
+
+def _reason(error: Exception) -> str:
+    """Why a PDF gave nothing, as the report says it: "files that ... are left out"."""
+    if isinstance(error, TimeoutError):
+        return str(error)
+    if isinstance(error, OSError):  # of the file, or of ragkit's home
+        return f"cannot be opened, or their text not kept in {home()} ({error.strerror}),"
+    return "need a password" if "PDFPasswordIncorrect" in repr(error) else "cannot be read"
 
 
 # From words to lines
