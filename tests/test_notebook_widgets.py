@@ -278,14 +278,14 @@ def test_kept_settings_are_removed_one_by_one_or_all(lab):
     for size in (32, 64, 96):
         lab.size.value = size
         lab.keep.click()
-    assert [button.description for button in lab.kept.children[:-1]] == [
+    assert [button.description for button in lab.removals.children[:-1]] == [
         f"fixed {size}/{size // 2} pooled in 30 tokens" for size in (32, 64, 96)
     ]
-    lab.kept.children[1].click()
+    lab.removals.children[1].click()
     assert list(lab.fig.data[6].x) == [32, 96]
     assert lab.table.value.count("<tr>") == 3
     lab.clear.click()
-    assert (list(lab.fig.data[6].x), lab.kept.children) == ([], ())
+    assert (list(lab.fig.data[6].x), lab.removals.children) == ([], ())
     assert lab.table.value.count("<tr>") == 2
 
 

@@ -29,6 +29,7 @@ answers ``wilson``, an AUROC ``auroc_interval``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -296,6 +297,17 @@ def minimum_detectable(values: ArrayLike, clusters: Sequence[Hashable], comparis
     strict = 1 - ALPHA / 2 / max(comparisons, 1)
     reach = _student("stdtrit", freedom(share), [strict, POWER]).sum()
     return np.asarray(reach * standard_error(sums, share))
+
+
+def questions_needed(questions: int, detectable: float, difference: float) -> int:
+    """About how many questions would find ``difference`` 8 times in 10, where ``questions`` find ``detectable``.
+
+    The standard error falls with the square root of their number. 0 for no difference.
+
+    >>> questions_needed(40, detectable=0.10, difference=-0.05)
+    160
+    """
+    return math.ceil(questions * (detectable / difference) ** 2) if difference else 0
 
 
 def resampled_means(values: ArrayLike, clusters: Sequence[Hashable], resamples: int = RESAMPLES) -> Floats:

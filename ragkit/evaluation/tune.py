@@ -12,7 +12,6 @@ What is chosen in the end is the best only where the questions that report find 
 
 from __future__ import annotations
 
-import math
 import time
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
@@ -64,13 +63,6 @@ class Tuned:
         """``best`` where the questions that report find it better than ``start``, else ``start``."""
         return self.best if self.report.table.loc["best", "verdict"] == "better" else self.start
 
-    @property
-    def questions_needed(self) -> int:
-        """About how many questions would detect the difference of best and start that the report shows (0: none)."""
-        shown = float(self.report.table["diff"].loc["best"])
-        detectable = self.report.minimum_detectable
-        return math.ceil(len(self.holdout) * (detectable / shown) ** 2) if shown > 0 else 0
-
     def __str__(self) -> str:
         alike = int((self.table["diff"] >= -self.table["error"]).sum())
         lines = [
@@ -88,8 +80,10 @@ class Tuned:
             lines.append("chosen: the best, which is better on the other questions, too")
         else:
             lines.append(f"chosen: the start, {label(self.start)}; the best is not detectably better")
-            if (needed := self.questions_needed) > len(self.holdout):
-                lines[-1] += f" (about {needed} questions would decide about a difference this small)"
+            gain = max(0.0, float(self.report.table["diff"].loc["best"]))
+            needed = statistics.questions_needed(len(self.holdout), self.report.minimum_detectable, gain)
+            if needed > len(self.holdout):
+                lines[-1] += f" (about {needed:,} questions would decide about a difference this small)"
         return "\n".join(lines)
 
     def _best_rows(self) -> pd.DataFrame:

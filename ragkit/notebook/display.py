@@ -176,20 +176,20 @@ def show_chunks(
     mine = sorted((c for c in chunks if c.doc_id == document.id), key=lambda c: (c.start, c.end))
     spans = sorted(s for s in gold or () if s.doc_id == document.id)
     ranks = {rank: hit.chunk.span for rank, hit in enumerate(hits, 1) if hit.chunk.doc_id == document.id}
-    found = [(span.start, span.end) for span in ranks.values()]
+    hit_places = [(span.start, span.end) for span in ranks.values()]
     first = max(0, spans[0].start - WINDOW // 4) if spans and len(document.text) > WINDOW else 0
-    if found and not spans:
-        first = max(0, found[0][0] - ABOVE)
+    if hit_places and not spans:
+        first = max(0, hit_places[0][0] - ABOVE)
     last = min(len(document.text), first + WINDOW)
     code = [(max(first, a), min(last, b)) for a, b in _code_blocks(document.text) if a < last and b > first]
     marked = [(span.start, span.end) for span in spans]
     pieces = []
-    for start, end in _cuts(first, last, [*((c.start, c.end) for c in mine), *found, *marked, *code]):
+    for start, end in _cuts(first, last, [*((c.start, c.end) for c in mine), *hit_places, *marked, *code]):
         over = [i for i, c in enumerate(mine) if c.start <= start < c.end]
         label = "".join(f"<sup><b>▏{i + 1}</b></sup>" for i in over if mine[i].start == start)
         label += "".join(f"<sup><b> hit {rank} </b></sup>" for rank, span in ranks.items() if span.start == start)
         line = [f"border-bottom:2px solid {(BLUE, ORANGE)[over[-1] % 2]}"] if over else ["opacity:0.55"]
-        tint = [_HIT] if _covered(start, found) else []
+        tint = [_HIT] if _covered(start, hit_places) else []
         tint = [_TWICE] if len(over) > 1 else tint
         inner = highlight(document.text, gold=marked, start=start, end=end)
         inner = inner if _covered(start, code) else inner.replace("\n", "<br>")
@@ -198,7 +198,7 @@ def show_chunks(
     unseen = len(document.text) - (last - first)
     count = f"{len(mine)} chunk{'' if len(mine) == 1 else 's'}"
     key = [count, "▏n begins chunk n", "pink: in two chunks or more"]
-    key += ["blue: a hit, with its rank"] * bool(found) + ["green: the gold answer"] * bool(spans)
+    key += ["blue: a hit, with its rank"] * bool(hit_places) + ["green: the gold answer"] * bool(spans)
     key += [f"{unseen} characters not drawn"] * bool(unseen)
     html = (
         f"<b>{escape(document.id)}</b><br><small>{' · '.join(key)}</small>"

@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from ragkit.evaluation.compare import BUDGET as CUT
-from ragkit.evaluation.compare import DROPPED, FAILED, FOUND, FUSION, IN_PART, NO_CHUNK, NOT_RETRIEVED, RERANK
-from ragkit.evaluation.compare import REWRITING as LOST_BY_REWRITING
+from ragkit.evaluation import compare as stages
 from ragkit.evaluation.tune import label
 from ragkit.figures import GREEN, SKY, VERMILLION
 from ragkit.notebook.display import show_answer
 from ragkit.workbench.tryout import Tryout
 
 ADVICE = {
-    FOUND: "Nothing to do.",
-    IN_PART: "A part of the answer was read. Larger chunks, or neighbours of a hit, bring the rest.",
-    CUT: "It was found, and stood behind the 2,000 tokens that are read: a larger budget, or better reranking.",
-    RERANK: "It was a candidate, and the reranker put it back: read some of these questions.",
-    DROPPED: "It was found, and dropped before the end.",
-    FUSION: "One of the two searches found it, and fusion put it back: try the other one alone.",
-    LOST_BY_REWRITING: "The question as it was asked would have found it: leave rewriting out.",
-    NOT_RETRIEVED: "No search brought it near: its words differ from those of the documents. Try more candidates.",
-    NO_CHUNK: "No chunk holds it: it was cut at a bad place, or the file was not read right.",
-    FAILED: "The search failed: see the message.",
+    stages.FOUND: "Nothing to do.",
+    stages.IN_PART: "A part of the answer was read. Larger chunks, or neighbours of a hit, bring the rest.",
+    stages.BUDGET: "It was found beyond the 2,000 tokens that are read: a larger budget, or better reranking.",
+    stages.RERANK: "It was a candidate, and the reranker put it back: read some of these questions.",
+    stages.DROPPED: "It was found, and dropped before the end.",
+    stages.FUSION: "One of the two searches found it, and fusion put it back: try the other one alone.",
+    stages.REWRITING: "The question as it was asked would have found it: leave rewriting out.",
+    stages.NOT_RETRIEVED: "No search came near it: its words differ from the documents'. Try more candidates.",
+    stages.NO_CHUNK: "No chunk holds it: it was cut at a bad place, or the file was not read right.",
+    stages.FAILED: "The search failed: see the message.",
 }
 """What to do where answers are lost, by stage."""
 
@@ -61,11 +59,11 @@ def report_html(result: Tryout) -> str:
 
 def _choice(result: Tryout) -> str:
     chosen = result.comparison.table.loc["chosen"]
-    found = len(result.lost.get(FOUND, ()))
+    whole = len(result.lost.get(stages.FOUND, ()))
     count = len(result.comparison.questions)
     lines = [
         f"<b>{escape(label(result.chosen))}</b>",
-        f"Of {count} questions with an answer, {found} were found whole in what is read; {chosen['ms_p50']:.0f} ms a "
+        f"Of {count} questions with an answer, {whole} were found whole in what is read; {chosen['ms_p50']:.0f} ms a "
         f"question (median, without encoding it), {chosen['tokens']:.0f} tokens to read.",
         *((_DRAFTED,) if result.drafted else ()),
         f"Reading, trying and this report took {result.seconds:.0f} s.",
@@ -87,7 +85,7 @@ def _lost(result: Tryout) -> Iterator[str]:
     """A bar a stage, with its questions to unfold."""
     most = max(map(len, result.lost.values()))
     for stage, questions in result.lost.items():
-        colour = GREEN if stage == FOUND else SKY if stage == IN_PART else VERMILLION
+        colour = GREEN if stage == stages.FOUND else SKY if stage == stages.IN_PART else VERMILLION
         bar = f"<span class='bar' style='width:{20 * len(questions) / most:.1f}em;background:{colour}'></span>"
         items = "".join(f"<li>{escape(text)}</li>" for text in questions)
         yield (

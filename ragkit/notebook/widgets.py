@@ -300,7 +300,7 @@ class ChunkLab(StaticView, w.VBox):  # type: ignore[misc]
         self.clear = w.Button(description="Remove all", icon="trash", tooltip="take all kept settings away")
         self.export = w.Button(description="Show as Python", icon="code", tooltip="show it, or fold it again")
         self.table, self.code, self.document, self.status = w.HTML(), w.HTML(), w.HTML(), w.HTML()
-        self.kept = w.HBox(layout=_WRAP)
+        self.removals = w.HBox(layout=_WRAP)
         self.question = w.Dropdown(description="question", tooltip="its hits are marked below", layout=_WIDE)
         self.query = w.Text(placeholder="type a query of your own and press Enter", layout=_WIDE)
         self.query.description, self.query.tooltip = "query", "its hits are marked below"
@@ -334,7 +334,7 @@ class ChunkLab(StaticView, w.VBox):  # type: ignore[misc]
         if not self._benches:
             return [controls, choices, self.status, self.query, self.source, self.document]
         buttons = w.HBox([self.keep, self.export, self.status], layout=_WRAP)
-        measured = [buttons, self.code, self.fig, self.table, self.kept]
+        measured = [buttons, self.code, self.fig, self.table, self.removals]
         return [controls, choices, *measured, self.question, self.query, self.source, self.document]
 
     def __repr__(self) -> str:
@@ -468,13 +468,13 @@ class ChunkLab(StaticView, w.VBox):  # type: ignore[misc]
     def _keep(self, settings: Sequence[LabSettings]) -> None:
         self._kept = list(dict.fromkeys(settings))
         buttons = []
-        for kept in self._kept:
+        for setting in self._kept:
             button = w.Button(
-                description=kept.label, icon="times", tooltip="take it away", layout=w.Layout(width="auto")
+                description=setting.label, icon="times", tooltip="take it away", layout=w.Layout(width="auto")
             )
-            button.on_click(lambda _, gone=kept: self._keep([other for other in self._kept if other != gone]))
+            button.on_click(lambda _, gone=setting: self._keep([other for other in self._kept if other != gone]))
             buttons.append(button)
-        self.kept.children = [*buttons, self.clear] if buttons else []
+        self.removals.children = [*buttons, self.clear] if buttons else []
         self._update()
 
     def _export(self, is_shown: bool) -> None:

@@ -14,7 +14,6 @@ closes only where the loss is more than chance; where it stays open, it says how
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from typing import Self
 
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass as validated
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from ragkit.base import InputError
 from ragkit.evaluation import statistics
@@ -34,7 +33,7 @@ from ragkit.files import atomic_write
 SHOWN = 5  # questions that lost most, in the report
 
 
-@validated(frozen=True, config=ConfigDict(extra="forbid"))
+@pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Scores:
     """What a system scored on each question on one day: a file to compare with later.
 
@@ -111,21 +110,16 @@ class Gate:
         """No loss that can be told from chance."""
         return self.high >= 0
 
-    @property
-    def questions_needed(self) -> int:
-        """About how many questions would notice a loss as large as this one 8 times in 10 (0: there is no loss)."""
-        loss = -self.change
-        return math.ceil(self.count * (self.detectable / loss) ** 2) if loss > 0 else 0
-
     def __str__(self) -> str:
         lines = [
             f"{self.metric} on {self.count} questions, against {self.day}: "
             f"{self.change:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
         ]
+        needed = statistics.questions_needed(self.count, self.detectable, self.change)
         if not self.passed:
             lines.append("worse: the interval leaves out 0")
-        elif (needed := self.questions_needed) > self.count:
-            lines.append(f"no detectable loss; about {needed} questions would decide about one this large")
+        elif self.change < 0 and needed > self.count:
+            lines.append(f"no detectable loss; about {needed:,} questions would decide about one this large")
         else:
             lines.append("no detectable loss")
         lines[-1] += f". A change of {self.detectable:.3f} would be noticed 8 times in 10."

@@ -80,14 +80,14 @@ def try_folder(
     corpus = load_folder(folder)
     file = Path(questions or Path(folder) / LABELS).expanduser()
     drafted = questions is None and not file.exists()
-    asked = draft(corpus) if drafted else load_labels(file, corpus)
-    answerable = tuple(question for question in asked if question.gold)
+    labelled = draft(corpus) if drafted else load_labels(file, corpus)
+    answerable = tuple(question for question in labelled if question.gold)
     if len(answerable) < 2:
         raise InputError(
             f"{corpus.name}: {len(answerable)} questions with an answer, a comparison needs two; write some "
             f"into {Path(folder) / LABELS} (see ragkit.workbench.labels)"
         )
-    corpus = replace(corpus, questions=asked)
+    corpus = replace(corpus, questions=labelled)
     step(f"encoding {len(corpus.documents)} documents")
     store = TokenStore.open(corpus)
     tuned = None
@@ -107,9 +107,9 @@ def try_folder(
     for question, stage in zip(comparison.questions, stages, strict=True):
         lost[stage].append(question.text)
     step("answering some of the questions")
-    answers = tuple(asyncio.run(_answers(rag, [q.text for q in asked[:EXAMPLES]])))
+    answers = tuple(asyncio.run(_answers(rag, [q.text for q in labelled[:EXAMPLES]])))
     seconds = time.perf_counter() - began
-    return Tryout(corpus, asked, drafted, tuned, chosen, comparison, lost, answers, seconds)
+    return Tryout(corpus, labelled, drafted, tuned, chosen, comparison, lost, answers, seconds)
 
 
 async def _answers(rag: RAGPipeline, questions: Sequence[str]) -> list[Answer]:

@@ -1,8 +1,8 @@
-"""Write the sample folder ``data/handbook``: the rules of Penrow Scales, a company that does not exist.
+"""Write the PDFs and the Word file of the sample folder ``data/handbook``, whose other files are texts written by hand.
 
-    python data/make_handbook.py [FOLDER]
+    python tests/make_handbook.py [FOLDER]
 
-Needs fpdf2 (the extra ``test``). ``questions.jsonl`` in that folder is written by hand.
+The rules are those of Penrow Scales, a company that does not exist. Needs fpdf2 (the extra ``test``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from fpdf import FPDF
 
 MADE = datetime(2026, 1, 12, tzinfo=UTC)
-HERE = Path(__file__).resolve().parent / "handbook"
+HANDBOOK = Path(__file__).resolve().parent.parent / "data" / "handbook"
 
 # A page each: "# " and "## " begin headings, "|" a row of a table, and a page of "" has a drawing in the place of text.
 PAGES = [
@@ -230,184 +230,6 @@ A trip may be prolonged by private days. The journey is paid as if you had come 
 those days are yours. The insurance covers five of them.
 """
 
-ABROAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Working from another country</title></head><body>
-<h1>Working from another country</h1>
-<p>You may work from another country of the European Union for up to 20 working days a year. Other countries are not
-possible for reasons of tax and insurance.</p>
-<h2>Before you leave</h2>
-<ol><li>Ask your team lead six weeks before.</li><li>Request the A1 certificate from the office: it shows that you stay
-insured at home.</li><li>Install the updates and test the tunnel, see below.</li></ol>
-<h2>The tunnel (VPN)</h2>
-<p>Outside our building everything goes through the tunnel. Start <b>Penrow Connect</b>, enter your name and the six
-digits that the app on your telephone shows. If it says <code>error 809</code>, the network blocks the tunnel: use the
-hot spot of your telephone.</p>
-<h2>In trains and cafés</h2>
-<p>Put the privacy film on the screen, and never leave the laptop alone, not even for a minute.</p>
-</body></html>
-"""
-
-COMPUTERS = """---
-title: Computers and accounts
-date: 2026-02-03
----
-
-# Computers and accounts
-
-Tomas Reed, extension 41, it@penrow.example.
-
-## Passwords
-
-A password has at least 14 characters and is used for one account only. Keep them in the password manager. Nobody will
-ever ask you for one, not even Tomas. After five wrong attempts an account is locked for 30 minutes; Tomas can open it
-at once.
-
-## A new laptop
-
-Laptops are replaced every four years. You choose between two models. The old one can be bought for 80 euros once its
-disk has been erased.
-
-## Lost or stolen
-
-Call extension 41 at once, at night the number on the back of your key card, so that the device can be wiped. Report a
-theft to the police and send us the file number.
-
-## Suspicious mail
-
-Do not click. Forward the mail as an attachment to `phish@penrow.example`, then delete it. If you have clicked already,
-unplug the network cable and call: nobody will be angry.
-
-## Printing
-
-The printer on the second floor is called `HERON`. Colour costs four times as much as black.
-
-## Chat bots
-
-Public chat bots may be used for texts that could stand on our web site. Drawings, customers' data and anything from
-development must never be pasted there.
-
-## Back-ups
-
-Files on the server are copied every night and kept for 90 days. Files on the desk top of your laptop are not: move
-what matters to the folder `Team`. To get a lost file back, write its name and the day on which it was still there.
-
-## Private use
-
-Laptop and telephone may be used for private matters within reason. Private telephone calls inside the European Union
-are free. Games and films from doubtful places are not allowed, nor is mining of any currency.
-
-## Programs
-
-You can install what is in the software centre by yourself. For anything else write a ticket; licences take about a
-week. Programs for development are ordered by the head of development, who keeps the list.
-
-## Telephones
-
-Each service engineer has a mobile telephone, others on request. Switch the voice mail on when you are on leave, and
-name a colleague who can help. A broken screen is repaired by the shop in Mill Street, on our account.
-
-## Tickets
-
-A ticket has one problem, a picture of the message, and how urgent it is. Answers come within a day, on the same day if
-nobody in a team can work. Tomas is away every Friday afternoon; then Marek Dolny has the key of the server room.
-"""
-
-MEETING = """---
-title: Staff meeting of 18 March 2026
-date: 2026-03-18
----
-
-# Staff meeting of 18 March 2026
-
-Present: 39. Minutes: Jon Osei.
-
-## Heating in the hall
-
-The new heat pump will be installed in the first two weeks of August. The workshop closes from 3 to 14 August, and
-these ten days are taken from the annual leave of the workshop. Service keeps a team of two.
-
-## Cargo bike
-
-The company has bought a cargo bike. It can be borrowed for a weekend, the key hangs at the front desk. The list of the
-summer is full until the end of June.
-
-## Canteen
-
-The lunch van comes on Tuesday and Thursday at 12:15. The company pays 3 euros of each meal if you use your key card.
-
-## Summer party
-
-It is on 10 July, in the garden of the boat club, with families. Amira looks for people who can grill.
-
-## Order book
-
-Orders for the new analytical balance are a fifth above the plan. Delivery takes nine weeks; sales promises eleven.
-Two colleagues from the workshop go to assembly until the end of July. The old micro balance will no longer be made
-after December, spare parts are kept for ten years.
-
-## Audit
-
-The auditors found two calibration marks that had expired and one fire door that was kept open with a wedge. Each team
-checks its marks by the end of April. The next audit is in November, and looks at complaints and at the laboratory.
-
-## Questions from the floor
-
-Why is there no hot water on the second floor? The boiler is replaced with the heat pump. Can the hall have more shade?
-Priya tries a film on the southern windows. Will the price of the monthly ticket rise? Nobody knows yet.
-"""
-
-MAIL = """From: Ingrid Vale <office@penrow.example>
-To: all@penrow.example
-Subject: Changes from 1 June: own car, bicycles
-Date: Fri, 22 May 2026 09:12:00 +0200
-Message-ID: <20260522.0912@penrow.example>
-MIME-Version: 1.0
-Content-Type: text/plain; charset="utf-8"
-
-Dear all,
-
-two changes, both from 1 June 2026. They replace what the handbook says.
-
-1. If you drive to a customer with your own car, we pay 0.38 euros a kilometre instead of 0.30. This holds for trips
-that begin on or after that day.
-
-2. You can lease a bicycle through the company. The rate is taken from the gross salary, we pay the insurance. You can
-choose any shop in the region. The contract runs for 36 months.
-
-The charging points behind the hall are ready as well. Charging costs 0.25 euros a kilowatt hour and is billed with the
-salary.
-
-Ingrid
-"""
-
-SAFETY = """Safety in the workshop
-
-Priya Nair, extension 27. Every newcomer has a briefing on the first day, and everybody once a year.
-
-Wear safety glasses and closed shoes in the hall. Gloves are forbidden at the lathe and the drill press, because they
-can be caught. Long hair is tied back.
-
-The first-aid box hangs beside the door to the stores, the defibrillator at the front desk. First aiders: Priya Nair,
-Marek Dolny, Sue Barton. Write each injury into the green book, however small: it counts if something comes later.
-
-In case of fire press the red button, leave by the nearest exit, and meet at the flagpole. Do not use the lift. Priya
-counts us there.
-
-Mercury from old instruments is collected in the sealed box in room 0.14. Do not vacuum it: the vapour would spread.
-
-Lift with a straight back, and loads above 25 kilograms with the crane or with a second person. Only people with a
-licence drive the fork lift, at walking pace, and nobody rides on the forks. Walk inside the yellow lines.
-
-Before you clean or repair a machine, turn the main switch off, hang your padlock on it, and keep the key. A machine
-with a red card must not be used until the card has been taken away by the person who signed it.
-
-Solvents stand in the yellow cupboard; take no more than you need for a day. Rags with oil belong in the metal bin with
-the lid. Look at the data sheet before you open anything for the first time, they hang beside the cupboard.
-
-The compressor is tested every two years, the crane every year, ladders before each use. Marek keeps the list.
-Newcomers and pregnant colleagues have a plan of their own: ask Priya.
-"""
-
 
 class Handbook(FPDF):
     """A running header and a numbered footer, but for the page that was scanned."""
@@ -517,21 +339,12 @@ def write_docx(file: Path, text: str) -> None:
 
 
 def write_handbook(folder: Path) -> None:
-    """Every document of the sample folder into ``folder``."""
-    texts = {
-        "it/computers.md": COMPUTERS,
-        "it/working-abroad.html": ABROAD,
-        "mail/2026-05-22-changes.eml": MAIL,
-        "notes/2026-03-18-staff-meeting.md": MEETING,
-        "workshop-safety.txt": SAFETY,
-    }
-    for name, text in texts.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    """``handbook.pdf``, ``salaries.pdf`` and ``travel.docx`` into ``folder``, which is made where it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
     write_pdf(folder / "handbook.pdf")
     write_locked_pdf(folder / "salaries.pdf")
     write_docx(folder / "travel.docx", TRAVEL)
 
 
 if __name__ == "__main__":
-    write_handbook(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE)
+    write_handbook(Path(sys.argv[1]) if len(sys.argv) > 1 else HANDBOOK)
