@@ -76,20 +76,20 @@ missing = quiz(
     },
 )
 
-injection = quiz(
+judged = quiz(
     "III.5",
-    "None of 30 poisoned pages made your model obey. May you say that your defence works?",
+    "A small judge's AUROC against labels is .47, with an interval from .30 to .64. What do you conclude?",
     {
-        "a": "yes, 0 of 30 is a rate of zero",
-        "b": "yes, if the pages were of several kinds",
-        "c": "no: few pages, and perhaps a model that follows no order at all",
-        "d": "no, prompt injection cannot be measured",
+        "a": "it is worse than chance, so turn its verdicts round",
+        "b": "it cannot be told from a coin, so do not report its scores",
+        "c": "it is right in 47 % of the cases",
+        "d": "nothing: a judge needs no labels",
     },
-    right="c",
+    right="b",
     why={
-        "a": "with 0 of 30, a true rate of several per cent would still not be surprising.",
-        "b": "several kinds are better than one. But would the model have obeyed without the defence?",
-        "c": "The true rate may be several per cent. Give the interval, and a control without the defence.",
-        "d": "it can: poisoned pages, controls, and intervals. What cannot be measured are attacks not yet invented.",
+        "a": "the interval holds .5, so that it is worse than chance is not shown.",
+        "b": "As far as these labels can tell, it orders answers like a coin.",
+        "c": "AUROC is how often a supported sentence scores higher than another one, no share of right verdicts.",
+        "d": "without labels nobody can know whether a score means anything.",
     },
 )

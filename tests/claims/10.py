@@ -37,9 +37,9 @@ def nearly_always_the_right_project(single, routed, right):
     assert len(right) / len(routed) > 0.93
 
 
-def both_halves_move_up(best, pipeline, proxy):
+def both_halves_move_up(best, sub_questions, proxy):
     """Both halves of the question move up."""
-    before, after = _ranks(best, proxy), _ranks(pipeline, proxy)
+    before, after = _ranks(best, proxy), _ranks(sub_questions, proxy)
     assert (after > 0).all()
     assert after.sum() < before.sum() or not before.all()
 
