@@ -18,7 +18,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ragkit.base import Answer, Corpus, CorpusError, InputError, Question, RagkitError, check_query
+from ragkit.base import Answer, Corpus, CorpusError, InputError, IntegrityError, Question, RagkitError, check_query
 from ragkit.files import home
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def tune(options: argparse.Namespace) -> int:
 
 def try_out(options: argparse.Namespace) -> int:
     """From a folder to a report and a pipeline: read it, tune on its questions (or drafted ones), say why."""
-    from ragkit.files import atomic_folder, write_manifest
+    from ragkit.files import MANIFEST, atomic_folder, read_manifest, write_manifest
     from ragkit.notebook.report import report_html
     from ragkit.workbench.labels import save_labels
     from ragkit.workbench.tryout import try_folder
@@ -160,8 +160,16 @@ def try_out(options: argparse.Namespace) -> int:
     def progress(text: str) -> None:
         sys.stderr.write(f"{text}\n")
 
-    out = Path(options.out or f"{Path(options.folder).expanduser().resolve().name}-ragkit").expanduser()
-    with atomic_folder(out) as folder:  # refuses at once what it may not replace
+    source = Path(options.folder).expanduser().resolve()
+    out = Path(options.out or source.with_name(f"{source.name}-ragkit")).expanduser()
+    if out.resolve().is_relative_to(source):
+        raise InputError(f"{out} is inside the folder that is read, and would be read itself: choose another --out")
+    if (out / MANIFEST).exists():
+        try:
+            read_manifest(out)
+        except IntegrityError as error:  # drafts that somebody went through, or a setting
+            raise InputError(f"{out} was edited since it was written: move it away, or choose another --out") from error
+    with atomic_folder(out) as folder:  # refuses what is not ragkit's
         result = try_folder(options.folder, options.questions, llm=options.llm, step=progress)
         (folder / "report.html").write_text(report_html(result), encoding="utf-8")
         result.chosen.save(folder / "pipeline.toml")
@@ -206,7 +214,7 @@ def check(options: argparse.Namespace) -> int:
     corpus = open_corpus(options.corpus)
     questions = open_questions(options.questions, corpus, options.corpus, ["faq"])
     retriever = open_pipeline(options.config or options.preset, corpus, "extractive").retriever
-    result = compare({"now": retriever}, questions, k=options.k, same_budget=BUDGET)
+    result = compare({"now": retriever}, questions, same_budget=BUDGET)
     now = Scores.of(result, "now", options.config or options.preset)
     if baseline is None:
         now.save(options.baseline)
@@ -370,7 +378,7 @@ def _parser() -> argparse.ArgumentParser:
     add = command("try", try_out)
     add("folder", metavar="FOLDER", help="a folder of documents")
     add("--questions", metavar="FILE", help=f"a file of labels (default: {labels}; else questions are drafted)")
-    add("--out", metavar="DIR", help="the folder of the report (default: FOLDER-ragkit here)")
+    add("--out", metavar="DIR", help="the folder of the report (default: FOLDER-ragkit, beside it)")
     add("--llm", metavar="WHO", default="extractive", help=f"{llm_help} (default: extractive)")
 
     add = command("draft", draft)
@@ -385,7 +393,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--questions", action="append", metavar="KIND|FILE", help=f"{asked} (default: faq; {labels})")
     add("--baseline", required=True, metavar="FILE", help="the scores to compare with, or to write with --save")
     add("--save", action="store_true", help="write today's scores there instead")
-    add("--k", type=int, default=10, help="results of a search (default: 10)")
 
     add = command("cache", cache)
     add("--keep", type=float, metavar="MB", help="remove the oldest until this many megabytes are left")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -78,6 +79,13 @@ def test_a_folder_that_is_not_there_or_has_no_documents(tmp_path):
         load_folder(tmp_path)
     with pytest.raises(CorpusError, match="binary files left out: 1"):
         load_folder(write(tmp_path, {"a.txt": b"\xff\0\0\0\0\xff"}))
+
+
+def test_a_name_that_is_not_utf_8_is_shown_as_far_as_it_goes(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.md")).write_text("# Menu\n\nSoup.")
+    corpus = load_folder(tmp_path)
+    assert [document.id for document in corpus.documents] == ["caf\ufffd"]
+    assert "caf\ufffd.md" in corpus.report().to_string()
 
 
 def test_nothing_outside_the_folder_is_read(tmp_path):

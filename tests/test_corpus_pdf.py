@@ -82,7 +82,7 @@ def test_running_headers_and_footers_are_dropped_and_named(tmp_path):
 
     text = read(tmp_path, write, head="Alder & Finch - internal", foot="Handbook | Page {} | Version 3.2")
     assert len(text.pages) >= 3
-    assert text.dropped == ("Alder & Finch - internal", "Handbook | Page # | Version #.#")
+    assert text.dropped == ("Alder & Finch - internal", "Handbook | Page # | Version 3.2")
     assert text.text == "\n\n".join(paragraphs)  # a paragraph goes on over the end of a page
 
 
@@ -93,6 +93,104 @@ def test_a_line_that_only_some_pages_repeat_stays(tmp_path):
             paper.add_page()
 
     assert read(tmp_path, write).text.count("Important: read this.") == 2
+
+
+@pytest.mark.parametrize("size", [16, 11])
+def test_numbered_titles_and_sentences_at_the_edge_of_a_page_stay(size: int, tmp_path):
+    """ "Quarter 13" counts quarters and "Room 650" rooms, whatever page they stand on."""
+
+    def write(paper: Paper) -> None:
+        paper.set_auto_page_break(True, margin=12)
+        for number in range(12, 20):
+            paper.words(f"Quarter {number} results", size, "B")
+            for room in range(30):
+                paper.words(f"Room {number * 50 + room} costs {room + 30} euros.", 11)
+
+    text = read(tmp_path, write).text
+    assert [number for number in range(12, 20) if f"Quarter {number} results" not in text] == []
+    rooms = [(n * 50 + room, room + 30) for n in range(12, 20) for room in range(30)]
+    assert [room for room, price in rooms if f"Room {room} costs {price} euros." not in text] == []
+
+
+@pytest.mark.parametrize("last", ["2024", "$ 1250", "Page 7"])
+def test_a_number_alone_at_the_end_of_a_single_page_stays(last: str, tmp_path):
+    def write(paper: Paper) -> None:
+        paper.words("Invoice")
+        paper.set_y(-40)
+        paper.words(last)
+
+    assert read(tmp_path, write).text.endswith(last)
+
+
+def test_two_pages_lose_their_page_numbers(tmp_path):
+    def write(paper: Paper) -> None:
+        paper.words("One.")
+        paper.add_page()
+        paper.words("Two.")
+
+    text = read(tmp_path, write, foot="Page {}")
+    assert (text.text, text.dropped) == ("One.\n\nTwo.", ("Page #",))
+
+
+def test_three_columns_are_read_one_after_the_other(tmp_path):
+    columns = [sentences(random.Random(seed), 10) for seed in range(3)]
+
+    def write(paper: Paper) -> None:
+        for place, column in enumerate(columns):
+            paper.set_font("Helvetica", size=9)
+            paper.set_xy(10 + 65 * place, 30 + place)
+            paper.multi_cell(56, 4, column, align="L")
+
+    assert read(tmp_path, write).text == "\n\n".join(columns)
+
+
+@pytest.mark.parametrize("angle", [90, 270])
+def test_text_that_stands_sideways_is_read(angle: int, tmp_path):
+    prose = sentences(random.Random(4), 6)
+
+    def write(paper: Paper) -> None:
+        paper.words("An upright line.")
+        with paper.rotation(angle, x=105, y=150):
+            paper.set_xy(40, 120)
+            paper.set_font("Helvetica", size=11)
+            paper.multi_cell(120, 6, prose, align="L")
+
+    assert read(tmp_path, write).text == f"An upright line.\n\n{prose}"
+
+
+def test_letters_that_are_printed_twice_to_look_bold_are_read_once(tmp_path):
+    def write(paper: Paper) -> None:
+        paper.set_font("Helvetica", size=11)
+        for shift in (0, 0.1):
+            paper.set_xy(20 + shift, 40)
+            paper.cell(0, 6, "Double drawn words.")
+
+    assert read(tmp_path, write).text == "Double drawn words."
+
+
+def test_the_cells_of_one_ruled_row_stay_whole(tmp_path):
+    cells = [sentences(random.Random(seed), 3) for seed in (5, 6)]
+
+    def write(paper: Paper) -> None:
+        paper.set_font("Helvetica", size=10)
+        with paper.table(headings_style=fpdf.fonts.FontFace(emphasis=None)) as table:
+            row = table.row()
+            for cell in cells:
+                row.cell(cell)
+
+    assert read(tmp_path, write).text.splitlines()[0] == f"| {cells[0]} | {cells[1]} |"
+
+
+def test_a_file_that_cannot_be_opened_is_named_and_the_others_go_on(tmp_path, monkeypatch):
+    (tmp_path / "open.md").write_text("Open.")
+    (tmp_path / "closed.pdf").write_bytes(b"%PDF-1.4")
+
+    def refuse(file: Path) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pdf, "sha256_file", refuse)
+    with pytest.warns(UserWarning, match=r"cannot be opened \(Permission denied\) and are left out: closed.pdf"):
+        assert [document.id for document in load_folder(tmp_path).documents] == ["open"]
 
 
 @pytest.mark.parametrize("borders", ["ALL", "NONE"])

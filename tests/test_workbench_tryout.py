@@ -85,6 +85,14 @@ def test_try_writes_a_folder_that_ask_runs_and_replaces_only_its_own(manual, tmp
     arguments = ["--config", str(out / "pipeline.toml"), "--corpus", str(manual)]
     assert cli.main(["ask", "How do I clean the lamp?", *arguments]) == 0
     assert "vinegar" in capsys.readouterr().out
+    assert cli.main(["try", str(manual), "--out", str(manual / "report")]) == 2
+    assert "inside the folder that is read" in capsys.readouterr().err
+    settings = (out / "pipeline.toml").read_text()
+    (out / "pipeline.toml").write_text(settings + "# mine")
+    assert cli.main(["try", str(manual), "--out", str(out)]) == 2
+    assert "was edited since it was written" in capsys.readouterr().err
+    assert (out / "pipeline.toml").read_text().endswith("# mine")
+    (out / "pipeline.toml").write_text(settings)
     (out / "notes.txt").write_text("mine")
     assert cli.main(["try", str(manual), "--out", str(out)]) == 2
     assert "holds 1 files that are not known to be ragkit's, such as notes.txt" in capsys.readouterr().err

@@ -7,6 +7,7 @@ fetched documentation, ``ragkit.corpus.pdf`` reads PDFs, and kreuzberg (the extr
 from __future__ import annotations
 
 import html
+import os
 import re
 import tomllib
 import warnings
@@ -68,7 +69,8 @@ def load_folder(path: str | Path) -> Corpus:
     files = list(_files(root))
     pdfs = dict(read_pdfs([file for file in files if file.suffix.lower() == ".pdf" and _size(file) <= MAX_BYTES]))
     for file in files:
-        name, kind = file.relative_to(root), file.suffix.lower().lstrip(".")
+        name = Path(os.fsencode(file.relative_to(root)).decode("utf-8", "replace"))  # a name may be no UTF-8
+        kind = file.suffix.lower().lstrip(".")
         try:
             page = _read(file, root, pdfs)
         except _SkipError as reason:

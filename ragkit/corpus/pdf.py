@@ -14,10 +14,10 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain, pairwise
+from itertools import chain, pairwise, zip_longest
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -27,28 +27,33 @@ from tqdm.auto import tqdm
 from ragkit.base import Page, require
 from ragkit.files import atomic_write, home, sha256_file
 
-VERSION = 1
+VERSION = 2
 """Of what this module makes of a PDF: another one reads all files again."""
 
 SECONDS = 120
-"""How long one PDF may take."""
+"""How long one PDF may take for each megabyte that it has begun."""
 
 BATCH = 16  # PDFs that a process reads: starting it takes half a second
 
 MARGIN = 0.12
 """The part of a page's height, at its top and its bottom, in which running headers and footers stand."""
 
+TITLE = 1.12
+"""How much larger than ordinary text the letters of a heading are."""
+
 _BULLET = re.compile(r"^([•◦▪●○‣·*–-]|\(cid:\d+\))\s+")  # (cid:127): a letter that the font does not name
 _NUMBER = re.compile(r"^(\d{1,3}[.)]|[a-z]\))\s+")
-_PAGE_NUMBER = re.compile(r"^\W*(page|seite|p\.|página|pagina)?\s*\d+\W*((of|von|de|sur|/)\s*\d+)?\W*$", re.IGNORECASE)
+_PAGE_NUMBER = re.compile(r"\W*(?:page|seite|p\.|página|pagina)?\s*#[+-]\d+\W*(?:(?:of|von|de|sur)?\s*\d+)?\W*", re.I)
+"""A line that is only a page number, as ``_forms`` writes it."""
 _BOLD = re.compile(r"bold|black|heavy|semibold|demi", re.IGNORECASE)
 _MONO = re.compile(r"courier|mono|consol|menlo", re.IGNORECASE)
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")  # written without spaces
 _DATE = re.compile(r"D?:?(\d{4})(\d{2})(\d{2})")
 _SENTENCE_END = (".", "!", "?", ":", ";", "…", "。", "！", "？")
 
 
 class PdfText(NamedTuple):
-    """What a PDF says: ``dropped`` are its running headers and footers, each once."""
+    """What a PDF says: ``dropped`` are its running headers and footers, each once, with ``#`` for the page's number."""
 
     text: str
     title: str
@@ -79,7 +84,12 @@ def read_pdfs(files: Sequence[Path]) -> Iterator[tuple[Path, PdfText | str]]:
     processes as there are cores, which also end a file that takes longer than ``SECONDS``.
     """
     require("pdfplumber", "formats")
-    stored = {file: _stored(file) for file in files}
+    stored: dict[Path, Path] = {}
+    for file in files:
+        try:
+            stored[file] = _stored(file)
+        except OSError as error:
+            yield file, f"cannot be opened ({error.strerror})"
     new = [file for file, path in stored.items() if not path.exists()]
     size = max(1, min(BATCH, len(new) // (os.cpu_count() or 1)))
     batches = [new[i : i + size] for i in range(0, len(new), size)]
@@ -112,14 +122,14 @@ def main(files: Sequence[str]) -> None:
     """Read ``files`` into the store; a problem is a line of JSON on stdout: ``[file, reason]``."""
 
     def give_up(*_: object) -> None:
-        raise TimeoutError(f"take more than {SECONDS} s")
+        raise TimeoutError(f"take more than {SECONDS} s a megabyte")
 
     if hasattr(signal, "SIGALRM"):
         signal.signal(signal.SIGALRM, give_up)
     for name in files:
         try:
             if hasattr(signal, "SIGALRM"):
-                signal.alarm(SECONDS)
+                signal.alarm(SECONDS * (1 + Path(name).stat().st_size // 1_000_000))
             text = read_pdf(name)
             pages = [[page.number, page.start, page.end] for page in text.pages]
             atomic_write(_stored(Path(name)), json.dumps(text._asdict() | {"pages": pages}).encode())
@@ -142,18 +152,14 @@ def read_pdf(file: str | Path) -> PdfText:
             pages.append(_lines(page))
             heights.append(float(page.height))
             page.close()  # the letters of a page take megabytes
-    running = _running_lines(pages, heights)
-    bodies = [
-        [line for line in lines if not (_in_margin(line, height) and _is_running(line, lines, running))]
-        for lines, height in zip(pages, heights, strict=True)
-    ]
+    bodies, running = _without_running_lines(pages, heights)
     writer = _Writer(_Style.of(bodies), _hyphenated(bodies))
     for number, lines in enumerate(bodies, 1):
         writer.page(number, lines)
     text, spans = writer.finish()
     created = _DATE.match(str(about.get("CreationDate", "")))
     title = " ".join(str(about.get("Title") or "").split())
-    return PdfText(text, title, "-".join(created.groups()) if created else "", spans, tuple(sorted(running)))
+    return PdfText(text, title, "-".join(created.groups()) if created else "", spans, running)
 
 
 def _reason(error: Exception) -> str:
@@ -169,7 +175,8 @@ def _reason(error: Exception) -> str:
 
 
 def _lines(page: Any) -> list[Line]:
-    """The lines and tables of a page in reading order."""
+    """The lines and tables of a page in reading order, those that stand sideways last."""
+    page = _printed_once(page)
     tables = [(table.bbox, rows) for table in page.find_tables() if _is_table(rows := table.extract())]
     words: list[Word] = [
         {"x0": box[0], "x1": box[2], "top": box[1], "bottom": box[3], "size": 0.0, "text": _markdown_table(rows)}
@@ -180,7 +187,38 @@ def _lines(page: Any) -> list[Line]:
         for word in page.extract_words(extra_attrs=["size", "fontname"], return_chars=False)
         if word["upright"] and not any(_inside(word, box) for box, _ in tables)
     ]
-    return [line for column in _columns(words) for line in _column_lines(_rows(column))]
+    parts = [words, *(turned for clockwise in (False, True) if (turned := _sideways(page, clockwise)))]
+    return [line for part in parts for column in _columns(part) for line in _column_lines(_rows(column))]
+
+
+def _printed_once(page: Any) -> Any:
+    """The page without letters that are printed twice in a place, which makes them look bold."""
+    chars = sorted(page.chars, key=lambda char: (round(char["top"]), char["x0"]))
+    twice = any(
+        a["text"] == b["text"] != " " and abs(a["x0"] - b["x0"]) < 1 and abs(a["top"] - b["top"]) < 1
+        for a, b in pairwise(chars)
+    )
+    return page.dedupe_chars() if twice else page
+
+
+def _sideways(page: Any, clockwise: bool) -> list[Word]:
+    """The words that are turned by a right angle, with the places that they have once they are turned back."""
+
+    def is_turned(item: dict[str, Any]) -> bool:
+        return item["object_type"] == "char" and not item["upright"] and (item["matrix"][1] < 0) == clockwise
+
+    if not any(map(is_turned, page.chars)):
+        return []
+    line, char = ("rtl", "ttb") if clockwise else ("ltr", "btt")
+    words = page.filter(is_turned).extract_words(
+        extra_attrs=["fontname"], return_chars=False, line_dir_rotated=line, char_dir_rotated=char
+    )
+    for word in words:
+        x0, x1, top, bottom = word["x0"], word["x1"], word["top"], word["bottom"]
+        word["size"] = x1 - x0
+        word["x0"], word["x1"] = (top, bottom) if clockwise else (-bottom, -top)
+        word["top"], word["bottom"] = (-x1, -x0) if clockwise else (x0, x1)
+    return list(words)
 
 
 Word = dict[str, Any]
@@ -191,7 +229,9 @@ Row = list[Word]
 
 
 def _is_table(rows: Sequence[Sequence[str | None]]) -> bool:
-    return len(rows) > 1 and len(rows[0]) > 1 and sum(bool(cell and cell.strip()) for row in rows for cell in row) > 2
+    """Two columns or more; most of the cells of one row, or three cells of several, have words."""
+    filled = sum(bool(cell and cell.strip()) for row in rows for cell in row)
+    return bool(rows) and len(rows[0]) > 1 and filled > (1 if len(rows) == 1 else 2)
 
 
 def _inside(word: Word, box: tuple[float, float, float, float]) -> bool:
@@ -210,11 +250,16 @@ def _rows(words: Iterable[Word]) -> list[Row]:
     """Words that stand beside each other, from the top to the bottom, each row from left to right."""
     rows: list[Row] = []
     for word in sorted(words, key=_middle):
-        if rows and any(other["top"] <= _middle(word) <= other["bottom"] for other in rows[-1]):
+        if rows and any(_beside(word, other) for other in rows[-1]):
             rows[-1].append(word)
         else:
             rows.append([word])
     return [sorted(row, key=lambda w: float(w["x0"])) for row in rows]
+
+
+def _beside(a: Word, b: Word) -> bool:
+    """Whether the middle of one is within the height of the other, as that of a raised or lowered figure is."""
+    return bool(a["top"] <= _middle(b) <= a["bottom"] or b["top"] <= _middle(a) <= b["bottom"])
 
 
 def _middle(word: Word) -> float:
@@ -222,7 +267,7 @@ def _middle(word: Word) -> float:
 
 
 def _columns(words: Sequence[Word]) -> list[list[Word]]:
-    """The words of a page, or of its columns: two columns of text between lines that cross the space between them."""
+    """The words of a page, or of its columns: columns of text between lines that cross the space between them."""
     rows = _rows(words)
     gutter = _gutter(rows)
     if gutter is None:
@@ -237,7 +282,8 @@ def _columns(words: Sequence[Word]) -> list[list[Word]]:
         else:
             parts[1] += [word for word in row if word["x1"] <= gutter]
             parts[2] += [word for word in row if word["x0"] >= gutter]
-    return columns + [part for part in parts if part]
+    columns += [part for part in parts if part]
+    return [inner for column in columns for inner in (_columns(column) if len(column) < len(words) else [column])]
 
 
 def _gutter(rows: Sequence[Row]) -> float | None:
@@ -312,7 +358,12 @@ def _is_prose(column: Sequence[Row]) -> bool:
         return False
     left, right = min(row[0]["x0"] for row in lines), max(row[-1]["x1"] for row in lines)
     filled = [(row[-1]["x1"] - row[0]["x0"]) / (right - left or 1) for row in lines]
-    return median(filled) > 0.75 and median(len(row) for row in lines) >= 4
+    return median(filled) > 0.75 and median(map(_count_words, lines)) >= 4
+
+
+def _count_words(row: Row) -> int:
+    """About three characters of Chinese or Japanese are a word."""
+    return max(len(row), sum(len(_CJK.findall(word["text"])) for word in row) // 3)
 
 
 def _line(row: Row, right: float) -> Line:
@@ -347,24 +398,58 @@ def _in_margin(line: Line, height: float) -> bool:
     return line.size > 0 and (line.bottom < MARGIN * height or line.top > (1 - MARGIN) * height)
 
 
-def _pattern(text: str) -> str:
-    return re.sub(r"\d+", "#", " ".join(text.split()))
+def _forms(line: Line, number: int, body: float) -> set[str]:
+    """How a line may repeat on the pages: as it is, or with a number of its as the distance to the page's own number.
+
+    The number in a title, or in bold, says which one it is, if there is more to the line: it does not count the pages.
+
+    >>> sorted(_forms(Line("Page 3 of 9", 0, 0, 0, 0, size=9), number=3, body=10))
+    ['Page #+0 of 9', 'Page 3 of #+6', 'Page 3 of 9']
+    """
+    text = " ".join(line.text.split())
+    numbers = re.finditer(r"\d{1,4}", text)
+    counted = {f"{text[: n.start()]}#{int(n[0]) - number:+}{text[n.end() :]}" for n in numbers}
+    if line.bold or line.size >= TITLE * body:
+        counted = set(filter(_PAGE_NUMBER.fullmatch, counted))
+    return {text} | counted
 
 
-def _running_lines(pages: Sequence[Sequence[Line]], heights: Sequence[float]) -> set[str]:
-    """What stands in the margins of at least three pages, and of two in five: numbers may differ."""
+def _without_running_lines(
+    pages: Sequence[Sequence[Line]], heights: Sequence[float]
+) -> tuple[list[list[Line]], tuple[str, ...]]:
+    """The pages without their running headers and footers, and what these say.
+
+    Such lines are the outermost of a page, stand apart from its text, and repeat in the margins of at least three pages
+    and of two in five. A page number alone need repeat on two.
+    """
+    body = _Style.of(pages).body
     counts = Counter[str]()
-    for lines, height in zip(pages, heights, strict=True):
-        counts.update({_pattern(line.text) for line in lines if _in_margin(line, height)})
-    return {text for text, count in counts.items() if count >= max(3, 0.4 * len(pages))}
+    for number, (lines, height) in enumerate(zip(pages, heights, strict=True), 1):
+        counts.update({form for line in lines if _in_margin(line, height) for form in _forms(line, number, body)})
+    often = max(3, 0.4 * len(pages))
+    running = {form for form, count in counts.items() if count >= (2 if _PAGE_NUMBER.fullmatch(form) else often)}
+    bodies, dropped = [], set[str]()
+    for number, (lines, height) in enumerate(zip(pages, heights, strict=True), 1):
+        repeated = {line: form for line in lines for form in sorted(_forms(line, number, body) & running)}
+        outer = [line for sign in (1, -1) for line in _outermost(lines, repeated, height, sign)]
+        bodies.append([line for line in lines if line not in outer])
+        dropped |= {re.sub(r"#[+-]\d+", "#", repeated[line]) for line in outer}
+    return bodies, tuple(sorted(dropped))
 
 
-def _is_running(line: Line, lines: Sequence[Line], running: set[str]) -> bool:
-    """Whether a line in the margin is a running line, or a page number that stands apart from the text."""
-    if _pattern(line.text) in running or not _PAGE_NUMBER.match(line.text):
-        return _pattern(line.text) in running
-    gaps = [max(other.top - line.bottom, line.top - other.bottom) for other in lines if other is not line]
-    return min(gaps, default=line.size) > 0.7 * line.size
+def _outermost(lines: Sequence[Line], repeated: Collection[Line], height: float, sign: int) -> list[Line]:
+    """The ``repeated`` lines in the margin at the top (``sign`` 1) or the bottom (-1), if a space divides them from
+    the text."""
+    inwards = sorted(lines, key=lambda line: sign * line.top)
+    run: list[Line] = []
+    apart: list[Line] = []
+    for line, inner in zip_longest(inwards, inwards[1:]):
+        if line not in repeated or line.mono or not _in_margin(line, height):
+            break
+        run.append(line)
+        if inner is None or max(inner.top - line.bottom, line.top - inner.bottom) > 0.7 * line.size:
+            apart = [*run]
+    return apart
 
 
 # From lines to Markdown
@@ -383,7 +468,7 @@ class _Style(NamedTuple):
         for line in (line for lines in pages for line in lines if line.size and not line.mono):
             sizes[line.size] += len(line.text)
         body = sizes.most_common(1)[0][0] if sizes else 0.0
-        large = tuple(sorted((size for size in sizes if size >= 1.12 * body), reverse=True))
+        large = tuple(sorted((size for size in sizes if size >= TITLE * body), reverse=True))
         steps = [b.top - a.top for lines in pages for a, b in pairwise(lines) if a.size == b.size == body]
         steps = [step for step in steps if 0 < step < 3 * body]
         return cls(body, large, median(steps) if steps else 1.2 * body)
@@ -407,14 +492,19 @@ def _hyphenated(pages: Sequence[Sequence[Line]]) -> set[str]:
 class _Writer:
     style: _Style
     hyphenated: set[str]
+    blocks: list[str] = field(default_factory=list)
+    """What is written, with what divides it."""
+    length: int = 0
+    """Of all ``blocks``."""
     text: str = ""
+    """The block that is being written."""
     starts: list[tuple[int, int | None]] = field(default_factory=list)
     """Each page's number, and where its text begins (``None``: it has none)."""
     last: Line | None = None
     block: str = ""
-    """What is being written: "heading 1", "paragraph", "item", "code", "table"."""
+    """Its kind: "heading 1", "paragraph", "item", "code", "table"."""
     code_from: float = 0.0
-    """Where the first line of the code that is being written begins, in points from the left."""
+    """Where its first line begins if it is code, in points from the left."""
 
     def page(self, number: int, lines: Sequence[Line]) -> None:
         self.starts.append((number, None))
@@ -432,12 +522,11 @@ class _Writer:
             start = min(before + (self.text[before : before + 1] == " "), len(self.text) - 1)
         else:
             self._close()
-            self.text += "\n" if kind == self.block == "item" else "\n\n" if self.text else ""
-            start = len(self.text)
-            self.text += self._begin(kind) + text
-            self.block = kind
+            if self.blocks:
+                self._write("\n" if kind == self.block == "item" else "\n\n")
+            start, self.text, self.block = 0, self._begin(kind) + text, kind
         if first:
-            self.starts[-1] = (self.starts[-1][0], start)
+            self.starts[-1] = (self.starts[-1][0], self.length + start)
         self.last = line
 
     def _kind(self, line: Line) -> tuple[str, str]:
@@ -480,29 +569,36 @@ class _Writer:
         return "```\n" if kind == "code" else ""
 
     def _join(self, text: str, kind: str) -> None:
+        cut, rest = re.search(r"(\w+)-$", self.text[-80:]), re.match(r"[^\W\d_]+", text)
         if kind == "code":
             self.text += "\n" + text
         elif self.text.endswith("\u00ad"):
             self.text = self.text[:-1] + text
-        elif (cut := re.search(r"(\w+)-$", self.text)) and (rest := re.match(r"[^\W\d_]+", text)) and text[0].islower():
-            keep = f"{cut[1]}-{rest[0]}".lower() in self.hyphenated
-            self.text = (self.text if keep else self.text[:-1]) + text
+        elif cut and rest and text[0].islower():
+            is_written_so = f"{cut[1]}-{rest[0]}".lower() in self.hyphenated
+            self.text = (self.text if is_written_so else self.text[:-1]) + text
         else:
-            self.text += " " + text
+            unspaced = _CJK.match(self.text[-1:]) and _CJK.match(text)
+            self.text += text if unspaced else f" {text}"
 
     def _close(self) -> None:
-        if self.block == "code":
-            self.text += "\n```"
+        if self.text:
+            self._write(self.text + "\n```" * (self.block == "code"))
+            self.text = ""
+
+    def _write(self, text: str) -> None:
+        self.blocks.append(text)
+        self.length += len(text)
 
     def finish(self) -> tuple[str, tuple[Page, ...]]:
         self._close()
         pages: list[Page] = []
-        end = len(self.text)
+        end = self.length
         for number, start in reversed(self.starts):
             begin = end if start is None else start
             pages.append(Page(number, begin, end))
             end = begin
-        return self.text, tuple(reversed(pages))
+        return "".join(self.blocks), tuple(reversed(pages))
 
 
 if __name__ == "__main__":
