@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, pairwise, zip_longest
 from pathlib import Path
@@ -121,20 +122,33 @@ def _in_process(files: Sequence[Path]) -> list[tuple[str, str]]:
 def main(files: Sequence[str]) -> None:
     """Read ``files`` into the store; a problem is a line of JSON on stdout: ``[file, reason]``."""
 
-    def give_up(*_: object) -> None:
-        raise TimeoutError(f"take more than {SECONDS} s a megabyte")
-
-    if hasattr(signal, "SIGALRM"):
-        signal.signal(signal.SIGALRM, give_up)
     for name in files:
         try:
-            if hasattr(signal, "SIGALRM"):
-                signal.alarm(SECONDS * (1 + Path(name).stat().st_size // 1_000_000))
-            text = read_pdf(name)
+            with _time_limit(SECONDS * (1 + Path(name).stat().st_size // 1_000_000)):
+                text = read_pdf(name)
             pages = [[page.number, page.start, page.end] for page in text.pages]
             atomic_write(_stored(Path(name)), json.dumps(text._asdict() | {"pages": pages}).encode())
         except Exception as error:  # a broken file breaks pdfminer in many ways; the others go on
             sys.stdout.write(json.dumps([name, _reason(error)]) + "\n")
+
+
+@contextmanager
+def _time_limit(seconds: int) -> Iterator[None]:
+    """Raise TimeoutError when the block takes longer; no limit where the system has no alarm (Windows)."""
+    if not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"take more than {SECONDS} s a megabyte")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def read_pdf(file: str | Path) -> PdfText:
