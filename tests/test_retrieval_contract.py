@@ -26,7 +26,7 @@ from ragkit.retrieval.modular import (
     SubQuestions,
 )
 from ragkit.retrieval.rerank import LateInteraction, Reranked
-from ragkit.retrieval.rewrite import RM3, ClauseSplitter, Rewritten, Spelling
+from ragkit.retrieval.rewrite import ClauseSplitter, Rewritten, Spelling
 from ragkit.testing import FakeEmbedder, FakeTokenizer, check_retriever
 from ragkit.token_store import TokenStore
 
@@ -85,9 +85,6 @@ RETRIEVERS = {
     ),
     "spelling": lambda d, c, s: Rewritten(BM25Retriever(c), Spelling.of(d.documents)),
     "parts": lambda d, c, s: Rewritten(DenseRetriever(c, s), ClauseSplitter()),
-    "rm3": lambda d, c, s: RM3(BM25Retriever(c), 3, 5, common=1),
-    "rm3 from dense": lambda d, c, s: RM3(BM25Retriever(c), 3, 5, source=DenseRetriever(c, s), common=1),
-    "rm3 empty": lambda d, c, s: RM3(BM25Retriever([])),
     "router": lambda d, c, s: router(c, s),
     "router, never sure": lambda d, c, s: router(c, s, threshold=1.0),
     "filtered": lambda d, c, s: Filtered(DenseRetriever(c, store=s), {"project": ["kettle", "lamp"]}),
@@ -143,7 +140,6 @@ def test_different_settings_have_different_identities(parts):
         Hybrid([bm25, DenseRetriever(chunks, store=store)], weights=[1, 2]),
         Reranked(bm25, late, fetch_k=5),
         Rewritten(bm25, Spelling({})),
-        RM3(bm25, 3, 5, weight=0.2, common=1),
         router(chunks, store, threshold=0.6),
         Filtered(DenseRetriever(chunks, store=store), {"project": "lamp"}),
         SentenceWindow(DenseRetriever(chunks, store=store), chunks, corpus, before=2),

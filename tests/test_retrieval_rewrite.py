@@ -8,24 +8,21 @@ import random
 import threading
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from endpoint import FAULTS, Endpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.base import Chunk, ContractError, Document, InputError, Question, identity_of
+from ragkit.base import Chunk, ContractError, Document, Question, identity_of
 from ragkit.chunking import RecursiveChunker, chunk_corpus
 from ragkit.evaluation.compare import compare
 from ragkit.llm.chat import ChatModel
 from ragkit.pipeline import RAGPipeline
-from ragkit.retrieval.analysis import Analyzer
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.rewrite import (
     DECOMPOSE,
     HYDE,
     MULTI_QUERY,
-    RM3,
     STEP_BACK,
     ClauseSplitter,
     LLMRewriter,
@@ -34,7 +31,6 @@ from ragkit.retrieval.rewrite import (
     edits_allowed,
     misspelt,
     parse_queries,
-    relevance_model,
     typo,
 )
 from ragkit.testing import check_retriever
@@ -237,87 +233,6 @@ def test_parts_hold_the_words_of_the_question(question):
     assert set(" ".join(found).replace(",", " ").split()) <= set(question.replace(",", " ").split())
 
 
-# ---- feedback
-
-
-def textbook_rm3(texts, query, documents, weight):
-    """RM3 in dictionaries, without a matrix."""
-    bm25 = BM25Retriever([Chunk(n, 0, len(t), t) for n, t in texts.items()])
-    asked = [t for t in Analyzer().terms(query) if t in bm25.analyzed.vocabulary]
-    hits = bm25.search(query, documents)
-    total = sum(h.score for h in hits)
-    model: dict[str, float] = {}
-    for hit in hits:
-        own = Analyzer().terms(hit.chunk.text)
-        for term in own:
-            model[term] = model.get(term, 0) + hit.score / total / len(own)
-    mixed = {t: (1 - weight) * asked.count(t) for t in asked}
-    for t in model:
-        mixed[t] = mixed.get(t, 0) + weight * len(asked) * model[t]
-    return mixed
-
-
-@given(st.integers(0, 10_000))
-def test_rm3_is_the_textbooks(seed):
-    rng = random.Random(seed)
-    pool = [f"word{letter}" for letter in "abcdefghijkl"]
-    texts = {f"d{i}": " ".join(rng.choices(pool, k=rng.randrange(1, 12))) for i in range(rng.randrange(2, 8))}
-    query = " ".join(rng.choices(pool, k=rng.randrange(1, 5)))
-    weight = rng.choice([0.2, 0.5, 0.9])
-    rm3 = RM3(BM25Retriever([Chunk(n, 0, len(t), t) for n, t in texts.items()]), 3, 50, weight, common=1)
-    if not rm3.bm25.search(query):
-        assert rm3.search(query) == []
-        return
-    ours, theirs = rm3.expanded(query), textbook_rm3(texts, query, 3, weight)
-    assert ours == pytest.approx(theirs)
-    cut = RM3(rm3.bm25, 3, 2, weight, common=1).expanded(query)
-    assert sum(cut.values()) == pytest.approx(sum(ours.values()))
-    assert len(cut.keys() - set(rm3.bm25.analyzed.analyzer.terms(query))) <= 2
-
-
-@given(st.lists(st.sampled_from(["worker", "stop", "pool", "zzz", "request", "the"]), min_size=1, max_size=8))
-def test_feedback_of_weight_0_is_the_identity(tokens):
-    bm25 = BM25Retriever(CHUNKS)
-    assert RM3(bm25, weight=0).search(" ".join(tokens), 3) == bm25.search(" ".join(tokens), 3)
-
-
-def test_rm3_finds_what_shares_no_word_with_the_question():
-    bm25 = BM25Retriever(CHUNKS)
-    before, after = bm25.search("live"), RM3(bm25, 1, 10, common=1).search("live")
-    assert [h.chunk.doc_id for h in before] == ["b"]
-    assert {h.chunk.doc_id for h in after} == {"a", "b", "c"}
-
-
-def test_frequent_terms_are_not_learnt():
-    texts = ["kill noise", *(f"noise number{i}" for i in range(30))]
-    rm3 = RM3(BM25Retriever([Chunk(f"d{i:02}", 0, len(t), t) for i, t in enumerate(texts)]))
-    assert rm3.expanded("kill") == {"kill": 1.0}
-
-
-def test_a_source_may_know_what_the_keywords_do_not():
-    class Second:
-        def search(self, query, k):
-            return BM25Retriever(CHUNKS).search("pool", 1)
-
-    bm25 = BM25Retriever(CHUNKS)
-    assert bm25.search("zzz") == []
-    assert RM3(bm25, source=Second(), common=1).search("zzz")[0].chunk.doc_id == "c"
-
-
-def test_the_relevance_model_is_a_distribution():
-    rng = np.random.default_rng(0)
-    model = relevance_model(rng.integers(0, 4, (5, 9)).astype(float) + 1, rng.random(5))
-    assert model.sum() == pytest.approx(1)
-
-
-def test_weighted_search_is_search_where_all_weights_are_1():
-    bm25 = BM25Retriever(CHUNKS)
-    numbers = bm25.analyzed.known("stop the worker pool")
-    assert bm25.search_weighted(dict.fromkeys(numbers, 1.0), 3) == bm25.search("stop the worker pool", 3)
-    assert bm25.search_weighted({10_000: 1.0, -1: 1.0}, 3) == []
-    assert bm25.frequency(np.array([*numbers, 10_000]))[[0, -1]].tolist() == [pytest.approx(2 / 3), 0]
-
-
 # ---- typos
 
 
@@ -343,21 +258,15 @@ def test_every_question_that_can_be_misspelt_is():
     assert all(slipped.text != "Which settings apply?" for slipped in misspelt(questions))
 
 
-# ---- settings
-
-
-@pytest.mark.parametrize("settings", [{"weight": 1.5}, {"common": -0.1}])
-def test_settings_outside_their_range_are_refused(settings):
-    with pytest.raises(InputError, match="from 0 to 1"):
-        RM3(BM25Retriever([]), **settings)
+# ---- where a question is lost
 
 
 def test_where_lost_looks_through_a_rewriter(small_corpus):
     chunks = chunk_corpus(RecursiveChunker(8, 2), small_corpus)
     astray = Rewritten(BM25Retriever(chunks), Fixed("radio station"))
-    systems = {"bm25": BM25Retriever(chunks), "astray": astray, "rm3": RM3(BM25Retriever(chunks), common=1)}
+    systems = {"bm25": BM25Retriever(chunks), "astray": astray}
     lost = compare(systems, small_corpus.questions, progress=False).where_lost()
-    assert lost.loc["bulb"].tolist() == ["found", "lost by rewriting", "found"]
+    assert lost.loc["bulb"].tolist() == ["found", "lost by rewriting"]
 
 
 # ---- by a language model

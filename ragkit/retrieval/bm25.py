@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,26 +119,17 @@ class BM25Retriever(Retriever):
         """The score of every chunk ``(n,)`` for ``query``, in the order of ``self.chunks``."""
         return self._sum(Counter(self.analyzed.known(query)))
 
-    def _sum(self, weights: Mapping[int, float]) -> Floats:
-        """The scores where each term, by number, counts ``weight`` times."""
+    def _sum(self, terms: Mapping[int, int]) -> Floats:
+        """The scores for terms, by number, and how often each is asked for."""
         scores = np.zeros(len(self.chunks))
-        for term, weight in weights.items():
+        for term, count in terms.items():
             if term < len(self._starts) - 1:  # a lent vocabulary may have grown since
                 own = slice(self._starts[term], self._starts[term + 1])
-                scores[self._rows[own]] += self._weights[own] if weight == 1 else weight * self._weights[own]
+                scores[self._rows[own]] += count * self._weights[own]
         return scores
 
     def _search(self, query: str, k: int) -> list[Hit]:
         return self._best(self.scores(query), k)
-
-    def search_weighted(self, weights: Mapping[int, float], k: int) -> list[Hit]:
-        """As ``search``, for terms (by their number in ``analyzed``) that count ``weight`` times instead of once."""
-        return self._best(self._sum(weights), k)
-
-    def frequency(self, terms: NDArray[np.integer[Any]]) -> Floats:
-        """The share of chunks that contain each term (by number); 0 for terms that are not in the index."""
-        df = np.append(np.diff(self._starts), 0)
-        return np.asarray(df[np.minimum(terms, len(df) - 1)] / max(len(self.chunks), 1))
 
     def _best(self, scores: Floats, k: int) -> list[Hit]:
         return [Hit(self.chunks[i], float(scores[i]), "bm25") for i in top(scores, self._rank, k)]

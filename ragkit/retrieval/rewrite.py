@@ -3,7 +3,6 @@
 A rewriter turns a question into the queries that are searched; ``Rewritten`` makes a retriever of a retriever and a
 rewriter. ``Spelling`` repairs misspelt words, ``ClauseSplitter`` splits a question at its punctuation, an
 ``LLMRewriter`` asks a language model (for other wordings, a made-up answer, a broader question, or sub-questions).
-``RM3`` extends a query by what its first hits have in common.
 """
 
 from __future__ import annotations
@@ -14,20 +13,15 @@ import logging
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ragkit.base import (
-    Chunk,
     ContractError,
     Document,
     EndpointError,
     Hit,
-    InputError,
     Question,
     Retriever,
     Rewriter,
@@ -36,11 +30,9 @@ from ragkit.base import (
 )
 from ragkit.concurrency import run_sync
 from ragkit.llm.chat import ChatModel
-from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.hybrid import fuse
 from ragkit.tokens import minilm_tokenizer
 
-Floats = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 
 
@@ -86,97 +78,6 @@ class Rewritten(Retriever):
         if len(queries) == 1:  # it is asked for k, as without the wrapper: a reranker inside fetches its own
             return self.retriever.search(queries[0], k)
         return fuse(self.retriever.search_many(queries, max(self.fetch_k, k)), k)
-
-
-# ---- pseudo-relevance feedback
-
-
-def relevance_model(counts: Floats, scores: Floats) -> Floats:
-    """P(term | relevant) ``(terms,)``: the mean of the chunks' word shares, weighted by how well each chunk matched.
-
-    ``counts (chunks, terms)`` and ``scores (chunks,)``, 0 or more, not all 0. This is RM1 (Lavrenko and Croft 2001,
-    "Relevance-based language models", SIGIR) with P(term | chunk) = tf / length and P(chunk | query) ~ its score.
-
-    >>> relevance_model(np.array([[2.0, 0.0], [1.0, 3.0]]), np.array([3.0, 1.0])).round(4).tolist()
-    [0.8125, 0.1875]
-    """
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return np.asarray(scores / scores.sum() @ shares)
-
-
-@dataclass(frozen=True, eq=False)
-class RM3(Retriever):
-    """BM25 with a query that its first hits have extended (pseudo-relevance feedback).
-
-    The new query gives each of the ``terms`` most typical terms of the first ``documents`` hits a weight and keeps
-    the old ones: ``(1 - weight) * question + weight * relevance model``, both of the same length (Abdul-Jaleel et al.
-    2004, "UMass at TREC 2004: Novelty and HARD"). ``weight=0`` is ``bm25`` itself; the literature's usual one is .5.
-    Terms that more than the share ``common`` of all chunks have are never added, as in Anserini.
-
-    ``source`` may be another retriever: it then finds the chunks that are learnt from, and ``bm25`` searches.
-
-    >>> from ragkit.base import Chunk
-    >>> texts = {"a": "kill means terminate", "b": "terminate the pool", "c": "start it"}
-    >>> chunks = [Chunk(name, 0, len(text), text) for name, text in texts.items()]
-    >>> bm25 = BM25Retriever(chunks)
-    >>> [[hit.chunk.doc_id for hit in r.search("kill")] for r in (bm25, RM3(bm25, weight=0.5, common=1))]
-    [['a'], ['a', 'b']]
-
-    Raises:
-        InputError: ``weight`` or ``common`` is outside 0 to 1.
-    """
-
-    bm25: BM25Retriever = field(repr=False)
-    documents: int = 10
-    terms: int = 20
-    weight: float = 0.1
-    source: Retriever | None = field(default=None, repr=False)
-    common: float = field(default=0.1, repr=False)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.weight <= 1 or not 0 <= self.common <= 1:
-            raise InputError(f"weight={self.weight}, common={self.common}: expected both from 0 to 1")
-
-    @property
-    def chunks(self) -> Sequence[Chunk]:
-        """Those that are searched."""
-        return self.bm25.chunks
-
-    def expanded(self, query: str) -> dict[str, float]:
-        """The terms of the new query with their weights, heaviest first."""
-        weights = self._weights(query)
-        return {self.bm25.analyzed.term(t): w for t, w in sorted(weights.items(), key=lambda pair: -pair[1])}
-
-    def _search(self, query: str, k: int) -> list[Hit]:
-        return self.bm25.search_weighted(self._weights(query), k)
-
-    def _weights(self, query: str) -> dict[int, float]:
-        """By term number. They sum to the number of the question's known terms, as the weights of BM25 do."""
-        own = Counter(self.bm25.analyzed.known(query))
-        added = self._feedback(query) if self.weight else {}
-        if not added:
-            return dict(own)
-        length = max(own.total(), 1)
-        return {
-            term: (1 - self.weight) * own[term] + self.weight * length * added.get(term, 0.0)
-            for term in dict.fromkeys([*own, *added])
-        }
-
-    def _feedback(self, query: str) -> dict[int, float]:
-        """The most typical terms of the first hits, by number, and their weights, which sum to 1."""
-        hits = (self.source or self.bm25).search(query, self.documents)
-        if not hits:
-            return {}
-        ids = [self.bm25.analyzed.ids(hit.chunk) for hit in hits]
-        numbers, places = np.unique(np.concatenate(ids), return_inverse=True)
-        counts = np.zeros((len(ids), len(numbers)))
-        np.add.at(counts, (np.repeat(np.arange(len(ids)), [len(own) for own in ids]), places), 1)
-        scores = np.maximum([hit.score for hit in hits], 0.0)
-        model = relevance_model(counts, scores if scores.any() else np.ones(len(hits)))
-        model[self.bm25.frequency(numbers) > self.common] = 0
-        best = np.lexsort((numbers, -model))[: self.terms]
-        best = best[model[best] > 0]
-        return dict(zip(numbers[best].tolist(), (model[best] / model[best].sum()).tolist(), strict=True))
 
 
 # ---- spelling

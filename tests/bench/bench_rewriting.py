@@ -11,7 +11,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
 
 import numpy as np
 from sample import SearchedOnce
@@ -19,15 +18,12 @@ from sample import SearchedOnce
 from ragkit.base import Corpus, Question, Retriever, Rewriter
 from ragkit.chunking import FixedChunker, chunk_corpus
 from ragkit.corpus import load_pydocs, load_questions
-from ragkit.evaluation import statistics
 from ragkit.evaluation.compare import compare
-from ragkit.evaluation.metrics import score
 from ragkit.pipeline import advanced
+from ragkit.pipeline.config import OVERLAP, SIZE
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
-from ragkit.retrieval.hybrid import Hybrid, cross_validated
-from ragkit.retrieval.rerank import Reranked
-from ragkit.retrieval.rewrite import RM3, ClauseSplitter, Rewritten, Spelling, misspelt
+from ragkit.retrieval.rewrite import ClauseSplitter, Rewritten, Spelling, misspelt
 from ragkit.token_store import TokenStore
 
 Row = tuple[str, float, str, str]
@@ -38,7 +34,6 @@ def main() -> list[Row]:
     corpus = load_pydocs("core")
     tags = {"faq": corpus.questions} | {kind: load_questions(kind, corpus) for kind in KINDS}
     rows = list(verdicts("core", corpus, tags))
-    rows += rm3_cross_validated(corpus, [question for group in tags.values() for question in group])
     if os.environ.get("RAGKIT_BENCH_EXTENDED"):
         other = load_pydocs("extended")
         rows += verdicts("extended", other, {"faq": other.questions})
@@ -72,25 +67,13 @@ def verdicts(name: str, corpus: Corpus, tags: Mapping[str, Sequence[Question]]) 
 
 
 def bases(corpus: Corpus, store: TokenStore, rewriters: Mapping[str, Rewriter]) -> dict[str, dict[str, Retriever]]:
-    chunks = chunk_corpus(FixedChunker(512, 64), corpus)
+    chunks = chunk_corpus(FixedChunker(SIZE, OVERLAP), corpus)
     bm25, dense = BM25Retriever(chunks), DenseRetriever(chunks, store=store)
-    maxp, preset = DenseRetriever(chunks, store=store, scoring="maxp"), advanced(corpus, store=store)
-    naive, best = SearchedOnce(dense), SearchedOnce(preset.retriever)
-    assert preset.reranker is not None
-    inside = Reranked(Hybrid([RM3(bm25), maxp]), preset.reranker, fetch_k=50)
-    feedback: dict[str, dict[str, Retriever]] = {
-        "BM25": {
-            "RM3": RM3(bm25),
-            "RM3, weight .5": RM3(bm25, weight=0.5),
-            "RM3 from MaxP": SearchedOnce(RM3(bm25, source=maxp)),
-        },
-        "naive": {},
-        "advanced": {"RM3 inside": SearchedOnce(inside)},
-    }
+    naive, best = SearchedOnce(dense), SearchedOnce(advanced(corpus, store=store).retriever)
     found: dict[str, dict[str, Retriever]] = {}
     for base, retriever in (("BM25", bm25), ("naive", naive), ("advanced", best)):
         wrapped = {name: Rewritten(retriever, rewriter) for name, rewriter in rewriters.items()}
-        found[base] = {base: retriever, **feedback[base], **wrapped}
+        found[base] = {base: retriever, **wrapped}
     return found
 
 
@@ -102,25 +85,3 @@ def costs(name: str, rewriters: Mapping[str, Rewriter], questions: Sequence[Ques
         searches = [len(rewriter.rewrite(question.text)) for question in questions]
         yield f"{name}: {which}, time", (time.perf_counter() - began) * 1000 / len(questions), "ms", ""
         yield f"{name}: {which}, searches", float(np.mean(searches)), "", ""
-
-
-def rm3_cross_validated(corpus: Corpus, questions: Sequence[Question]) -> Iterator[Row]:
-    """RM3 with settings chosen without the question's document, against BM25."""
-    bm25 = BM25Retriever(chunk_corpus(FixedChunker(512, 64), corpus))
-    grid = list(product((3, 5, 10), (5, 10, 20), (0.1, 0.2, 0.3, 0.5)))
-    scores = np.column_stack([_mrr(RM3(bm25, d, t, w), questions) for d, t, w in grid])
-    units = [question.gold[0].doc_id for question in questions]
-    held_out, plain = cross_validated(scores, np.unique(units, return_inverse=True)[1], 5), _mrr(bm25, questions)
-    gain = statistics.estimate((held_out - plain)[:, None], units)
-    sys.stdout.write(
-        f"\ncore, RM3 cross-validated by document: {held_out.mean():.3f}, BM25 {plain.mean():.3f}, difference "
-        f"{gain.mean[0]:+.3f} [{gain.low[0]:+.3f}, {gain.high[0]:+.3f}], p={gain.p[0]:.3f}; "
-        f"best setting on all (documents, terms, weight): {grid[int(scores.mean(axis=0).argmax())]}\n"
-    )
-    yield "core: RM3 cross-validated, mrr@10", float(held_out.mean()), "", ""
-
-
-def _mrr(retriever: Retriever, questions: Sequence[Question]) -> np.ndarray:
-    lists = retriever.search_many([question.text for question in questions], 10)
-    pairs = zip(lists, questions, strict=True)
-    return np.array([score([hit.chunk for hit in hits], q.gold)["mrr@10"] for hits, q in pairs])
