@@ -19,7 +19,8 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -37,7 +38,7 @@ from ragkit.files import MANIFEST, atomic_write, home, lock, read_settings
 _FORMAT = 3  # 1: bfloat16 where the processor had it; 2: one folder for each version of a corpus
 _BLOCK = 32  # rows between two stored sums; a document begins at a multiple of it
 _GATHER = 64  # sums, or blocks, at a time: their rows stay in the processor's cache
-_GROUP_TOKENS = 65_536  # what is encoded, sorted by length and written at a time
+_GROUP_TOKENS = 65_536  # what is sorted by length and encoded at a time
 _PASSAGE = 4 * _BLOCK  # tokens of the passages in which idf counts a word
 _CRC = 4  # bytes
 _NO_MATCH = 0.05  # the cosine of a word without a match, in a geometric mean
@@ -401,20 +402,26 @@ def _encode(texts: Sequence[tuple[str, str]], encoder: TokenEncoder, progress: b
             rows.ids[:], rows.offsets[:] = ids, offsets
             waiting += len(ids)
             if waiting >= _GROUP_TOKENS or sha256 == texts[-1][0]:
-                _encode_group(list(group.values()), encoder, bar)
-                yield from group.items()
+                yield from _encode_group(group, encoder, bar)
                 group, waiting = {}, 0
 
 
-def _encode_group(group: Sequence[_Rows], encoder: TokenEncoder, bar: Any) -> None:
-    """Fill in the vectors of all rows of ``group``."""
+def _encode_group(group: Mapping[str, _Rows], encoder: TokenEncoder, bar: Any) -> Iterator[tuple[str, _Rows]]:
+    """Fill in the vectors of all rows of ``group``; a document is yielded as soon as its last window is encoded."""
     size, stride = encoder.max_tokens, encoder.max_tokens - encoder.max_tokens // 4
-    jobs = [(rows, window) for rows in group if len(rows.ids) for window in windows(len(rows.ids), size, stride)]
-    for i, vectors in encoder.encode_windows([rows.ids[start:end] for rows, (start, end, _, _) in jobs]):
-        rows, (start, end, first, last) = jobs[i]
+    lengths = {sha256: len(rows.ids) for sha256, rows in group.items()}
+    jobs = [(sha256, window) for sha256, n in lengths.items() if n for window in windows(n, size, stride)]
+    waiting = Counter(sha256 for sha256, _ in jobs)
+    yield from ((sha256, rows) for sha256, rows in group.items() if not waiting[sha256])
+    for i, vectors in encoder.encode_windows([group[sha256].ids[start:end] for sha256, (start, end, _, _) in jobs]):
+        sha256, (start, end, first, last) = jobs[i]
+        rows = group[sha256]
         tokens = check_vectors(vectors.tokens, end - start, encoder)[first - start : last - start]
         rows.vectors[first:last], rows.scales[first:last] = quantise(tokens)
         bar.update(last - first)
+        waiting[sha256] -= 1
+        if not waiting[sha256]:
+            yield sha256, rows
 
 
 def quantise(vectors: Vectors) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -373,7 +373,6 @@ class Slow(FakeEmbedder):
             time.sleep({pause})
             yield item
 
-module._GROUP_TOKENS = 100
 texts = [" ".join(f"w{{i * j % 97}}" for j in range(60)) for i in range(40)]
 corpus = Corpus("slow", tuple(Document(f"d{{i}}", text) for i, text in enumerate(texts)))
 encoder = Slow()

@@ -56,6 +56,10 @@ def load_folder(path: str | Path) -> Corpus:
     warning and counted in ``Corpus.notes``; files of another kind are only counted. ``Corpus.report()`` has a row for
     every file, and names the pages of a PDF that have no text.
 
+    A folder that has changed is simply loaded again. What takes long is kept by content: the text of a PDF
+    (``read_pdfs``), the vectors of a document (``TokenStore``). The other kinds are read, and the indexes built, anew
+    each time: that takes little, and cannot get out of step with the files.
+
     Raises:
         CorpusError: there is no such folder, or nothing in it can be read.
         MissingExtraError: there are files that need the extra ``formats``, and it is not installed.

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from ragkit.base import Page, require
 from ragkit.files import atomic_write, home, sha256_file
 
-VERSION = 2
+VERSION = 3
 """Of what this module makes of a PDF: another one reads all files again."""
 
 SECONDS = 120
@@ -81,8 +81,8 @@ class Line(NamedTuple):
 def read_pdfs(files: Sequence[Path]) -> Iterator[tuple[Path, PdfText | str]]:
     """Each of ``files`` as Markdown, or in words why it cannot be read.
 
-    A file is parsed once: its text is kept in ragkit's home by the digest of its bytes. New ones are read by as many
-    processes as there are cores, which also end a file that takes longer than ``SECONDS``.
+    A file is parsed once: its text, or why there is none, is kept in ragkit's home by the digest of its bytes. New ones
+    are read by as many processes as there are cores, which also end a file that takes longer than ``SECONDS``.
     """
     require("pdfplumber", "formats")
     stored: dict[Path, Path] = {}
@@ -107,8 +107,10 @@ def _stored(file: Path) -> Path:
     return home() / "pdfs" / f"{sha256_file(file)}-{VERSION}.json"
 
 
-def _load(path: Path) -> PdfText:
+def _load(path: Path) -> PdfText | str:
     fields = json.loads(path.read_bytes())
+    if isinstance(fields, str):
+        return fields
     return PdfText(**fields | {"pages": tuple(Page(*p) for p in fields["pages"]), "dropped": tuple(fields["dropped"])})
 
 
@@ -120,16 +122,25 @@ def _in_process(files: Sequence[Path]) -> list[tuple[str, str]]:
 
 
 def main(files: Sequence[str]) -> None:
-    """Read ``files`` into the store; a problem is a line of JSON on stdout: ``[file, reason]``."""
-
+    """Read ``files`` into the store, each text or why there is none; what may go well another time (a file that cannot
+    be opened, a full disk) is a line of JSON on stdout: ``[file, reason]``."""
     for name in files:
         try:
-            with _time_limit(SECONDS * (1 + Path(name).stat().st_size // 1_000_000)):
-                text = read_pdf(name)
-            pages = [[page.number, page.start, page.end] for page in text.pages]
-            atomic_write(_stored(Path(name)), json.dumps(text._asdict() | {"pages": pages}).encode())
-        except Exception as error:  # a broken file breaks pdfminer in many ways; the others go on
+            atomic_write(_stored(Path(name)), json.dumps(_content(Path(name))).encode())
+        except (OSError, MemoryError) as error:
             sys.stdout.write(json.dumps([name, _reason(error)]) + "\n")
+
+
+def _content(file: Path) -> dict[str, Any] | str:
+    """The fields of a file's ``PdfText``, or why it cannot be read, now or later."""
+    try:
+        with _time_limit(SECONDS * (1 + file.stat().st_size // 1_000_000)):
+            text = read_pdf(file)
+        return text._asdict() | {"pages": [[page.number, page.start, page.end] for page in text.pages]}
+    except Exception as error:  # a broken file breaks pdfminer in many ways; the others go on
+        if isinstance(error, (OSError, MemoryError)) and not isinstance(error, TimeoutError):
+            raise
+        return _reason(error)
 
 
 @contextmanager
