@@ -79,7 +79,8 @@ class Vocabulary:
         Identifiers are left out, "much" after "how" and the like, and scripts without spaces: where a word of theirs
         ends is not known here.
         """
-        words = [term for term in terms(_HOW.sub("how", question)) if not (_IDENTIFIER.search(term) or UNSPACED.search(term))]
+        content = terms(_HOW.sub("how", question))
+        words = [term for term in content if not (_IDENTIFIER.search(term) or UNSPACED.search(term))]
         new = [word for word in words if not stems(word) <= self._stems]
         return new if len(new) <= _FEW else []
 
