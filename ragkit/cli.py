@@ -1,7 +1,8 @@
 """The command line: ``ragkit fetch | ask | try | draft | eval | tune | check | cache | llm | doctor``.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 well, 1 ``doctor`` found a problem or ``check`` a
-loss, 2 an error, in one line, 130 interrupted.
+loss, 2 an error, in one line (or one for each
+line of a file that cannot be used), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             # The reader went away (``| head``). Python would complain once more when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        sys.stderr.write(f"ragkit: {' '.join(str(error).splitlines())}\n")
+        hint = ""
+        if isinstance(error, OSError) and error.filename and Path(os.fsdecode(error.filename)).is_relative_to(home()):
+            hint = f"; ragkit keeps its files in {home()}: make it writable, or set $RAGKIT_HOME to another folder"
+        sys.stderr.write(f"ragkit: {error}{hint}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("ragkit: interrupted\n")
@@ -138,6 +142,8 @@ def tune(options: argparse.Namespace) -> int:
     from ragkit.evaluation.tune import Grid
     from ragkit.evaluation.tune import tune as tuned_on
 
+    if options.out and Path(options.out).expanduser().is_dir():  # minutes would be lost
+        raise InputError(f"--out {options.out} is a folder, expected the name of a file, such as pipeline.toml")
     corpus = open_corpus(options.corpus)
     questions = open_questions(options.questions, corpus, options.corpus, ANSWERED)
     tuned = tuned_on(corpus, questions, Grid.load(options.grid) if options.grid else None, k=options.k)

@@ -291,6 +291,28 @@ def test_a_full_disk_is_an_error_in_one_line(small, monkeypatch, capsys):
     assert capsys.readouterr().err == "ragkit: [Errno 28] No space left on device\n"
 
 
+def test_a_home_that_cannot_be_written_is_named(small, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RAGKIT_HOME", str(tmp_path / "file" / "home"))
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "tea.md").write_text("# Tea\n\nGreen tea brews at 70 degrees.")
+    assert cli.main(["ask", ASKED, "--corpus", str(tmp_path / "docs")]) == 2
+    assert "make it writable, or set $RAGKIT_HOME to another folder\n" in capsys.readouterr().err
+
+
+def test_a_file_of_labels_that_cannot_be_used_has_a_line_for_each_of_its_lines(drinks, capsys):
+    (drinks / "questions.jsonl").write_text('{"question": " "}\n{}\n')
+    assert cli.main(["eval", "--corpus", str(drinks)]) == 2
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first.endswith("questions.jsonl: 2 of 2 cannot be used")
+    assert [line[:9] for line in others] == ["  line 1:", "  line 2:"]
+
+
+def test_tune_asks_for_the_name_of_a_file_before_it_begins(drinks, capsys):
+    assert cli.main(["tune", "--corpus", str(drinks), "--out", str(drinks)]) == 2
+    assert "is a folder, expected the name of a file" in capsys.readouterr().err
+
+
 def test_interrupted(small, monkeypatch, capsys):
     def interrupt(corpus: Corpus) -> None:
         raise KeyboardInterrupt

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from fpdf import FPDF
 
 from ragkit.base import CorpusError, Section
 from ragkit.corpus import folder, load_folder
@@ -127,6 +128,16 @@ def test_the_report_has_a_row_for_every_file(tmp_path):
     assert report["file"].tolist() == ["a.md", "b.png", "c.md"]
     assert report.loc[0, ["kind", "headings", "language", "left out"]].tolist() == ["md", 1, "eng", ""]
     assert report["left out"].tolist()[1:] == ["files of another kind left out", "files without words left out"]
+
+
+def test_a_pdf_of_scans_is_named_as_one(tmp_path):
+    scan = FPDF()
+    scan.add_page()
+    scan.rect(20, 20, 50, 50)
+    scan.output(str(tmp_path / "scan.pdf"))
+    (tmp_path / "a.md").write_text("# Guide\n\nOil the shears.")
+    with pytest.warns(UserWarning, match=r"pdf files without text \(scans\?\) left out: scan\.pdf \(1\)"):
+        load_folder(tmp_path)
 
 
 GERMAN = "Grüße aus Köln: die Straße führt über die Brücke, und für Fußgänger ist sie schöner als früher. "

@@ -70,6 +70,8 @@ CORPUS = Vocabulary(
         ("Does ClientSession speak HTTP/2?", ["clientsession", "http/2"], ["speak"]),
         ("--max-requests or celery.bin for 10 workers?", ["--max-requests", "celery.bin"], []),
         ("Doesn't Celery's worker stop? Don’t they?", ["celery"], []),
+        ("How often does Celery retry? How MUCH?", ["celery"], ["retry"]),
+        ("Is it often much?", [], ["often", "much"]),
         ("Is the black command alone?", [], []),  # mostly in lower case
         ("Warum endet mein Celery nicht sofort?", ["celery"], []),  # too many words are unknown
         ("怎样停止 celery？", ["celery"], []),

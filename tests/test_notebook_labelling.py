@@ -82,6 +82,16 @@ def test_labels_that_are_there_are_not_asked_again(panel, corpus):
     assert json.loads(panel.path.read_text().splitlines()[0])["quote"] == "The office is open from nine to five."
 
 
+def test_what_somebody_else_wrote_into_the_file_is_kept(panel):
+    panel.nowhere.click()
+    panel.path.write_text(panel.path.read_text() + '{"question": "Who founded it?"}\n')
+    edited = panel.path.read_text()
+    panel.nowhere.click()
+    assert "was changed elsewhere; run the cell again" in panel.status.value
+    assert panel.path.read_text() == edited
+    assert panel.question == ASKED[1]
+
+
 def test_a_file_that_cannot_be_written_loses_no_label(panel, tmp_path):
     panel.choose[0].click()
     panel.path = tmp_path / "nowhere" / "x" / "q.jsonl"

@@ -91,13 +91,15 @@ def test_a_folder_without_labels_is_told_what_a_label_looks_like(folder):
 
 
 BROKEN = {
-    '{"question": "a", "document": "fqa.md", "quote": "open"}': r"no document 'fqa\.md'; there are: faq\.md",
+    '{"question": "a", "document": "fqa.md", "quote": "open"}': r"no document 'fqa\.md'; the nearest names: faq\.md",
     '{"question": "b", "document": "faq.md", "quote": "open from Monday to Saturday"}': (
         r"not in faq\.md: it has 'open from Monday to', and goes on with 'Friday\. Call us"
     ),
     '{"question": "c", "document": "faq.md", "quote": "Closed"}': "not even its first word, 'Closed', is there",
     '{"question": "d", "document": "faq.md", "quote": "Call us."}': r"2 times in faq\.md, at .* 45, 84; quote",
     '{"question": "e", "quote": "open"}': "without a document; name the file",
+    '{"question": "i", "document": "faq.md"}': "a document without a quote; quote its answer, or leave",
+    '{"question": "j", "document": "scan.md", "quote": "open"}': r"nothing of scan\.md was read \(files without words",
     '{"question": "f", "document": "faq.md", "quote": " "}': "the quote is empty; leave it out",
     '{"question": " "}': "the question is empty",
     '{"question": "g", "document": "faq.md", "qoute": "open"}': "qoute: Unexpected keyword argument",
@@ -111,8 +113,11 @@ BROKEN = {
 def test_all_lines_that_cannot_be_used_are_listed_with_what_to_do(folder):
     path = folder / "questions.jsonl"
     path.write_text("\n".join([*LINES, *BROKEN]))
+    (folder / "scan.md").write_text(" ")
+    with pytest.warns(UserWarning, match="scan.md"):
+        corpus = load_folder(folder)
     with pytest.raises(CorpusError) as raised:
-        load_labels(path, load_folder(folder))
+        load_labels(path, corpus)
     first, *rest = str(raised.value).split("\n")
     assert first == f"{path}: {len(BROKEN)} of {len(LINES) - 1 + len(BROKEN)} cannot be used"
     for number, (said, words) in enumerate(zip(rest, BROKEN.values(), strict=True), len(LINES) + 1):

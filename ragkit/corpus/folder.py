@@ -177,7 +177,7 @@ def _read(file: Path, root: Path, pdfs: Mapping[Path, PdfText | str]) -> _Read:
         text, title = result.content.rstrip(), result.metadata.get("subject" if kind == ".eml" else "title") or ""
         date = str(result.metadata.get("created_at") or "")[:10]
     if not text.strip():
-        raise _SkipError("files without words left out")
+        raise _SkipError("pdf files without text (scans?) left out" if pages else "files without words left out")
     if kind == ".txt":  # a line that begins with "#" is no heading here
         return _Read(text, "", (Section((), 0, 0, len(text)),))
     parts = sections(text)

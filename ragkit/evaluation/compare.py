@@ -355,8 +355,8 @@ def _split_questions(questions: Iterable[Question]) -> tuple[tuple[Question, ...
     if twice := [name for name, count in Counter(question.id for question, _ in everything).items() if count > 1]:
         raise InputError(f"question id {twice[0]!r} is there twice: ids must be unique")
     if len(answerable) < 2:
-        found = f"{len(answerable)} of {len(everything)} questions have gold"
-        raise InputError(f"{found}: a comparison needs two, a verdict some dozens")
+        found = f"{len(answerable)} of {len(everything)} questions have gold (the place of their answer)"
+        raise InputError(f"{found}: a comparison needs two, a verdict some dozens; label more")
     return answerable, tuple(question for question, gold in everything if not gold)
 
 

@@ -210,8 +210,8 @@ def split_by_document(questions: Sequence[Question]) -> tuple[tuple[Question, ..
     names, counts = np.unique(groups, return_counts=True)
     if len(names) < 4:
         raise InputError(
-            f"gold in {len(group)} documents, in {len(names)} groups that no question links: "
-            "expected four groups or more, two for each half"
+            f"the answers stand in {len(group)} documents, in {len(names)} groups that no question links: expected "
+            "four groups or more, two to choose by and two to report by; label questions about more documents"
         )
     shuffled = np.random.default_rng(0).permutation(len(names))
     load, half_of = [0, 0], {}

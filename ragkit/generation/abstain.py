@@ -44,6 +44,7 @@ _CONTRACTION = re.compile(r"\b\w+n['’]t\b|['’]\w+")  # "isn't", and what fol
 _IDENTIFIER = re.compile(r"[_\d]|^--|\w\.\w")
 _IN_SENTENCE = re.compile(r"(?<=[\w,)] )\w+(?:[./]\w+)*")  # not the first word: that has a capital anyway
 _CAPITALS = re.compile(r"^[A-Z]|[a-z][A-Z]")
+_HOW = re.compile(r"\bhow (?:much|many|often|long|far|old|soon|fast|big|large|high)\b", re.IGNORECASE)
 _FEW = 2  # unknown words; a question with more of them is put in other words than the corpus's, or in another language
 
 
@@ -75,9 +76,11 @@ class Vocabulary:
     def unknown(self, question: str) -> list[str]:
         """The one or two words of a question that the corpus has in no form, in lower case; none where there are more.
 
-        Identifiers are left out, and scripts without spaces: where a word of theirs ends is not known here.
+        Identifiers are left out, "much" after "how" and the like, and scripts without spaces: where a word of theirs
+        ends is not known here.
         """
-        words = [term for term in terms(question) if not (_IDENTIFIER.search(term) or UNSPACED.search(term))]
+        content = terms(_HOW.sub("how", question))
+        words = [term for term in content if not (_IDENTIFIER.search(term) or UNSPACED.search(term))]
         new = [word for word in words if not stems(word) <= self._stems]
         return new if len(new) <= _FEW else []
 

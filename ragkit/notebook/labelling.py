@@ -80,6 +80,7 @@ class LabelPanel(StaticView, w.VBox):  # type: ignore[misc]
         systems: Mapping[str, Retriever] | None = None,
     ) -> None:
         self.corpus, self.path = corpus, Path(path).expanduser()
+        self._on_disk = self._read()
         self.labels = list(load_labels(self.path, corpus)) if self.path.exists() else []
         self.todo = [text for text in dict.fromkeys(questions) if text.strip()]
         if not self.todo:
@@ -172,13 +173,20 @@ class LabelPanel(StaticView, w.VBox):  # type: ignore[misc]
 
     def _saved(self, labels: Sequence[Question]) -> bool:
         numbered = [replace(label, id=f"{YOURS}-{i:03d}") for i, label in enumerate(labels, 1)]
+        if self.path.is_file() and self._read() != self._on_disk:
+            self._say(f"Not saved: {self.path} was changed elsewhere; run the cell again to read it.", VERMILLION)
+            return False
         try:
             save_labels(self.path, numbered, self.corpus)
         except (RagkitError, OSError) as error:
             self._say(f"Not saved: {error}", VERMILLION)
             return False
-        self.labels = numbered
+        self.labels, self._on_disk = numbered, self._read()
         return True
+
+    def _read(self) -> bytes:
+        """The file as it is, to see whether somebody else wrote it; nothing where there is none."""
+        return self.path.read_bytes() if self.path.is_file() else b""
 
     def _say(self, what: str, colour: str = "transparent") -> None:
         self.status.value = (

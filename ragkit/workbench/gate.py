@@ -122,7 +122,8 @@ class Gate:
             lines.append(f"no detectable loss; about {needed:,} questions would decide about one this large")
         else:
             lines.append("no detectable loss")
-        lines[-1] += f". A change of {self.detectable:.3f} would be noticed 8 times in 10."
+        if self.detectable:  # 0 where no score has changed
+            lines[-1] += f". A change of {self.detectable:.3f} would be noticed 8 times in 10."
         losses = [(text, change) for text, change in self.changes.items() if change < 0][:SHOWN]
         lines += [f"  {change:+.3f}  {text}" for text, change in losses]
         lines += [f"nothing is found any more of: {', '.join(self.lost)}"] * bool(self.lost)

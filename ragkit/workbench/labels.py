@@ -229,15 +229,20 @@ def _place(entry: Label, corpus: Corpus) -> Span | None:
     """Where the quote stands; ``None`` without a quote."""
     if not entry.question.strip():
         raise _LabelError("the question is empty")
+    if entry.quote is None and entry.document is not None:
+        raise _LabelError("a document without a quote; quote its answer, or leave the document out if there is none")
     if entry.quote is None:
         return None
     if entry.document is None:
         raise _LabelError("a quote without a document; name the file that it stands in")
     document = _document(entry.document, corpus)
     if document is None:
+        left_out = {report.file: report.left_out for report in corpus.files if report.left_out}
+        if entry.document in left_out:
+            raise _LabelError(f"nothing of {entry.document} was read ({left_out[entry.document]})")
         names = [name for one in corpus.documents for name in (one.metadata.get("source"), one.id) if name]
         near = get_close_matches(entry.document, names, 3, 0.5) or names[:3]
-        raise _LabelError(f"there is no document {entry.document!r}; there are: {', '.join(near)}")
+        raise _LabelError(f"there is no document {entry.document!r}; the nearest names: {', '.join(near)}")
     words = entry.quote.split()
     if not words:
         raise _LabelError("the quote is empty; leave it out if the documents do not answer the question")
