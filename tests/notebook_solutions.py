@@ -3,7 +3,7 @@
     <details><summary>Solution</summary>
 
     ```python
-    check("01.2", embedder.max_tokens)
+    check("01.1", embedder.max_tokens)
     ```
 
     </details>
@@ -50,7 +50,7 @@ async def run_solution(code: str, variables: Mapping[str, Any]) -> None:
     tree = ast.parse(code)
     last = tree.body[-1] if tree.body else None
     if not isinstance(last, ast.Expr):
-        raise ValueError('a solution ends with its check, for example: check("01.2", answer)')
+        raise ValueError('a solution ends with its check, for example: check("01.1", answer)')
     assigned = ast.Assign([ast.Name("_verdict", ast.Store())], last.value)
     tree.body[-1] = ast.fix_missing_locations(ast.copy_location(assigned, last))
     namespace = dict(variables)

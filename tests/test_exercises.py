@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import math
-import re
 from html import unescape
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import nbformat
 import numpy as np
 import pytest
 from exercises.check import check, check_number, exercises_of
+from exercises.results import recorded
 from frames import queries
 from nbformat import NotebookNode
 from notebook_solutions import checked, solution_blocks
@@ -39,10 +40,6 @@ def hits_with_answer_at(rank, length=1000):
     answer = "By default `SCRIPT_NAME` is an empty string.".ljust(length)
     texts = [answer if place == rank else "x" * length for place in range(1, 201)]
     return [Hit(Chunk("faq", 0, length, text), 1.0) for text in texts]
-
-
-def numbers_in(reply):
-    return [int(number) for number in re.findall(r"\[(\d+)\]", reply)]
 
 
 def stored_and_served(question, text="So.", **timings):
@@ -270,23 +267,14 @@ def blending(ranked):
 
 # For each exercise a right answer, and likely mistakes with words that the learner must read.
 RIGHT = {
-    "00.1": "Retrieve ",
-    "00.2": Answer("How do I turn it off?", "Press q. [1]", reason="unsure: the best passage holds only 9%"),
-    "01.1": lambda reply, n: list(dict.fromkeys(i for i in numbers_in(reply) if 1 <= i <= n)),
-    "01.2": hits_with_answer_at(10),
+    "00.1": Answer("How do I turn it off?", "Press q. [1]", reason="unsure: the best passage holds only 9%"),
+    "01.1": hits_with_answer_at(10),
     "02.1": (labelled("lost card"),),
     "02.2": failing("lamp", "ladder", "bench"),
-    "03.1": lambda chunk, gold: chunk.overlap(gold) > 0 and 2 * chunk.overlap(gold) >= min(len(chunk), len(gold)),
-    "03.2": comparison(bm25=1.5, changed=9.0),
-    "06.1": 61,
-    "06.2": names_and_meanings(),
+    "03.1": comparison(bm25=1.5, changed=9.0),
+    "06.1": names_and_meanings(),
     "A.1": rewritten(BothWords()),
-    "05.1": [
-        "Which options were removed before version 2?",
-        "1.8 dropped them.",
-        "Which were removed after version 2?",
-    ],
-    "05.2": embedded(same_budget=20),
+    "05.1": embedded(same_budget=20),
     "07.1": blending(lambda inner, query, hits, k: fuse([hits, inner.rerank(query, hits, len(hits))], k)),
     "08.1": best_threshold,
     "09.1": lambda share, recall, alarms: share * recall / (share * recall + (1 - share) * alarms),
@@ -297,39 +285,20 @@ RIGHT = {
     "C.1": analyzers_compared(),
     "C.2": indexes_compared(),
     "10.1": keeping(lambda inner, k: first_each(inner.search("words", 10 * k))[:k]),
-    "12.1": 10,
-    "12.2": weeks_with_alerts(),
+    "12.1": weeks_with_alerts(),
     "13.1": fix_compared("pinned", "yours"),
-    "13.2": lambda up, down, rate_up, rate_down: (up / rate_up) / (up / rate_up + down / rate_down),
     "14.1": stored_and_served("How do I set a hard time limit?"),
     "04.1": compared(bm25(3), bm25(6), same_budget=20),
 }
 WRONG = [
-    ("00.1", "generate", "only sees the passages"),
-    ("00.1", "augmentation", "never found"),
-    ("00.1", "search engine", "none of the three stages"),
-    ("00.2", Answer("Does Black have an API?", "Black is a tool. [1]", reason="unsure: little of it"), "in the lesson"),
-    ("00.2", Answer("How do I whistle?", "Not found.", abstained=True, reason="no match"), "found nothing (no match)"),
-    ("00.2", Answer("How do I quit?", "Press q. [1]"), "without a reservation"),
-    ("01.1", lambda reply, n: ..., "still returns"),
-    ("01.1", lambda reply, n: set(numbers_in(reply)), "expected a list"),
-    ("01.1", lambda reply, n: re.findall(r"\[(\d+)\]", reply), "holds texts"),
-    ("01.1", lambda reply, n: numbers_in(reply), "and [2] twice"),
-    ("01.1", lambda reply, n: [i for i in numbers_in(reply) if 1 <= i <= n], "cited twice"),
-    ("01.1", lambda reply, n: list(dict.fromkeys(numbers_in(reply))), "holds 7 and 0"),
-    ("01.1", lambda reply, n: list(dict.fromkeys(i for i in numbers_in(reply) if i)), "holds 7."),
-    ("01.1", lambda reply, n: list(dict.fromkeys(i for i in numbers_in(reply) if i <= n)), "numbered from 1"),
-    ("01.1", lambda reply, n: [i for i in range(1, n + 1) if f"[{i}]" in reply], "come first"),
-    ("01.1", lambda reply, n: [], "no source"),
-    ("01.1", lambda reply, n: [3], "you return [3]"),
-    ("01.1", lambda reply, n: [2, 1] if n == 3 else [1, 2], "two digits"),
-    ("01.1", lambda reply, n: [12] if n == 12 else [2, 1], "empty list"),
-    ("01.1", lambda reply: [], "raised TypeError"),
-    ("01.2", ["SCRIPT_NAME"], "what rag.retriever.search"),
-    ("01.2", hits_with_answer_at(None), "none of your 200 hits"),
-    ("01.2", hits_with_answer_at(1, length=200), "shorter than those of rag"),
-    ("01.2", hits_with_answer_at(101), "has rank 101"),
-    ("01.2", hits_with_answer_at(11), "rank 11 is better"),
+    ("00.1", Answer("Does Black have an API?", "Black is a tool. [1]", reason="unsure: little of it"), "in the lesson"),
+    ("00.1", Answer("How do I whistle?", "Not found.", abstained=True, reason="no match"), "found nothing (no match)"),
+    ("00.1", Answer("How do I quit?", "Press q. [1]"), "without a reservation"),
+    ("01.1", ["SCRIPT_NAME"], "what rag.retriever.search"),
+    ("01.1", hits_with_answer_at(None), "none of your 200 hits"),
+    ("01.1", hits_with_answer_at(1, length=200), "shorter than those of rag"),
+    ("01.1", hits_with_answer_at(101), "has rank 101"),
+    ("01.1", hits_with_answer_at(11), "rank 11 is better"),
     ("02.1", labelled("lost card"), "expected to be"),
     ("02.1", (), "there are 0 things"),
     ("02.1", (labelled("lost card"), labelled("lost card")), "there are 2 things"),
@@ -340,46 +309,24 @@ WRONG = [
     ("02.2", failing("ladder", "bench"), "there are 2 questions"),
     ("02.2", failing("lamp", "ladder", "bench", k=10), "by k=3"),
     ("02.2", failing("lamp", "red lamp", "a lamp on the table"), "finds all"),
-    ("03.1", lambda c, g: ..., "still returns"),
-    ("03.1", lambda c, g: c.overlap(g), "return True or False"),
-    ("03.1", lambda c, g: False, "exactly the gold"),
-    ("03.1", lambda c, g: min(c.end, g.end) > max(c.start, g.start), "another document"),
-    ("03.1", lambda c, g: c.doc_id == g.doc_id, "does not touch"),
-    ("03.1", lambda c, g: c.overlap(g) > 0, "touching is not enough"),
-    ("03.1", lambda c, g: 2 * c.overlap(g) >= len(g), "shorter of the two is the chunk"),
-    ("03.1", lambda c, g: 2 * c.overlap(g) >= max(len(c), len(g)), "shorter of the two is the chunk"),
-    ("03.1", lambda c, g: 2 * c.overlap(g) >= len(c), "shorter of the two is the gold"),
-    ("03.1", lambda c, g: 2 * c.overlap(g) > min(len(c), len(g)), "at least"),
-    ("03.1", lambda c, g: c.nothing, "raised AttributeError"),
-    ("03.2", "better", "expected to be"),
-    ("03.2", comparison(bm25=1.5, changed=9.0, again=2.0), "compared 3 systems"),
-    ("03.2", comparison(same_budget=None, bm25=1.5, changed=9.0), "10 results each"),
-    ("03.2", comparison(bm25=1.5, changed=1.5), "changed nothing"),
-    ("06.1", 62, "both get the same"),
-    ("06.1", 2, "without the 60"),
-    ("06.1", 60, "one rank further down"),
-    ("06.1", 121, "taken away the 60"),
-    ("06.1", 30, "not 30"),
-    ("06.2", names_and_meanings({}), "only one system"),
-    ("06.2", names_and_meanings({"hybrid": Hybrid([WORDS, MEANINGS])}, baseline="hybrid"), "is a hybrid itself"),
-    ("06.2", names_and_meanings({"words": WORDS}), "is no Hybrid"),
-    ("06.2", names_and_meanings(same_budget=None), "the same tokens"),
-    ("06.2", names_and_meanings(keywords=8), "10 questions show very little"),
-    ("06.2", names_and_meanings({"same": Hybrid([MEANINGS])}), "is: no detectable difference"),
-    ("06.2", names_and_meanings({"words": Hybrid([WORDS, MEANINGS], weights=(1, 0))}), "worse on 'paraphrase'"),
-    ("05.1", "a trap", "expected to be"),
-    ("05.1", ["a question", "an answer"], "to be three texts"),
-    ("05.1", ["a question", "an answer", " "], "to be three texts"),
-    ("05.1", ["How do I make tea?", "how do I  make tea?", "boil water"], "are the same"),
-    ("05.1", ["the worker stops the task", "a worker halts a job", "the task stops the worker"], "in the lesson"),
-    ("05.1", ["How do I make tea?", "Boil water.", "The lamp takes a 40 watt bulb."], "prefers the right answer"),
-    ("05.2", compared(bm25(3), bm25(6), same_budget=20), "with an embedder"),
-    ("05.2", embedded(baseline=Prefixed(query="passage"), same_budget=20), "questions and passages alike"),
-    ("05.2", embedded(Prefixed(passage="query"), same_budget=20), "reads passages in another way"),
-    ("05.2", embedded(Prefixed(), same_budget=20), "still reads questions as questions"),
-    ("05.2", embedded(Prefixed(query=""), same_budget=20), "neither as questions"),
-    ("05.2", embedded(), "ten results"),
-    ("05.2", embedded(number=19, same_budget=20), "19 questions show very little"),
+    ("03.1", "better", "expected to be"),
+    ("03.1", comparison(bm25=1.5, changed=9.0, again=2.0), "compared 3 systems"),
+    ("03.1", comparison(same_budget=None, bm25=1.5, changed=9.0), "10 results each"),
+    ("03.1", comparison(bm25=1.5, changed=1.5), "changed nothing"),
+    ("06.1", names_and_meanings({}), "only one system"),
+    ("06.1", names_and_meanings({"hybrid": Hybrid([WORDS, MEANINGS])}, baseline="hybrid"), "is a hybrid itself"),
+    ("06.1", names_and_meanings({"words": WORDS}), "is no Hybrid"),
+    ("06.1", names_and_meanings(same_budget=None), "the same tokens"),
+    ("06.1", names_and_meanings(keywords=8), "10 questions show very little"),
+    ("06.1", names_and_meanings({"same": Hybrid([MEANINGS])}), "is: no detectable difference"),
+    ("06.1", names_and_meanings({"words": Hybrid([WORDS, MEANINGS], weights=(1, 0))}), "worse on 'paraphrase'"),
+    ("05.1", compared(bm25(3), bm25(6), same_budget=20), "with an embedder"),
+    ("05.1", embedded(baseline=Prefixed(query="passage"), same_budget=20), "questions and passages alike"),
+    ("05.1", embedded(Prefixed(passage="query"), same_budget=20), "reads passages in another way"),
+    ("05.1", embedded(Prefixed(), same_budget=20), "still reads questions as questions"),
+    ("05.1", embedded(Prefixed(query=""), same_budget=20), "neither as questions"),
+    ("05.1", embedded(), "ten results"),
+    ("05.1", embedded(number=19, same_budget=20), "19 questions show very little"),
     ("10.1", dict, "to be a Retriever"),
     ("10.1", keeping(lambda inner, k: ...), "no list of hits"),
     ("10.1", keeping(lambda inner, k: first_each(inner.search("words", 10 * k))), "expected at most 2"),
@@ -388,28 +335,16 @@ WRONG = [
     ("10.1", keeping(lambda inner, k: first_each(inner.search("words", k))), "for more than k"),
     ("10.1", keeping(lambda inner, k: first_each(inner.search("words", k + 1))), "for many hits"),
     ("10.1", keeping(lambda inner, k: first_each(inner.search("words", 8)[1:])[:k]), "than the *best*"),
-    ("12.1", 5, "not above 0.1 at all"),
-    ("12.1", 51, "only 50 queries"),
-    ("12.1", 7, "still possible"),
-    ("12.1", 20, "fewer do, too"),
-    ("12.2", weeks_with_alerts((2,)), "expected the weeks 1 to 4"),
-    ("12.2", weeks_with_alerts(above=500.0), "in no week"),
-    ("12.2", weeks_with_alerts(metric="abstentions", above=0.0, abstained=True), "What was unusual"),
-    ("12.2", weeks_with_alerts(above=10.0), "fires in week 1, too"),
-    ("12.2", weeks_with_alerts(stage="generate"), "in week 3, and not in week 2"),
+    ("12.1", weeks_with_alerts((2,)), "expected the weeks 1 to 4"),
+    ("12.1", weeks_with_alerts(above=500.0), "in no week"),
+    ("12.1", weeks_with_alerts(metric="abstentions", above=0.0, abstained=True), "What was unusual"),
+    ("12.1", weeks_with_alerts(above=10.0), "fires in week 1, too"),
+    ("12.1", weeks_with_alerts(stage="generate"), "in week 3, and not in week 2"),
     ("13.1", fix_compared(), "only one system"),
     ("13.1", fix_compared("pinned", "advanced"), "fixes of the lesson"),
     ("13.1", fix_compared("yours", same_budget=None), "the same tokens"),
     ("13.1", fix_compared("yours", first="How do I return JSON?"), "flagged questions"),
     ("13.1", fix_compared("yours", number=2), "2 questions show very little"),
-    ("13.2", lambda up, down, rate_up, rate_down: ..., "still returns"),
-    ("13.2", lambda up, down, rate_up, rate_down: up / (up + down), "without the rates"),
-    ("13.2", lambda up, down, a, b: (down / b) / (up / a + down / b), "who are not content"),
-    ("13.2", lambda up, down, a, b: up * a / (up * a + down * b), "divide by the rate"),
-    ("13.2", lambda up, down, a, b: up / a, "80 readers"),
-    ("13.2", lambda up, down, a, b: (up / a) / (down / b), "is a ratio"),
-    ("13.2", lambda up, down, a, b: (up / b) / (up / b + down / a), "divide by the rate"),
-    ("13.2", lambda up, down, a, b: 0.5, "you return 0.500"),
     ("14.1", [Answer("How do I set a soft time limit?", "So.")], "expected to be two answers"),
     ("14.1", ["How do I start it?", "How do I stop it?"], "expected to be two answers"),
     ("14.1", stored_and_served("how do I set a soft time limit"), "one question, asked twice"),
@@ -552,12 +487,25 @@ def test_an_unknown_exercise_is_refused(name):
 
 
 def test_a_refusal_lists_what_there_is():
-    with pytest.raises(InputError, match=r"01\.1, 01\.2"):
-        check("01.7", 1)
+    with pytest.raises(InputError, match=r"02\.1, 02\.2"):
+        check("02.7", 1)
+
+
+def test_recorded_figures_stand_under_their_names_and_say_when_and_where_they_were_measured(
+    tmp_path, monkeypatch, capsys
+):
+    row = {"name": "tea: cups", "value": 2.5, "unit": "of 3", "target": ""}
+    (tmp_path / "results").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    text = json.dumps({"date": "2026-01-05", "machine": "a kettle", "rows": [row]})
+    (tmp_path / "results" / "tea.json").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert recorded("tea").to_dict("index") == {"tea: cups": {"value": 2.5, "unit": "of 3"}}
+    assert capsys.readouterr().out == "tea: recorded 2026-01-05 on a kettle\n"
 
 
 def test_a_verdict_is_escaped():
-    html = check("00.1", "<img src=x onerror=alert(1)>")._repr_html_()
+    html = check("I.1", "<img src=x onerror=alert(1)>")._repr_html_()
     assert "<img" not in html
     assert "&lt;img" in html
 

@@ -1,4 +1,4 @@
-"""``check("01.2", answer)``: tell a learner in words whether an answer is right, and if not, why not.
+"""``check("01.1", answer)``: tell a learner in words whether an answer is right, and if not, why not.
 
 An answer that is still ``...`` is told what kind of answer is expected, and never an exception, so a notebook runs from
 top to bottom before anybody has solved anything. A wrong answer gets words of its own, and the exercise's hint.
@@ -136,11 +136,11 @@ class Verdict:
 
 
 def check(exercise_id: str, answer: Any = ...) -> Verdict:
-    """Judge ``answer`` to the exercise called ``exercise_id``, for example ``"01.2"``.
+    """Judge ``answer`` to the exercise called ``exercise_id``, for example ``"01.1"``.
 
     >>> check("00.1", ...).state
     'your turn'
-    >>> check("00.1", "retrieve").passed
+    >>> check("I.1", "b").passed
     True
 
     Raises:

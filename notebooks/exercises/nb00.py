@@ -14,26 +14,6 @@ ASKED = (
 
 @exercise(
     "00.1",
-    expects=str,
-    hint='"retrieve", "augment" or "generate": after which of them was the right passage not there?',
-    praise="What is not retrieved cannot be answered. This is why most of the course is about retrieval.",
-)
-def decisive_stage(answer: str) -> str | None:
-    stage = answer.strip().casefold()
-    if stage in ("generate", "generation"):
-        return (
-            "the generator only sees the passages it is given. If the right one is not among them, the best "
-            "writer in the world can only say so, or make something up."
-        )
-    if stage in ("augment", "augmentation"):
-        return "augmenting pastes the passages into a prompt. It cannot paste in a passage that was never found."
-    if stage not in ("retrieve", "retrieval"):
-        return f"{answer!r} is none of the three stages: retrieve, augment, generate."
-    return None
-
-
-@exercise(
-    "00.2",
     expects=Answer,
     hint="Ask how to do something with Black, Gunicorn or aiohttp, in everyday words that a manual would not use.",
     praise="Now open its source: is it an answer? An unsure one is to be read before it is believed.",

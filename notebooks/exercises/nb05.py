@@ -6,35 +6,15 @@ import numpy as np
 
 from exercises.check import exercise
 from ragkit.base import Embedder
-from ragkit.embedding import encode, load_embedder
+from ragkit.embedding import encode
 from ragkit.evaluation.compare import Comparison
 
 FEW = 20  # questions, below which a verdict is not worth asking for
-_SEEN = ("tasks that are not retried", "a timeout of 30 seconds", "the worker stops the task", "TASK_ALWAYS_EAGER")
 _TEA = ["How do I make tea?"]
 
 
 @exercise(
     "05.1",
-    expects=list,
-    hint="Let the wrong answer repeat the question but for one word, and the right one say it in other words.",
-    praise="Keep it: a test set for your own documents needs questions like this one.",
-)
-def trap(answer: list[str]) -> str | None:
-    if len(answer) != 3 or not all(isinstance(text, str) and text.strip() for text in answer):
-        return "the list is expected to be three texts: the question, the right answer and the wrong one."
-    if len({" ".join(text.casefold().split()) for text in answer}) < 3:
-        return "two of the three texts are the same, but for capitals and spaces."
-    if answer[0].strip() in _SEEN:
-        return "this question is in the lesson. Ask one of your own."
-    query, right, wrong = encode(load_embedder(), answer, "query")
-    if query @ right >= query @ wrong:
-        return f"MiniLM prefers the right answer, by {query @ right:.2f} to {query @ wrong:.2f}."
-    return None
-
-
-@exercise(
-    "05.2",
     expects=Comparison,
     hint='encode(self, texts, kind="passage") returns e5.encode(texts, "passage"), whatever kind it is asked for.',
     praise="No error, no warning, only worse results: check the calls of `encode` when a new model disappoints.",

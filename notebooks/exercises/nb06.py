@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exercises.check import check_number, exercise
+from exercises.check import exercise
 from ragkit.evaluation.compare import Comparison
 from ragkit.retrieval.hybrid import Hybrid
 from ragkit.workbench import questions_by_kind
@@ -12,29 +12,6 @@ FEW = 20  # questions, below which a verdict is not worth asking for
 
 @exercise(
     "06.1",
-    expects=int,
-    hint="The one passage gets 1 / 61. The other gets 1 / (60 + rank) twice. Which rank makes this larger?",
-    praise="Rank 61 in both lists is worth more than rank 1 in one. RRF asks who is mentioned, more than who is sure.",
-)
-def two_poor_votes(answer: int) -> str | None:
-    return check_number(
-        answer,
-        61,
-        [
-            (62, "at rank 62 both get the same: 2 / 122 = 1 / 61. What is the last rank that gets *more*?"),
-            (1, "that would hold without the 60. With it, rank 1 gets 1 / 61 and rank 10 still gets 1 / 70."),
-            (2, "that would hold without the 60. With it, rank 1 gets 1 / 61 and rank 10 still gets 1 / 70."),
-            (3, "that would hold without the 60. With it, rank 1 gets 1 / 61 and rank 10 still gets 1 / 70."),
-            (60, "rank 60 in both gets 2 / 120, which is more than 1 / 61. And one rank further down?"),
-            (121, "60 + rank may be almost 122. You have not taken away the 60."),
-            (122, "60 + rank may be almost 122. You have not taken away the 60."),
-        ],
-        f"not {answer}. Solve 2 / (60 + rank) > 1 / 61 for the rank.",
-    )
-
-
-@exercise(
-    "06.2",
     expects=Comparison,
     hint="Where words know nothing, give them less: weights=(0.3, 0.7). Where the mediocre win, shorten the lists.",
     praise="A trade: look at `your_comparison.by_group(kinds)`, and at what the names have lost for it.",

@@ -12,27 +12,6 @@ SLOW_WEEK = 2
 
 @exercise(
     "12.1",
-    expects=int,
-    hint="wilson(errors, 50)[0] is the lower end of the interval. Try errors = 5, 6, 7, ... until it is above 0.1.",
-    praise="5 of 50 is exactly the limit. A few more could be luck: the rule waits until luck is a poor explanation.",
-)
-def errors_that_fire(answer: int) -> str | None:
-    from ragkit.evaluation.statistics import wilson
-
-    if answer <= 5:
-        return f"{answer} of 50 is not above 0.1 at all. The whole interval has to be."
-    if answer > 50:
-        return f"there are only 50 queries, {answer} of them cannot fail."
-    low, _ = wilson(answer, 50)
-    if low <= 0.1:
-        return f"with {answer} errors the interval begins at {low:.3f}: a rate of 0.1 is still possible."
-    if wilson(answer - 1, 50)[0] > 0.1:
-        return f"{answer} errors fire, but fewer do, too: {answer - 1} errors begin at {wilson(answer - 1, 50)[0]:.3f}."
-    return None
-
-
-@exercise(
-    "12.2",
     expects=dict,
     hint='metric="latency", stage="rerank", and a limit from the table: well above week 1, well below week 2.',
     praise="A rule on one stage sees what the total hides. The limit is for this machine: another one needs its own.",

@@ -29,11 +29,11 @@ def swapped_roles_are_missed_most(by_kind):
     assert 0.5 < accepted["reworded"] < 1
 
 
-def good_order_poor_precision(scored, supported):
+def good_order_poor_precision(auroc, accepted_right, supported):
     """Few are supported; the order is good; most of the accepted are not supported."""
     assert supported < 0.15
-    assert scored["AUROC"] > 0.8
-    assert scored["precision, of the accepted, supported"] < 0.4
+    assert auroc > 0.8
+    assert accepted_right < 0.4
 
 
 def small_judge_is_a_coin(judges):

@@ -3,7 +3,6 @@
 import pandas as pd
 
 from ragkit.evaluation.statistics import wilson
-from ragkit.production.simulation import is_right
 
 MONDAY = pd.Timestamp("2026-01-05", tz="UTC")
 
@@ -81,11 +80,3 @@ def popularity_is_no_drift(p, drift, quiet, popular):
     """The usual test reports a change; `drift` does not."""
     assert p < 0.001
     assert not drift(quiet, popular).found
-
-
-def a_right_and_a_wrong_answer_are_disliked(complaints, weeks, stream, answers):
-    """The first answer is right and has a thumb down; the second is wrong, with a score above every week's median."""
-    truth = {answer.trace_id: is_right(query.question, answer) for query, answer in zip(stream, answers, strict=True)}
-    assert [truth[trace_id] for trace_id in complaints["trace_id"]] == [True, False]
-    assert complaints["top_score"].min() > weeks["top_score"].max()
-    assert not complaints["abstained"].any()

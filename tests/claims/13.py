@@ -18,16 +18,6 @@ def record_comes_with_the_trace(record, answer, question):
     assert len(record.shown) >= len(answer.hits)
 
 
-def f_measure_is_the_same(page, wanted, f_measure, stems):
-    """By hand and in ragkit the same; the second sentence is the place."""
-    scores = {}
-    for sentence in page:
-        words = stems(sentence)
-        scores[sentence] = f_measure(words, wanted)
-        assert abs(scores[sentence] - 5 * len(words & wanted) / (4 * len(wanted) + len(words))) < 1e-9
-    assert max(scores, key=scores.get) == page[1]
-
-
 def correction_finds_its_place(suggestion, question):
     """The first place is in a section *JSON Response*, and is right."""
     place = suggestion.places[0].chunk
