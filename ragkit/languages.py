@@ -1,6 +1,8 @@
 """What documents get by the language that they are written in, where nobody chose: a model, a stemmer, stop words.
 
-A language is an ISO 639-3 code, as in ``Corpus.report()``; ``Corpus.language`` is that of a folder.
+A language is an ISO 639-3 code, as in ``Corpus.report()``; ``Corpus.language`` is that of a folder. The presets,
+configurations, ``TokenStore.open``, the widgets and the writers (``make_llm``) go by it. A retriever that is made by
+hand is told: ``BM25Retriever(chunks, analyzer=Analyzer.for_language(corpus.language))``.
 
 >>> defaults_for("deu")
 Defaults(encoder='multilingual-e5-small', stemmer='german', stop_words=True)
