@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 
 from ragkit import cli
 from ragkit.base import Chunk, Corpus, Document, FileReport, InputError
+from ragkit.chunking import chunk_corpus
 from ragkit.corpus import load_folder
 from ragkit.embedding.e5 import E5_SMALL
 from ragkit.generation import Extractive, WithFallback
 from ragkit.generation.abstain import Abstaining
 from ragkit.generation.factory import make_llm
 from ragkit.languages import STEMMERS, defaults_for
+from ragkit.notebook.labelling import _words_and_vectors
+from ragkit.notebook.widgets import ChunkSearch, LabSettings
 from ragkit.pipeline import RAGPipeline, advanced, modular
 from ragkit.pipeline.config import Modules, PipelineConfig
 from ragkit.retrieval.analysis import Analyzer
@@ -162,6 +165,19 @@ def test_a_mixed_folder_is_not_stemmed(mixed, asked_for):
     assert bm25_of(rag).analyzed.analyzer == Analyzer(stem=False, stop_words=False)
     assert bm25_of(rag).search("parking spaces")[0].chunk.doc_id == "a"
     assert bm25_of(rag).search("recibo") == []  # the text: recibos
+
+
+def test_the_widgets_follow_the_folder_and_export_what_they_do(german, asked_for):
+    setting, search = LabSettings(scoring="bm25"), ChunkSearch(german)
+    shown = search.retriever(setting, chunk_corpus(search.chunker(setting), german))
+    made: dict[str, object] = {"corpus": german}
+    *lines, measuring = setting.code(german.language).splitlines()
+    exec("\n".join(lines), made)
+    assert measuring.startswith("compare(")
+    for one in (shown, made["retriever"], _words_and_vectors(german)["words"]):
+        assert isinstance(one, BM25Retriever)
+        assert one.analyzed.analyzer == Analyzer(language="german")
+    assert set(asked_for) == {E5_SMALL}
 
 
 def test_an_explicit_choice_wins(german, ragkit_home, asked_for):
