@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 Metadata = Mapping[str, Any]
 
+ONE_LANGUAGE = 0.8
+"""The share of a folder's characters from which on it is taken to be in one language."""
+
 
 class RagkitError(Exception):
     """The root of every error that ragkit raises on purpose."""
@@ -340,6 +343,31 @@ class Corpus:
     @property
     def identity(self) -> str:
         return self.fingerprint
+
+    @cached_property
+    def languages(self) -> dict[str, float]:
+        """The share that each language has of a folder's characters, the largest first, by ISO 639-3 code.
+
+        Files whose text does not tell are not counted; empty where none tells, and where no folder was read.
+        """
+        characters = Counter[str]()
+        for file in self.files:
+            characters[file.language] += file.characters
+        del characters[""]
+        return {code: count / characters.total() for code, count in characters.most_common()}
+
+    @property
+    def language(self) -> str:
+        """The language that a folder is written in, an ISO 639-3 code: the one with 80 % of the characters or more.
+
+        "mul" (ISO's own code for several languages) where none has as many, "" where ``languages`` is empty.
+
+        >>> files = (FileReport("a.md", "md", characters=80, language="deu"), FileReport("b.md", "md", characters=9))
+        >>> Corpus("notes", (), files=files).language
+        'deu'
+        """
+        code, share = next(iter(self.languages.items()), ("", 1.0))
+        return code if share >= ONE_LANGUAGE else "mul"
 
     def report(self) -> pd.DataFrame:
         """The table of ``files``, a row each: those that were left out last.

@@ -30,6 +30,7 @@ ORDER = (
         "corpus",
         "chunking",
         "embedding",
+        "languages",
     ),
     *("token_store", "retrieval", "training", "generation"),
     *("pipeline", "evaluation", "workbench", "production"),

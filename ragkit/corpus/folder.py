@@ -14,6 +14,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ LABELS = "questions.jsonl"
 """The labels of the folder's documents (``ragkit.workbench.labels``): no document."""
 
 _OTHER = "files of another kind left out"
+_MIXED = "languages mixed, so a multilingual model and no stemming"
 _HEAD = re.compile(r"<title\b[^>]*>(?P<title>.*?)</title\s*>|<(?:meta|link|base)\b[^>]*>", re.IGNORECASE | re.DOTALL)
 _YAML = re.compile(r"---[ \t]*\n(?![ \t]*\n)(?P<head>(?:.*\n)*?)(?:---|\.\.\.)[ \t]*(?:\n|\Z)")
 _TOML = re.compile(r"\+\+\+[ \t]*\n(?P<head>(?:.*\n)*?)\+\+\+[ \t]*(?:\n|\Z)")
@@ -54,7 +56,8 @@ def load_folder(path: str | Path) -> Corpus:
     passed over, and so is whatever a link leads to outside ``path``. Texts are decoded by their byte order mark, the
     charset that they declare, UTF-8, or else by ``charset-normalizer``. What cannot be read is left out, named in a
     warning and counted in ``Corpus.notes``; files of another kind are only counted. ``Corpus.report()`` has a row for
-    every file, and names the pages of a PDF that have no text.
+    every file, and names the pages of a PDF that have no text. ``Corpus.language`` is what most of the text is written
+    in: it chooses model, stemmer and stop words (``ragkit.languages``), and a warning says so where it is mixed.
 
     A folder that has changed is simply loaded again. What takes long is kept by content: the text of a PDF
     (``read_pdfs``), the vectors of a document (``TokenStore``). The other kinds are read, and the indexes built, anew
@@ -93,12 +96,15 @@ def load_folder(path: str | Path) -> Corpus:
         reports.append(FileReport(name.as_posix(), kind, *sizes, language_of(page.text), blank, page.dropped))
         if blank:
             skipped["pages without text (scans?)"].append(f"{name} {', '.join(map(str, blank))}")
+    corpus = Corpus(root.name, tuple(documents.values()), files=tuple(reports))
+    if corpus.language == "mul":
+        skipped[_MIXED] = [f"{code} {share:.0%}" for code, share in corpus.languages.items()]
     notes = {reason: len(names) for reason, names in skipped.items()}
     if not documents:
         reasons = "; ".join(f"{reason}: {count}" for reason, count in notes.items()) or "it is empty"
         raise CorpusError(f"{root}: no document in it can be read ({reasons}); expected {' '.join(READABLE)} files")
     warn_of(root.name, {f"{why}: {_some(names)}": len(names) for why, names in skipped.items() if why != _OTHER})
-    return Corpus(root.name, tuple(documents.values()), notes=notes, files=tuple(reports))
+    return replace(corpus, notes=notes)
 
 
 def language_of(text: str) -> str:

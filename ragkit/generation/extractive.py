@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ragkit.base import Chunk, Citation, Context, Generation, check_query, require
 from ragkit.generation.prompts import NOT_FOUND
 from ragkit.markdown import Block, blocks, closed, sentences
-from ragkit.retrieval.analysis import FUNCTION_WORDS
+from ragkit.retrieval.analysis import FUNCTION_WORDS, Analyzer
 from ragkit.retrieval.hybrid import minmax
 
 Floats = NDArray[np.float64]
@@ -57,12 +57,14 @@ def _stemmer() -> Any:
     return require("Stemmer", "search").Stemmer("english")
 
 
-def stems(text: str) -> set[str]:
-    """The stemmed content words of ``text``; identifiers count as their parts.
+def stems(text: str, analyzer: Analyzer | None = None) -> set[str]:
+    """The stemmed content words of an English text, or those that ``analyzer`` finds; identifiers count as their parts.
 
     >>> sorted(stems("How do I purge all waiting tasks from task_queues?"))
     ['all', 'purg', 'queue', 'task', 'wait']
     """
+    if analyzer is not None:
+        return set(analyzer.terms(text))
     words = set(_WORD.findall(text.lower())) - FUNCTION_WORDS
     return set(_stemmer().stemWords(list(words)))
 
@@ -92,6 +94,7 @@ class Extractive:
             question's words. Beside a cache, it must have an ``identity``, or be a method of what has one.
         threshold: the share of the question's words, weighted by their idf, that some source must hold, 0..1; below it,
             the answer is ``NOT_FOUND``.
+        analyzer: the words of another language than English (``Analyzer.for_language``).
 
     >>> import asyncio
     >>> from ragkit.base import Hit
@@ -104,6 +107,7 @@ class Extractive:
     similarity: Similarity | None = field(default=None, repr=False)
     _: KW_ONLY
     threshold: float = 0.3
+    analyzer: Analyzer | None = field(default=None, repr=False)
 
     async def generate(self, question: str, context: Context) -> Generation:
         """The answer, made in a thread: scoring many passages takes milliseconds that others can use.
@@ -118,13 +122,13 @@ class Extractive:
         listed = candidates(context)
         if not listed:
             return _nothing("the context holds no sources")
-        if not stems(question):
+        if not self._stems(question):
             return _nothing("the question has no content words")
-        weight, listed = _idf_weights(question, listed), runs(listed)
+        weight, listed = self._idf_weights(question, listed), runs(listed)
         scores, held, covered = self._scores(question, listed, weight)
         if covered < self.threshold:
             return _nothing(f"the best source holds {covered:.0%} of what is asked, below {self.threshold:.0%}")
-        return replace(_quote(_select(listed, scores)), reason=_uncertainty(listed, scores, held))
+        return replace(_quote(self._select(listed, scores)), reason=_uncertainty(listed, scores, held))
 
     def _scores(
         self, question: str, listed: Sequence[Candidate], weight: Mapping[str, float]
@@ -133,7 +137,7 @@ class Extractive:
 
         A share is the ``weight`` of the question's words that stand there or in the heading.
         """
-        words, heads = [stems(c.text) for c in listed], [stems(c.heading) for c in listed]
+        words, heads = [self._stems(c.text) for c in listed], [self._stems(c.heading) for c in listed]
         both = [own | head for own, head in zip(words, heads, strict=True)]
 
         def share(held: set[str]) -> float:
@@ -163,12 +167,27 @@ class Extractive:
         scores = sum((factor * np.array(features[name]) for name, factor in WEIGHTS.items()), np.zeros(1))
         return scores, [share(own) for own in both], max(pooled([c.number for c in listed]))
 
+    def _stems(self, text: str) -> set[str]:
+        return stems(text, self.analyzer)
 
-def _idf_weights(question: str, listed: Sequence[Candidate]) -> dict[str, float]:
-    """The question's stems with their idf among the passages, as shares of 1."""
-    texts = [stems(c.text) | stems(c.heading) for c in listed]
-    weights = {term: idf(term, texts) for term in stems(question)}
-    return {term: weight / sum(weights.values()) for term, weight in weights.items()}
+    def _idf_weights(self, question: str, listed: Sequence[Candidate]) -> dict[str, float]:
+        """The question's stems with their idf among the passages, as shares of 1."""
+        texts = [self._stems(c.text) | self._stems(c.heading) for c in listed]
+        weights = {term: idf(term, texts) for term in self._stems(question)}
+        return {term: weight / sum(weights.values()) for term, weight in weights.items()}
+
+    def _select(self, listed: Sequence[Candidate], scores: Floats) -> list[Candidate]:
+        """The best run, then the best ones of other sections that still fit, no two of them nearly the same."""
+        chosen: list[tuple[Candidate, set[str]]] = []
+        for i in np.argsort(-scores, kind="stable").tolist():
+            run, words = listed[i], self._stems(listed[i].text)
+            if scores[i] < scores.max() + math.log(_NEAR):
+                break
+            fits = sum(len(other.text) for other, _ in chosen) + len(run.text) <= _ANSWER
+            new = all(run.section != c.section and len(words & other) < 0.6 * len(words | other) for c, other in chosen)
+            if not chosen or (fits and new):
+                chosen.append((run, words))
+        return [run for run, _ in chosen]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,20 +243,6 @@ def runs(listed: Sequence[Candidate]) -> list[Candidate]:
             run = replace(run, passage=replace(run.passage, end=after.passage.end, kind=after.passage.kind))
             result.append(run)
     return result
-
-
-def _select(listed: Sequence[Candidate], scores: Floats) -> list[Candidate]:
-    """The best run, then the best ones of other sections that still fit, no two of them nearly the same."""
-    chosen: list[tuple[Candidate, set[str]]] = []
-    for i in np.argsort(-scores, kind="stable").tolist():
-        run, words = listed[i], stems(listed[i].text)
-        if scores[i] < scores.max() + math.log(_NEAR):
-            break
-        fits = sum(len(other.text) for other, _ in chosen) + len(run.text) <= _ANSWER
-        new = all(run.section != c.section and len(words & other) < 0.6 * len(words | other) for c, other in chosen)
-        if not chosen or (fits and new):
-            chosen.append((run, words))
-    return [run for run, _ in chosen]
 
 
 def _uncertainty(listed: Sequence[Candidate], scores: Floats, held: Sequence[float]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -20,8 +21,10 @@ from ragkit.generation.answer import OpenAIChat, WithFallback
 from ragkit.generation.extractive import Extractive
 from ragkit.generation.prompts import SHORT
 from ragkit.generation.small import Focused
+from ragkit.languages import is_english
 from ragkit.llm.chat import endpoint_configured
 from ragkit.llm.local import LocalModel
+from ragkit.retrieval.analysis import Analyzer
 from ragkit.token_store import TokenStore
 from ragkit.tokens import MINILM
 
@@ -40,8 +43,10 @@ def make_llm(llm: LLM | str | Path | None, store: TokenStore, max_cost: float | 
     - ``"openai"``: the endpoint at ``$OPENAI_BASE_URL``, else OpenAI's own, with ``$OPENAI_MODEL``.
     - None: ``"openai"`` where ``$OPENAI_BASE_URL`` is set, else ``DEFAULT``. A key alone sends nothing anywhere.
 
-    Where a model fails, quotes answer, and ``Answer.reason`` says so. An endpoint's address is logged as a warning,
-    once, before anything is sent to it. ``max_cost`` is an endpoint's limit for one question, in US dollars.
+    Quotes go by the words of the store's language. The packaged model writes English: where the documents are in
+    another language, a warning says so. Where a model fails, quotes answer, and ``Answer.reason`` says so. An
+    endpoint's address is logged as a warning, once, before anything is sent to it. ``max_cost`` is an endpoint's limit
+    for one question, in US dollars.
 
     Raises:
         InputError: an unknown word; a file that is no GGUF; no key for OpenAI's own address; a ``max_cost``, and the
@@ -56,6 +61,8 @@ def make_llm(llm: LLM | str | Path | None, store: TokenStore, max_cost: float | 
     if llm == "extractive":
         return quotes(store)
     if llm == "local":
+        if not is_english(store.language):
+            _warn_of_english(LocalModel().name, store.language)
         return WithFallback(local_llm(LocalModel(), store), quotes(store))
     if isinstance(llm, str | Path) and str(llm).lower().endswith(".gguf"):
         return WithFallback(local_llm(LocalModel(llm), store), quotes(store))
@@ -70,12 +77,24 @@ def quotes(store: TokenStore) -> LLM:
     """Quotes, or "not found"."""
     if can_abstain(store):
         return Abstaining(Extractive(store.maxsim, threshold=0.05), store)
-    return Extractive(store.maxsim)  # its own threshold is on the share of the question's words that the sources hold
+    # Its own threshold is on the share of the question's words that the sources hold.
+    return Extractive(
+        store.maxsim, analyzer=None if is_english(store.language) else Analyzer.for_language(store.language)
+    )
 
 
 def can_abstain(store: TokenStore) -> bool:
-    """Whether the store's vectors are those of the packaged model: abstaining is fitted to their scores."""
-    return store.encoder.name == MINILM
+    """Whether the store has the vectors of English texts by MiniLM: abstaining is fitted to their scores and words."""
+    return store.encoder.name == MINILM and is_english(store.language)
+
+
+def _warn_of_english(model: str, language: str) -> None:
+    which = "several languages" if language == "mul" else f"another language ({language})"
+    warnings.warn(
+        f"{model} was made for English, and these documents are in {which}: its answers will be poor. "
+        "'extractive' quotes in any language, and 'openai' or a GGUF file may be a model that knows it",
+        stacklevel=3,
+    )
 
 
 def local_llm(model: LocalModel, store: TokenStore) -> LLM:

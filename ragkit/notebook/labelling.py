@@ -21,6 +21,7 @@ from ragkit.base import Chunk, Corpus, InputError, Question, RagkitError, Retrie
 from ragkit.chunking import SentenceChunker, chunk_corpus
 from ragkit.figures import GREEN, VERMILLION
 from ragkit.notebook.display import StaticView, show_passage
+from ragkit.retrieval.analysis import Analyzer
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.token_store import TokenStore
@@ -197,4 +198,5 @@ class LabelPanel(StaticView, w.VBox):  # type: ignore[misc]
 def _words_and_vectors(corpus: Corpus) -> dict[str, Retriever]:
     store = TokenStore.open(corpus)
     chunks = chunk_corpus(SentenceChunker(PASSAGE, 0), corpus)
-    return {"words": BM25Retriever(chunks), "vectors": DenseRetriever(chunks, store=store)}
+    words = BM25Retriever(chunks, analyzer=Analyzer.for_language(corpus.language))
+    return {"words": words, "vectors": DenseRetriever(chunks, store=store)}

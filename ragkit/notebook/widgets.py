@@ -30,8 +30,9 @@ from ragkit.evaluation import statistics
 from ragkit.evaluation.compare import difference_text, verdict
 from ragkit.evaluation.metrics import BUDGET, coverage, first_ranks, reciprocal_rank, relevant_gold, score
 from ragkit.figures import GREY, color_of, styled
+from ragkit.languages import is_english
 from ragkit.notebook.display import StaticView, show_chunks, show_hits
-from ragkit.retrieval.analysis import AnalyzedCorpus
+from ragkit.retrieval.analysis import AnalyzedCorpus, Analyzer
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
@@ -97,16 +98,21 @@ class LabSettings:
         """This setting with another size; the overlap shrinks to half of a size that it would not fit."""
         return replace(self, size=size, overlap=min(self.overlap, size // 2))
 
-    def code(self) -> str:
-        """Python that measures this setting, given ``corpus`` and ``questions``: an import and three lines."""
+    def code(self, language: str = "") -> str:
+        """Python that measures this setting, given ``corpus``, which is in ``language``, and ``questions``."""
         store = "store, " if self.chunker == "semantic" else ""
-        classes = {CHUNKERS[self.chunker].__name__, *re.findall(r"\w+Retriever|Hybrid", SCORINGS[self.scoring])}
+        scoring, imported = SCORINGS[self.scoring], ""
+        if "BM25" in scoring and not is_english(language):
+            analyzer = f"BM25Retriever(chunks, analyzer=Analyzer.for_language({language!r}))"
+            scoring = scoring.replace("BM25Retriever(chunks)", analyzer)
+            imported = "from ragkit.retrieval.analysis import Analyzer\n"
+        classes = {CHUNKERS[self.chunker].__name__, *re.findall(r"\w+Retriever|Hybrid", scoring)}
         chunker = f"{CHUNKERS[self.chunker].__name__}({store}{self.size}, {self.overlap})"
         limit = f", metric={self.metric!r}" if self.budget is None else f", same_budget={self.budget}"
         return (
-            f"from ragkit import {', '.join(sorted({*classes, 'TokenStore'}))}, chunk_corpus, compare\n"
+            f"{imported}from ragkit import {', '.join(sorted({*classes, 'TokenStore'}))}, chunk_corpus, compare\n"
             f"store = TokenStore.open(corpus); chunks = chunk_corpus({chunker}, corpus)\n"
-            f"retriever = {SCORINGS[self.scoring]}\n"
+            f"retriever = {scoring}\n"
             f'compare({{"{self.label}": retriever}}, questions, k={self.k}{limit})'
         )
 
@@ -134,7 +140,7 @@ class ChunkSearch:
 
     @cached_property
     def _analyzed(self) -> AnalyzedCorpus:
-        return AnalyzedCorpus(self.corpus.documents)
+        return AnalyzedCorpus(self.corpus.documents, Analyzer.for_language(self.corpus.language))
 
     def chunker(self, setting: LabSettings) -> Chunker:
         """The chunker that ``setting.code()`` names."""
@@ -479,7 +485,8 @@ class ChunkLab(StaticView, w.VBox):  # type: ignore[misc]
 
     def _export(self, is_shown: bool) -> None:
         chosen = _questions_as_python(self._search.corpus, self.questions.value, self._bench.questions)
-        code = f"# `corpus` is the one that you gave to ChunkLab.\n{chosen}\n{self.setting.code()}"
+        setting = self.setting.code(self._search.corpus.language)
+        code = f"# `corpus` is the one that you gave to ChunkLab.\n{chosen}\n{setting}"
         self.code.value = f"<pre style='max-height:260px;overflow:auto'>{escape(code)}</pre>" if is_shown else ""
 
 

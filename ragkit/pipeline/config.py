@@ -51,6 +51,7 @@ from ragkit import chunking
 from ragkit.base import Chunk, Corpus, InputError, Mean, Reranker, Retriever, StoreMismatchError, require
 from ragkit.files import atomic_write
 from ragkit.retrieval import modular
+from ragkit.retrieval.analysis import Analyzer
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever, Scoring
 from ragkit.retrieval.hybrid import Hybrid
@@ -179,8 +180,12 @@ class Modules(PipelineBuilder):
     modules, one called ``chunks`` the name of a cutting. (A new chunker is named in ``ChunkerTable.kind``.)
     """
 
-    def BM25Retriever(self, chunks: str = "main", variant: str = "lucene", contextual: bool = False) -> Retriever:
-        return BM25Retriever(self.chunks(chunks), variant=variant, contextual=contextual)
+    def BM25Retriever(
+        self, chunks: str = "main", variant: str = "lucene", contextual: bool = False, language: str | None = None
+    ) -> Retriever:
+        """``language`` (ISO 639-3) chooses stemmer and stop words; without it the corpus' own does."""
+        analyzer = Analyzer.for_language(self.corpus.language if language is None else language)
+        return BM25Retriever(self.chunks(chunks), variant=variant, analyzer=analyzer, contextual=contextual)
 
     def DenseRetriever(
         self, chunks: str = "main", scoring: Scoring = "maxp", window: int = 64, index: str = "flat"
@@ -232,7 +237,8 @@ class Modules(PipelineBuilder):
         (an average is the mean of the other two), ``retriever`` itself searches everything."""
         everything, classifiers = self.chunks(chunks), list[modular.Classifier]()
         if classifier != "HitVoteClassifier":
-            classifiers.append(modular.NaiveBayesClassifier(everything, by))
+            analyzer = Analyzer.for_language(self.corpus.language)
+            classifiers.append(modular.NaiveBayesClassifier(everything, by, analyzer))
         if classifier != "NaiveBayesClassifier":
             dense = DenseRetriever(everything, self.store, scoring="maxp")
             classifiers.append(modular.HitVoteClassifier(dense, by))

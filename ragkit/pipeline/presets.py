@@ -16,6 +16,7 @@ from ragkit.pipeline.config import FETCH_K, OVERLAP, SIZE
 from ragkit.pipeline.rag import RAGPipeline
 from ragkit.pipeline.trace import AnswerCache, Monitor
 from ragkit.retrieval import modular as modules
+from ragkit.retrieval.analysis import Analyzer
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
@@ -51,6 +52,7 @@ def advanced(
     *,
     llm: LLM | str | Path | None = None,
     store: TokenStore | None = None,
+    analyzer: Analyzer | None = None,
     size: int = SIZE,
     overlap: int = OVERLAP,
     fetch_k: int = FETCH_K,
@@ -61,12 +63,14 @@ def advanced(
     """Words and vectors, fused, then reranked: BM25 and MaxP dense retrieval, RRF, late interaction.
 
     Where no candidate has the question's words (each scores below .5), the question as a whole is compared too:
-    paraphrases need it. ``tests/bench/bench_advanced.py`` measures each step's share. ``fetch_k``: candidates to
-    rerank; the other parameters are those of ``naive``.
+    paraphrases need it. ``tests/bench/bench_advanced.py`` measures each step's share. ``analyzer`` makes terms of words
+    (default: ``Analyzer.for_language(corpus.language)``), ``fetch_k`` are candidates to rerank; the other parameters
+    are those of ``naive``.
     """
     store = store or TokenStore.open(corpus)
     chunks = chunk_corpus(FixedChunker(size, overlap), corpus)
-    hybrid = Hybrid([BM25Retriever(chunks), DenseRetriever(chunks, store=store, scoring="maxp")], fusion="rrf")
+    words = BM25Retriever(chunks, analyzer=analyzer or Analyzer.for_language(corpus.language))
+    hybrid = Hybrid([words, DenseRetriever(chunks, store=store, scoring="maxp")], fusion="rrf")
     late = LateInteraction(store, mean="geometric", pooled_below=0.5)
     llm = make_llm(llm, store)
     return RAGPipeline(hybrid, late, llm, fetch_k=fetch_k, budget=budget, cache=cache, monitor=monitor)
@@ -77,6 +81,7 @@ def modular(
     *,
     llm: LLM | str | Path | None = None,
     store: TokenStore | None = None,
+    analyzer: Analyzer | None = None,
     size: int = SIZE,
     overlap: int = OVERLAP,
     fetch_k: int = FETCH_K,
@@ -95,12 +100,13 @@ def modular(
     store = store or TokenStore.open(corpus)
     chunks = chunk_corpus(FixedChunker(size, overlap), corpus)
     late = LateInteraction(store, mean="geometric", pooled_below=0.5)
+    analyzer = analyzer or Analyzer.for_language(corpus.language)
 
     def vectors(some: Sequence[Chunk]) -> DenseRetriever:
         return DenseRetriever(some, store=store, scoring="maxp")
 
     def search(some: Sequence[Chunk], dense: DenseRetriever) -> Retriever:
-        return Reranked(Hybrid([BM25Retriever(some), dense], fusion="rrf"), late, fetch_k)
+        return Reranked(Hybrid([BM25Retriever(some, analyzer=analyzer), dense], fusion="rrf"), late, fetch_k)
 
     whole, names = vectors(chunks), modules.name_patterns(chunks, by)
     retriever = search(chunks, whole)
@@ -108,7 +114,7 @@ def modular(
         collections = {label: [chunk for chunk in chunks if str(chunk.metadata.get(by)) == label] for label in names}
         routes = {label: search(own, vectors(own)) for label, own in collections.items()}
         average = modules.AverageClassifier(
-            [modules.NaiveBayesClassifier(chunks, by), modules.HitVoteClassifier(whole, by)]
+            [modules.NaiveBayesClassifier(chunks, by, analyzer), modules.HitVoteClassifier(whole, by)]
         )
         classifier = modules.AbstainOnSeveral(modules.RegexClassifier(names), average)
         router = modules.Router(routes, classifier, retriever, threshold=0.7)

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import time
 import uuid
+import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ from ragkit.base import (
 from ragkit.concurrency import gather_limited
 from ragkit.generation import build_context, stream_answer
 from ragkit.generation.factory import make_llm
+from ragkit.languages import is_english
 from ragkit.pipeline.config import Modules, PipelineConfig
 from ragkit.pipeline.diagram import Diagram, Node, chunks_of, cutting_of, tree
 from ragkit.pipeline.trace import AnswerCache, CacheKey, Monitor, QueryTrace
@@ -120,7 +122,7 @@ class RAGPipeline:
             build.module(config.retriever),
             build.reranker(config.reranker) if config.reranker else None,
             make_llm(llm, store),
-            rewriter=Spelling.of(corpus.documents) if config.rewriter else None,
+            rewriter=_spelling(corpus) if config.rewriter else None,
             cache=cache,
             monitor=monitor,
             budget=config.budget,
@@ -392,6 +394,18 @@ class TwoStage(Retriever):
         if self.fetch_k is None and self.reranker is None and self.rewriter is None:
             return k  # nothing would choose among more of them
         return max(k, self.fetch_k or 3 * k)
+
+
+def _spelling(corpus: Corpus) -> Spelling | None:
+    """The repair of English words, for documents in English; for others none, and a warning."""
+    if is_english(corpus.language):
+        return Spelling.of(corpus.documents)
+    warnings.warn(
+        f"{corpus.name}: the rewriter 'Spelling' repairs English words, and these documents are not in English "
+        f"({corpus.language}): questions are searched as they are typed",
+        stacklevel=3,
+    )
+    return None
 
 
 async def _best_effort(who: str, call: Callable[..., R], *arguments: object) -> R | None:

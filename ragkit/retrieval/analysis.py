@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.base import Chunk, Document, InputError, build_identity, require
+from ragkit.languages import defaults_for
 
 # Signs that belong to the letter before them (vowels of Devanagari, accents that stand alone), which \w leaves out.
 _MARKS = "".join(chr(c) for c in range(0x300, 0x10000) if unicodedata.category(chr(c)).startswith("M"))
@@ -75,6 +76,21 @@ class Analyzer:
     whole: bool = True
     parts: bool = True
     language: str = "english"
+
+    @classmethod
+    def for_language(cls, code: str) -> Analyzer:
+        """The analyzer for texts in a language (ISO 639-3; "" is unknown, and taken for English).
+
+        Where there is no stemmer for it, and for "mul" (several languages), words stay as they are.
+
+        >>> Analyzer.for_language("deu").terms("die Häuser"), Analyzer.for_language("mul").terms("die Häuser")
+        (['haus'], ['die', 'häuser'])
+
+        Raises:
+            InputError: ``code`` is no code of three letters.
+        """
+        chosen = defaults_for(code)
+        return cls(bool(chosen.stemmer), chosen.stop_words, language=chosen.stemmer or "english")
 
     @property
     def identity(self) -> str:

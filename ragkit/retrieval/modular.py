@@ -112,8 +112,8 @@ class NaiveBayesClassifier:
     {}
     """
 
-    def __init__(self, chunks: Iterable[Chunk], key: str = "project") -> None:
-        self.analyzer = Analyzer()
+    def __init__(self, chunks: Iterable[Chunk], key: str = "project", analyzer: Analyzer | None = None) -> None:
+        self.analyzer = analyzer or Analyzer()
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
         self.passages: Counter[str] = Counter()
         for chunk in chunks:

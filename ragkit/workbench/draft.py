@@ -16,6 +16,7 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from ragkit.base import Corpus, Document, Question, Section, Span
+from ragkit.languages import is_english
 from ragkit.markdown import blocks
 
 LIMIT = 100
@@ -45,8 +46,8 @@ class Draft(NamedTuple):
 def draft(corpus: Corpus, limit: int = LIMIT, seed: int = 0) -> tuple[Question, ...]:
     """At most ``limit`` questions, dealt out over rules and documents; the same ones for the same ``seed``.
 
-    Each has the tags ``"draft"`` and its rule: "heading", "definition", "purpose" or "bold". A question that has
-    several answers is left out.
+    Each has the tags ``"draft"`` and its rule: "heading", "definition", "purpose" or "bold". The last three read and
+    write English: files in another language give only their headings. A question that has several answers is left out.
 
     >>> text = "# Broker\\n\\nA broker is a program that passes messages on from the client to the workers."
     >>> [question] = draft(Corpus("docs", (Document("broker", text),)))
@@ -54,9 +55,12 @@ def draft(corpus: Corpus, limit: int = LIMIT, seed: int = 0) -> tuple[Question, 
     ('What is a broker?', 'A broker is a program that passes messages on from the client to the workers.')
     """
     made: dict[str, list[Draft]] = defaultdict(list)
+    languages = {file.file: file.language for file in corpus.files}
     for document in corpus.documents:
+        english = is_english(languages.get(document.metadata.get("source", ""), ""))
         for each in _drafts(document):
-            made[each.text].append(each)
+            if english or each.rule == "heading":
+                made[each.text].append(each)
     alone = [drafts[0] for drafts in made.values() if len(drafts) == 1]
     random.Random(seed).shuffle(alone)
     by_source: dict[tuple[str, str], list[Draft]] = defaultdict(list)

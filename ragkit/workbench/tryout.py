@@ -15,10 +15,12 @@ from pathlib import Path
 
 from ragkit.base import Answer, Corpus, InputError, Question
 from ragkit.corpus.folder import LABELS, load_folder
+from ragkit.embedding.e5 import E5_SMALL
 from ragkit.evaluation.compare import Comparison, compare
 from ragkit.evaluation.metrics import BUDGET
 from ragkit.evaluation.tune import Grid, Tuned, default_config, tune
 from ragkit.generation.factory import make_llm
+from ragkit.languages import is_english
 from ragkit.pipeline import RAGPipeline
 from ragkit.pipeline.config import FETCH_K, PipelineConfig
 from ragkit.token_store import TokenStore
@@ -88,7 +90,8 @@ def try_folder(
             f"into {Path(folder) / LABELS} (see ragkit.workbench.labels)"
         )
     corpus = replace(corpus, questions=labelled)
-    step(f"encoding {len(corpus.documents)} documents")
+    slower = "" if is_english(corpus.language) else f" by {E5_SMALL}, which takes 8 times as long as a model of English"
+    step(f"encoding {len(corpus.documents)} documents{slower}")
     store = TokenStore.open(corpus)
     tuned = None
     if len({question.gold[0].doc_id for question in answerable}) >= 4:
