@@ -28,6 +28,7 @@ from ragkit.files import sha256_file
 from ragkit.tokens import MINILM, MINILM_SHA256, SubwordTokenizer, minilm_folder, verified
 
 _BATCH_TOKENS = 4096  # 16 windows of 256
+_FEW_TOKENS = 4096  # NumPy reads them in the time that the import of torch takes
 
 
 class _LocalModel:
@@ -59,8 +60,10 @@ class TransformerEmbedder(_LocalModel):
     """A mean-pooling transformer, called directly: no padding, no cut. It is a ``TokenEncoder``.
 
     Queries of a BERT go through ``ragkit.embedding.bert``, always in float32, so that a first answer need not wait for
-    torch. Several threads may use it.
+    torch; so do its first few passages in float32, 4,096 tokens. Several threads may use it.
     """
+
+    _passage_tokens = 0  # that it was given so far
 
     @cached_property
     def dimension(self) -> int:
@@ -102,6 +105,7 @@ class TransformerEmbedder(_LocalModel):
         # The space after a prefix belongs to the first word of the text, as the tokenizers count.
         prefix, _ = self.tokenize(self.prefixes.get(kind, "").rstrip())
         before = np.concatenate([self._first, prefix])
+        bert = self._bert if kind == "query" or self._are_few(windows) else None
         order = sorted(range(len(windows)), key=lambda i: -len(windows[i]))
         if order and len(windows[order[0]]) > self.max_tokens:
             raise InputError(f"a window of {len(windows[order[0]])} tokens; {self.name} reads {self.max_tokens}")
@@ -109,11 +113,14 @@ class TransformerEmbedder(_LocalModel):
             n = max(1, _BATCH_TOKENS // (len(before) + len(windows[order[0]]) + len(self._last)))
             batch, order = order[:n], order[n:]
             rows = [np.concatenate([before, windows[i], self._last]) for i in batch]
-            bert = self._bert if kind == "query" else None
             hidden = [bert.hidden(row.tolist()) for row in rows] if bert else self._forward(rows)
             for i, vectors in zip(batch, hidden, strict=True):
                 own = vectors[len(before) : len(before) + len(windows[i])]
                 yield i, WindowVectors(own, vectors.mean(axis=0))
+
+    def _are_few(self, passages: Sequence[Ids]) -> bool:
+        self._passage_tokens += sum(map(len, passages))
+        return self.precision == "float32" and self._passage_tokens <= _FEW_TOKENS
 
     def _forward(self, rows: list[Ids]) -> list[Vectors]:
         """The last layer's vectors for each row of token ids."""
