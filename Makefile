@@ -16,6 +16,8 @@ NB ?= notebooks/*.ipynb
 WORKERS ?= 2
 RUN := "$(BIN)/python"
 OFFLINE := tests/offline.sh $(RUN)
+# A file is run by one worker; the files begin in the order of tests/conftest.py.
+SHARED := -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 export RAGAS_DO_NOT_TRACK := true
 # Bytecode is kept even where the environment forbids it, as many containers do: without it every kernel compiles torch
@@ -59,15 +61,15 @@ vectors: setup ## The vectors that several tests and notebooks need, on all core
 
 unit: setup ## Unit, property, oracle and contract tests, network blocked (about 6 minutes)
 	@echo "== unit tests"
-	@$(OFFLINE) -m pytest tests -m "not browser" -q -n $(WORKERS) --dist loadfile --durations=10
+	@$(OFFLINE) -m pytest tests -m "not browser" $(SHARED) --durations=10
 
 notebooks: vectors ## Every notebook run and compared with its committed outputs, network blocked (NB=notebooks/03*.ipynb for some)
 	@echo "== notebooks under nbval"
-	@$(OFFLINE) -m pytest tests/test_offline.py $(NB) -q -n $(WORKERS) --dist loadfile
+	@$(OFFLINE) -m pytest tests/test_offline.py $(NB) $(SHARED)
 
 browser: setup ## JupyterLab and the widgets in a real chromium, network blocked (2 minutes; skipped where there is no chromium)
 	@echo "== browser tests"
-	@$(OFFLINE) -m pytest tests -m browser -q -n $(WORKERS) --dist load
+	@$(OFFLINE) -m pytest tests -m browser -q -n $(WORKERS)
 
 refresh: setup ## Run the notebooks again and save their outputs (up to 2 minutes each; NB=notebooks/03*.ipynb for some)
 	@$(RUN) tests/refresh_notebooks.py $(NB)
