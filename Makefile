@@ -16,10 +16,15 @@ NB ?= notebooks/*.ipynb
 WORKERS ?= 2
 RUN := "$(BIN)/python"
 OFFLINE := tests/offline.sh $(RUN)
+# A file is run by one worker; the files begin in the order of tests/conftest.py.
+SHARED := -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 export RAGAS_DO_NOT_TRACK := true
+# Bytecode is kept even where the environment forbids it, as many containers do: without it every kernel compiles torch
+# and all else that it imports anew.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup env data lab test lint unit notebooks browser refresh hours bench results lock clean
+.PHONY: help setup env data lab test lint vectors unit notebooks browser refresh hours bench results lock clean
 
 help: ## List the targets (at once)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -42,7 +47,7 @@ lab: setup ## JupyterLab on 127.0.0.1, open on notebooks/00_start_here.ipynb (5 
 	  --LabApp.app_settings_dir="$(CURDIR)/data/jupyterlab" \
 	  --ServerApp.contents_manager_class=ragkit.notebook.contents.Contents $(LAB_ARGS)
 
-test: setup lint unit notebooks browser ## Every check below, after the set-up (about 21 minutes the first time, then about 17)
+test: setup lint vectors unit notebooks browser ## Every check below, after the set-up (about 21 minutes the first time, then about 17)
 
 lint: env ## ruff and mypy --strict (20 s)
 	@echo "== lint: ruff check, ruff format --check, mypy --strict"
@@ -50,19 +55,21 @@ lint: env ## ruff and mypy --strict (20 s)
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
+vectors: setup ## The vectors that several tests and notebooks need, on all cores (4 minutes the first time, then 10 s)
+	@echo "== vectors"
+	@$(RUN) tests/warm_up.py
+
 unit: setup ## Unit, property, oracle and contract tests, network blocked (about 6 minutes)
 	@echo "== unit tests"
-	@$(OFFLINE) -m pytest tests -m "not browser" -q -n $(WORKERS) --dist loadfile --durations=10
+	@$(OFFLINE) -m pytest tests -m "not browser" $(SHARED) --durations=10
 
-notebooks: setup ## Every notebook run and compared with its committed outputs, network blocked (NB=notebooks/03*.ipynb for some)
-	@echo "== the vectors that several notebooks need, once for all of them"
-	@$(RUN) tests/warm_up.py
+notebooks: vectors ## Every notebook run and compared with its committed outputs, network blocked (NB=notebooks/03*.ipynb for some)
 	@echo "== notebooks under nbval"
-	@$(OFFLINE) -m pytest tests/test_offline.py $(NB) -q -n $(WORKERS) --dist loadfile
+	@$(OFFLINE) -m pytest tests/test_offline.py $(NB) $(SHARED)
 
 browser: setup ## JupyterLab and the widgets in a real chromium, network blocked (2 minutes; skipped where there is no chromium)
 	@echo "== browser tests"
-	@$(OFFLINE) -m pytest tests -m browser -q
+	@$(OFFLINE) -m pytest tests -m browser -q -n $(WORKERS)
 
 refresh: setup ## Run the notebooks again and save their outputs (up to 2 minutes each; NB=notebooks/03*.ipynb for some)
 	@$(RUN) tests/refresh_notebooks.py $(NB)

@@ -244,10 +244,11 @@ class TokenStore:
         """This store with the vectors of ``queries`` at hand, with ``tokens`` for ``maxsim`` too: they cost no run of
         the model. For experiments that ask the same ones again and again, not for measuring latency."""
         other = copy(self)
-        other._query_vectors = dict(zip(queries, self.encode_queries(queries), strict=True))
-        if tokens:
+        if tokens:  # from the same run of the model
             other._read_query = lru_cache(len(queries) + 2)(self._encode_query_tokens)
-            list(map(other._read_query, queries))
+            other._query_vectors = {query: other._read_query(query)[2] for query in queries}
+        else:
+            other._query_vectors = dict(zip(queries, self.encode_queries(queries), strict=True))
         return other
 
     def _encode_query_tokens(self, query: str) -> tuple[Ids, Vectors, Vectors]:

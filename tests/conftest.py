@@ -15,6 +15,18 @@ from ragkit.base import Corpus, Document, Embedder, Question, Section, Span
 hypothesis.settings.register_profile("ragkit", deadline=None, derandomize=bool(os.environ.get("CI")))
 hypothesis.settings.load_profile("ragkit")
 
+# The files that take longest: begun first, so that no worker is at one of them when the others have ended.
+LONGEST = (
+    *("test_own_documents", "test_llm_local", "test_embedding_servers", "test_cli", "test_chunking", "test_doctests"),
+    *("B_fine_tuning", "12_monitoring", "C_many_languages", "05_embeddings", "13_feedback", "10_modular_rag"),
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
 
 @pytest.fixture
 def ragkit_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -255,9 +255,11 @@ def test_the_makefile_is_for_make_3_81():
 
 
 STUB = """#!/usr/bin/env bash
-# A Python that writes down what it is asked to do, makes environments of itself, and fails where $STUB_FAILS says so.
+# A Python that writes down what it is asked to do, makes environments of itself, and fails where $STUB_FAILS says so
+# and where it may not keep bytecode.
 line=$(printf '%s|' "$@")
 echo "$line" >>"$STUB_LOG"
+[ -z "$PYTHONDONTWRITEBYTECODE" ] || exit 1
 case "$line" in
   "-m|venv|"*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
   *"$STUB_FAILS"*) exit 1 ;;
@@ -281,6 +283,7 @@ class Checkout:
         """The exit code, and what Python was asked to do."""
         self.log.write_text("")
         environment = {**os.environ, "STUB_LOG": str(self.log), "STUB_FAILS": fails, "UV_TORCH_BACKEND": torch}
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"  # as in many containers
         command = ["make", *targets, f"VENV={self.venv}", f"PYTHON={self.python}"]
         done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
         return done.returncode, self.log.read_text().splitlines()

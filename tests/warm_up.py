@@ -1,6 +1,6 @@
-"""Encode what several notebooks need, once and on all cores, before they run side by side: minutes, then nothing.
+"""Encode what several tests and notebooks need, once and on all cores: in their workers, one would wait for the other.
 
-``make notebooks`` calls it. A notebook that is opened by itself encodes what it needs, too.
+``make vectors`` calls it. A test or a notebook that is run by itself encodes what it needs, too.
 """
 
 from __future__ import annotations
