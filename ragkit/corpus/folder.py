@@ -12,20 +12,24 @@ import re
 import tomllib
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from email import message_from_bytes, policy
+from email.message import EmailMessage
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ragkit.base import Corpus, CorpusError, Document, FileReport, Page, Section, require
+from ragkit.corpus.office import OfficeText, read_office
 from ragkit.corpus.pdf import PdfText, read_pdfs
 from ragkit.markdown import sections
 
 MAX_BYTES = 64 << 20  # of one file
 TEXTS = (".md", ".rst", ".txt")
 WEB_PAGES = (".html", ".htm")
-READABLE = (*TEXTS, *WEB_PAGES, ".pdf", ".docx", ".pptx", ".xlsx", ".epub", ".eml")
+OFFICE = (".docx", ".pptx")
+READABLE = (*TEXTS, *WEB_PAGES, ".pdf", *OFFICE, ".xlsx", ".epub", ".eml")
 
 LABELS = "questions.jsonl"
 """The labels of the folder's documents (``ragkit.workbench.labels``): no document."""
@@ -162,7 +166,11 @@ def _read(file: Path, root: Path, pdfs: Mapping[Path, PdfText | str]) -> _Read:
     elif kind in WEB_PAGES:
         page = _decode(file)
         title = next((html.unescape(m["title"]) for m in _HEAD.finditer(page) if m["title"]), "")
-        text = _extract(file, _HEAD.sub("", page)).content.rstrip()  # kreuzberg would write the head in front of it
+        text = _web_page(file, page)
+    elif kind == ".eml":
+        text, title, date = _mail(file)
+    elif kind in OFFICE:
+        text, title, date = _office(file)
     elif kind == ".pdf":
         pdf = pdfs[file]
         if isinstance(pdf, str):
@@ -170,7 +178,7 @@ def _read(file: Path, root: Path, pdfs: Mapping[Path, PdfText | str]) -> _Read:
         text, title, date, pages, dropped = pdf
     else:
         result = _extract(file)
-        text, title = result.content.rstrip(), result.metadata.get("subject" if kind == ".eml" else "title") or ""
+        text, title = result.content.rstrip(), result.metadata.get("title") or ""
         date = str(result.metadata.get("created_at") or "")[:10]
     if not text.strip():
         raise _SkipError("files without words left out")
@@ -219,7 +227,8 @@ def _restructured(file: Path, root: Path) -> str:
 def _extract(file: Path, page: str = "") -> Any:
     """What kreuzberg reads in ``file``, or in the HTML of ``page``: ``content`` and ``metadata``."""
     kreuzberg = require("kreuzberg", "formats")
-    config = kreuzberg.ExtractionConfig(output_format="markdown", use_cache=False)
+    kept = {"enabled": True, "remove_forms": False}  # pages of ASP.NET are one form
+    config = kreuzberg.ExtractionConfig(output_format="markdown", use_cache=False, html_options={"preprocessing": kept})
     try:
         if page:
             return kreuzberg.extract_bytes_sync(page.encode(), "text/html", config)
@@ -229,16 +238,61 @@ def _extract(file: Path, page: str = "") -> Any:
         raise _SkipError(f"{file.suffix.lower().lstrip('.')} files that {reason} left out") from error
 
 
+def _web_page(file: Path, page: str) -> str:
+    return str(_extract(file, _HEAD.sub("", page)).content).rstrip()  # kreuzberg would write the head in front of it
+
+
+def _mail(file: Path) -> tuple[str, str, str]:
+    """A mail as Markdown, its subject, and the day on which it was sent."""
+    mail = message_from_bytes(_bytes(file), policy=policy.default)
+    sent = getattr(mail["Date"], "datetime", None)
+    return _message(file, mail), str(mail["Subject"] or ""), f"{sent:%Y-%m-%d}" if sent else ""
+
+
+def _message(file: Path, mail: EmailMessage) -> str:
+    """Who writes to whom and when, the body, attached texts and mails; the names of other attachments."""
+    blocks = [f"**{name}**: {mail[name]}" for name in ("Subject", "From", "To", "Date") if mail[name]]
+    names = []
+    for part in (mail.get_body(("plain", "html")), *mail.iter_attachments()):
+        if part is None:
+            continue
+        kind = part.get_content_type()
+        if kind == "message/rfc822":
+            blocks.append(_message(file, part.get_content()))
+        elif kind in ("text/plain", "text/html"):
+            text = _text(part.get_payload(decode=True), [part.get_content_charset() or "utf-8"])
+            blocks.append(_web_page(file, text) if kind == "text/html" and text.strip() else text.strip())
+        elif name := part.get_filename():
+            names.append(name)
+    return "\n\n".join(filter(None, [*blocks, f"**Attachments**: {', '.join(names)}" if names else ""]))
+
+
+def _office(file: Path) -> OfficeText:
+    try:
+        return read_office(file)
+    except Exception as error:  # a broken file breaks in many ways; the others go on
+        raise _SkipError(f"{file.suffix.lower().lstrip('.')} files that cannot be read and are left out") from error
+
+
 def _decode(file: Path) -> str:
     """The text of a file: by its byte order mark, the charset a web page declares, UTF-8, or else by its letters."""
+    data = _bytes(file)
+    declared = _CHARSET.findall(data[:4096]) if file.suffix.lower() in WEB_PAGES else []
+    return _text(data, [name.decode() for name in declared])
+
+
+def _bytes(file: Path) -> bytes:
     try:
         data = file.read_bytes()
     except OSError as error:
         raise _SkipError("files that cannot be opened left out") from error
     if b"\0" in data and not data.startswith(_MARKS):
         raise _SkipError("binary files left out")
-    declared = _CHARSET.findall(data[:4096]) if file.suffix.lower() in WEB_PAGES else []
-    for encoding in (*(name.decode() for name in declared), "utf-8"):
+    return data
+
+
+def _text(data: bytes, declared: Sequence[str] = ()) -> str:
+    for encoding in (*declared, "utf-8"):
         with suppress(UnicodeDecodeError, LookupError):
             text = data.decode(encoding).removeprefix("\ufeff")
             break
