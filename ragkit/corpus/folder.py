@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ragkit.base import Corpus, CorpusError, Document, FileReport, Page, Section, require
+from ragkit.corpus.encodings import decode
 from ragkit.corpus.office import OfficeText, read_office
 from ragkit.corpus.pdf import PdfText, read_pdfs
 from ragkit.markdown import sections
@@ -41,10 +42,6 @@ _TOML = re.compile(r"\+\+\+[ \t]*\n(?P<head>(?:.*\n)*?)\+\+\+[ \t]*(?:\n|\Z)")
 _CHARSET = re.compile(rb"<meta\b[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
 _MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 """Byte order marks of UTF-16 and UTF-32."""
-_NOT_WRITTEN_TODAY = [
-    f"cp{n}" for n in (437, 720, 737, 775, 850, 852, 855, 857, 858, 860, 861, 862, 863, 864, 865, 869)
-]
-"""Encodings of DOS: in a short text they look as likely as Windows' own."""
 
 
 class _SkipError(Exception):
@@ -292,13 +289,7 @@ def _bytes(file: Path) -> bytes:
 
 
 def _text(data: bytes, declared: Sequence[str] = ()) -> str:
-    for encoding in (*declared, "utf-8"):
-        with suppress(UnicodeDecodeError, LookupError):
-            text = data.decode(encoding).removeprefix("\ufeff")
-            break
-    else:
-        guess = require("charset_normalizer", "formats").from_bytes(data, cp_exclusion=_NOT_WRITTEN_TODAY).best()
-        if guess is None:
-            raise _SkipError("files whose encoding cannot be recognised (save them as UTF-8) left out")
-        text = str(guess)
+    text = decode(data, declared)
+    if text is None:
+        raise _SkipError("files whose encoding cannot be recognised (save them as UTF-8) left out")
     return text.replace("\r\n", "\n").replace("\r", "\n")
