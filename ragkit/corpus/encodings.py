@@ -1,8 +1,8 @@
 """The text of bytes whose encoding nobody names.
 
-Encodings of one byte a letter differ in a few letters, and every one of them decodes everything: "à la carte" is as good
-as "ŕ la carte" unless one knows that a language has one letter and not the other. So the alphabets decide first, and
-``charset-normalizer`` where the letters are not Latin.
+Encodings of one byte a letter differ in a few letters, and each decodes nearly everything: "à la carte" is as good as
+"ŕ la carte" unless one knows which letters a language has. So alphabets decide first, and ``charset-normalizer`` where
+the letters are not Latin.
 """
 
 from __future__ import annotations

@@ -11,11 +11,13 @@ import os
 import re
 import tomllib
 import warnings
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,10 +29,12 @@ from ragkit.corpus.pdf import PdfText, read_pdfs
 from ragkit.markdown import sections
 
 MAX_BYTES = 64 << 20  # of one file
+MAX_UNPACKED = 128 << 20  # of the text in a zip archive
 TEXTS = (".md", ".rst", ".txt")
 WEB_PAGES = (".html", ".htm")
 OFFICE = (".docx", ".pptx")
-READABLE = (*TEXTS, *WEB_PAGES, ".pdf", *OFFICE, ".xlsx", ".epub", ".eml")
+ARCHIVES = (*OFFICE, ".xlsx", ".epub")
+READABLE = (*TEXTS, *WEB_PAGES, ".pdf", *ARCHIVES, ".eml")
 
 LABELS = "questions.jsonl"
 """The labels of the folder's documents (``ragkit.workbench.labels``): no document."""
@@ -153,6 +157,8 @@ def _read(file: Path, root: Path, pdfs: Mapping[Path, PdfText | str]) -> _Read:
         raise _SkipError(_OTHER)
     if _size(file) > MAX_BYTES:
         raise _SkipError(f"files above {MAX_BYTES >> 20} MB left out")
+    if kind in ARCHIVES:
+        _check_archive(file)
     title, date, pages, dropped = "", "", tuple[Page, ...](), tuple[str, ...]()
     if kind == ".rst":
         text = _restructured(file, root)
@@ -242,13 +248,25 @@ def _web_page(file: Path, page: str) -> str:
 def _mail(file: Path) -> tuple[str, str, str]:
     """A mail as Markdown, its subject, and the day on which it was sent."""
     mail = message_from_bytes(_bytes(file), policy=policy.default)
-    sent = getattr(mail["Date"], "datetime", None)
-    return _message(file, mail), str(mail["Subject"] or ""), f"{sent:%Y-%m-%d}" if sent else ""
+    with _left_out_if_broken(file):
+        text = _message(file, mail)
+    date = ""
+    with suppress(TypeError, ValueError):
+        date = f"{parsedate_to_datetime(_header(mail, 'Date')):%Y-%m-%d}"
+    return text, _header(mail, "Subject"), date
+
+
+def _header(mail: EmailMessage, name: str) -> str:
+    """A header; "" if there is none, or ``email`` cannot make it out."""
+    with suppress(Exception):
+        return str(mail[name] or "")
+    return ""
 
 
 def _message(file: Path, mail: EmailMessage) -> str:
     """Who writes to whom and when, the body, attached texts and mails; the names of other attachments."""
-    blocks = [f"**{name}**: {mail[name]}" for name in ("Subject", "From", "To", "Date") if mail[name]]
+    headers = {name: _header(mail, name) for name in ("Subject", "From", "To", "Date")}
+    blocks = [f"**{name}**: {value}" for name, value in headers.items() if value]
     names = []
     for part in (mail.get_body(("plain", "html")), *mail.iter_attachments()):
         if part is None:
@@ -257,7 +275,8 @@ def _message(file: Path, mail: EmailMessage) -> str:
         if kind == "message/rfc822":
             blocks.append(_message(file, part.get_content()))
         elif kind in ("text/plain", "text/html"):
-            text = _text(part.get_payload(decode=True), [part.get_content_charset() or "utf-8"])
+            data = part.get_payload(decode=True)
+            text = _text(data if isinstance(data, bytes) else b"", [part.get_content_charset() or "utf-8"])
             blocks.append(_web_page(file, text) if kind == "text/html" and text.strip() else text.strip())
         elif name := part.get_filename():
             names.append(name)
@@ -265,9 +284,36 @@ def _message(file: Path, mail: EmailMessage) -> str:
 
 
 def _office(file: Path) -> OfficeText:
-    try:
+    with _left_out_if_broken(file):
         return read_office(file)
-    except Exception as error:  # a broken file breaks in many ways; the others go on
+
+
+def _check_archive(file: Path) -> None:
+    """Leave out a zip archive that is broken, encrypted, or too large once it is unpacked."""
+    kind = file.suffix.lower().lstrip(".")
+    encrypted = _SkipError(f"{kind} files that need a password and are left out")
+    if "EncryptedPackage".encode("utf-16-le") in _content(file):  # Office wraps the archive
+        raise encrypted
+    with _left_out_if_broken(file):
+        with zipfile.ZipFile(file) as archive:
+            texts = [part for part in archive.infolist() if part.filename.endswith(("ml", "htm"))]
+            if sum(part.file_size for part in texts) > MAX_UNPACKED:
+                raise _SkipError(f"files above {MAX_UNPACKED >> 20} MB when unpacked left out")
+            rights = "META-INF/encryption.xml"  # of a book; it may be about fonts alone
+            if rights in archive.namelist() and b"html" in archive.read(rights):
+                raise encrypted
+            for part in texts:
+                archive.read(part)  # compares the checksum, which kreuzberg does not
+
+
+@contextmanager
+def _left_out_if_broken(file: Path) -> Iterator[None]:
+    """What a broken file raises, which may be anything, as the reason for leaving it out."""
+    try:
+        yield
+    except _SkipError:
+        raise
+    except Exception as error:
         raise _SkipError(f"{file.suffix.lower().lstrip('.')} files that cannot be read and are left out") from error
 
 
@@ -278,11 +324,16 @@ def _decode(file: Path) -> str:
     return _text(data, [name.decode() for name in declared])
 
 
-def _bytes(file: Path) -> bytes:
+def _content(file: Path) -> bytes:
     try:
-        data = file.read_bytes()
+        return file.read_bytes()
     except OSError as error:
         raise _SkipError("files that cannot be opened left out") from error
+
+
+def _bytes(file: Path) -> bytes:
+    """The content of a file of text."""
+    data = _content(file)
     if b"\0" in data and not data.startswith(_MARKS):
         raise _SkipError("binary files left out")
     return data

@@ -54,16 +54,22 @@ def read_office(file: str | Path) -> OfficeText:
     with zipfile.ZipFile(file) as archive:
         parts = {link.kind: link.target for link in _links(archive, "").values()}
         root = _xml(archive, parts["officeDocument"])
-        reader = (_Slides if _name(root) == "presentation" else _Word)(archive, parts["officeDocument"])
+        reader = (_Slides if root.tag == "presentation" else _Word)(archive, parts["officeDocument"])
         reader.read(root)
         about = parts.get("core-properties", "")
         nodes = _xml(archive, about) if about in archive.namelist() else ()
-        fields = {_name(node): node.text or "" for node in nodes}
+        fields = {node.tag: node.text or "" for node in nodes}
     return OfficeText("".join(reader.blocks), fields.get("title", ""), fields.get("created", "")[:10])
 
 
 def _xml(archive: zipfile.ZipFile, part: str) -> Element:
-    return ElementTree.fromstring(archive.read(part))
+    """A part without its namespaces: there are two sets of them, for the same words."""
+    root = ElementTree.fromstring(archive.read(part))
+    for node in root.iter():
+        node.tag = node.tag.rpartition("}")[2]
+        for key in [key for key in node.attrib if key[0] == "{"]:
+            node.set(key.rpartition("}")[2], node.attrib.pop(key))
+    return root
 
 
 def _links(archive: zipfile.ZipFile, part: str) -> dict[str, Link]:
@@ -79,39 +85,23 @@ def _links(archive: zipfile.ZipFile, part: str) -> dict[str, Link]:
     return links
 
 
-def _name(node: Element) -> str:
-    """A tag without its namespace: there are two sets of them, for the same words."""
-    return node.tag.rpartition("}")[2]
+def _get(node: Element | None, path: str, attribute: str = "val") -> str:
+    """An attribute of the first node on a path; "" for none."""
+    found = None if node is None else node.find(path)
+    return "" if found is None else found.get(attribute, "")
 
 
-def _find(node: Element | None, *path: str) -> Element | None:
-    """The first child of the first name, its first child of the second, ..."""
-    for name in path:
-        node = next((child for child in node if _name(child) == name), None) if node is not None else None
-    return node
-
-
-def _get(node: Element | None, name: str) -> str:
-    """An attribute, whatever its namespace; "" for none."""
-    attributes = node.attrib if node is not None else {}
-    return next((value for key, value in attributes.items() if key.rpartition("}")[2] == name), "")
-
-
-def _number(node: Element | None, name: str, default: int = 0) -> int:
-    value = _get(node, name)
+def _number(node: Element | None, path: str, default: int = 0) -> int:
+    value = _get(node, path)
     return int(value) if value.isdecimal() else default
-
-
-def _is_on(node: Element | None) -> bool:
-    return node is not None and _get(node, "val") not in _OFF
 
 
 def _within(node: Element, *names: str) -> Iterator[Element]:
     """The nearest nodes of these names below ``node``, in their order."""
     for child in node:
-        if _name(child) in names:
+        if child.tag in names:
             yield child
-        elif _name(child) not in _NOT_SHOWN:
+        elif child.tag not in _NOT_SHOWN:
             yield from _within(child, *names)
 
 
@@ -154,7 +144,7 @@ class _Reader:
 
     def words(self, node: Element) -> str:
         """The text of a paragraph, or of a part of it."""
-        name = _name(node)
+        name = node.tag
         if name in _NOT_SHOWN:
             return ""
         if name == "t":
@@ -176,25 +166,23 @@ class _Word(_Reader):
         """The notes that the current block refers to."""
         self.noted = 0
         self.notes = {
-            (kind, _get(note, "id")): note
+            (kind, note.get("id")): note
             for kind in ("footnote", "endnote")
             for root in self.linked(self.links, f"{kind}s")
             for note in root
         }
-        self.styles = {_get(style, "styleId"): style for root in self.linked(self.links, "styles") for style in root}
+        self.styles = {style.get("styleId", ""): style for root in self.linked(self.links, "styles") for style in root}
         numbering = [node for root in self.linked(self.links, "numbering") for node in root]
-        lists = {_get(node, "abstractNumId"): node for node in numbering if _name(node) == "abstractNum"}
+        lists = {node.get("abstractNumId"): node for node in numbering if node.tag == "abstractNum"}
         self.lists = {
-            _get(node, "numId"): lists.get(_get(_find(node, "abstractNumId"), "val"))
-            for node in numbering
-            if _name(node) == "num"
+            node.get("numId", ""): lists.get(_get(node, "abstractNumId")) for node in numbering if node.tag == "num"
         }
         self.counts: dict[tuple[str, int], int] = {}
         """How many items a list has at a level, so far."""
 
     def read(self, node: Element) -> None:
         for child in _within(node, "p", "tbl"):
-            if _name(child) == "p":
+            if child.tag == "p":
                 self.paragraph(child)
             else:
                 self.table(child)
@@ -206,31 +194,32 @@ class _Word(_Reader):
             self.marks = []
 
     def words(self, node: Element) -> str:
-        name = _name(node)
-        if name == "r" and _is_on(_find(node, "rPr", "vanish")):
+        name = node.tag
+        hidden = node.find("rPr/vanish") if name == "r" else None
+        if hidden is not None and hidden.get("val") not in _OFF:
             return ""
         if name == "txbxContent":
             self.boxes.append(node)
             return ""
         if name in ("footnoteReference", "endnoteReference"):
-            note = self.notes.get((name.removesuffix("Reference"), _get(node, "id")))
+            note = self.notes.get((name.removesuffix("Reference"), node.get("id")))
             if note is None:
                 return ""
             self.noted += 1
             self.marks.append((f"[^{self.noted}]", note))
             return f"[^{self.noted}]"
         text = super().words(node)
-        link = self.links.get(_get(node, "id")) if name == "hyperlink" else None
+        link = self.links.get(node.get("id", "")) if name == "hyperlink" else None
         return f"[{text}]({link.target})" if link and text.strip() else text
 
     def paragraph(self, node: Element) -> None:
         looks = [node]  # what says how it looks: itself, its style, the style that this one is based on, ...
-        style = self.styles.get(_get(_find(node, "pPr", "pStyle"), "val"))
+        style = self.styles.get(_get(node, "pPr/pStyle"))
         while style is not None and style not in looks:
             looks.append(style)
-            style = self.styles.get(_get(_find(style, "basedOn"), "val"))
+            style = self.styles.get(_get(style, "basedOn"))
         text = self.words(node).strip()
-        listed = next((n for look in looks if (n := _find(look, "pPr", "numPr")) is not None), None)
+        listed = next((n for look in looks if (n := look.find("pPr/numPr")) is not None), None)
         if not text:
             return
         if level := next(filter(None, map(_level, looks)), 0):
@@ -242,14 +231,14 @@ class _Word(_Reader):
 
     def mark(self, listed: Element | None) -> str:
         """How an item of a list begins: with a hyphen or its number, indented by its level; "" for no item."""
-        list_id, level = _get(_find(listed, "numId"), "val"), _number(_find(listed, "ilvl"), "val")
-        levels = {_number(node, "ilvl"): node for node in self.lists.get(list_id) or ()}
-        form = _get(_find(levels.get(level), "numFmt"), "val") or "bullet"
+        list_id, level = _get(listed, "numId"), _number(listed, "ilvl")
+        levels = {node.get("ilvl"): node for node in self.lists.get(list_id) or ()}
+        form = _get(levels.get(str(level)), "numFmt") or "bullet"
         if list_id not in self.lists or form == "none":
             return ""
         self.counts = {key: n for key, n in self.counts.items() if key[0] != list_id or key[1] <= level}
         self.counts[list_id, level] = self.counts.get((list_id, level), 0) + 1
-        number = self.counts[list_id, level] + _number(_find(levels.get(level), "start"), "val", 1) - 1
+        number = self.counts[list_id, level] + _number(levels.get(str(level)), "start", 1) - 1
         return f"{'   ' * level}{'-' if form == 'bullet' else f'{number}.'} "
 
     def table(self, node: Element) -> None:
@@ -262,15 +251,15 @@ class _Word(_Reader):
 
     def columns(self, cell: Element) -> list[str]:
         """What stands in the columns that a cell spans: its words in the first, none if it goes on from above."""
-        merge = _find(cell, "tcPr", "vMerge")
-        text = self.cell(cell) if merge is None or _get(merge, "val") == "restart" else ""
-        return [text] + [""] * (min(_number(_find(cell, "tcPr", "gridSpan"), "val", 1), MAX_SPAN) - 1)
+        merge = cell.find("tcPr/vMerge")
+        text = self.cell(cell) if merge is None or merge.get("val") == "restart" else ""
+        return [text] + [""] * (min(_number(cell, "tcPr/gridSpan", 1), MAX_SPAN) - 1)
 
 
 def _level(look: Element) -> int:
     """The level of a heading, by the name or the outline of its style, or its own; the document's title has 1."""
-    name = _get(_find(look, "name"), "val").lower()
-    named, outline = re.fullmatch(r"heading (\d)", name), _number(_find(look, "pPr", "outlineLvl"), "val", 9)
+    name = _get(look, "name").lower()
+    named, outline = re.fullmatch(r"heading (\d)", name), _number(look, "pPr/outlineLvl", 9)
     if name == "title":
         return 1
     level = int(named[1]) if named else outline + 1
@@ -280,8 +269,7 @@ def _level(look: Element) -> int:
 class _Slides(_Reader):
     def read(self, node: Element) -> None:
         for slide in _within(node, "sldId"):  # in the order in which they are shown
-            ids = (value for key, value in slide.attrib.items() if key.endswith("}id"))
-            link = self.links.get(next(ids, ""))
+            link = self.links.get(slide.get("id", ""))
             if link and link.target in self.archive.namelist():
                 self.slide(link.target)
 
@@ -289,7 +277,7 @@ class _Slides(_Reader):
         links = _links(self.archive, part)
         shapes = list(_within(_xml(self.archive, part), "sp", "tbl"))
         for shape in sorted(shapes, key=lambda shape: _placeholder(shape) not in _SLIDE_TITLES):
-            if _name(shape) == "tbl":
+            if shape.tag == "tbl":
                 rows = [list(_within(row, "tc")) for row in _within(shape, "tr")]
                 self.write_table([["" if _is_merged(cell) else self.cell(cell) for cell in cells] for cells in rows])
             else:
@@ -309,19 +297,18 @@ class _Slides(_Reader):
 
     def paragraphs(self, node: Element, are_items: bool = False) -> None:
         for paragraph in _within(node, "p"):
-            look = _find(paragraph, "pPr")
-            if (are_items or _find(look, "buChar") is not None) and (text := _line(self.words(paragraph))):
-                self.write(f"{'   ' * _number(look, 'lvl')}- {text}")
+            if (are_items or paragraph.find("pPr/buChar") is not None) and (text := _line(self.words(paragraph))):
+                self.write(f"{'   ' * int(_get(paragraph, 'pPr', 'lvl') or 0)}- {text}")
             else:
                 self.write_plain(self.words(paragraph).strip())
 
 
 def _placeholder(shape: Element) -> str:
     """Which place of the slide's layout a shape fills: "title", "body", ...; "" for a text box or a table."""
-    place = _find(shape, "nvSpPr", "nvPr", "ph")
-    return "" if place is None else _get(place, "type") or "obj"
+    place = shape.find("nvSpPr/nvPr/ph")
+    return "" if place is None else place.get("type", "obj")
 
 
 def _is_merged(cell: Element) -> bool:
     """Whether a cell of a slide's table lies below another one."""
-    return any(_get(cell, name) not in ("", *_OFF) for name in ("hMerge", "vMerge"))
+    return any(cell.get(name, "0") not in _OFF for name in ("hMerge", "vMerge"))
