@@ -294,16 +294,15 @@ def _check_archive(file: Path) -> None:
     encrypted = _SkipError(f"{kind} files that need a password and are left out")
     if "EncryptedPackage".encode("utf-16-le") in _content(file):  # Office wraps the archive
         raise encrypted
-    with _left_out_if_broken(file):
-        with zipfile.ZipFile(file) as archive:
-            texts = [part for part in archive.infolist() if part.filename.endswith(("ml", "htm"))]
-            if sum(part.file_size for part in texts) > MAX_UNPACKED:
-                raise _SkipError(f"files above {MAX_UNPACKED >> 20} MB when unpacked left out")
-            rights = "META-INF/encryption.xml"  # of a book; it may be about fonts alone
-            if rights in archive.namelist() and b"html" in archive.read(rights):
-                raise encrypted
-            for part in texts:
-                archive.read(part)  # compares the checksum, which kreuzberg does not
+    with _left_out_if_broken(file), zipfile.ZipFile(file) as archive:
+        texts = [part for part in archive.infolist() if part.filename.endswith(("ml", "htm"))]
+        if sum(part.file_size for part in texts) > MAX_UNPACKED:
+            raise _SkipError(f"files above {MAX_UNPACKED >> 20} MB when unpacked left out")
+        rights = "META-INF/encryption.xml"  # of a book; it may be about fonts alone
+        if rights in archive.namelist() and b"html" in archive.read(rights):
+            raise encrypted
+        for part in texts:
+            archive.read(part)  # compares the checksum, which kreuzberg does not
 
 
 @contextmanager
