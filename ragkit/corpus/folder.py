@@ -1,7 +1,8 @@
 """A folder of your own documents, as the same ``Corpus`` that every notebook, widget and table reads.
 
 Every document is Markdown in the end. Markdown and plain text stay as they are, reStructuredText goes the way of the
-fetched documentation, ``ragkit.corpus.pdf`` reads PDFs, and kreuzberg (the extra ``formats``) the rest.
+fetched documentation, ``ragkit.corpus.pdf`` reads PDFs, ``ragkit.corpus.office`` Word and PowerPoint, ``email`` mails,
+and kreuzberg (the extra ``formats``) web pages, books and spreadsheets.
 """
 
 from __future__ import annotations
