@@ -132,11 +132,10 @@ def office(file: Path, main: str, parts: dict[str, str], links: dict[str, Links]
     out = {"[Content_Types].xml": f'<Types xmlns="{SCHEMAS}/package/2006/content-types">{types}</Types>'}
     for part, targets in {"": [("officeDocument", main)], **links}.items():
         path, _, leaf = part.rpartition("/")
-        rows = "".join(
-            f'<Relationship Id="rId{n}" Type="{OFFICE}/{what}" Target="{target}"'
-            f"{' TargetMode=%s/>' % repr('External') if what == 'hyperlink' else '/>'}"
-            for n, (what, target) in enumerate(targets, 1)
-        )
+        rows = ""
+        for n, (what, target) in enumerate(targets, 1):
+            where = "External" if what == "hyperlink" else "Internal"
+            rows += f'<Relationship Id="rId{n}" Type="{OFFICE}/{what}" Target="{target}" TargetMode="{where}"/>'
         name = f"{path}/_rels/{leaf}.rels" if path else f"_rels/{leaf}.rels"
         out[name] = f'<Relationships xmlns="{SCHEMAS}/package/2006/relationships">{rows}</Relationships>'
     zipped(file, {name: XML + text for name, text in (out | parts).items()})
