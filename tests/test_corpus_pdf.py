@@ -21,6 +21,7 @@ from ragkit.generation.context import build_context
 pytest.importorskip("pdfplumber", reason="the extra 'formats' is not installed")
 fpdf = pytest.importorskip("fpdf", reason="the extra 'test' is not installed")
 
+DEJAVU = Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")
 WORDS = "retrieval finds passages by words and vectors in a large collection of documents before an answer is written"
 
 
@@ -245,6 +246,25 @@ def test_lists_code_and_words_cut_at_the_end_of_a_line(tmp_path):
     assert lists == "- Bring a passport.\n- Keep receipts.\n1. Call the desk."
     assert code == "```\ndef f(x):\n    if x:\n        return 1\n```"
     assert cut == "A well-known rule: nobody has to travel on a holiday, and a well-known one."
+
+
+def test_the_narrow_spaces_of_small_letters_divide_words(tmp_path):
+    prose = sentences(random.Random(3), 6)
+    assert " ".join(read(tmp_path, lambda paper: paper.words(prose, size=6)).text.split()) == prose
+
+
+def test_the_typewriter_font_of_tex_is_code():
+    fonts = ("AKEQKS+CMTT10", "PWNLKT+CMR10")
+    assert [bool(pdf._MONO.search(font)) for font in fonts] == [True, False]
+
+
+@pytest.mark.skipif(not DEJAVU.exists(), reason="the font DejaVu Sans is not installed")
+def test_lines_from_right_to_left_are_turned_once(tmp_path):
+    def write(paper: Paper) -> None:
+        paper.add_font("DejaVu", fname=DEJAVU)
+        paper.words("2024 ץרמ ףוסב", font="DejaVu")  # as they are drawn
+
+    assert read(tmp_path, write).text == "בסוף מרץ 2024"
 
 
 @pytest.mark.parametrize("seed", range(6))

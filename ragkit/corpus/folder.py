@@ -1,7 +1,8 @@
 """A folder of your own documents, as the same ``Corpus`` that every notebook, widget and table reads.
 
 Every document is Markdown in the end. Markdown and plain text stay as they are, reStructuredText goes the way of the
-fetched documentation, ``ragkit.corpus.pdf`` reads PDFs, and kreuzberg (the extra ``formats``) the rest.
+fetched documentation, ``ragkit.corpus.pdf`` reads PDFs, ``ragkit.corpus.office`` Word and PowerPoint, ``email`` mails,
+and kreuzberg (the extra ``formats``) web pages, books and spreadsheets.
 """
 
 from __future__ import annotations
@@ -11,22 +12,31 @@ import os
 import re
 import tomllib
 import warnings
+import zipfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ragkit.base import Corpus, CorpusError, Document, FileReport, Page, Section, require
+from ragkit.corpus.encodings import decode
+from ragkit.corpus.office import OfficeText, read_office
 from ragkit.corpus.pdf import PdfText, read_pdfs
 from ragkit.markdown import sections
 
 MAX_BYTES = 64 << 20  # of one file
+MAX_UNPACKED = 128 << 20  # of the text in a zip archive
 TEXTS = (".md", ".rst", ".txt")
 WEB_PAGES = (".html", ".htm")
-READABLE = (*TEXTS, *WEB_PAGES, ".pdf", ".docx", ".pptx", ".xlsx", ".epub", ".eml")
+OFFICE = (".docx", ".pptx")
+ARCHIVES = (*OFFICE, ".xlsx", ".epub")
+READABLE = (*TEXTS, *WEB_PAGES, ".pdf", *ARCHIVES, ".eml")
 
 LABELS = "questions.jsonl"
 """The labels of the folder's documents (``ragkit.workbench.labels``): no document."""
@@ -39,10 +49,6 @@ _TOML = re.compile(r"\+\+\+[ \t]*\n(?P<head>(?:.*\n)*?)\+\+\+[ \t]*(?:\n|\Z)")
 _CHARSET = re.compile(rb"<meta\b[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
 _MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 """Byte order marks of UTF-16 and UTF-32."""
-_NOT_WRITTEN_TODAY = [
-    f"cp{n}" for n in (437, 720, 737, 775, 850, 852, 855, 857, 858, 860, 861, 862, 863, 864, 865, 869)
-]
-"""Encodings of DOS: in a short text they look as likely as Windows' own."""
 
 
 class _SkipError(Exception):
@@ -162,6 +168,8 @@ def _read(file: Path, root: Path, pdfs: Mapping[Path, PdfText | str]) -> _Read:
         raise _SkipError(_OTHER)
     if _size(file) > MAX_BYTES:
         raise _SkipError(f"files above {MAX_BYTES >> 20} MB left out")
+    if kind in ARCHIVES:
+        _check_archive(file)
     title, date, pages, dropped = "", "", tuple[Page, ...](), tuple[str, ...]()
     if kind == ".rst":
         text = _restructured(file, root)
@@ -172,7 +180,11 @@ def _read(file: Path, root: Path, pdfs: Mapping[Path, PdfText | str]) -> _Read:
     elif kind in WEB_PAGES:
         page = _decode(file)
         title = next((html.unescape(m["title"]) for m in _HEAD.finditer(page) if m["title"]), "")
-        text = _extract(file, _HEAD.sub("", page)).content.rstrip()  # kreuzberg would write the head in front of it
+        text = _web_page(file, page)
+    elif kind == ".eml":
+        text, title, date = _mail(file)
+    elif kind in OFFICE:
+        text, title, date = _office(file)
     elif kind == ".pdf":
         pdf = pdfs[file]
         if isinstance(pdf, str):
@@ -180,7 +192,7 @@ def _read(file: Path, root: Path, pdfs: Mapping[Path, PdfText | str]) -> _Read:
         text, title, date, pages, dropped = pdf
     else:
         result = _extract(file)
-        text, title = result.content.rstrip(), result.metadata.get("subject" if kind == ".eml" else "title") or ""
+        text, title = result.content.rstrip(), result.metadata.get("title") or ""
         date = str(result.metadata.get("created_at") or "")[:10]
     if not text.strip():
         raise _SkipError("pdf files without text (scans?) left out" if pages else "files without words left out")
@@ -229,7 +241,8 @@ def _restructured(file: Path, root: Path) -> str:
 def _extract(file: Path, page: str = "") -> Any:
     """What kreuzberg reads in ``file``, or in the HTML of ``page``: ``content`` and ``metadata``."""
     kreuzberg = require("kreuzberg", "formats")
-    config = kreuzberg.ExtractionConfig(output_format="markdown", use_cache=False)
+    kept = {"enabled": True, "remove_forms": False}  # pages of ASP.NET are one form
+    config = kreuzberg.ExtractionConfig(output_format="markdown", use_cache=False, html_options={"preprocessing": kept})
     try:
         if page:
             return kreuzberg.extract_bytes_sync(page.encode(), "text/html", config)
@@ -239,22 +252,105 @@ def _extract(file: Path, page: str = "") -> Any:
         raise _SkipError(f"{file.suffix.lower().lstrip('.')} files that {reason} left out") from error
 
 
+def _web_page(file: Path, page: str) -> str:
+    return str(_extract(file, _HEAD.sub("", page)).content).rstrip()  # kreuzberg would write the head in front of it
+
+
+def _mail(file: Path) -> tuple[str, str, str]:
+    """A mail as Markdown, its subject, and the day on which it was sent."""
+    mail = message_from_bytes(_bytes(file), policy=policy.default)
+    with _left_out_if_broken(file):
+        text = _message(file, mail)
+    date = ""
+    with suppress(TypeError, ValueError):
+        date = f"{parsedate_to_datetime(_header(mail, 'Date')):%Y-%m-%d}"
+    return text, _header(mail, "Subject"), date
+
+
+def _header(mail: EmailMessage, name: str) -> str:
+    """A header; "" if there is none, or ``email`` cannot make it out."""
+    with suppress(Exception):
+        return str(mail[name] or "")
+    return ""
+
+
+def _message(file: Path, mail: EmailMessage) -> str:
+    """Who writes to whom and when, the body, attached texts and mails; the names of other attachments."""
+    headers = {name: _header(mail, name) for name in ("Subject", "From", "To", "Date")}
+    blocks = [f"**{name}**: {value}" for name, value in headers.items() if value]
+    names = []
+    for part in (mail.get_body(("plain", "html")), *mail.iter_attachments()):
+        if part is None:
+            continue
+        kind = part.get_content_type()
+        if kind == "message/rfc822":
+            blocks.append(_message(file, part.get_content()))
+        elif kind in ("text/plain", "text/html"):
+            data = part.get_payload(decode=True)
+            text = _text(data if isinstance(data, bytes) else b"", [part.get_content_charset() or "utf-8"])
+            blocks.append(_web_page(file, text) if kind == "text/html" and text.strip() else text.strip())
+        elif name := part.get_filename():
+            names.append(name)
+    return "\n\n".join(filter(None, [*blocks, f"**Attachments**: {', '.join(names)}" if names else ""]))
+
+
+def _office(file: Path) -> OfficeText:
+    with _left_out_if_broken(file):
+        return read_office(file)
+
+
+def _check_archive(file: Path) -> None:
+    """Leave out a zip archive that is broken, encrypted, or too large once it is unpacked."""
+    kind = file.suffix.lower().lstrip(".")
+    encrypted = _SkipError(f"{kind} files that need a password and are left out")
+    if "EncryptedPackage".encode("utf-16-le") in _content(file):  # Office wraps the archive
+        raise encrypted
+    with _left_out_if_broken(file), zipfile.ZipFile(file) as archive:
+        texts = [part for part in archive.infolist() if part.filename.endswith(("ml", "htm"))]
+        if sum(part.file_size for part in texts) > MAX_UNPACKED:
+            raise _SkipError(f"files above {MAX_UNPACKED >> 20} MB when unpacked left out")
+        rights = "META-INF/encryption.xml"  # of a book; it may be about fonts alone
+        if rights in archive.namelist() and b"html" in archive.read(rights):
+            raise encrypted
+        for part in texts:
+            archive.read(part)  # compares the checksum, which kreuzberg does not
+
+
+@contextmanager
+def _left_out_if_broken(file: Path) -> Iterator[None]:
+    """What a broken file raises, which may be anything, as the reason for leaving it out."""
+    try:
+        yield
+    except _SkipError:
+        raise
+    except Exception as error:
+        raise _SkipError(f"{file.suffix.lower().lstrip('.')} files that cannot be read and are left out") from error
+
+
 def _decode(file: Path) -> str:
     """The text of a file: by its byte order mark, the charset a web page declares, UTF-8, or else by its letters."""
+    data = _bytes(file)
+    declared = _CHARSET.findall(data[:4096]) if file.suffix.lower() in WEB_PAGES else []
+    return _text(data, [name.decode() for name in declared])
+
+
+def _content(file: Path) -> bytes:
     try:
-        data = file.read_bytes()
+        return file.read_bytes()
     except OSError as error:
         raise _SkipError("files that cannot be opened left out") from error
+
+
+def _bytes(file: Path) -> bytes:
+    """The content of a file of text."""
+    data = _content(file)
     if b"\0" in data and not data.startswith(_MARKS):
         raise _SkipError("binary files left out")
-    declared = _CHARSET.findall(data[:4096]) if file.suffix.lower() in WEB_PAGES else []
-    for encoding in (*(name.decode() for name in declared), "utf-8"):
-        with suppress(UnicodeDecodeError, LookupError):
-            text = data.decode(encoding).removeprefix("\ufeff")
-            break
-    else:
-        guess = require("charset_normalizer", "formats").from_bytes(data, cp_exclusion=_NOT_WRITTEN_TODAY).best()
-        if guess is None:
-            raise _SkipError("files whose encoding cannot be recognised (save them as UTF-8) left out")
-        text = str(guess)
+    return data
+
+
+def _text(data: bytes, declared: Sequence[str] = ()) -> str:
+    text = decode(data, declared)
+    if text is None:
+        raise _SkipError("files whose encoding cannot be recognised (save them as UTF-8) left out")
     return text.replace("\r\n", "\n").replace("\r", "\n")

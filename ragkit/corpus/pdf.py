@@ -18,10 +18,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, pairwise, zip_longest
+from itertools import chain, groupby, pairwise, zip_longest
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
+from unicodedata import normalize
 
 from tqdm.auto import tqdm
 
@@ -47,7 +48,9 @@ _NUMBER = re.compile(r"^(\d{1,3}[.)]|[a-z]\))\s+")
 _PAGE_NUMBER = re.compile(r"\W*(?:page|seite|p\.|página|pagina)?\s*#[+-]\d+\W*(?:(?:of|von|de|sur)?\s*\d+)?\W*", re.I)
 """A line that is only a page number, as ``_forms`` writes it."""
 _BOLD = re.compile(r"bold|black|heavy|semibold|demi", re.IGNORECASE)
-_MONO = re.compile(r"courier|mono|consol|menlo", re.IGNORECASE)
+_MONO = re.compile(r"courier|mono|consol|menlo|typewriter|tt\d+$", re.IGNORECASE)  # CMTT10: of TeX
+_RIGHT_TO_LEFT = re.compile(r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
+_MIRRORED = str.maketrans("()[]{}<>«»", ")(][}{><»«")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")  # written without spaces
 _DATE = re.compile(r"D?:?(\d{4})(\d{2})(\d{2})")
 _SENTENCE_END = (".", "!", "?", ":", ";", "…", "。", "！", "？")
@@ -209,7 +212,7 @@ def _lines(page: Any) -> list[Line]:
     ]
     words += [
         word
-        for word in page.extract_words(extra_attrs=["size", "fontname"], return_chars=False)
+        for word in page.extract_words(x_tolerance_ratio=0.2, extra_attrs=["size", "fontname"], return_chars=False)
         if word["upright"] and not any(_inside(word, box) for box, _ in tables)
     ]
     parts = [words, *(turned for clockwise in (False, True) if (turned := _sideways(page, clockwise)))]
@@ -266,9 +269,32 @@ def _inside(word: Word, box: tuple[float, float, float, float]) -> bool:
 
 def _markdown_table(rows: Iterable[Iterable[str | None]]) -> str:
     """A Markdown table; the first row is its head. A cell's own line breaks become spaces."""
-    cells = [[" ".join((cell or "").split()).replace("|", "\\|") for cell in row] for row in rows]
+    cells = [[_cell(cell or "").replace("|", "\\|") for cell in row] for row in rows]
     lines = ["| " + " | ".join(row) + " |" for row in cells]
     return "\n".join([lines[0], "|" + " --- |" * len(cells[0]), *lines[1:]])
+
+
+def _cell(text: str) -> str:
+    return " ".join(_in_reading_order(line.split()) for line in text.splitlines())
+
+
+def _in_reading_order(words: Sequence[str]) -> str:
+    """The words of a line; Arabic and Hebrew are drawn from right to left, with other words from left to right.
+
+    >>> _in_reading_order(["2024", "ץרמ", "ףוסב"])
+    'בסוף מרץ 2024'
+    """
+
+    def is_latin(word: str) -> bool:
+        return bool(re.search(r"[^\W\d_]", word)) and not _RIGHT_TO_LEFT.search(word)
+
+    turned = [
+        normalize("NFKC", word[::-1].translate(_MIRRORED)) if _RIGHT_TO_LEFT.search(word) else word for word in words
+    ]
+    if sum(map(is_latin, words)) >= sum(bool(_RIGHT_TO_LEFT.search(word)) for word in words):
+        return " ".join(turned)
+    runs = (list(run)[:: -1 if latin else 1] for latin, run in groupby(reversed(turned), is_latin))
+    return re.sub(r" (?=[.,:;!?،؛؟])", "", " ".join(chain.from_iterable(runs)))
 
 
 def _rows(words: Iterable[Word]) -> list[Row]:
@@ -400,7 +426,7 @@ def _line(row: Row, right: float) -> Line:
     size = sizes.most_common(1)[0][0]
     fonts = [word["fontname"] for word in row]
     mono = all(_MONO.search(font) for font in fonts)
-    text = _spaced(row, size) if mono else " ".join(word["text"] for word in row)
+    text = _spaced(row, size) if mono else _in_reading_order([word["text"] for word in row])
     bold = all(_BOLD.search(font) for font in fonts)
     top, bottom = min(word["top"] for word in row), max(word["bottom"] for word in row)
     return Line(text, row[0]["x0"], row[-1]["x1"], top, bottom, size, bold, mono, right)
