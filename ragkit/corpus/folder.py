@@ -1,8 +1,8 @@
 """A folder of your own documents, as the same ``Corpus`` that every notebook, widget and table reads.
 
 Every document is Markdown in the end. Markdown and plain text stay as they are, reStructuredText goes the way of the
-fetched documentation, ``ragkit.corpus.pdf`` reads PDFs, ``ragkit.corpus.office`` Word and PowerPoint, ``email`` mails,
-and kreuzberg (the extra ``formats``) web pages, books and spreadsheets.
+fetched documentation, ``ragkit.corpus.pdf`` and ``ragkit.corpus.office`` read PDFs, Word files and slides, Python's
+``email`` reads mail, and kreuzberg web pages, books and spreadsheets (the extra ``formats``).
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ragkit.base import Corpus, CorpusError, Document, FileReport, Page, Section, require
-from ragkit.corpus.encodings import decode
-from ragkit.corpus.office import OfficeText, read_office
+from ragkit.corpus.office import properties, slides_markdown, word_html
 from ragkit.corpus.pdf import PdfText, read_pdfs
 from ragkit.markdown import sections
 
@@ -60,7 +59,7 @@ def load_folder(path: str | Path) -> Corpus:
 
     Ids are the paths without suffix; headings become sections, and a PDF has its pages. Hidden files and folders are
     passed over, and so is whatever a link leads to outside ``path``. Texts are decoded by their byte order mark, the
-    charset that they declare, UTF-8, or else by ``charset-normalizer``. What cannot be read is left out, named in a
+    charset that they declare, UTF-8, or else by ``chardet``. What cannot be read is left out, named in a
     warning and counted in ``Corpus.notes``; files of another kind are only counted. ``Corpus.report()`` has a row for
     every file, and names the pages of a PDF that have no text. ``Corpus.language`` is what most of the text is written
     in: it chooses model, stemmer and stop words (``ragkit.languages``), and a warning says so where it is mixed.
@@ -294,9 +293,11 @@ def _message(file: Path, mail: EmailMessage) -> str:
     return "\n\n".join(filter(None, [*blocks, f"**Attachments**: {', '.join(names)}" if names else ""]))
 
 
-def _office(file: Path) -> OfficeText:
+def _office(file: Path) -> tuple[str, str, str]:
+    """A Word or PowerPoint file as Markdown, its title and date."""
     with _left_out_if_broken(file):
-        return read_office(file)
+        text = slides_markdown(file) if file.suffix.lower() == ".pptx" else _web_page(file, word_html(file))
+        return text, *properties(file)
 
 
 def _check_archive(file: Path) -> None:
@@ -350,7 +351,16 @@ def _bytes(file: Path) -> bytes:
 
 
 def _text(data: bytes, declared: Sequence[str] = ()) -> str:
-    text = decode(data, declared)
-    if text is None:
-        raise _SkipError("files whose encoding cannot be recognised (save them as UTF-8) left out")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    """The text of ``data`` in an encoding that is ``declared``, UTF-8, or else what ``chardet`` takes it for."""
+    for encoding in (*declared, "utf-8"):
+        with suppress(UnicodeDecodeError, LookupError):
+            return _lines(data.decode(encoding))
+    chardet = require("chardet", "formats")
+    guess = chardet.detect(data, encoding_era=chardet.EncodingEra.MODERN_WEB, prefer_superset=True)["encoding"]
+    with suppress(UnicodeDecodeError, LookupError):
+        return _lines(data.decode(guess or ""))
+    raise _SkipError("files whose encoding cannot be recognised (save them as UTF-8) left out")
+
+
+def _lines(text: str) -> str:
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")

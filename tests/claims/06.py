@@ -31,6 +31,12 @@ def by_hand_and_ragkit_agree_on_bm25(by_hand, kitchen, query, terms, b, k1):
     assert np.isclose(press, np.log(1 + 3.5 / 1.5) / (1 + k1 * (1 - b + b * length)))
 
 
+def rank_bm25_gives_a_term_of_half_the_texts_no_weight(weights, terms):
+    """In rank_bm25 the weight of a term in half of the texts is 0, and that of a rarer one is more."""
+    assert sum("kettl" in own for own in terms) == len(terms) / 2
+    assert weights["kettl"] == 0 < weights["lever"]
+
+
 def by_hand_and_ragkit_agree_on_fusion(parts, query, rrf, weighted, sentences):
     """By hand and in ragkit; RRF finds three sentences equal to four digits, and by the weighted sum the lever wins."""
     from ragkit import Hybrid
