@@ -274,9 +274,10 @@ def _header(mail: EmailMessage, name: str) -> str:
 
 
 def _message(file: Path, mail: EmailMessage) -> str:
-    """Who writes to whom and when, the body, attached texts and mails; the names of other attachments."""
-    headers = {name: _header(mail, name) for name in ("Subject", "From", "To", "Date")}
-    blocks = [f"**{name}**: {value}" for name, value in headers.items() if value]
+    """The subject as a heading, who writes to whom and when, the body, attached texts and mails; other files' names."""
+    subject = _header(mail, "Subject")
+    headers = [f"{name}: {value}" for name in ("From", "To", "Date") if (value := _header(mail, name))]
+    blocks = [f"# {subject}" if subject else "", "; ".join(headers)]
     names = []
     for part in (mail.get_body(("plain", "html")), *mail.iter_attachments()):
         if part is None:
@@ -290,7 +291,7 @@ def _message(file: Path, mail: EmailMessage) -> str:
             blocks.append(_web_page(file, text) if kind == "text/html" and text.strip() else text.strip())
         elif name := part.get_filename():
             names.append(name)
-    return "\n\n".join(filter(None, [*blocks, f"**Attachments**: {', '.join(names)}" if names else ""]))
+    return "\n\n".join(filter(None, [*blocks, f"Attachments: {', '.join(names)}" if names else ""]))
 
 
 def _office(file: Path) -> tuple[str, str, str]:
