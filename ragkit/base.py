@@ -464,6 +464,17 @@ class Citation:
         return self.chunk.section_at(self.chunk.start + at) if at >= 0 else self.chunk.section
 
     @property
+    def span(self) -> Span:
+        """Where the quote stands in the document; the whole chunk where there is no quote, or it is not found.
+
+        >>> Citation(1, Chunk("a", 10, 18, "One. Two"), "Two").span
+        Span(doc_id='a', start=15, end=18, grade=1)
+        """
+        at = self.chunk.text.find(self.quote) if self.quote else -1
+        start = self.chunk.start + at
+        return Span(self.chunk.doc_id, start, start + len(self.quote)) if at >= 0 else self.chunk.span
+
+    @property
     def page(self) -> int | None:
         """The page of the file on which the quote begins (without a quote: the chunk), if the file has pages.
 
@@ -471,7 +482,7 @@ class Citation:
         >>> Citation(1, chunk, "Two").page
         4
         """
-        start = self.chunk.start + max(0, self.chunk.text.find(self.quote))
+        start = self.span.start
         return next((page.number for page in self.chunk.pages if page.start <= start < page.end), None)
 
 

@@ -185,7 +185,10 @@ def try_out(options: argparse.Namespace) -> int:
     emit(f"{result.tuned or result.comparison}\n")
     if result.drafted:
         emit("The questions were drafted, so the preset stays: label some of your own to choose by them.\n")
-    emit(f"written: {out}/report.html and {out}/pipeline.toml")
+    if result.not_parsed:
+        emit(f"The answers to {len(result.not_parsed)} questions are not in what was read: the report says why.\n")
+    size = (out / "report.html").stat().st_size
+    emit(f"written: {out}/report.html ({size / 1000:,.0f} kB) and {out}/pipeline.toml")
     emit(f"ask it: ragkit ask --config {out}/pipeline.toml --corpus {options.folder} ...")
     return 0
 
@@ -222,6 +225,8 @@ def check(options: argparse.Namespace) -> int:
     retriever = open_pipeline(options.config or options.preset, corpus, "extractive").retriever
     result = compare({"now": retriever}, questions, same_budget=BUDGET)
     now = Scores.of(result, "now", options.config or options.preset)
+    if options.out:
+        now.save(options.out)
     if baseline is None:
         now.save(options.baseline)
         emit(f"written: {options.baseline}, {now.metric} of {len(now.scores)} questions")
@@ -399,6 +404,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--questions", action="append", metavar="KIND|FILE", help=f"{asked} (default: faq; {labels})")
     add("--baseline", required=True, metavar="FILE", help="the scores to compare with, or to write with --save")
     add("--save", action="store_true", help="write today's scores there instead")
+    add("--out", metavar="FILE", help="keep today's scores here as well: a baseline for a later day")
 
     add = command("cache", cache)
     add("--keep", type=float, metavar="MB", help="remove the oldest until this many megabytes are left")

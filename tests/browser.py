@@ -1,4 +1,5 @@
 """JupyterLab in a real chromium: the fixture ``lab`` opens notebooks, runs them, and looks at what a person would see.
+The fixture ``chromium`` is a window alone, for pages that are files.
 
 Every test gets a server of its own with its own settings, so nothing of the person who runs the tests is read or
 written. Screenshots are kept in ``screenshots/`` of ragkit's home.
@@ -162,10 +163,16 @@ class Lab:
 
     def screenshot(self, name: str) -> Path:
         """Keep a picture of the window as ``screenshots/<name>.png`` in ragkit's home."""
-        path = home() / "screenshots" / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = screenshots() / f"{name}.png"
         self.driver.save_screenshot(str(path))
         return path
+
+
+def screenshots() -> Path:
+    """Where pictures are kept."""
+    folder = home() / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def free_port() -> int:
@@ -223,8 +230,8 @@ def _server(folder: Path, root: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    """A new JupyterLab in a new chromium. Skipped where chromium is missing, required in CI."""
+def chromium(tmp_path: Path) -> Iterator[Any]:
+    """The selenium driver of a new chromium. Skipped where chromium is missing, required in CI."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     driver_path = shutil.which("chromedriver")
     if not (browser and driver_path):
@@ -236,13 +243,19 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     options.binary_location = browser
     for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'chromium'}"):
         options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+@pytest.fixture
+def lab(tmp_path: Path, chromium: Any) -> Iterator[Lab]:
+    """A new JupyterLab in ``chromium``."""
+    # JupyterLab knows its current notebook by the focus, which a window without a screen may not have.
+    chromium.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
     root = tmp_path / "root"
     root.mkdir()
     with _server(tmp_path, root) as url:
-        driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
-        # JupyterLab knows its current notebook by the focus, which a window without a screen may not have.
-        driver.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
-        try:
-            yield Lab(driver, url, root)
-        finally:
-            driver.quit()
+        yield Lab(chromium, url, root)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from browser import lab  # noqa: F401 - a fixture
+from browser import chromium, lab  # noqa: F401 - fixtures
 
 from ragkit.base import Corpus, Document, Embedder, Question, Section, Span
 

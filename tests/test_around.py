@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
+from ragkit import cli
+from ragkit.evaluation.tune import default_config
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = {path.name.split("_")[0]: path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
 
@@ -133,3 +136,31 @@ def test_an_identifier_is_the_one_of_its_link_and_stands_once():
     for identifier, address in links:
         assert address.rstrip("/").endswith(f"/{identifier}"), address
     assert len({identifier for identifier, _ in links}) == len(links)
+
+
+def test_the_workflow_that_the_readme_offers_runs_where_the_documents_are(tmp_path, monkeypatch, ragkit_home):
+    """Its command, in a repository as the README describes it: `baseline.json` is written once with `--save`."""
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    job = yaml.safe_load(text)["jobs"]["answers"]
+    steps, known = job["steps"], {step["uses"] for step in STEPS if "uses" in step}
+    assert {step["uses"] for step in steps if "uses" in step} <= known
+    assert steps[1]["with"]["python-version"] == inputs("setup-python")["python-version"]
+    *_, install, command = [step["run"] for step in steps if "run" in step]
+    (extras,) = re.findall(r"ragkit-workbench\[(.*?)\]", install)
+    assert set(extras.split(",")) <= PYPROJECT["project"]["optional-dependencies"].keys()
+    assert job["env"]["UV_TORCH_BACKEND"] == "cpu"
+
+    (tmp_path / "docs").mkdir()
+    for name, fact in {"tea": "Steep green tea for two minutes.", "coffee": "Grind coffee beans coarsely."}.items():
+        (tmp_path / "docs" / f"{name}.md").write_text(f"# {name}\n\n{fact}\n")
+    quotes = {"How long does tea steep?": ("tea", "two minutes"), "How are beans ground?": ("coffee", "coarsely")}
+    lines = [{"question": q, "document": f"{name}.md", "quote": quote} for q, (name, quote) in quotes.items()]
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    default_config().save(tmp_path / "pipeline.toml")
+    monkeypatch.chdir(tmp_path)
+    program, *arguments = command.split()
+    assert program == "ragkit"
+    assert cli.main([*arguments, "--save"]) == 0
+    assert cli.main(arguments) == 0
+    questions = json.loads((tmp_path / "baseline.json").read_text())["scores"]
+    assert questions.keys() == quotes.keys()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import nbformat
 import pytest
-from browser import TOKEN, Lab, free_port, visitor_environment, wait_for
+from browser import TOKEN, Lab, free_port, screenshots, visitor_environment, wait_for
 from refresh_notebooks import tidy
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
@@ -115,6 +117,7 @@ def test_the_chunk_lab_follows_the_slider_and_survives_a_reload(lab: Lab, tmp_pa
     lab.reload()
     lab.wait(lambda: _back(lab) == shown, 60)
     lab.wait(lambda: "480/64" in _table(lab), 30)
+    assert "Traceback" not in (tmp_path / "lab.log").read_text()
 
 
 SCRATCH = """
@@ -222,9 +225,36 @@ LabelPanel(corpus, ["When is the office open?", "Who founded the office?"], "que
 """
 
 
-def test_labels_that_are_clicked_in_the_browser_are_lines_of_a_file(lab: Lab, tmp_path: Path):
-    """An answer that stands in a passage, and one that stands nowhere: at most three clicks for each."""
-    _open_code(lab, tmp_path / "labels.ipynb", LABELS)
+PAGE = """
+from pathlib import Path
+from ragkit import chunk_corpus, FixedChunker, load_folder
+from ragkit.base import Citation
+from ragkit.notebook.display import show_lost
+from ragkit.notebook.page_view import show_page
+
+corpus = load_folder("handbook")
+[chunk] = [c for c in chunk_corpus(FixedChunker(256, 32), corpus) if "up to 110 euros" in c.text][:1]
+show_page(Citation(1, chunk, "the company contributes up to 110 euros"), "handbook")
+"""
+LOST = """
+show_lost({"found": ["Where?", "Who?"], "not retrieved": ["Why?"]})
+"""
+GREEN_PIXELS = """
+    const image = document.querySelector(arguments[0]), canvas = document.createElement('canvas');
+    [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+    const context = canvas.getContext('2d', {willReadFrequently: true});
+    context.drawImage(image, 0, 0);
+    const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
+    let count = 0;
+    for (let i = 0; i < pixels.length; i += 4) count += pixels[i + 1] > pixels[i] + 30;
+    return count
+"""
+
+
+def test_own_documents_are_labelled_and_shown_in_the_browser(lab: Lab, tmp_path: Path):
+    """At most three clicks label an answer; the picture of a cited page; the bars of lost questions."""
+    shutil.copytree(NOTEBOOKS.parent / "data" / "handbook", lab.folder / "handbook")
+    _open_code(lab, tmp_path / "labels.ipynb", LABELS, PAGE, LOST)
     panel = ".ragkit-labels"
     lab.wait(lambda: "0 of 2 labelled" in _text(lab, panel))
     lab.driver.execute_script("window.clicks = 0; addEventListener('click', () => window.clicks += 1, true)")
@@ -248,6 +278,78 @@ def test_labels_that_are_clicked_in_the_browser_are_lines_of_a_file(lab: Lab, tm
     assert 1 <= lab.driver.execute_script("return window.clicks") <= 3
     last = {"question": "Who founded the office?"}
     assert [json.loads(line) for line in file.read_text().splitlines()] == [first, last]
+
+    lab.scroll_to("show_page(")
+    image = ".jp-OutputArea img[alt^='handbook.pdf, page']"
+    lab.wait(lambda: lab.driver.execute_script("return document.querySelector(arguments[0])?.complete", image))
+    assert lab.driver.execute_script(GREEN_PIXELS, image) > 500
+    width, room = lab.driver.execute_script(
+        "const e = document.querySelector(arguments[0]); return [e.width, e.parentElement.clientWidth]", image
+    )
+    assert 400 < width <= room
+    lab.find(".jp-OutputArea details summary[title='Why?']")[0].click()
+    assert "its words differ from the question's" in _text(lab, ".jp-OutputArea details[open]")
+    found, lost = lab.driver.execute_script(
+        "return [...document.querySelectorAll('.jp-OutputArea summary > span')].map(e => e.clientWidth)"
+    )
+    assert found == pytest.approx(2 * lost, abs=2)
+    assert lab.screenshot("page_of_a_quote").stat().st_size > 10_000
+
+
+def _report(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A report on two documents, one of them a PDF; its words stand for vectors."""
+    import fpdf
+
+    from ragkit.notebook.report import report_html
+    from ragkit.testing import FakeEmbedder
+    from ragkit.token_store import TokenStore
+    from ragkit.workbench.tryout import try_folder
+
+    opened = TokenStore.open
+    monkeypatch.setattr(TokenStore, "open", lambda corpus: opened(corpus, FakeEmbedder(), progress=False))
+    docs = folder / "docs"
+    docs.mkdir()
+    paper = fpdf.FPDF()
+    paper.set_font("Helvetica", size=11)
+    paper.add_page()
+    paper.multi_cell(0, 6, "The guarantee covers all kitchen appliances for three years after they were bought.")
+    paper.output(str(docs / "guarantee.pdf"))
+    (docs / "lamp.md").write_text(f"# Lamp\n\nOnly bulbs of 40 watts fit.\n\n    {'a line of code ' * 20}\n")
+    rows = [
+        {"question": "How long does the guarantee cover appliances?", "document": "guarantee.pdf", "quote": "years"},
+        {"question": "Which bulbs of how many watts fit?", "document": "lamp.md", "quote": "40 watts"},
+        {"question": f"Who {'reads' * 40}?", "document": "lamp.md", "quote": "nobody"},
+    ]
+    (docs / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file = folder / "report.html"
+    file.write_text(report_html(try_folder(docs)), encoding="utf-8")
+    return file
+
+
+def test_the_report_is_a_file_that_reads_on_any_screen(chromium, tmp_path, ragkit_home, monkeypatch):
+    """It unfolds, fits 1,280 and 390 pixels, follows light and dark, asks for nothing, and logs no error."""
+    chromium.get(_report(tmp_path, monkeypatch).as_uri())
+    closed = chromium.find_elements("css selector", "details:not([open]) > summary")
+    assert len(closed) >= 6
+    assert "Nothing to do." not in chromium.find_element("css selector", "body").text
+    next(summary for summary in closed if summary.text.endswith("found")).click()
+    assert "Nothing to do." in chromium.find_element("css selector", "body").text
+    chromium.execute_script("document.querySelectorAll('details').forEach(e => e.open = true)")
+    assert chromium.execute_script(GREEN_PIXELS, "img[alt='guarantee.pdf, page 1']") > 500
+    colors = set()
+    for width, scheme in product((1280, 390), ("light", "dark")):
+        size = {"width": width, "height": 2000, "deviceScaleFactor": 1, "mobile": width < 500}
+        chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        content = chromium.execute_script("return document.documentElement.scrollWidth")
+        assert content <= width
+        colors.add((scheme, chromium.execute_script("return getComputedStyle(document.body).color")))
+        chromium.save_screenshot(str(screenshots() / f"report_{width}_{scheme}.png"))
+    assert colors == {("light", "rgb(0, 0, 0)"), ("dark", "rgb(255, 255, 255)")}
+    asked = "return performance.getEntriesByType('resource').map(e => e.name).filter(name => !name.startsWith('data:'))"
+    assert chromium.execute_script(asked) == []
+    assert chromium.get_log("browser") == []
 
 
 WITHOUT_LABELS = """

@@ -213,8 +213,10 @@ def test_check_saves_scores_and_closes_where_they_are_lost(drinks, tmp_path, cap
     assert cli.main(arguments) == 2
     assert "ragkit check --save" in capsys.readouterr().err
     assert cli.main([*arguments, "--save"]) == 0
-    assert cli.main(arguments) == 0
+    today = tmp_path / "today.json"
+    assert cli.main([*arguments, "--out", str(today)]) == 0
     assert "coverage@2000 on 3 questions" in capsys.readouterr().out
+    assert today.read_text() == (tmp_path / "scores.json").read_text()
     saved = json.loads((tmp_path / "scores.json").read_text())
     better = saved | {"scores": {text: score + 1 for text, score in saved["scores"].items()}}
     (tmp_path / "scores.json").write_text(json.dumps(better))

@@ -21,6 +21,7 @@ from ragkit.workbench import (
     save_labels,
     unanswerable,
 )
+from ragkit.workbench.labels import read_labels
 
 FAQ = "# Office\n\nWe are open from Monday\nto Friday. Call us.\n\n# Parking\n\nBehind the house. Call us.\n"
 LINES = (
@@ -123,6 +124,25 @@ def test_all_lines_that_cannot_be_used_are_listed_with_what_to_do(folder):
     for number, (said, words) in enumerate(zip(rest, BROKEN.values(), strict=True), len(LINES) + 1):
         assert said.startswith(f"  line {number}: ")
         assert re.search(words, said), said
+
+
+def test_quotes_that_were_not_read_are_told_apart_from_lines_that_are_wrong(folder):
+    path = folder / "questions.jsonl"
+    (folder / "scan.png").write_bytes(b"\x89PNG")
+    scan = '{"question": "What is on the scan?", "document": "scan.png", "quote": "A seal"}'
+    closed = '{"question": "c", "document": "faq.md", "quote": "Closed"}'
+    path.write_text("\n".join([*LINES, scan, closed]))
+    corpus = load_folder(folder)
+    questions, not_read = read_labels(path, corpus)
+    assert [question.text for question in questions] == [json.loads(line)["question"] for line in LINES if line]
+    assert list(not_read) == ["What is on the scan?", "c"]
+    assert not_read["What is on the scan?"].startswith("nothing of scan.png was read: ")
+    assert not_read["c"].startswith("the quote is not in faq.md: ")
+    with pytest.raises(CorpusError, match=r"2 of 6 cannot be used\n  line 6: nothing of scan\.png was read"):
+        load_labels(path, corpus)
+    path.write_text("\n".join([closed, '{"question": "a", "document": "fqa.md", "quote": "open"}']))
+    with pytest.raises(CorpusError, match=r"1 of 2 cannot be used\n  line 2: there is no document 'fqa\.md'"):
+        read_labels(path, corpus)
 
 
 def test_labels_in_code_are_checked_in_the_same_way(small_corpus):

@@ -65,6 +65,34 @@ def test_without_labels_questions_are_drafted_and_the_report_says_so(manual):
     assert page.count("<h2>") == 7
 
 
+def test_the_report_shows_cited_pages_and_questions_whose_answer_was_not_read(manual, monkeypatch):
+    fpdf = pytest.importorskip("fpdf", reason="the extra 'test' is not installed")
+    paper = fpdf.FPDF()
+    paper.set_font("Helvetica", size=11)
+    paper.add_page()
+    paper.multi_cell(0, 6, "The guarantee covers all kitchen appliances for three years after they were bought.")
+    paper.add_page()  # as a scan
+    paper.output(str(manual / "guarantee.pdf"))
+    lines = [{"question": "How long is the guarantee?", "document": "guarantee.pdf", "quote": "for three years"}]
+    lines += [{"question": "Who signs it?", "document": "guarantee.pdf", "quote": "signed by the dealer"}]
+    lines += [{"question": "What is on the photo?", "document": "photo.png", "quote": "a kettle"}]
+    lines += [{"question": f"Which is the switch of the {t}?", "document": f"{t}.md", "quote": "red"} for t in THINGS]
+    (manual / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = try_folder(manual, grid=GRID)
+    assert result.lost["not parsed"] == ["Who signs it?", "What is on the photo?"]
+    assert sum(map(len, result.lost.values())) == len(lines)
+    assert len(result.answers) == len(result.questions) == len(lines) - 2
+    page = report_html(result)
+    assert "<summary>guarantee.pdf, page 1, with the quotes marked</summary><img alt=" in page
+    assert "these pages of it have no text: 2" in page
+    assert "nothing of photo.png was read" in page
+    assert f"of {len(lines)} questions" in page
+    assert 100_000 > len(page) > len(page.replace("data:image/png;base64,", ""))
+    monkeypatch.setattr("ragkit.notebook.report.PICTURES", 100)
+    assert "data:image" not in (small := report_html(result))
+    assert "to keep this file small" in small
+
+
 def test_too_few_documents_to_tune_leave_the_preset(manual):
     labelled(manual, 3)
     result = try_folder(manual, grid=GRID)
@@ -82,6 +110,8 @@ def test_try_writes_a_folder_that_ask_runs_and_replaces_only_its_own(manual, tmp
     out = tmp_path / "out"
     assert cli.main(["try", str(manual), "--out", str(out)]) == 0
     assert {file.name for file in out.iterdir()} == {"report.html", "pipeline.toml", "manifest.json"}
+    kilobytes = (out / "report.html").stat().st_size / 1000
+    assert f"report.html ({kilobytes:,.0f} kB) and" in capsys.readouterr().out
     arguments = ["--config", str(out / "pipeline.toml"), "--corpus", str(manual)]
     assert cli.main(["ask", "How do I clean the lamp?", *arguments]) == 0
     assert "vinegar" in capsys.readouterr().out

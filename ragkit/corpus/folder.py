@@ -46,6 +46,8 @@ _HEAD = re.compile(r"<title\b[^>]*>(?P<title>.*?)</title\s*>|<(?:meta|link|base)
 _YAML = re.compile(r"---[ \t]*\n(?![ \t]*\n)(?P<head>(?:.*\n)*?)(?:---|\.\.\.)[ \t]*(?:\n|\Z)")
 _TOML = re.compile(r"\+\+\+[ \t]*\n(?P<head>(?:.*\n)*?)\+\+\+[ \t]*(?:\n|\Z)")
 _CHARSET = re.compile(rb"<meta\b[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
+_TWO_ALPHABETS = re.compile(r"[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z]")
+"""In a word: then its encoding was guessed wrong, and "qualità" became "qualitа" with a Cyrillic letter."""
 _MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 """Byte order marks of UTF-16 and UTF-32."""
 
@@ -252,7 +254,9 @@ def _extract(file: Path, page: str = "") -> Any:
 
 
 def _web_page(file: Path, page: str) -> str:
-    return str(_extract(file, _HEAD.sub("", page)).content).rstrip()  # kreuzberg would write the head in front of it
+    page = _HEAD.sub("", page)  # kreuzberg would write the head in front of the page
+    page = re.sub(r"(<a\b[^>]*>)[ \t]+", r" \1", re.sub(r"[ \t]+</a>", "</a> ", page))  # and join words around links
+    return str(_extract(file, page).content).rstrip()
 
 
 def _mail(file: Path) -> tuple[str, str, str]:
@@ -359,7 +363,8 @@ def _text(data: bytes, declared: Sequence[str] = ()) -> str:
     chardet = require("chardet", "formats")
     guess = chardet.detect(data, encoding_era=chardet.EncodingEra.MODERN_WEB, prefer_superset=True)["encoding"]
     with suppress(UnicodeDecodeError, LookupError):
-        return _lines(data.decode(guess or ""))
+        text = data.decode(guess or "")
+        return _lines(data.decode("cp1252") if _TWO_ALPHABETS.search(text) else text)
     raise _SkipError("files whose encoding cannot be recognised (save them as UTF-8) left out")
 
 

@@ -19,6 +19,7 @@ from ragkit.base import require
 
 _FIELD = re.compile(rb"</?w:fldSimple\b[^>]*>")
 """Around the number of a caption, for instance, which mammoth would pass over with it."""
+_BOOKMARK = re.compile(r'<a id="[^"]*"></a>')
 _STYLES = """
 p[style-name='Title'] => h1:fresh
 p[style-name='Subtitle'] => p:fresh
@@ -42,7 +43,8 @@ def word_html(file: str | Path) -> str:
             if part.endswith((".xml", ".rels")):
                 texts.writestr(part, _FIELD.sub(b"", source.read(part)))
     no_picture = mammoth.images.img_element(lambda image: {})
-    return str(mammoth.convert_to_html(copy, style_map=_STYLES, convert_image=no_picture).value)
+    page = str(mammoth.convert_to_html(copy, style_map=_STYLES, convert_image=no_picture).value)
+    return _BOOKMARK.sub("", page)
 
 
 def slides_markdown(file: str | Path) -> str:

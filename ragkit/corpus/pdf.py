@@ -219,6 +219,19 @@ def _lines(page: Any) -> list[Line]:
     return [line for part in parts for column in _columns(part) for line in _column_lines(_rows(column))]
 
 
+def page_words(page: Any) -> list[Word]:
+    """The words of a page (of pdfplumber) in the order in which it is read, with the cells of its tables row by row.
+
+    ``word["box"]`` is where it is printed: left, top, right and bottom, in points from the top left of the page.
+    """
+    page = _printed_once(page)
+    upright = [word for word in page.extract_words(return_chars=False) if word["upright"]]
+    for word in upright:
+        word["box"] = word["x0"], word["top"], word["x1"], word["bottom"]
+    parts = [upright, *(_sideways(page, clockwise) for clockwise in (False, True))]
+    return [word for part in parts for column in _columns(part) for row in _rows(column) for word in row]
+
+
 def _printed_once(page: Any) -> Any:
     """The page without letters that are printed twice in a place, which makes them look bold."""
     chars = sorted(page.chars, key=lambda char: (round(char["top"]), char["x0"]))
@@ -243,7 +256,7 @@ def _sideways(page: Any, clockwise: bool) -> list[Word]:
     )
     for word in words:
         x0, x1, top, bottom = word["x0"], word["x1"], word["top"], word["bottom"]
-        word["size"] = x1 - x0
+        word["size"], word["box"] = x1 - x0, (x0, top, x1, bottom)
         word["x0"], word["x1"] = (top, bottom) if clockwise else (-bottom, -top)
         word["top"], word["bottom"] = (-x1, -x0) if clockwise else (x0, x1)
     return list(words)

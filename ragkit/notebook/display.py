@@ -25,6 +25,8 @@ from itertools import count, pairwise
 from typing import TYPE_CHECKING
 
 from ragkit.base import Answer, Chunk, Citation, Document, Hit, InputError, Question, Span
+from ragkit.evaluation.compare import FOUND, IN_PART
+from ragkit.evaluation.losses import ADVICE
 from ragkit.figures import BLUE, GREEN, ORANGE, SKY, VERMILLION
 from ragkit.generation.extractive import stems
 from ragkit.markdown import blocks, closed
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 WINDOW = 6000
 """Characters of a long document that ``show_chunks`` draws."""
+HOVERED = 20
+"""Questions of a stage that ``show_lost`` names under the mouse."""
 ABOVE = 160
 """Characters of a source that ``show_answer`` leaves above the first quote; what stands before them is folded."""
 
@@ -207,6 +211,34 @@ def show_chunks(
     return View(_block(html), "\n".join([f"{document.id}: {count}", *_chunk_lines(mine, spans, ranks)]))
 
 
+def show_lost(lost: Mapping[str, Sequence[str]], notes: Mapping[str, str] | None = None) -> View:
+    """A bar a stage, as long as its questions are many; click one for what to do about it, and for the questions.
+
+    Args:
+        lost: the questions by the stage that lost them (``ragkit.evaluation.losses.questions_lost``).
+        notes: what to say of single questions.
+
+    >>> show_lost({"found": ["Where?", "Who?"], "not retrieved": ["Why?"]})
+    2  found
+    1  not retrieved
+       Why?
+    """
+    most, rows, lines = max(map(len, lost.values()), default=1), [], list[str]()
+    for stage, questions in lost.items():
+        colour = GREEN if stage == FOUND else SKY if stage == IN_PART else VERMILLION
+        width = 100 * len(questions) / most
+        bar = f'<span style="display:block;height:10px;width:{width:.1f}%;background-color:{colour}"></span>'
+        items = "".join(f"<li>{escape(text)}{_note((notes or {}).get(text, ''))}</li>" for text in questions)
+        hover = "&#10;".join(map(escape, questions[:HOVERED]))
+        rows.append(
+            f'<details style="margin:6px 0"><summary title="{hover}">'
+            f"<b>{len(questions)}</b> {escape(stage)}{bar}</summary>"
+            f"<p>{escape(ADVICE.get(stage, ''))}</p><ul>{items}</ul></details>"
+        )
+        lines += [f"{len(questions)}  {stage}", *(f"   {text}" for text in questions if stage != FOUND)]
+    return View(_block("".join(rows)), "\n".join(lines))
+
+
 def show_table(table: pd.DataFrame) -> View:
     """A table of texts in any script: every cell escaped, and written in its own direction (Arabic from the right)."""
 
@@ -217,6 +249,10 @@ def show_table(table: pd.DataFrame) -> View:
 
     rows = [row("td", label, cells) for label, cells in zip(table.index, table.to_numpy(), strict=True)]
     return View(_block(f"<table>{row('th', '', table.columns)}{''.join(rows)}</table>"), table.to_string())
+
+
+def _note(text: str) -> str:
+    return f"<br><small>{escape(text)}</small>" * bool(text)
 
 
 def word_matches(text: str, question: str) -> list[Piece]:

@@ -1,36 +1,32 @@
-"""What ``ragkit.workbench.tryout`` found, as one HTML file that needs nothing beside it."""
+"""What ``ragkit.workbench.tryout`` found, as one HTML file that needs nothing beside it::
+
+Path("report.html").write_text(report_html(try_folder("~/handbook")))
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
+from statistics import median
 
-from ragkit.evaluation import compare as stages
+from ragkit.base import Answer, InputError
+from ragkit.evaluation.compare import FOUND, IN_PART
+from ragkit.evaluation.losses import ADVICE, UNUSED
 from ragkit.evaluation.tune import label
-from ragkit.figures import GREEN, SKY, VERMILLION
-from ragkit.notebook.display import show_answer
-from ragkit.workbench.tryout import Tryout
+from ragkit.notebook.display import show_answer, show_lost
+from ragkit.notebook.page_view import page_pictures
+from ragkit.workbench.tryout import EXAMPLES, Tryout
 
-ADVICE = {
-    stages.FOUND: "Nothing to do.",
-    stages.IN_PART: "A part of the answer was read. Larger chunks, or neighbours of a hit, bring the rest.",
-    stages.BUDGET: "It was found beyond the 2,000 tokens that are read: a larger budget, or better reranking.",
-    stages.RERANK: "It was a candidate, and the reranker put it back: read some of these questions.",
-    stages.DROPPED: "It was found, and dropped before the end.",
-    stages.FUSION: "One of the two searches found it, and fusion put it back: try the other one alone.",
-    stages.REWRITING: "The question as it was asked would have found it: leave rewriting out.",
-    stages.NOT_RETRIEVED: "No search came near it: its words differ from the documents'. Try more candidates.",
-    stages.NO_CHUNK: "No chunk holds it: it was cut at a bad place, or the file was not read right.",
-    stages.FAILED: "The search failed: see the message.",
-}
-"""What to do where answers are lost, by stage."""
+PICTURES = 1_500_000
+"""Characters of HTML that the pictures of pages may take, so that the report can be sent by mail."""
 
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; }
-table { border-collapse: collapse; } th, td { padding: 3px 10px; text-align: left; vertical-align: top; }
+body { overflow-wrap: anywhere; } table { border-collapse: collapse; overflow-wrap: normal; }
+th, td { padding: 3px 10px; text-align: left; vertical-align: top; }
 tr { border-bottom: 1px solid rgba(128,128,128,.3); } pre { overflow: auto; }
-.scroll { overflow: auto; } .bar { display: inline-block; height: .8em; }
+.scroll { overflow: auto; } summary { cursor: pointer; }
 """
 _DRAFTED = (
     "These questions were drafted by rules from sentences of the documents: nobody asked them, and they share words "
@@ -38,6 +34,16 @@ _DRAFTED = (
     "prefer, the preset is kept. To choose a pipeline, label some real questions (LabelPanel, or questions.jsonl in "
     "the folder) and run this again."
 )
+_METRICS = (
+    "<i>chosen</i> is the pipeline above, <i>naive</i> a plain search by one vector a chunk. <i>mrr</i>: one divided "
+    "by the rank of the first chunk that holds the answer; <i>hit</i>: the share of questions for which there is one; "
+    "<i>coverage</i>: how much of the answer is in what is read."
+)
+_LOST = (
+    "The stages that a question passes, from the file to the answer, and how many were lost at each. Unfold one to see "
+    "what to do about it, and its questions."
+)
+_NO_ROOM = "<p><small>The pictures of these pages are left out, to keep this file small.</small></p>"
 
 
 def report_html(result: Tryout) -> str:
@@ -45,30 +51,67 @@ def report_html(result: Tryout) -> str:
     title = escape(f"{result.corpus.name}: which pipeline, and why")
     sections = (
         ("What was chosen", _choice(result)),
-        ("Some answers", "".join(show_answer(answer).html + "<hr>" for answer in result.answers)),
-        ("How well it finds", "<div class='scroll'>" + result.comparison._repr_html_() + "</div>"),
-        ("Where answers are lost", "".join(_lost(result))),
+        ("Some answers", "".join(_answers(result))),
+        ("How well it finds", f"<p>{_METRICS}</p><div class='scroll'>{result.comparison._repr_html_()}</div>"),
+        ("Where answers are lost", _lost(result)),
         ("What was read", _files(result)),
         ("What was tried", _tried(result)),
         ("The configuration", f"<pre>{escape(result.chosen.to_toml())}</pre>"),
     )
     body = "".join(f"<h2>{heading}</h2>{content}" for heading, content in sections)
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
+    head = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    head += f"<title>{title}</title><style>{_STYLE}</style>"
     return f"{head}<h1>{title}</h1>{body}</html>"
 
 
 def _choice(result: Tryout) -> str:
     chosen = result.comparison.table.loc["chosen"]
-    whole = len(result.lost.get(stages.FOUND, ()))
-    count = len(result.comparison.questions)
+    times = [answer.timings["total"] for answer in result.answers]
+    used = [answer.usage.input_tokens + answer.usage.output_tokens for answer in result.answers]
     lines = [
         f"<b>{escape(label(result.chosen))}</b>",
-        f"Of {count} questions with an answer, {whole} were found whole in what is read; {chosen['ms_p50']:.0f} ms a "
-        f"question (median, without encoding it), {chosen['tokens']:.0f} tokens to read.",
+        _found(result),
+        f"A search takes {chosen['ms_p50']:.0f} ms, a whole answer {median(times):.0f} ms (medians, on the machine "
+        f"that wrote this); {chosen['tokens']:,.0f} tokens are read for it.",
+        *([f"The writer took {median(used):,.0f} tokens a question, prompt and answer."] if any(used) else []),
         *((_DRAFTED,) if result.drafted else ()),
         f"Reading, trying and this report took {result.seconds:.0f} s.",
     ]
     return "".join(f"<p>{line}</p>" for line in lines)
+
+
+def _found(result: Tryout) -> str:
+    """How many of the questions with an answer were found, and how many answers made use of it."""
+    count = {stage: len(result.lost.get(stage, ())) for stage in ADVICE}
+    used = count[FOUND] + count[IN_PART]
+    found = f"The search found the answer to {used + count[UNUSED]} of {sum(count.values())} questions"
+    return f"{found}, and {used} of the written answers cite it." if _all_answered(result) else f"{found}."
+
+
+def _all_answered(result: Tryout) -> bool:
+    return len(result.answers) == len(result.questions)
+
+
+def _answers(result: Tryout) -> Iterator[str]:
+    """The first answers, each with the pages that it cites as far as there is room for pictures."""
+    room = PICTURES
+    for answer in result.answers[:EXAMPLES]:
+        pages = "".join(_pages(answer, result))
+        if len(pages) > room:
+            pages = _NO_ROOM
+        room -= len(pages)
+        yield show_answer(answer).html + pages + "<hr>"
+
+
+def _pages(answer: Answer, result: Tryout) -> Iterator[str]:
+    try:
+        pictures = page_pictures(answer.citations, result.folder)
+    except InputError as error:
+        yield f"<p><small>{escape(str(error))}</small></p>"
+        return
+    for picture in pictures:
+        title = escape(f"{picture.source}, page {picture.number}")
+        yield f"<details><summary>{title}, with the quotes marked</summary>{picture.html}</details>"
 
 
 def _files(result: Tryout) -> str:
@@ -81,17 +124,12 @@ def _files(result: Tryout) -> str:
     return "".join(lines)
 
 
-def _lost(result: Tryout) -> Iterator[str]:
+def _lost(result: Tryout) -> str:
     """A bar a stage, with its questions to unfold."""
-    most = max(map(len, result.lost.values()))
-    for stage, questions in result.lost.items():
-        colour = GREEN if stage == stages.FOUND else SKY if stage == stages.IN_PART else VERMILLION
-        bar = f"<span class='bar' style='width:{20 * len(questions) / most:.1f}em;background:{colour}'></span>"
-        items = "".join(f"<li>{escape(text)}</li>" for text in questions)
-        yield (
-            f"<details><summary>{bar} {len(questions)} {escape(stage)}</summary>"
-            f"<p>{escape(ADVICE[stage])}</p><ul>{items}</ul></details>"
-        )
+    note = f" Only the first {len(result.answers)} questions were answered." * (not _all_answered(result))
+    unused = result.lost.get(UNUSED, ())
+    reasons = {answer.question: answer.reason for answer in result.answers if answer.question in unused}
+    return f"<p>{_LOST}{note}</p>{show_lost(result.lost, result.not_parsed | reasons).html}"
 
 
 def _tried(result: Tryout) -> str:

@@ -53,6 +53,10 @@ class _LabelError(Exception):
     """This label cannot be used; the message says why, and what to do."""
 
 
+class _NotReadError(_LabelError):
+    """Its document is there, but what was read of it does not hold the quote."""
+
+
 def course_corpus(docs: str | Path | None = None) -> tuple[Corpus, tuple[Question, ...]]:
     """The documents that a lesson runs on, and the questions that they answer.
 
@@ -133,6 +137,30 @@ def load_labels(path: str | Path, corpus: Corpus) -> tuple[Question, ...]:
         CorpusError: there is no such file, or lines of it cannot be used: not JSON, another key, a document that is
             not there, a quote that is not there or stands twice, a question twice. The message lists all of them.
     """
+    rows = _rows(path)
+    questions, problems = _questions(rows, corpus)
+    if problems:
+        raise CorpusError(_report(str(path), problems, len(rows)))
+    return questions
+
+
+def read_labels(path: str | Path, corpus: Corpus) -> tuple[tuple[Question, ...], dict[str, str]]:
+    """As ``load_labels``, but a quote that is not in what was read of its document is no error: a page may be a scan.
+
+    Returns the questions that can be used, and of each other one the text, with the reason.
+
+    Raises:
+        CorpusError: as ``load_labels``, for what else is wrong.
+    """
+    rows, not_read = _rows(path), dict[str, str]()
+    questions, problems = _questions(rows, corpus, not_read)
+    if problems:
+        raise CorpusError(_report(str(path), problems, len(rows)))
+    return questions, not_read
+
+
+def _rows(path: str | Path) -> list[tuple[str, str | Label]]:
+    """The lines of a file of labels, each with its number."""
     file = Path(path).expanduser()
     try:
         lines = file.read_text(encoding="utf-8-sig").split("\n")
@@ -140,11 +168,7 @@ def load_labels(path: str | Path, corpus: Corpus) -> tuple[Question, ...]:
         raise CorpusError(
             f"{file}: cannot be read ({error}); expected a text in UTF-8 with lines such as {EXAMPLE}"
         ) from error
-    rows = [(f"line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
-    questions, problems = _questions(rows, corpus)
-    if problems:
-        raise CorpusError(_report(str(file), problems, len(rows)))
-    return questions
+    return [(f"line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def place_of(quote: str, corpus: Corpus, first: Sequence[Span] = ()) -> Span:
@@ -196,8 +220,13 @@ def _label(question: Question, corpus: Corpus) -> Label:
     return Label(question.text, name, document.text[span.start : span.end])
 
 
-def _questions(rows: Iterable[tuple[str, str | Label]], corpus: Corpus) -> tuple[tuple[Question, ...], list[str]]:
-    """The questions of ``(where, line or label)``, and what is wrong with the others, each with its place."""
+def _questions(
+    rows: Iterable[tuple[str, str | Label]], corpus: Corpus, not_read: dict[str, str] | None = None
+) -> tuple[tuple[Question, ...], list[str]]:
+    """The questions of ``(where, line or label)``, and what is wrong with the others, each with its place.
+
+    Where ``not_read`` is given, it gets the questions whose quote is not in what was read, each with the reason.
+    """
     questions: dict[str, Question] = {}
     problems = []
     for where, row in rows:
@@ -207,7 +236,10 @@ def _questions(rows: Iterable[tuple[str, str | Label]], corpus: Corpus) -> tuple
             if entry.question in questions:
                 raise _LabelError("the same question stands above; keep one of the two")
         except _LabelError as problem:
-            problems.append(f"{where}: {problem}")
+            if not_read is not None and isinstance(problem, _NotReadError):
+                not_read[entry.question] = str(problem)
+            else:
+                problems.append(f"{where}: {problem}")
             continue
         number, gold = f"{YOURS}-{len(questions) + 1:03d}", (span,) if span else ()
         tags = (YOURS,) if span else (YOURS, "unanswerable")
@@ -236,6 +268,9 @@ def _place(entry: Label, corpus: Corpus) -> Span | None:
     if entry.document is None:
         raise _LabelError("a quote without a document; name the file that it stands in")
     document = _document(entry.document, corpus)
+    report = next((file for file in corpus.files if file.file == entry.document), None)
+    if document is None and report is not None and report.left_out:
+        raise _NotReadError(f"nothing of {entry.document} was read: {report.left_out}")
     if document is None:
         left_out = {report.file: report.left_out for report in corpus.files if report.left_out}
         if entry.document in left_out:
@@ -249,8 +284,10 @@ def _place(entry: Label, corpus: Corpus) -> Span | None:
     places = _find(words, document.text)
     if not places:
         near_text = _nearest(words, document.text)
-        raise _LabelError(
-            f"the quote is not in {entry.document}: {near_text}. Copy it from the text as ragkit reads it"
+        scans = ", ".join(map(str, report.without_text)) if report else ""
+        pages = f"; these pages of it have no text: {scans}" if scans else ""
+        raise _NotReadError(
+            f"the quote is not in {entry.document}: {near_text}{pages}. Copy it from the text as ragkit reads it"
         )
     if len(places) > 1:
         starts = ", ".join(str(start) for start, _ in places[:3])

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from tqdm.auto import tqdm
 
 from ragkit.base import Answer, Corpus, InputError, Question
 from ragkit.corpus.folder import LABELS, load_folder
 from ragkit.embedding.e5 import E5_SMALL
 from ragkit.evaluation.compare import Comparison, compare
+from ragkit.evaluation.losses import questions_lost
 from ragkit.evaluation.metrics import BUDGET
 from ragkit.evaluation.tune import Grid, Tuned, default_config, tune
 from ragkit.generation.factory import make_llm
@@ -25,7 +27,7 @@ from ragkit.pipeline import RAGPipeline
 from ragkit.pipeline.config import FETCH_K, PipelineConfig
 from ragkit.token_store import TokenStore
 from ragkit.workbench.draft import draft
-from ragkit.workbench.labels import load_labels
+from ragkit.workbench.labels import read_labels
 
 GRID = Grid(size=(256, 512), overlap=(32,), fetch_k=(FETCH_K,), fusion=("rrf",))
 """What is tried unless another grid is given: 40 configurations."""
@@ -33,7 +35,8 @@ GRID = Grid(size=(256, 512), overlap=(32,), fetch_k=(FETCH_K,), fusion=("rrf",))
 NAIVE = PipelineConfig.from_toml('retriever = "dense"\nmodules.dense = {kind = "DenseRetriever", scoring = "pooled"}')
 """One vector a chunk: what the others have to beat."""
 
-EXAMPLES = 5  # answers in the report
+EXAMPLES = 5
+"""Questions that are answered where a model writes; quotes, which cost nothing, answer all of them."""
 SEARCHED = 50  # results of a search, of which 2,000 tokens are read
 
 
@@ -43,15 +46,19 @@ class Tryout:
 
     ``drafted``: the questions were drafted by rules, not asked by anybody; then the preset is ``chosen``. ``tuned`` is
     ``None`` where the questions are about too few documents to choose by one half and report by the other; then, too.
-    ``comparison`` has ``advanced`` and ``chosen`` on all questions, ``lost`` the stage at which each was lost.
+    ``comparison`` has ``naive`` and ``chosen`` on all questions whose answer was read; ``lost`` the questions by the
+    stage that lost their answer (``questions_lost``), with those whose answer was ``not_parsed``, which says why.
+    ``answers`` are the chosen pipeline's, to all questions or to the first ``EXAMPLES``.
     """
 
+    folder: Path
     corpus: Corpus
     questions: tuple[Question, ...]
     drafted: bool
     tuned: Tuned | None
     chosen: PipelineConfig
     comparison: Comparison
+    not_parsed: dict[str, str]
     lost: dict[str, list[str]]
     answers: tuple[Answer, ...]
     seconds: float
@@ -69,7 +76,7 @@ def try_folder(
 
     Args:
         questions: a file of labels; unless given, ``questions.jsonl`` in the folder; else questions are drafted.
-        llm: who writes the example answers, as for ``make_llm``.
+        llm: who writes the answers, as for ``make_llm``.
         grid: the configurations to try.
         step: is told what is done next, a line each.
 
@@ -82,17 +89,19 @@ def try_folder(
     corpus = load_folder(folder)
     file = Path(questions or Path(folder) / LABELS).expanduser()
     drafted = questions is None and not file.exists()
-    labelled = draft(corpus) if drafted else load_labels(file, corpus)
+    labelled, not_parsed = (draft(corpus), dict[str, str]()) if drafted else read_labels(file, corpus)
     answerable = tuple(question for question in labelled if question.gold)
     if len(answerable) < 2:
         raise InputError(
             f"{corpus.name}: {len(answerable)} questions with an answer, a comparison needs two; write some "
             f"into {Path(folder) / LABELS} (see ragkit.workbench.labels)"
+            + "".join(f"; {reason}" for reason in not_parsed.values())
         )
     corpus = replace(corpus, questions=labelled)
     slower = "" if is_english(corpus.language) else f" by {E5_SMALL}, which takes 8 times as long as a model of English"
     step(f"encoding {len(corpus.documents)} documents{slower}")
     store = TokenStore.open(corpus)
+    writer = make_llm(llm, store)  # which says now where an endpoint is, or what it lacks
     tuned = None
     if len({question.gold[0].doc_id for question in answerable}) >= 4:
         step(f"trying pipelines on {len(answerable)} questions")
@@ -100,20 +109,19 @@ def try_folder(
     # Drafted questions share words with their answers: they choose nothing.
     chosen = tuned.chosen if tuned is not None and not drafted else default_config()
     chosen = chosen.with_provenance(corpus, store)
-    rag = RAGPipeline.from_config(chosen, corpus, llm=make_llm(llm, store), store=store)
-    step("comparing, and looking where answers are lost")
-    naive = RAGPipeline.from_config(NAIVE, corpus, llm=rag.llm, store=store)
+    rag = RAGPipeline.from_config(chosen, corpus, llm=writer, store=store)
+    naive = RAGPipeline.from_config(NAIVE, corpus, llm=writer, store=store)
+    step("comparing the chosen pipeline with plain vector search")
     systems = {"naive": naive.retriever, "chosen": rag.retriever}
     comparison = compare(systems, answerable, k=SEARCHED, same_budget=BUDGET)
-    stages = comparison.where_lost()["chosen"]
-    lost: dict[str, list[str]] = {stage: [] for stage, _ in Counter(stages).most_common()}
-    for question, stage in zip(comparison.questions, stages, strict=True):
-        lost[stage].append(question.text)
-    step("answering some of the questions")
-    answers = tuple(asyncio.run(_answers(rag, [q.text for q in labelled[:EXAMPLES]])))
+    asked = labelled if llm == "extractive" else labelled[:EXAMPLES]
+    step(f"answering {len(asked)} questions, and looking where answers are lost")
+    answers = asyncio.run(_answers(rag, [question.text for question in asked]))
+    lost = questions_lost(comparison, "chosen", answers, not_parsed)
     seconds = time.perf_counter() - began
-    return Tryout(corpus, labelled, drafted, tuned, chosen, comparison, lost, answers, seconds)
+    root = Path(folder).expanduser()
+    return Tryout(root, corpus, labelled, drafted, tuned, chosen, comparison, not_parsed, lost, answers, seconds)
 
 
-async def _answers(rag: RAGPipeline, questions: Sequence[str]) -> list[Answer]:
-    return [await rag.query(question) for question in questions]
+async def _answers(rag: RAGPipeline, questions: Sequence[str]) -> tuple[Answer, ...]:
+    return tuple([await rag.query(question) for question in tqdm(questions, unit="answer", delay=1, leave=False)])
