@@ -53,6 +53,17 @@ def pooled(systems: Mapping[str, Retriever], question: str, limit: int = LIMIT, 
     return tuple(chunks)
 
 
+def words_and_vectors(corpus: Corpus) -> dict[str, Retriever]:
+    """The systems that propose passages unless others are given: BM25 and vectors, both on passages of whole sentences.
+
+    >>> pooled(words_and_vectors(corpus), "When is the office open?")                      # doctest: +SKIP
+    """
+    store = TokenStore.open(corpus)
+    chunks = chunk_corpus(SentenceChunker(PASSAGE, 0), corpus)
+    words = BM25Retriever(chunks, analyzer=Analyzer.for_language(corpus.language))
+    return {"words": words, "vectors": DenseRetriever(chunks, store=store)}
+
+
 class LabelPanel(StaticView, w.VBox):  # type: ignore[misc]
     """One question after the other with passages to choose from; each label is saved at once.
 
@@ -86,7 +97,7 @@ class LabelPanel(StaticView, w.VBox):  # type: ignore[misc]
         self.todo = [text for text in dict.fromkeys(questions) if text.strip()]
         if not self.todo:
             raise InputError("no question to label: expected texts such as 'When is the office open?'")
-        self.systems = systems or _words_and_vectors(corpus)
+        self.systems = systems or words_and_vectors(corpus)
         self.skipped: set[str] = set()
         self.shown: tuple[Chunk, ...] = ()
         self.choose: list[w.Button] = []
@@ -193,10 +204,3 @@ class LabelPanel(StaticView, w.VBox):  # type: ignore[misc]
         self.status.value = (
             f'<span role="status" style="padding-left:8px;border-left:4px solid {colour}">{escape(what)}</span>'
         )
-
-
-def _words_and_vectors(corpus: Corpus) -> dict[str, Retriever]:
-    store = TokenStore.open(corpus)
-    chunks = chunk_corpus(SentenceChunker(PASSAGE, 0), corpus)
-    words = BM25Retriever(chunks, analyzer=Analyzer.for_language(corpus.language))
-    return {"words": words, "vectors": DenseRetriever(chunks, store=store)}
