@@ -184,7 +184,8 @@ def try_out(options: argparse.Namespace) -> int:
         write_manifest(folder, {"kind": "tryout"})
     emit(f"{result.tuned or result.comparison}\n")
     if result.drafted:
-        emit("The questions were drafted, so the preset stays: label some of your own to choose by them.\n")
+        count = len(result.questions)
+        emit(f"The {count} questions were drafted, so the preset stays: label some of your own to choose by them.\n")
     if result.not_parsed:
         emit(f"The answers to {len(result.not_parsed)} questions are not in what was read: the report says why.\n")
     size = (out / "report.html").stat().st_size

@@ -8,6 +8,8 @@ import json
 import render_results
 import run_bench
 
+from ragkit.notebook import report
+
 
 def test_the_page_is_rendered_from_the_results():
     assert (run_bench.ROOT / "RESULTS.md").read_text() == render_results.page()
@@ -27,6 +29,13 @@ def test_what_was_not_measured_is_a_command_without_a_target():
             if not isinstance(row["value"], int | float):
                 assert f"make bench BENCH={path.stem}" in row["value"], row
                 assert not row["target"], row
+
+
+def test_the_report_tells_how_well_drafted_questions_rank_pipelines():
+    rows = {row["name"]: row["value"] for row in json.loads((run_bench.RESULTS / "draft.json").read_text())["rows"]}
+    for corpus in ("core", "extended"):
+        value = rows[f"{corpus}: rank correlation of drafts with faq, 15 pipelines"]
+        assert f"of {value:.3f}".replace("0.", ".") in report._DRAFTED
 
 
 def test_the_examples_are_true():

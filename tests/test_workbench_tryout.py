@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -63,6 +64,8 @@ def test_without_labels_questions_are_drafted_and_the_report_says_so(manual):
     assert "photo.png" in page
     assert EVIL not in page
     assert page.count("<h2>") == 7
+    assert "could be drafted" not in page
+    assert "Only 9 questions could be drafted" in report_html(replace(result, questions=result.questions[:9]))
 
 
 def test_the_report_shows_cited_pages_and_questions_whose_answer_was_not_read(manual, monkeypatch):
