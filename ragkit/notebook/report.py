@@ -31,8 +31,8 @@ tr { border-bottom: 1px solid rgba(128,128,128,.3); } pre { overflow: auto; }
 _DRAFTED = (
     "These questions were drafted by rules from sentences of the documents: nobody asked them, and they share words "
     "with their answers, which flatters search by words. Their order of 15 pipelines had a rank correlation with the "
-    "FAQ's of .875 on one collection of documentation, and of .464 on another. They show whether the folder works at all; "
-    "whatever they prefer, the preset is kept. To choose a pipeline, label some real questions (LabelPanel, or "
+    "FAQ's of .875 on one collection of documentation, and of .464 on another. They show whether the folder works at "
+    "all; whatever they prefer, the preset is kept. To choose a pipeline, label some real questions (LabelPanel, or "
     "questions.jsonl in the folder) and run this again."
 )
 FEW = 10
