@@ -20,7 +20,7 @@ from ragkit.generation import Extractive, WithFallback
 from ragkit.generation.abstain import Abstaining
 from ragkit.generation.factory import make_llm
 from ragkit.languages import STEMMERS, defaults_for
-from ragkit.notebook.labelling import words_and_vectors
+from ragkit.notebook.labelling import proposers
 from ragkit.notebook.widgets import ChunkSearch, LabSettings
 from ragkit.pipeline import RAGPipeline, advanced, modular
 from ragkit.pipeline.config import Modules, PipelineConfig
@@ -174,7 +174,7 @@ def test_the_widgets_follow_the_folder_and_export_what_they_do(german, asked_for
     *lines, measuring = setting.code(german.language).splitlines()
     exec("\n".join(lines), made)
     assert measuring.startswith("compare(")
-    for one in (shown, made["retriever"], words_and_vectors(german)["words"]):
+    for one in (shown, made["retriever"], proposers(german)["words"]):
         assert isinstance(one, BM25Retriever)
         assert one.analyzed.analyzer == Analyzer(language="german")
     assert set(asked_for) == {E5_SMALL}

@@ -21,9 +21,12 @@ from ragkit.base import Chunk, Corpus, InputError, Question, RagkitError, Retrie
 from ragkit.chunking import SentenceChunker, chunk_corpus
 from ragkit.figures import GREEN, VERMILLION
 from ragkit.notebook.display import StaticView, show_passage
+from ragkit.pipeline.config import FETCH_K
 from ragkit.retrieval.analysis import Analyzer
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
+from ragkit.retrieval.hybrid import Hybrid
+from ragkit.retrieval.rerank import LateInteraction, Reranked
 from ragkit.token_store import TokenStore
 from ragkit.workbench.labels import YOURS, load_labels, place_of, save_labels
 
@@ -53,15 +56,19 @@ def pooled(systems: Mapping[str, Retriever], question: str, limit: int = LIMIT, 
     return tuple(chunks)
 
 
-def words_and_vectors(corpus: Corpus) -> dict[str, Retriever]:
-    """The systems that propose passages unless others are given: BM25 and vectors, both on passages of whole sentences.
+def proposers(corpus: Corpus) -> dict[str, Retriever]:
+    """The systems that propose passages unless others are given: words, vectors, and both reranked.
 
-    >>> pooled(words_and_vectors(corpus), "When is the office open?")                      # doctest: +SKIP
+    All three search passages of whole sentences.
+
+    >>> pooled(proposers(corpus), "When is the office open?")                      # doctest: +SKIP
     """
     store = TokenStore.open(corpus)
     chunks = chunk_corpus(SentenceChunker(PASSAGE, 0), corpus)
     words = BM25Retriever(chunks, analyzer=Analyzer.for_language(corpus.language))
-    return {"words": words, "vectors": DenseRetriever(chunks, store=store)}
+    vectors = DenseRetriever(chunks, store=store)
+    both = Reranked(Hybrid([words, vectors]), LateInteraction(store), fetch_k=FETCH_K)
+    return {"words": words, "vectors": vectors, "both": both}
 
 
 class LabelPanel(StaticView, w.VBox):  # type: ignore[misc]
@@ -97,7 +104,7 @@ class LabelPanel(StaticView, w.VBox):  # type: ignore[misc]
         self.todo = [text for text in dict.fromkeys(questions) if text.strip()]
         if not self.todo:
             raise InputError("no question to label: expected texts such as 'When is the office open?'")
-        self.systems = systems or words_and_vectors(corpus)
+        self.systems = systems or proposers(corpus)
         self.skipped: set[str] = set()
         self.shown: tuple[Chunk, ...] = ()
         self.choose: list[w.Button] = []

@@ -22,7 +22,7 @@ from ragkit.corpus import load_pydocs, load_questions
 from ragkit.evaluation.compare import compare, documents_of, verdict
 from ragkit.evaluation.metrics import BUDGET, coverage
 from ragkit.evaluation.statistics import Floats, minimum_detectable, p_values, questions_needed
-from ragkit.notebook.labelling import pooled, words_and_vectors
+from ragkit.notebook.labelling import pooled, proposers
 from ragkit.pipeline.config import OVERLAP, SIZE
 from ragkit.workbench.labels import label
 
@@ -41,7 +41,7 @@ def main() -> list[Row]:
     }
     texts = [question.text for questions in asked.values() for question in questions]
     store = TokenStore.open(corpus).with_queries(texts, tokens=True)
-    systems, proposing = pipelines(corpus, store), words_and_vectors(corpus)
+    systems, proposing = pipelines(corpus, store), proposers(corpus)
     rows: list[Row] = []
     for name, questions in asked.items():
         cases = cases_of(corpus, questions, systems, proposing)
