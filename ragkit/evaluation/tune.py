@@ -79,7 +79,9 @@ class Tuned:
         if self.chosen is self.best:
             lines.append("chosen: the best, which is better on the other questions, too")
         else:
-            lines.append(f"chosen: the start, {label(self.start)}; the best is not detectably better")
+            worse = self.report.table["verdict"].loc["best"] == "worse"
+            why = "worse on the other questions" if worse else "not detectably better"
+            lines.append(f"chosen: the start, {label(self.start)}; the best is {why}")
             gain = max(0.0, float(self.report.table["diff"].loc["best"]))
             needed = statistics.questions_needed(len(self.holdout), self.report.minimum_detectable, gain)
             if needed > len(self.holdout):

@@ -366,7 +366,9 @@ class PipelineConfig(Table):
         """
         try:
             return cls.from_toml(Path(path).expanduser().read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, InputError) as error:
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from None
+        except (UnicodeDecodeError, InputError) as error:
             raise InputError(f"{path}: {error}") from None
 
     def to_toml(self) -> str:
