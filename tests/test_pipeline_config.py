@@ -73,11 +73,6 @@ def ranked(rag: RAGPipeline, corpus: Corpus) -> list[list[tuple[str, float]]]:
 
 
 @pytest.mark.parametrize(("text", "preset"), [(NAIVE, naive), (ADVANCED, advanced), (MODULAR, modular)])
-def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"none.toml cannot be read: No such file or directory"):
-        PipelineConfig.load(tmp_path / "none.toml")
-
-
 def test_the_presets_are_configurations_too(text, preset, small_corpus, store):
     rag = RAGPipeline.from_config(PipelineConfig.from_toml(text), small_corpus, store=store)
     assert ranked(rag, small_corpus) == ranked(preset(small_corpus, store=store), small_corpus)
@@ -232,3 +227,8 @@ def test_a_description_shows_each_part_once(small_corpus, store):
     routes = rag.vector_store.retriever.routes
     assert sum("Reranked" in line for line in lines) == len(routes) + 1  # and everything
     assert all(sum(f"─ {name}: " in line for line in lines) == 1 for name in (*routes, "fallback"))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"none.toml cannot be read: No such file or directory"):
+        PipelineConfig.load(tmp_path / "none.toml")
