@@ -57,13 +57,11 @@ def the_drafts_reverse_the_order(on_drafts, on_labels):
     assert labels["bm25"] < labels["naive"] < labels["advanced"]
 
 
-def only_bm25_is_told_apart(on_labels):
-    """Advanced is better than bm25; naive and bm25 cannot be told apart, though they differ by about .2."""
+def none_is_told_apart(on_labels):
+    """Advanced is ahead of bm25 by a third and naive by a sixth, and neither can be told apart from it."""
     table = on_labels.table
-    assert table.loc["advanced", "verdict"] == "better"
-    assert table.loc["naive", "verdict"] == "no detectable difference"
-    assert table.loc["naive", "diff"] > 0.1
-    assert on_labels.minimum_detectable > 2 * table.loc["naive", "diff"]
+    assert (table.loc[["naive", "advanced"], "verdict"] == "no detectable difference").all()
+    assert 0.1 < table.loc["naive", "diff"] < table.loc["advanced", "diff"] < on_labels.minimum_detectable
     assert round(23 * table.loc["advanced", "hit@3"]) == 22
 
 
@@ -83,11 +81,12 @@ def the_passage_about_sick_children_is_first(reply, sick_child):
     assert reply.hits[0].chunk.span.answers(sick_child.gold[0])
 
 
-def the_answer_has_both_rates(reply):
-    """Two rates, the old one first; the sentence that says which one holds was not quoted."""
-    assert 0 <= reply.text.find("0.30 euros") < reply.text.find("0.38 euros")
-    assert [citation.chunk.doc_id.partition("/")[0] for citation in reply.citations] == ["handbook", "mail"]
-    assert "replace" not in reply.text
+def the_old_rate_is_quoted(reply):
+    """The old rate is in the first quote, and of the mail that replaces it only the greeting is quoted."""
+    assert "0.30" in reply.citations[0].quote
+    assert reply.citations[0].chunk.doc_id == "handbook"
+    assert "0.38" not in reply.text
+    assert any(citation.chunk.doc_id.startswith("mail") for citation in reply.citations)
 
 
 def many_are_alike_and_the_start_stays(tuned):
