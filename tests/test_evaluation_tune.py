@@ -208,5 +208,5 @@ def test_too_little_to_tune_on(small_corpus, ragkit_home):
     store = TokenStore.open(small_corpus, FakeEmbedder(), progress=False)
     with pytest.raises(InputError, match="grid is empty"):
         tune(small_corpus, grid=[], store=store)
-    with pytest.raises(InputError, match="gold in 2 documents"):
+    with pytest.raises(InputError, match="stand in 2 documents"):
         tune(small_corpus, grid=SMALL, store=store)

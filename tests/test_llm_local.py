@@ -67,7 +67,9 @@ def test_an_answer_comes_in_pieces():
 
 
 def test_the_word_local_is_the_packaged_model_and_its_answer_bears_its_name():
-    store = SimpleNamespace(encoder=SimpleNamespace(name="another"), maxsim=lambda _, texts: np.ones(len(texts)))
+    store = SimpleNamespace(
+        language="eng", encoder=SimpleNamespace(name="another"), maxsim=lambda _, texts: np.ones(len(texts))
+    )
     llm = make_llm("local", store)
     llm.primary.llm.max_tokens, llm.primary.llm.timeout = 8, 300
     try:

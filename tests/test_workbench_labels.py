@@ -100,7 +100,7 @@ BROKEN = {
     '{"question": "d", "document": "faq.md", "quote": "Call us."}': r"2 times in faq\.md, at .* 45, 84; quote",
     '{"question": "e", "quote": "open"}': "without a document; name the file",
     '{"question": "i", "document": "faq.md"}': "a document without a quote; quote its answer, or leave",
-    '{"question": "j", "document": "scan.md", "quote": "open"}': r"nothing of scan\.md was read \(files without words",
+    '{"question": "j", "document": "scan.md", "quote": "open"}': r"nothing of scan\.md was read: files without words",
     '{"question": "f", "document": "faq.md", "quote": " "}': "the quote is empty; leave it out",
     '{"question": " "}': "the question is empty",
     '{"question": "g", "document": "faq.md", "qoute": "open"}': "qoute: Unexpected keyword argument",

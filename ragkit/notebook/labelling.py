@@ -59,9 +59,9 @@ def pooled(systems: Mapping[str, Retriever], question: str, limit: int = LIMIT, 
 def proposers(corpus: Corpus) -> dict[str, Retriever]:
     """The systems that propose passages unless others are given: words, vectors, and both reranked.
 
-    All three search passages of whole sentences.
+    All three search passages of whole sentences::
 
-    >>> pooled(proposers(corpus), "When is the office open?")                      # doctest: +SKIP
+        pooled(proposers(corpus), "When is the office open?")
     """
     store = TokenStore.open(corpus)
     chunks = chunk_corpus(SentenceChunker(PASSAGE, 0), corpus)

@@ -44,6 +44,7 @@ class Rewritten(Retriever):
     reciprocal rank (``hybrid.fuse``).
 
     >>> from ragkit.base import Chunk
+    >>> from ragkit.retrieval.bm25 import BM25Retriever
     >>> class Synonym:
     ...     def rewrite(self, question):
     ...         return [question, question.replace("kill", "terminate")]

@@ -272,9 +272,6 @@ def _place(entry: Label, corpus: Corpus) -> Span | None:
     if document is None and report is not None and report.left_out:
         raise _NotReadError(f"nothing of {entry.document} was read: {report.left_out}")
     if document is None:
-        left_out = {report.file: report.left_out for report in corpus.files if report.left_out}
-        if entry.document in left_out:
-            raise _LabelError(f"nothing of {entry.document} was read ({left_out[entry.document]})")
         names = [name for one in corpus.documents for name in (one.metadata.get("source"), one.id) if name]
         near = get_close_matches(entry.document, names, 3, 0.5) or names[:3]
         raise _LabelError(f"there is no document {entry.document!r}; the nearest names: {', '.join(near)}")
