@@ -13,7 +13,7 @@ SLOW_WEEK = 2
 @exercise(
     "12.1",
     expects=dict,
-    hint='metric="latency", stage="rerank", and a limit from the table: well above week 1, well below week 2.',
+    hint='metric="latency", stage="rerank", and a limit from the table: above the p95 of week 1, below that of week 2.',
     praise="A rule on one stage sees what the total hides. The limit is for this machine: another one needs its own.",
 )
 def only_the_slow_week(answer: Mapping[int, Sequence[Alert]]) -> str | None:
