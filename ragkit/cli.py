@@ -1,8 +1,7 @@
 """The command line: ``ragkit fetch | ask | try | draft | eval | tune | check | cache | llm | doctor``.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 well, 1 ``doctor`` found a problem or ``check`` a
-loss, 2 an error, in one line (or one for each
-line of a file that cannot be used), 130 interrupted.
+loss, 2 an error, in one line (or one for each line of a file that cannot be used), 130 interrupted.
 """
 
 from __future__ import annotations

@@ -94,8 +94,8 @@ class TokenStore:
         """The store of ``corpus``: what is on disk is read, the rest is encoded first.
 
         ``embedder`` is a ``TokenEncoder`` (default: the packaged model for ``corpus.language``, MiniLM for English and
-        E5, which takes eight times as long, for all others); neighbouring windows share a quarter of what it reads at a
-        time. ``folder`` is where stores lie (default: ``token_store`` below ``ragkit.files.home()``);
+        E5, which is slower, for all others); neighbouring windows share a quarter of what it reads at a time.
+        ``folder`` is where stores lie (default: ``token_store`` below ``ragkit.files.home()``);
         nothing in it is ever deleted, and ``ragkit doctor`` names what this version of the code does not read. A second
         process that builds with the same model waits for the first.
 

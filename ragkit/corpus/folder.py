@@ -242,15 +242,12 @@ def _restructured(file: Path, root: Path) -> str:
 def _extract(file: Path, page: str = "") -> Any:
     """What kreuzberg reads in ``file``, or in the HTML of ``page``: ``content`` and ``metadata``."""
     kreuzberg = require("kreuzberg", "formats")
-    kept = {"enabled": True, "remove_forms": False}  # pages of ASP.NET are one form
-    config = kreuzberg.ExtractionConfig(output_format="markdown", use_cache=False, html_options={"preprocessing": kept})
-    try:
+    html_options = {"preprocessing": {"enabled": True, "remove_forms": False}}  # pages of ASP.NET are one form
+    config = kreuzberg.ExtractionConfig(output_format="markdown", use_cache=False, html_options=html_options)
+    with _left_out_if_broken(file):
         if page:
             return kreuzberg.extract_bytes_sync(page.encode(), "text/html", config)
         return kreuzberg.extract_file_sync(str(file), config=config)
-    except (kreuzberg.KreuzbergError, OSError, RuntimeError, ValueError) as error:
-        reason = "need a password and are" if "password" in str(error).lower() else "cannot be read and are"
-        raise _SkipError(f"{file.suffix.lower().lstrip('.')} files that {reason} left out") from error
 
 
 def _web_page(file: Path, page: str) -> str:

@@ -61,11 +61,11 @@ def questions_lost(
     """
     if system not in comparison.systems:
         raise InputError(f"no system {system!r}: expected one of {', '.join(comparison.systems)}")
-    given = {answer.question: answer for answer in answers}
+    answer_to = {answer.question: answer for answer in answers}
     lost: dict[str, list[str]] = {stage: [] for stage in ADVICE}
     lost[NOT_PARSED] += not_parsed
     for question, stage in zip(comparison.questions, comparison.where_lost()[system], strict=True):
-        answer = given.get(question.text)
+        answer = answer_to.get(question.text)
         if answer is not None and stage in (FOUND, IN_PART):
             stage = _stage_of_answer(stage, question, answer)
         lost[stage].append(question.text)

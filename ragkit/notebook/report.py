@@ -30,9 +30,9 @@ tr { border-bottom: 1px solid rgba(128,128,128,.3); } pre { overflow: auto; }
 """
 _DRAFTED = (
     "These questions were drafted by rules from sentences of the documents: nobody asked them, and they share words "
-    "with their answers, which flatters search by words. Their order of 15 pipelines had a rank correlation with the "
-    "FAQ's of .875 on one collection of documentation, and of .464 on another. They show whether the folder works at "
-    "all; whatever they prefer, the preset is kept. To choose a pipeline, label some real questions (LabelPanel, or "
+    "with their answers, which flatters search by words. Drafts and the FAQ ranked 15 pipelines with a correlation of "
+    ".875 on one collection of documentation, and of only .464 on another. They show whether the folder works at all; "
+    "whatever they prefer, the preset is kept. To choose a pipeline, label some real questions (LabelPanel, or "
     "questions.jsonl in the folder) and run this again."
 )
 FEW = 10
@@ -93,8 +93,8 @@ def _found(result: Tryout) -> str:
     """How many of the questions with an answer were found, and how many answers made use of it."""
     count = {stage: len(result.lost.get(stage, ())) for stage in ADVICE}
     used = count[FOUND] + count[IN_PART]
-    found = f"The search found the answer to {used + count[UNUSED]} of {sum(count.values())} questions"
-    return f"{found}, and {used} of the written answers cite it." if _all_answered(result) else f"{found}."
+    sentence = f"The search found the answer to {used + count[UNUSED]} of {sum(count.values())} questions"
+    return f"{sentence}, and {used} of the written answers cite it." if _all_answered(result) else f"{sentence}."
 
 
 def _all_answered(result: Tryout) -> bool:

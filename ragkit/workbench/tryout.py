@@ -98,7 +98,7 @@ def try_folder(
             + "".join(f"; {reason}" for reason in not_parsed.values())
         )
     corpus = replace(corpus, questions=labelled)
-    slower = "" if is_english(corpus.language) else f" by {E5_SMALL}, which takes 8 times as long as a model of English"
+    slower = "" if is_english(corpus.language) else f" by {E5_SMALL}, which takes longer than the model of English"
     step(f"encoding {len(corpus.documents)} documents{slower}")
     store = TokenStore.open(corpus)
     writer = make_llm(llm, store)  # which says now where an endpoint is, or what it lacks
@@ -114,9 +114,9 @@ def try_folder(
     step("comparing the chosen pipeline with plain vector search")
     systems = {"naive": naive.retriever, "chosen": rag.retriever}
     comparison = compare(systems, answerable, k=SEARCHED, same_budget=BUDGET)
-    asked = labelled if llm == "extractive" else labelled[:EXAMPLES]
-    step(f"answering {len(asked)} questions, and looking where answers are lost")
-    answers = asyncio.run(_answers(rag, [question.text for question in asked]))
+    to_answer = labelled if llm == "extractive" else labelled[:EXAMPLES]
+    step(f"answering {len(to_answer)} questions, and looking where answers are lost")
+    answers = asyncio.run(_answers(rag, [question.text for question in to_answer]))
     lost = questions_lost(comparison, "chosen", answers, not_parsed)
     seconds = time.perf_counter() - began
     root = Path(folder).expanduser()
