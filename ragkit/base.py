@@ -33,7 +33,7 @@ import unicodedata
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import AsyncGenerator, Hashable, Iterable, Mapping, Sequence, Set
+from collections.abc import AsyncGenerator, Collection, Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
 from numbers import Integral
@@ -612,6 +612,38 @@ class Retriever(ABC):
 
     def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         return [self._search(query, k) for query in queries]
+
+
+class ChunkStore(Protocol):
+    """Chunks with their vectors outside this process: a table of PostgreSQL, a collection of Qdrant.
+
+    A store belongs to one embedder and one way of cutting. Every method may raise:
+        StoreMismatchError: the store was filled by another embedder or chunker; names both.
+        EndpointError: the server did not answer, or refused; never with the password.
+    """
+
+    def add(self, chunks: Sequence[Chunk], vectors: Vectors | None = None) -> None:
+        """Store ``chunks``; one whose id is there already takes its place.
+
+        ``vectors`` are unit vectors ``(len(chunks), dimension)``; without them the store's embedder encodes the texts.
+        """
+
+    def replace(self, documents: Collection[str], chunks: Sequence[Chunk], vectors: Vectors | None = None) -> None:
+        """Put ``chunks`` in the place of all chunks of these documents, at once: nobody sees half of it."""
+
+    def delete(self, documents: Collection[str]) -> int:
+        """Remove the chunks of these documents; returns how many there were."""
+
+    def refresh(self) -> None:
+        """Weigh the words anew by the chunks that are there now; until then, weights are those of the last time."""
+
+    def retriever(
+        self, mode: Literal["hybrid", "dense", "words"] = "hybrid", *, where: Metadata | None = None, exact: bool = True
+    ) -> Retriever:
+        """Searches the store; only chunks whose metadata have the values of ``where`` are ranked.
+
+        ``exact`` compares the query with every vector; without it an approximate index (HNSW) is used.
+        """
 
 
 @runtime_checkable

@@ -41,7 +41,7 @@ def _needs(requirement: Requirement) -> Iterator[Requirement]:
 def closure() -> dict[str, str]:
     """Canonical name -> installed version of all that the declared dependencies need, without local build tags."""
     own = "ragkit-workbench"
-    todo = [r for extra, group in declared().items() if extra != "all" for r in group]
+    todo = [r for extra, group in declared().items() if extra not in ("all", "scale") for r in group]
     seen: set[tuple[str, frozenset[str]]] = set()
     pins: dict[str, str] = {}
     while todo:
