@@ -63,6 +63,7 @@ SOURCES: Mapping[str, str] = {"hybrid": "hybrid:rrf", "dense": "dense:pooled", "
 
 FETCH_K = 100
 HNSW_DIMENSIONS = 2_000
+PLAIN_DIMENSIONS = 1_536
 _OLDEST = (0, 8)  # pgvector's iterative scan
 _INSTALL = (
     "install pgvector 0.8 or newer on the server (Debian: postgresql-18-pgvector; Docker: the image "
@@ -76,7 +77,7 @@ _SETTINGS = """
     SET hnsw.scan_mem_multiplier = 1000; SET jit = off
 """
 
-# Ids and terms are compared by code point (collation "C"), as Python does. Vectors stay in the row: a scan reads all.
+# Ids and terms are compared by code point (collation "C"), as Python does.
 _CREATE = """
     CREATE TABLE {about} (
         id uuid DEFAULT gen_random_uuid(), version bigint DEFAULT 0, mean_length float8,
@@ -86,6 +87,7 @@ _CREATE = """
         id text COLLATE "C" PRIMARY KEY, doc_id text COLLATE "C", text text, record json, metadata jsonb,
         vector vector({dimension})
     );
+    ALTER TABLE {chunks} ALTER COLUMN vector SET STORAGE {storage};
     CREATE INDEX ON {chunks} (doc_id);
     CREATE INDEX ON {chunks} USING gin (metadata jsonb_path_ops);
     CREATE TABLE {words} (
@@ -114,10 +116,13 @@ _IDF = """
 """
 
 _DENSE = """
-    SELECT id, -(vector <#> %(vector)s) AS score FROM {chunks} WHERE {where} ORDER BY {nearest} LIMIT %(depth)s
+    SELECT id, -distance AS score FROM (
+        SELECT id, {distance} AS distance FROM {chunks} WHERE {where} ORDER BY distance, id LIMIT %(depth)s
+    ) AS near
 """
-_NEAREST: Mapping[bool, LiteralString] = {True: "score DESC, id", False: "vector <#> %(vector)s"}
-"""By ``exact``: an index knows only the second order."""
+# By ``exact``: an index knows the order of only the second expression.
+_DISTANCE: Mapping[bool, LiteralString] = {True: "0 + (vector <#> %(vector)s)", False: "vector <#> %(vector)s"}
+
 
 # OFFSET 0: each product is computed once, not again for the WHERE.
 _WORDS = """
@@ -346,7 +351,7 @@ class PgVectorStore:
         passes = sql.SQL(" AND ").join(conditions or [sql.SQL("TRUE")])
         only = self._sql(_FILTER if where else "", where=passes)
         words = self._sql(_WORDS, query=self._sql(_QUERY), filter=only)
-        dense = self._sql(_DENSE, where=passes, nearest=sql.SQL(_NEAREST[exact]))
+        dense = self._sql(_DENSE, where=passes, distance=sql.SQL(_DISTANCE[exact]))
         return self._sql(_CHUNKS_OF, search=self._sql(_SEARCH[mode], words_list=words, dense_list=dense)), parameters
 
     # ---- the server
@@ -407,7 +412,10 @@ class PgVectorStore:
             self._check_extension(connection)
             exists = "SELECT to_regclass(%s)"
             if connection.execute(exists, [self._names["about"].as_string()]).fetchone() == (None,):
-                connection.execute(self._sql(_CREATE, dimension=self._psycopg.sql.Literal(self.embedder.dimension)))
+                # A scan is quicker where the vector stands in the row, which has at most 8 KB.
+                sql, dimension = self._psycopg.sql, self.embedder.dimension
+                storage = sql.SQL("PLAIN" if dimension <= PLAIN_DIMENSIONS else "EXTERNAL")
+                connection.execute(self._sql(_CREATE, dimension=sql.Literal(dimension), storage=storage))
                 connection.execute(
                     self._sql("INSERT INTO {about} (embedder, chunker, analyzer) VALUES (%s, %s, %s)"), own
                 )
