@@ -108,11 +108,14 @@ _WEIGH = """
     ), '{{}}/1000000000')
     FROM {about}
 """
+# A term that no chunk has any more gets NULL.
 _IDF = """
-    UPDATE {terms} SET idf = ln(1 + (n - df + .5) / (df + .5))
-    FROM (SELECT term, count(*)::float8 AS df FROM {words}, unnest(terms) AS term GROUP BY term) AS own,
-        (SELECT count(*) AS n FROM {words}) AS every
-    WHERE own.term = {terms}.number
+    UPDATE {terms} AS t SET idf = ln(1 + (n - df + .5) / (df + .5))
+    FROM {terms} AS every
+    LEFT JOIN (SELECT term, count(*)::float8 AS df FROM {words}, unnest(terms) AS term GROUP BY term) AS seen
+        ON seen.term = every.number,
+    (SELECT count(*) AS n FROM {words}) AS total
+    WHERE every.number = t.number
 """
 
 _DENSE = """
@@ -243,8 +246,8 @@ class PgVectorStore:
             with self._transaction(connection):
                 for statement in (
                     "UPDATE {about} SET mean_length = (SELECT nullif(avg(length), 0) FROM {words})",
-                    "DELETE FROM {terms} WHERE number NOT IN (SELECT unnest(terms) FROM {words})",
                     _IDF,
+                    "DELETE FROM {terms} WHERE idf IS NULL",
                     _WEIGH,
                     "CREATE INDEX IF NOT EXISTS {hnsw} ON {chunks} USING hnsw (vector vector_ip_ops)" if hnsw else "",
                     "ANALYZE {chunks}, {words}",
