@@ -281,6 +281,19 @@ def test_a_store_of_another_embedder_chunker_or_analyzer_is_refused(url: str, na
         PgVectorStore(url, name, EMBEDDER, analyzer=Analyzer(language="german"))
 
 
+@pytest.mark.parametrize("dimension", [1_536, 1_537, 2_001])
+def test_long_vectors(url: str, name: str, chunks: list[Chunk], dimension: int):
+    """Above 1,536 numbers they stand outside the row, above 2,000 there is no index."""
+    embedder = FakeEmbedder(dimension)
+    store = PgVectorStore(url, f"{name[:30]}{dimension}", embedder)
+    store.add(chunks)
+    store.refresh()
+    expected = DenseRetriever(chunks, embedder=embedder).search("press the lever", 5)
+    for exact in (True, False):
+        hits = store.retriever("dense", exact=exact).search("press the lever", 5)
+        assert scores(expected) == {hit.chunk.id: hit.score for hit in hits}
+
+
 # ---- several at once
 
 
