@@ -75,7 +75,7 @@ def page(number: int, words: str = "red wine blue sky") -> Document:
     )
 
 
-def pages(count: int = 150) -> Corpus:
+def pages(count: int = 60) -> Corpus:
     return Corpus("pages", tuple(page(n) for n in range(count)))
 
 
@@ -122,7 +122,7 @@ def one(tmp_path) -> Path:
 
 def test_two_processes_make_the_same_files_as_this_one(one, tmp_path):
     report = run(pages(), tmp_path / "two", workers=2)
-    assert (report.documents, report.shards, report.made, report.removed) == (150, len(shards(one)), report.shards, 0)
+    assert (report.documents, report.shards, report.made, report.removed) == (60, len(shards(one)), report.shards, 0)
     assert report.shards > 2
     assert report.chunks == len(chunk_corpus(CHUNKER, pages()))
     assert shards(tmp_path / "two") == shards(one)
@@ -282,11 +282,11 @@ def test_added_and_removed_documents(one):
     assert "page 0" not in {row[0].doc_id for row in late.rows.values()}
 
 
-def test_groups_hold_about_32_documents_and_nothing_twice():
+def test_groups_hold_about_8_documents_and_nothing_twice():
     documents = [page(n) for n in range(3_000)]
     groups = group_documents(documents)
     assert sorted(d.id for group in groups for d in group) == sorted(d.id for d in documents)
-    assert 16 < len(documents) / len(groups) < 64
+    assert 4 < len(documents) / len(groups) < 16
 
 
 def test_the_command_line(tmp_path, capsys, monkeypatch):

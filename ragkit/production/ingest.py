@@ -3,7 +3,7 @@
     report = ingest("~/handbook", FixedChunker(256, 32), "all-MiniLM-L6-v2", "shards", workers=4)
     load_shards("shards", store)      # any ``ragkit.base.ChunkStore``
 
-Some 32 documents make a shard, and a shard is one file, named by the content of its documents, the chunker and the
+Some eight documents make a shard, and a shard is one file, named by the content of its documents, the chunker and the
 embedder::
 
     <folder>/plan.json              settings, the names of all shards, every document that was ever in the folder
@@ -67,7 +67,7 @@ from ragkit.embedding import TokenEncoder, encode, load_embedder
 from ragkit.files import atomic_write, lock
 from ragkit.token_store import TokenStore
 
-DOCUMENTS = 32  # of a shard, on average
+DOCUMENTS = 8  # of a shard, on average
 PLAN = "plan.json"
 _FORMAT = 1
 _SHARD = re.compile(r"[0-9a-f]{32}\.parquet")
