@@ -307,10 +307,10 @@ def _is_whole(path: Path) -> bool:
 
 def _read_plan(folder: Path) -> dict[str, Any]:
     try:
-        plan: dict[str, Any] = json.loads((folder / PLAN).read_bytes())
-    except (OSError, ValueError) as error:
-        raise IntegrityError(f"{folder} has no readable {PLAN}: it is no folder of shards ({error})") from error
-    return plan
+        plan = json.loads((folder / PLAN).read_bytes())
+        return {key: plan[key] for key in ("settings", "shards", "documents")}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise IntegrityError(f"{folder} is no folder of shards: it has no readable {PLAN} ({error!r})") from error
 
 
 def _write_plan(folder: Path, settings: dict[str, Any], groups: dict[str, tuple[Document, ...]]) -> None:
