@@ -15,7 +15,17 @@ import numpy as np
 import pytest
 
 from ragkit import cli
-from ragkit.base import Chunk, Corpus, Document, InputError, IntegrityError, RagkitError, StoreMismatchError, Vectors
+from ragkit.base import (
+    Chunk,
+    ContractError,
+    Corpus,
+    Document,
+    InputError,
+    IntegrityError,
+    RagkitError,
+    StoreMismatchError,
+    Vectors,
+)
 from ragkit.chunking import FixedChunker, SemanticChunker, chunk_corpus
 from ragkit.production.ingest import group_documents, ingest, load_shards, read_shard
 from ragkit.retrieval.dense import DenseRetriever
@@ -44,6 +54,11 @@ class WordsOnly(FakeEmbedder):
 class Broken(FakeEmbedder):
     def encode_windows(self, windows, kind="passage"):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Wrong(FakeEmbedder):
+    def encode_windows(self, windows, kind="passage"):
+        raise ContractError("vectors of another shape")
 
 
 class Memory:
@@ -132,12 +147,17 @@ def test_two_processes_make_the_same_files_as_this_one(one, tmp_path):
 RAY = """
 from pathlib import Path
 from ragkit.production.ingest import _ray
-from test_production_ingest import listening, pages, run
+from ragkit.base import RagkitError
+from test_production_ingest import Wrong, listening, pages, run
 
 others = listening()
 with _ray(2):  # what `run` would start
     run(pages(), Path("ray"), workers=2, ray=True)
     print(*(listening() - others))
+    try:
+        run(pages(), Path("wrong"), 2, Wrong, ray=True)
+    except RagkitError as error:
+        print(error)
 """
 
 
@@ -154,7 +174,9 @@ def test_ray_makes_the_same_files_and_listens_on_this_machine_alone(one, tmp_pat
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert shards(tmp_path / "ray") == shards(one)
-    assert {address.split(":")[0][-8:] for address in done.stdout.split()} == {"0100007F"}  # 127.0.0.1
+    addresses, error = done.stdout.splitlines()
+    assert {address.split(":")[0][-8:] for address in addresses.split()} == {"0100007F"}  # 127.0.0.1
+    assert error.startswith("an actor of Ray failed: ragkit.base.ContractError: vectors of another shape Run it again")
     assert not (tmp_path / ".ray").exists()  # where Ray keeps a token, unless it is given one
 
 
@@ -329,8 +351,13 @@ def test_other_files_stay(one):
 
 
 def test_a_worker_that_dies_is_an_error_that_says_what_to_do(tmp_path):
-    with pytest.raises(RagkitError, match="run it again"):
+    with pytest.raises(RagkitError, match="Run it again"):
         run(pages(), tmp_path, workers=2, embedder=Broken)
+
+
+def test_an_error_in_a_worker_is_raised_here(tmp_path):
+    with pytest.raises(ContractError, match="another shape"):
+        run(pages(), tmp_path, workers=2, embedder=Wrong)
 
 
 def test_settings_that_cannot_work(tmp_path):

@@ -119,7 +119,7 @@ def ingest(
         InputError: ``workers`` is below 1, or the chunker reads a token store, or has no ``identity``.
         StoreMismatchError: ``folder`` holds another corpus, or was made by another chunker or embedder.
         ContractError: the chunker or the embedder broke its contract.
-        RagkitError: a worker process died, as where memory is short. Run it again: it goes on.
+        RagkitError: a worker process died, as where memory is short, or an actor of Ray failed for whatever reason.
     """
     check_whole(workers, "workers")
     if isinstance(chunker, SemanticChunker):
@@ -353,8 +353,8 @@ def _in_processes(jobs: Iterator[Job], arguments: MakerArguments, workers: int) 
                 waiting |= {pool.submit(_work, job) for job in islice(jobs, len(done))}
                 yield from (future.result() for future in done)
     except BrokenProcessPool as error:
-        what = "a worker process ended early (its error stands above, or memory was short)"
-        raise RagkitError(f"{what}: run it again, it goes on from here") from error
+        what = "a worker process ended early: its error stands above, or memory was short."
+        raise RagkitError(f"{what} Run it again: it goes on from here") from error
 
 
 _maker: ShardMaker  # of a worker process
@@ -383,10 +383,17 @@ def _on_ray(jobs: Iterable[Job], arguments: MakerArguments, workers: int) -> Ite
     if not rows:
         return
     with _ray(workers) as data:
-        dataset = data.from_items(rows, override_num_blocks=len(rows))
         pool = data.ActorPoolStrategy(size=workers)
-        made = dataset.map_batches(ShardMaker, fn_constructor_args=arguments, batch_size=1, compute=pool, num_cpus=1)
-        yield from ((row["name"], row["shard"]) for row in made.iter_rows())
+        retries = {"max_restarts": 3, "max_task_retries": 3}  # of a lost actor; Ray Data's default is to go on for ever
+        made = data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            ShardMaker, fn_constructor_args=arguments, batch_size=1, compute=pool, num_cpus=1, **retries
+        )
+        try:
+            yield from ((row["name"], row["shard"]) for row in made.iter_rows())
+        except require("ray.exceptions", "scale").RayError as error:
+            lines = str(error).strip().splitlines()  # a traceback, or one sentence and details
+            what = next((line for line in lines if re.match(r"[\w.]+Error: ", line)), lines[0])
+            raise RagkitError(f"an actor of Ray failed: {what} Run it again: it goes on from here") from error
 
 
 @contextmanager
