@@ -20,6 +20,7 @@ from ragkit.base import (
     ContractError,
     Corpus,
     Document,
+    EndpointError,
     InputError,
     IntegrityError,
     RagkitError,
@@ -302,6 +303,24 @@ def test_added_and_removed_documents(one):
     late.add([Chunk("page 0", 0, 1, "P")], np.ones((1, 32), dtype=np.float32))
     load_shards(one, late, progress=False)
     assert "page 0" not in {row[0].doc_id for row in late.rows.values()}
+
+
+def test_loading_that_broke_off_is_done_again(one, monkeypatch):
+    store, replace, works = Memory(), Memory.replace, iter([True, True])
+
+    def breaks(*arguments):
+        if not next(works, False):
+            raise EndpointError("the server went away")
+        replace(*arguments)
+
+    monkeypatch.setattr(Memory, "replace", breaks)
+    with pytest.raises(EndpointError):
+        load_shards(one, store, progress=False)
+    monkeypatch.setattr(Memory, "replace", replace)
+    assert 0 < len(store.rows) < len(stored(one))
+    assert load_shards(one, store, progress=False) == len(store.rows)
+    assert store.rows == stored(one)
+    assert store.calls == ["refresh"]
 
 
 def test_groups_hold_about_8_documents_and_nothing_twice():
