@@ -1,8 +1,8 @@
 """How many chunks a second become Parquet shards: one and two workers, as processes and as actors of Ray Data.
 
 Each run is a ``ragkit ingest`` of its own from start to end: Python, Ray, and a model in each worker begin anew, which
-is most of a run of one document, so a longer run is faster. Documents are short ones of ``core``; a chunk has 256 tokens, of which it shares 32; each worker
-computes with one thread, so two workers need two free cores.
+is most of a run of one document, so a longer run is faster. Documents are short ones of ``core``; a chunk has 256
+tokens, of which it shares 32; each worker computes with one thread, so two workers need two free cores.
 """
 
 from __future__ import annotations
