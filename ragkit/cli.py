@@ -1,4 +1,4 @@
-"""The command line: ``ragkit fetch | ask | try | draft | eval | tune | check | cache | llm | doctor``.
+"""The command line: ``ragkit fetch | ask | try | draft | eval | tune | check | mcp | cache | llm | doctor``.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 well, 1 ``doctor`` found a problem or ``check`` a
 loss, 2 an error, in one line (or one for each line of a file that cannot be used), 130 interrupted.
@@ -236,6 +236,23 @@ def check(options: argparse.Namespace) -> int:
     return 0 if gate.passed else 1
 
 
+def mcp(options: argparse.Namespace) -> int:
+    """Serve a corpus to an agent, as tools of the Model Context Protocol over stdin and stdout."""
+    from ragkit.production.mcp import Served, mcp_server
+
+    def served() -> Served:
+        corpus = open_corpus(options.corpus)
+        return Served(
+            corpus,
+            open_pipeline(options.config or options.preset, corpus, options.llm),
+            questions=lambda: open_questions(options.questions, corpus, options.corpus, ["faq"]),
+            pipeline=lambda name: open_pipeline(name, corpus, "extractive"),
+        )
+
+    mcp_server(options.corpus, served).run()
+    return 0
+
+
 def cache(options: argparse.Namespace) -> int:
     """Show how many vectors are on disk; with ``--keep`` remove what was not used for longest."""
     from ragkit.embedding.cache import VectorTable
@@ -405,6 +422,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--baseline", required=True, metavar="FILE", help="the scores to compare with, or to write with --save")
     add("--save", action="store_true", help="write today's scores there instead")
     add("--out", metavar="FILE", help="keep today's scores here as well: a baseline for a later day")
+
+    add = command("mcp", mcp)
+    add("--corpus", default="core", metavar="NAME|FOLDER", help=corpora)
+    add("--preset", choices=PRESETS, default="advanced", help="the pipeline (default: advanced)")
+    add("--config", metavar="FILE", help="a configuration (TOML) in place of a preset")
+    add("--llm", metavar="WHO", help=f"{llm_help} (default: openai where $OPENAI_BASE_URL is set, else extractive)")
+    add("--questions", action="append", metavar="KIND|FILE", help=f"{asked}, for its tool evaluate ({labels})")
 
     add = command("cache", cache)
     add("--keep", type=float, metavar="MB", help="remove the oldest until this many megabytes are left")

@@ -35,6 +35,7 @@ from ragkit.base import (
     IntegrityError,
     Question,
     Span,
+    require,
 )
 from ragkit.fetch import fetch
 from ragkit.files import atomic_folder, data_file, home, lock, read_manifest, write_manifest
@@ -68,7 +69,12 @@ class Project:
 
     @property
     def key(self) -> str:
-        """Changes with the archive and with everything that turns it into text."""
+        """Changes with the archive and with everything that turns it into text.
+
+        Raises:
+            MissingExtraError: the parsers are not installed.
+        """
+        require("docutils", "corpus")
         code = b"".join((Path(__file__).parent / f"{module}.py").read_bytes() for module in _PARSER_MODULES)
         parts = (json.dumps(asdict(self), sort_keys=True), version("docutils"), version("myst-docutils"))
         return hashlib.sha256(code + "\n".join(parts).encode()).hexdigest()[:16]
