@@ -38,18 +38,24 @@ def _needs(requirement: Requirement) -> Iterator[Requirement]:
             yield need
 
 
-def closure() -> dict[str, str]:
-    """Canonical name -> installed version of all that the declared dependencies need, without local build tags."""
-    own = "ragkit-workbench"
-    todo = [r for extra, group in declared().items() if extra not in ("all", "scale") for r in group]
+def closure(*extras: str) -> dict[str, str]:
+    """Canonical name -> installed version of all that the base and ``extras`` need, without local build tags.
+
+    Without ``extras``: those of ``all``.
+    """
+    own, groups = "ragkit-workbench", declared()
+    todo = [requirement for extra in ("", *(extras or ["all"])) for requirement in groups[extra]]
     seen: set[tuple[str, frozenset[str]]] = set()
     pins: dict[str, str] = {}
     while todo:
         requirement = todo.pop()
         name = canonicalize_name(requirement.name)
-        if (key := (name, frozenset(requirement.extras))) in seen or name == own:
+        if (key := (name, frozenset(requirement.extras))) in seen:
             continue
         seen.add(key)
+        if name == own:
+            todo.extend(need for extra in requirement.extras for need in groups[extra])
+            continue
         try:
             version = distribution(name).version
         except PackageNotFoundError:
