@@ -1,8 +1,8 @@
 """The wheel with the extra ``serve`` in an empty environment, outside a checkout: its size, and the first answer.
 
 It is built, installed with pip within ``requirements.lock``, and asked about ``data/handbook`` with an empty
-``$RAGKIT_HOME``, a folder that is no checkout and no network. Needs a package index and minutes; a Linux machine
-without a GPU wants ``$PIP_FIND_LINKS`` to name a folder with the CPU build of torch.
+``$RAGKIT_HOME``, from a folder that is no checkout, with no network (``serve`` apart). Needs a package index and
+minutes; a Linux machine without a GPU wants ``$PIP_FIND_LINKS`` to name a folder with the CPU build of torch.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 Row = tuple[str, float | str, str, str]
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,13 +50,33 @@ def first_of_mcp(command: list[str], environment: dict[str, str], folder: Path) 
     return greeted, answered
 
 
+def first_of_serve(command: list[str], environment: dict[str, str], folder: Path) -> float:
+    """Seconds to the first answer of ``POST /query``, asked again until the index is built."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    body, headers = json.dumps({"question": QUESTION}).encode(), {"Content-Type": "application/json"}
+    begin = time.perf_counter()
+    with subprocess.Popen([*command, "--port", str(port)], cwd=folder, env=environment) as process:
+        while process.poll() is None:
+            try:
+                with urlopen(Request(f"http://127.0.0.1:{port}/query", body, headers)) as response:
+                    assert ANSWER in json.load(response)["text"]
+                    break
+            except OSError:  # not listening yet, or 503: not ready
+                time.sleep(0.1)
+        seconds = time.perf_counter() - begin
+        process.terminate()
+    return seconds
+
+
 def main() -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
         subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
         (wheel,) = folder.glob("*.whl")
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "RAGKIT_TOKENS")}
 
         python = folder / "environment" / "bin" / "python"
         begin = time.perf_counter()
@@ -72,7 +94,8 @@ def main() -> list[Row]:
         documents = folder / "handbook"
         shutil.copytree(ROOT / "data" / "handbook", documents)
         environment["RAGKIT_HOME"] = str(home)
-        ragkit = ["bash", str(ROOT / "tests" / "offline.sh"), str(python.with_name("ragkit"))]
+        installed = str(python.with_name("ragkit"))
+        ragkit = ["bash", str(ROOT / "tests" / "offline.sh"), installed]
         at = ["--corpus", str(documents)]
 
         def ask() -> float:
@@ -84,6 +107,7 @@ def main() -> list[Row]:
 
         first, second = ask(), ask()
         greeted, answered = first_of_mcp([*ragkit, "mcp", *at], environment, empty)
+        served = first_of_serve([installed, "serve", *at], environment, empty)
         return [
             ("the wheel", wheel.stat().st_size / 1e6, "MB", "<= 2"),
             ("the environment of [serve]", megabytes(folder / "environment"), "MB", ""),
@@ -93,4 +117,5 @@ def main() -> list[Row]:
             ("ragkit ask, again", second, "s", ""),
             ("ragkit mcp: to the answer to initialize", greeted, "s", ""),
             ("ragkit mcp: to the first answer of its tool ask", answered, "s", ""),
+            ("ragkit serve: to the first answer of POST /query", served, "s", ""),
         ]
