@@ -25,6 +25,8 @@ import pytest
 
 from ragkit import cli
 from ragkit.base import Context, Corpus, EndpointError, FileReport, Generation, InputError
+from ragkit.generation.answer import WithFallback
+from ragkit.generation.extractive import Extractive
 from ragkit.production import serve
 from ragkit.production.access import Tokens
 from ragkit.production.caching import SQLiteCache
@@ -524,6 +526,13 @@ def test_an_error_says_nothing_of_the_inside(small_corpus, llm, status, kind):
             assert "10.0.0.1" not in response.text
             assert "secret" not in response.text
         assert metric(http, f'ragkit_requests_total{{path="/query",status="{status}"}}') == 2
+
+
+def test_the_reason_of_a_fallback_does_not_name_the_endpoint(small_corpus):
+    with client(create_app(small_corpus, llm=WithFallback(Failing(), Extractive()))) as http:
+        answer = ask(http, BOIL)
+        assert answer["reason"] == "the language model failed, so a fallback answered"
+        assert "10.0.0.1" in TraceMonitor().trace(answer["trace_id"]).reason
 
 
 # ---- documents that change
