@@ -264,6 +264,7 @@ def test_a_conversation_without_a_question_is_refused(chat, messages):
             "invalid_request",
             {"content": b'{"question": "\\ud800"}', "headers": {"Content-Type": "application/json"}},
         ),
+        (400, "invalid_request", {"content": b"[" * 200_000, "headers": {"Content-Type": "application/json"}}),
         (422, "invalid_request", {"json": {}}),
         (422, "invalid_request", {"json": {"question": " \n"}}),
         (422, "invalid_request", {"json": {"question": "x" * 4_001}}),
@@ -623,7 +624,7 @@ def test_a_pipeline_is_built_once_and_the_least_used_collection_goes(small_corpu
 def test_it_is_not_ready_before_the_index_is_there(folder, monkeypatch):
     """The index waits; what can be known without it is served."""
     go, build = threading.Event(), LiveIndex._rebuilt
-    monkeypatch.setattr(LiveIndex, "_rebuilt", lambda index: go.wait(10) and build(index))
+    monkeypatch.setattr(LiveIndex, "_rebuilt", lambda index, before: go.wait(10) and build(index, before))
     with client(create_app(folder, llm="extractive"), wait=False) as http:
         assert http.get("/health").status_code == 200
         for response in (http.get("/ready"), http.post("/query", json={"question": BOIL})):

@@ -407,16 +407,17 @@ def create_app(
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
-        message = "not JSON" if first["type"] == "json_invalid" else f"{place}: {first['msg']}"
+        message = f"{place}: {first['msg'].removeprefix('Value error, ')}"
+        message = "not JSON" if first["type"] == "json_invalid" else message
         return await failed(_, ServiceError(422, "invalid_request", message))
 
+    @app.exception_handler(400)
     @app.exception_handler(404)
     @app.exception_handler(405)
-    @app.exception_handler(HTTPException)
+    @app.exception_handler(413)
     async def refused(_: Request, error: HTTPException) -> Response:
-        return await failed(
-            _, ServiceError(error.status_code, _KINDS.get(error.status_code, "refused"), str(error.detail))
-        )
+        kind = _KINDS.get(error.status_code, "refused")
+        return await failed(_, ServiceError(error.status_code, kind, str(error.detail)))
 
     # ---- questions
 

@@ -1,8 +1,9 @@
 """The service through HTTP beside the bare pipeline in one process: latency, throughput, memory; for an idle machine.
 
-``ragkit serve`` runs in a process of its own (core, extractive, no cache). Its clients keep their connections, and each
-asks the next question as soon as it has an answer. The bare pipeline is asked the same way: as many tasks of one event
-loop. The overhead is measured with one client, which asks the two in turn, so that a busy moment meets both.
+The service runs in a process of its own (core, extractive, no cache; its traces go to a temporary folder). Its clients
+keep their connections, and each asks the next question as soon as it has an answer. The bare pipeline is asked the same
+way: as many tasks of one event loop. The overhead is measured with one client, which asks the two in turn, so that a
+busy moment meets both.
 
 ``RAGKIT_SOAK_SECONDS=1800 make bench BENCH=serve`` also asks for half an hour, after a tenth of that to warm up.
 """
@@ -27,6 +28,9 @@ import httpx
 import numpy as np
 
 from ragkit import advanced, load_pydocs
+from ragkit.production.feedback import FeedbackStore
+from ragkit.production.monitoring import TraceMonitor
+from ragkit.production.serve import create_app, serve
 
 Row = tuple[str, float | str, str, str]
 Ask = Callable[[str], Awaitable[object]]
@@ -140,18 +144,24 @@ def resident(pid: int) -> int:
 
 @contextmanager
 def service() -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A ``ragkit serve`` that is ready, and its process; its traces go to a folder of their own."""
-    command = [sys.executable, "-m", "ragkit.cli", "serve", "--port", "0", "--llm", "extractive", "--no-cache"]
-    command += ["--concurrency", str(CONCURRENCY), "--queue", str(max(CLIENTS))]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr
-        found = re.match(r"http://\S+", process.stderr.readline())
-        assert found
-        while httpx.get(f"{found[0]}/ready").status_code != 200:
-            assert process.poll() is None
-            time.sleep(0.2)
-        yield found[0], process
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
+    """The URL of a service that is ready, and its process."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen([sys.executable, __file__, folder], stderr=subprocess.PIPE, text=True)
+        try:
+            assert process.stderr
+            found = re.match(r"http://\S+", process.stderr.readline())
+            assert found
+            while httpx.get(f"{found[0]}/ready").status_code != 200:
+                time.sleep(0.2)
+            yield found[0], process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    monitor = TraceMonitor(place / "traces.db")
+    feedback = FeedbackStore(monitor, place / "feedback.db")
+    limits = {"concurrency": CONCURRENCY, "queue": max(CLIENTS)}
+    serve(create_app("core", llm="extractive", monitor=monitor, feedback=feedback, **limits), port=0)
