@@ -373,6 +373,16 @@ def test_a_tenant_gives_feedback_on_its_own_answers_alone(tenants):
     assert tenants.post("/feedback", json=body, headers={"Authorization": f"Bearer {ANN}"}).status_code == 200
 
 
+def test_a_token_is_the_key_of_a_chat_client(tenants):
+    messages = [{"role": "user", "content": BOIL}]
+    mine = openai.OpenAI(base_url=f"{tenants.base_url}/v1", api_key=ANN, max_retries=0)
+    assert "red lever" in mine.chat.completions.create(model="naive", messages=messages).choices[0].message.content
+    with pytest.raises(openai.AuthenticationError):
+        mine.with_options(api_key="another").chat.completions.create(model="naive", messages=messages)
+    other = mine.with_options(api_key=BOB).chat.completions.create(model="naive", messages=messages)
+    assert {each["document"] for each in other.passages} == {"lamp/guide"}
+
+
 def test_a_filter_that_matches_nothing_finds_nothing(tenants):
     answer = ask(tenants, BOIL, EVE)
     assert answer["abstained"]
