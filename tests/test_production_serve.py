@@ -436,6 +436,13 @@ def test_others_are_served_with_tokens_alone(host, small_corpus):
         serve.serve(create_app(small_corpus, llm="extractive"), host)
 
 
+def test_small_packets_are_sent_at_once(small_corpus):
+    """asyncio sets TCP_NODELAY only where a socket's protocol is named; accepted sockets have that of the listener."""
+    listening, _ = serve._listen(create_app(small_corpus, llm="extractive"), "127.0.0.1", 0)
+    with listening:
+        assert listening.proto == socket.IPPROTO_TCP
+
+
 def test_a_part_of_a_corpus_has_a_language_of_its_own(small_corpus):
     files = (FileReport("a.md", "md", characters=90, language="deu"), FileReport("b.md", "md", characters=9))
     documents = tuple(
