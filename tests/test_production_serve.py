@@ -22,10 +22,11 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from endpoint import Endpoint
 
 from ragkit import cli
 from ragkit.base import Context, Corpus, EndpointError, FileReport, Generation, InputError
-from ragkit.generation.answer import WithFallback
+from ragkit.generation.answer import OpenAIChat, WithFallback
 from ragkit.generation.extractive import Extractive
 from ragkit.production import serve
 from ragkit.production.access import Tokens
@@ -234,6 +235,24 @@ def test_a_streamed_completion_ends_with_citations_and_usage(chat):
     assert last.choices[0].finish_reason == "stop"
     assert last.citations[0]["number"] == 1
     assert usage.usage is not None
+
+
+def test_the_pieces_and_the_usage_of_a_model_come_through(small_corpus):
+    """Real HTTP on both sides; the second answer breaks off, and quotes take its place."""
+    messages = [{"role": "user", "content": BOIL}]
+    with Endpoint(answer="Press the red lever, then wait. [1]", faults=["ok", "half", "half", "half"]) as endpoint:
+        model = OpenAIChat("m", base_url=endpoint.url, api_key="k", max_retries=0)
+        with client(create_app(small_corpus, llm=WithFallback(model, Extractive()))) as http:
+            create = openai.OpenAI(base_url=f"{http.base_url}/v1", api_key="any", max_retries=0).chat.completions.create
+            whole, broken = (
+                list(create(model="naive", messages=messages, stream=True, stream_options={"include_usage": True}))
+                for _ in range(2)
+            )
+    assert len(whole) > 4
+    assert whole[-1].usage.completion_tokens == 7
+    assert "red lever, then wait" in "".join(chunk.choices[0].delta.content or "" for chunk in whole[:-1])
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in broken[:-1])
+    assert "The answer, in place of the text above:\n\nBoiling\nPress the red lever to boil the water. [1]" in text
 
 
 @pytest.mark.parametrize(
