@@ -1,5 +1,6 @@
-"""The command line: ``ragkit fetch | ask | try | draft | eval | tune | check``, ``ingest | serve | mcp``, ``cache | llm |
-doctor``.
+"""The command line.
+
+``ragkit fetch | ask | try | draft | eval | tune | check | ingest | serve | mcp | cache | llm | doctor``
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 well, 1 ``doctor`` found a problem or ``check`` a
 loss, 2 an error, in one line (or one for each line of a file that cannot be used), 130 interrupted.
