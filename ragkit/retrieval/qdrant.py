@@ -355,7 +355,7 @@ class QdrantStore:
         vectors = encode(self.embedder, queries, "query").tolist() if "dense" in sides else [[]] * len(queries)
         terms = [self._terms(query) for query in queries]
         asked = [
-            Ask(side, vector if side == "dense" else (places.tolist(), counts.tolist()))
+            Ask(side, vector if side == "dense" else (places.tolist(), counts.tolist()) if len(places) else None)
             for vector, (places, counts) in zip(vectors, terms, strict=True)
             for side in sides
         ]
@@ -383,7 +383,7 @@ class QdrantStore:
         """
         quiet = self._engine.filter(must=where) if where else None
         chosen = self._chunks_of(state, *where) if state.writer else quiet
-        able, limit = [ask for ask in asked if ask.vector[0]], depth + _SPARE
+        able, limit = [ask for ask in asked if ask.vector is not None], depth + _SPARE
         while True:
             found = self._engine.search(able, limit, chosen, exact)
             if not any(len(own) == limit and own[-1][2] == own[depth - 1][2] for own in found):
@@ -393,7 +393,7 @@ class QdrantStore:
         left = iter(found)
         lists = [
             best_first((Hit(_bare(p), score, _SOURCES[ask.side]) for _, p, score in next(left)), depth)
-            if ask.vector[0]
+            if ask.vector is not None
             else []
             for ask in asked
         ]
@@ -474,7 +474,7 @@ class Point(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """A request: the nearest to ``vector`` by ``side``, "dense" or "words"."""
+    """A request: the nearest to ``vector`` by ``side``, "dense" or "words"; None where a query has no words."""
 
     side: str
     vector: Any
