@@ -29,6 +29,7 @@ CALLS = {
     ("PUT", "index"): ("create_payload_index", models.CreateFieldIndex),
     ("PUT", ""): ("create_collection", models.CreateCollection),
     ("DELETE", ""): ("delete_collection", None),
+    ("GET", ""): ("get_collection", None),
     ("GET", "exists"): ("collection_exists", None),
 }
 NAMES = {

@@ -12,6 +12,7 @@ from itertools import count
 
 import numpy as np
 import pytest
+from qdrant_client import QdrantClient, models
 from qdrant_stand_in import KEY, stand_in
 
 from ragkit.base import (
@@ -369,6 +370,35 @@ def test_a_folder_holds_the_store(tmp_path):
     assert again.retriever().search("red tea") == found
     assert again.identity == identity
     again.close()
+
+
+def test_a_collection_that_was_made_before(monkeypatch):
+    monkeypatch.setenv("QDRANT_API_KEY", KEY)
+    sparse = {"words": models.SparseVectorParams()}
+    with stand_in() as url:
+        client = QdrantClient(url=url, api_key=KEY, check_compatibility=False)
+        for name, vectors in (
+            ("own", {"dense": models.VectorParams(size=32, distance="Dot")}),
+            ("other", {"dense": models.VectorParams(size=8, distance="Dot")}),
+            ("foreign", {"dense": models.VectorParams(size=32, distance="Dot")}),
+            ("unnamed", models.VectorParams(size=32, distance="Dot")),
+        ):
+            client.create_collection(name, vectors_config=vectors, sparse_vectors_config=sparse)
+        client.upsert("foreign", [models.PointStruct(id=1, vector={"dense": [1.0] * 32})])
+        store = QdrantStore(url, "own", FakeEmbedder())
+        store.add([whole("a", "tea")])
+        assert QdrantStore(url, "own", FakeEmbedder()).retriever().search("tea")[0].chunk == whole("a", "tea")
+        for name, dimension, expected in (
+            ("own", 8, r"filled with the embedder fake:32:\S+, and this is fake:8:"),
+            ("other", 32, "dimension 8, and the embedder gives 32"),
+            ("foreign", 32, "was not filled by ragkit"),
+            ("unnamed", 32, "dimension None"),
+        ):
+            with pytest.raises(StoreMismatchError, match=expected):
+                QdrantStore(url, name, FakeEmbedder(dimension))
+        client.delete_collection("own")
+        with pytest.raises(EndpointError, match="answered 400"):
+            store.retriever().search("tea")
 
 
 def test_bad_input(opened):

@@ -34,13 +34,13 @@ import math
 import os
 import re
 import uuid
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import RLock
+from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -133,7 +133,8 @@ class QdrantStore:
         self.embedder, self.analyzer = embedder, analyzer or Analyzer()
         self.chunker = "" if chunker is None else chunker if isinstance(chunker, str) else identity_of(chunker)
         self._writing = RLock()
-        self._engine = _open(place, name, self.embedder.dimension, timeout)
+        self._engine = Engine(place, name, timeout)
+        self._engine.create(embedder.dimension)
         self._state = self._opened()
 
     def __repr__(self) -> str:
@@ -283,7 +284,7 @@ class QdrantStore:
                 raise StoreMismatchError(
                     f"collection {self.name!r} at {self.place} was not filled by ragkit; choose another name"
                 )
-            self._engine.index()
+            self._engine.prepare(self.embedder.dimension)
             return self._put_state(State(uuid.uuid4().hex, own))
         state = _state_of(found)
         for what, theirs in state.made_for.items():
@@ -565,91 +566,39 @@ def _batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 
-# ---- Qdrant's two programming interfaces
+# ---- Qdrant
 
 
-class Engine(ABC):
-    """What the store needs of Qdrant: points in and out. Conditions and filters have the same names in both."""
+class Engine:
+    """The points of one collection, through Qdrant's client or ``EdgeClient``.
 
-    models: Any
-    range: Any
+    Raises:
+        EndpointError: (every method) no answer in time, or none that can be used. No message has the key.
+    """
 
-    def any_of(self, key: str, values: Sequence[str]) -> Any:
-        return self.models.FieldCondition(key=key, match=self.models.MatchAny(any=list(values)))
-
-    def between(self, key: str, low: int, high: int) -> Any:
-        return self.models.FieldCondition(key=key, range=self.range(gte=low, lte=high))
-
-    def filter(self, must: Sequence[Any] = (), must_not: Sequence[Any] = (), should: Sequence[Any] = ()) -> Any:
-        return self.models.Filter(must=list(must) or None, must_not=list(must_not) or None, should=list(should) or None)
-
-    def parameters(self, limit: int, exact: bool) -> Any:
-        """Where HNSW is used, look at more of it for more hits, as in ``ragkit.retrieval.dense``."""
-        return self.models.SearchParams(exact=exact, hnsw_ef=None if exact else max(128, limit))
-
-    @abstractmethod
-    def index(self) -> None:
-        """Index the payload's fields that filters read."""
-
-    @abstractmethod
-    def upsert(self, points: Sequence[Point]) -> None: ...
-
-    @abstractmethod
-    def weigh(self, weights: Mapping[str, Sparse]) -> None:
-        """Other weights of the words of these points."""
-
-    @abstractmethod
-    def set_payload(self, points: Sequence[str], payload: Payload) -> None: ...
-
-    @abstractmethod
-    def delete(self, points: Sequence[str]) -> None: ...
-
-    @abstractmethod
-    def count(self, chosen: Any) -> int: ...
-
-    @abstractmethod
-    def retrieve(self, points: Sequence[str], fields: list[str] | None) -> dict[str, Payload]:
-        """Those of the points that are there, with these fields of their payloads (None: all)."""
-
-    @abstractmethod
-    def scroll(self, chosen: Any, fields: list[str]) -> list[tuple[str, Payload]]: ...
-
-    @abstractmethod
-    def search(self, asked: Sequence[Ask], limit: int, chosen: Any, exact: bool) -> list[list[Found]]: ...
-
-    @abstractmethod
-    def optimize(self) -> None:
-        """Build the index of vectors now."""
-
-    @abstractmethod
-    def close(self) -> None: ...
-
-
-class Client(Engine):
-    """Qdrant's client: a server, or a stand-in for one in this process. (Its third way, a folder, holds pickles.)"""
-
-    def __init__(self, place: str, name: str, dimension: int, timeout: float) -> None:
-        client = require("qdrant_client", "stores")
-        self.models, self.place, self.name = client.models, without_password(place), name
-        self.range, self.timeout = self.models.Range, math.ceil(timeout)
+    def __init__(self, place: str, name: str, timeout: float) -> None:
+        self.place, self.name, self.timeout = without_password(place), name, math.ceil(timeout)
         self.key = os.environ.get("QDRANT_API_KEY") or None
-        self.local = place == ":memory:"
-        self._lock = RLock() if self.local else nullcontext()  # the stand-in is not made for threads
-        if self.local:
-            self._client = client.QdrantClient(":memory:")
+        self.local, edge = place == ":memory:", place.removeprefix("edge:")
+        if edge not in ("", place):
+            self._client: Any = EdgeClient(Path(edge).expanduser() / name)
+            self.models: Any = self._client.models
+        elif self.local or _is_url(place):
+            client = require("qdrant_client", "stores")
+            settings = {"api_key": self.key, "timeout": self.timeout, "check_compatibility": False}
+            self._client = client.QdrantClient(":memory:") if self.local else client.QdrantClient(url=place, **settings)
+            self.models = client.models
         else:
-            self._client = client.QdrantClient(
-                url=place, api_key=self.key, timeout=self.timeout, check_compatibility=False
+            raise InputError(
+                f"place is {self.place!r}: expected ':memory:', the URL of a server, such as "
+                "'http://localhost:6333', or 'edge:FOLDER'"
             )
-        if not self._call("collection_exists"):
-            self._call(
-                "create_collection",
-                vectors_config={"dense": self.models.VectorParams(size=dimension, distance=self.models.Distance.DOT)},
-                sparse_vectors_config={"words": self.models.SparseVectorParams()},
-            )
+        self._lock = RLock() if self.local else nullcontext()  # the client's stand-in for a server is not for threads
 
     def _call(self, method: str, **arguments: Any) -> Any:
-        """The client's ``method``, with its errors as ours. No message has the key."""
+        """The client's ``method``, with its errors as ours."""
+        if isinstance(self._client, EdgeClient):
+            return getattr(self._client, method)(**arguments)
         errors = require("qdrant_client.http.exceptions", "stores")
         busy = require("qdrant_client.common.client_exceptions", "stores")
         try:
@@ -679,16 +628,60 @@ class Client(Engine):
             reason = reason.replace(self.key, "***")
         raise EndpointError(f"Qdrant at {self.place} {reason}")
 
-    def index(self) -> None:
-        if not self.local:
-            for field, kind in (("doc_id", "keyword"), ("facts", "keyword"), ("born", "integer"), ("died", "integer")):
-                self._call("create_payload_index", field_name=field, field_schema=kind)
+    def close(self) -> None:
+        self._client.close()
+
+    # ---- filters
+
+    def any_of(self, key: str, values: Sequence[str]) -> Any:
+        return self.models.FieldCondition(key=key, match=self.models.MatchAny(any=list(values)))
+
+    def between(self, key: str, low: int, high: int) -> Any:
+        return self.models.FieldCondition(key=key, range=self.models.Range(gte=low, lte=high))
+
+    def filter(self, must: Sequence[Any] = (), must_not: Sequence[Any] = (), should: Sequence[Any] = ()) -> Any:
+        return self.models.Filter(must=list(must) or None, must_not=list(must_not) or None, should=list(should) or None)
+
+    # ---- the collection
+
+    def create(self, dimension: int) -> None:
+        """Make the collection where there is none."""
+        if not self._call("collection_exists"):
+            vectors = self.models.VectorParams(size=dimension, distance=self.models.Distance.DOT)
+            words = self.models.SparseVectorParams()
+            self._call("create_collection", vectors_config={"dense": vectors}, sparse_vectors_config={"words": words})
+
+    def prepare(self, dimension: int) -> None:
+        """Check the vectors of a collection that was made before; index the fields that filters read.
+
+        Raises:
+            StoreMismatchError: there are no vectors called ``dense`` of this dimension.
+        """
+        if self.local:
+            return
+        if not isinstance(self._client, EdgeClient):
+            vectors = self._call("get_collection").config.params.vectors
+            size = vectors["dense"].size if isinstance(vectors, dict) and "dense" in vectors else None
+            if size != dimension:
+                raise StoreMismatchError(
+                    f"the collection {self.name!r} at {self.place} has vectors 'dense' of dimension {size}, and "
+                    f"the embedder gives {dimension}: use another name for a new store"
+                )
+        for field, kind in (("doc_id", "KEYWORD"), ("facts", "KEYWORD"), ("born", "INTEGER"), ("died", "INTEGER")):
+            self._call(
+                "create_payload_index", field_name=field, field_schema=getattr(self.models.PayloadSchemaType, kind)
+            )
+
+    def optimize(self) -> None:
+        """Build the index of vectors now; a server does so by itself, and ``:memory:`` has none."""
+        if isinstance(self._client, EdgeClient):
+            self._client.optimize()
+
+    # ---- points
 
     def upsert(self, points: Sequence[Point]) -> None:
-        self._call(
-            "upsert",
-            points=[self.models.PointStruct(id=p.id, vector=self._vectors(p), payload=p.payload) for p in points],
-        )
+        structs = [self.models.PointStruct(id=p.id, vector=self._vectors(p), payload=p.payload) for p in points]
+        self._call("upsert", points=structs)
 
     def _vectors(self, point: Point) -> dict[str, Any]:
         vectors: dict[str, Any] = {"dense": point.dense} if point.dense else {}
@@ -698,10 +691,10 @@ class Client(Engine):
         return self.models.SparseVector(indices=sparse[0], values=sparse[1])
 
     def weigh(self, weights: Mapping[str, Sparse]) -> None:
-        vectors = [
-            self.models.PointVectors(id=point, vector={"words": self._sparse(own)}) for point, own in weights.items()
-        ]
-        self._call("update_vectors", points=vectors)
+        """Other weights of the words of these points."""
+        vectors = {point: {"words": self._sparse(own)} for point, own in weights.items()}
+        points = [self.models.PointVectors(id=point, vector=vector) for point, vector in vectors.items()]
+        self._call("update_vectors", points=points)
 
     def set_payload(self, points: Sequence[str], payload: Payload) -> None:
         self._call("set_payload", points=list(points), payload=payload)
@@ -713,142 +706,114 @@ class Client(Engine):
         return int(self._call("count", count_filter=chosen, exact=True).count)
 
     def retrieve(self, points: Sequence[str], fields: list[str] | None) -> dict[str, Payload]:
+        """Those of the points that are there, with these fields of their payloads (None: all)."""
         found = self._call("retrieve", ids=list(points), with_payload=True if fields is None else fields or False)
         return {str(record.id): record.payload or {} for record in found}
 
     def scroll(self, chosen: Any, fields: list[str]) -> list[tuple[str, Payload]]:
+        """All points that pass a filter."""
         records, offset, more = [], None, True
         while more:
-            page, offset = self._call(
-                "scroll", scroll_filter=chosen, limit=_PAGE, offset=offset, with_payload=fields or False
-            )
-            records += [(str(record.id), record.payload or {}) for record in page]
+            page = {"limit": _PAGE, "offset": offset, "with_payload": fields or False}
+            found, offset = self._call("scroll", scroll_filter=chosen, **page)
+            records += [(str(record.id), record.payload or {}) for record in found]
             more = offset is not None
         return records
 
     def search(self, asked: Sequence[Ask], limit: int, chosen: Any, exact: bool) -> list[list[Found]]:
+        """The ``limit`` best for each. HNSW looks at 128 or more, as in ``ragkit.retrieval.dense``."""
+        params = self.models.SearchParams(exact=exact, hnsw_ef=None if exact else max(128, limit))
+        settings = {"limit": limit, "filter": chosen, "params": None if self.local else params, "with_payload": _SPAN}
+        vectors = [ask.vector if ask.side == "dense" else self._sparse(ask.vector) for ask in asked]
         requests = [
-            self.models.QueryRequest(
-                query=ask.vector if ask.side == "dense" else self._sparse(ask.vector),
-                using=ask.side,
-                limit=limit,
-                filter=chosen,
-                params=None if self.local else self.parameters(limit, exact),
-                with_payload=_SPAN,
-            )
-            for ask in asked
+            self.models.QueryRequest(query=vector, using=ask.side, **settings)
+            for ask, vector in zip(asked, vectors, strict=True)
         ]
         answers = self._call("query_batch_points", requests=requests) if requests else []
         return [[(str(p.id), p.payload, p.score) for p in answer.points] for answer in answers]
 
-    def optimize(self) -> None:
-        """A server does so by itself; ``:memory:`` has no index."""
 
-    def close(self) -> None:
-        self._client.close()
+class EdgeClient:
+    """Qdrant's engine in this process, in ``folder``: those methods of Qdrant's client that ``Engine`` calls."""
 
+    def __init__(self, folder: Path) -> None:
+        self._edge = m = require("qdrant_edge", "scale")
+        self.folder = folder
+        self._shard: Any = None
+        own = {
+            "PointStruct": m.Point,
+            "Range": m.RangeFloat,
+            "VectorParams": m.EdgeVectorParams,
+            "SparseVectorParams": m.EdgeSparseVectorParams,
+            "Distance": SimpleNamespace(DOT=m.Distance.Dot),
+            "PayloadSchemaType": SimpleNamespace(
+                KEYWORD=m.PayloadSchemaType.Keyword, INTEGER=m.PayloadSchemaType.Integer
+            ),
+            "QueryRequest": lambda query, using, **rest: m.QueryRequest(
+                query=m.Query.Nearest(query, using=using), **rest
+            ),
+        }
+        self.models = SimpleNamespace(**vars(m) | own)
 
-class Edge(Engine):
-    """Qdrant's engine in this process, in the folder ``name`` within ``folder``."""
-
-    def __init__(self, folder: Path, name: str, dimension: int) -> None:
-        self.models = m = require("qdrant_edge", "scale")
-        self.range, self.place = m.RangeFloat, folder / name
-        if (self.place / "edge_config.json").exists():
-            self._shard = self._call(m.EdgeShard.load, str(self.place))
-        else:
-            self.place.mkdir(parents=True, exist_ok=True)
-            config = m.EdgeConfig(
-                vectors={"dense": m.EdgeVectorParams(dimension, m.Distance.Dot)},
-                sparse_vectors={"words": m.EdgeSparseVectorParams()},
-            )
-            self._shard = self._call(m.EdgeShard.create, str(self.place), config)
-
-    def _call(self, method: Any, *arguments: Any) -> Any:
+    def _run(self, method: Any, *arguments: Any) -> Any:
         try:
             return method(*arguments)
         except Exception as error:  # the engine has no other class
             busy = "WouldBlock" in str(error)
             reason = "it is open in another process, or not closed in this one" if busy else str(error)
-            raise EndpointError(f"Qdrant's engine in {self.place} refused: {reason}") from None
+            raise EndpointError(f"Qdrant's engine in {self.folder} refused: {reason}") from None
 
     def _update(self, name: str, *arguments: Any) -> None:
-        self._call(self._shard.update, self._call(getattr(self.models.UpdateOperation, name), *arguments))
+        self._run(self._shard.update, self._run(getattr(self._edge.UpdateOperation, name), *arguments))
 
-    def index(self) -> None:
-        for field, kind in (("doc_id", "Keyword"), ("facts", "Keyword"), ("born", "Integer"), ("died", "Integer")):
-            self._update("create_field_index", field, getattr(self.models.PayloadSchemaType, kind))
+    def collection_exists(self) -> bool:
+        if exists := (self.folder / "edge_config.json").exists():
+            self._shard = self._run(self._edge.EdgeShard.load, str(self.folder))
+        return exists
 
-    def upsert(self, points: Sequence[Point]) -> None:
-        self._update("upsert_points", [self.models.Point(p.id, self._vectors(p), p.payload) for p in points])
+    def create_collection(self, vectors_config: Any, sparse_vectors_config: Any) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self._edge.EdgeConfig(vectors=vectors_config, sparse_vectors=sparse_vectors_config)
+        self._shard = self._run(self._edge.EdgeShard.create, str(self.folder), config)
 
-    def _vectors(self, point: Point) -> dict[str, Any]:
-        vectors: dict[str, Any] = {"dense": point.dense} if point.dense else {}
-        return vectors | ({"words": self.models.SparseVector(*point.words)} if point.words and point.words[0] else {})
+    def create_payload_index(self, field_name: str, field_schema: Any) -> None:
+        self._update("create_field_index", field_name, field_schema)
 
-    def weigh(self, weights: Mapping[str, Sparse]) -> None:
-        vectors = [
-            self.models.PointVectors(point, {"words": self.models.SparseVector(*own)}) for point, own in weights.items()
-        ]
-        self._update("update_vectors", vectors)
+    def upsert(self, points: Any) -> None:
+        self._update("upsert_points", points)
 
-    def set_payload(self, points: Sequence[str], payload: Payload) -> None:
-        self._update("set_payload", list(points), payload)
+    def update_vectors(self, points: Any) -> None:
+        self._update("update_vectors", points)
 
-    def delete(self, points: Sequence[str]) -> None:
-        self._update("delete_points", list(points))
+    def set_payload(self, points: list[str], payload: Payload) -> None:
+        self._update("set_payload", points, payload)
 
-    def count(self, chosen: Any) -> int:
-        return int(self._call(self._shard.count, self.models.CountRequest(exact=True, filter=chosen)))
+    def delete(self, points_selector: list[str]) -> None:
+        self._update("delete_points", points_selector)
 
-    def retrieve(self, points: Sequence[str], fields: list[str] | None) -> dict[str, Payload]:
-        found = self._call(self._shard.retrieve, list(points), True if fields is None else fields or False, False)
-        return {str(record.id): record.payload or {} for record in found}
+    def count(self, count_filter: Any, exact: bool) -> Any:
+        return SimpleNamespace(count=self._run(self._shard.count, self._edge.CountRequest(exact, count_filter)))
 
-    def scroll(self, chosen: Any, fields: list[str]) -> list[tuple[str, Payload]]:
-        records, offset, more = [], None, True
-        while more:
-            request = self.models.ScrollRequest(offset, _PAGE, chosen, fields or False, False)
-            page, offset = self._call(self._shard.scroll, request)
-            records += [(str(record.id), record.payload or {}) for record in page]
-            more = offset is not None
-        return records
+    def retrieve(self, ids: list[str], with_payload: Any) -> Any:
+        return self._run(self._shard.retrieve, ids, with_payload, False)
 
-    def search(self, asked: Sequence[Ask], limit: int, chosen: Any, exact: bool) -> list[list[Found]]:
-        m, queries = self.models, []
-        for ask in asked:
-            vector = ask.vector if ask.side == "dense" else m.SparseVector(*ask.vector)
-            queries.append(
-                m.QueryRequest(
-                    limit,
-                    query=m.Query.Nearest(vector, using=ask.side),
-                    filter=chosen,
-                    params=self.parameters(limit, exact),
-                    with_payload=_SPAN,
-                )
-            )
-        answers = self._call(self._shard.query_batch, m.QueryBatchRequest(queries)) if queries else []
-        return [[(str(p.id), p.payload, p.score) for p in answer] for answer in answers]
+    def scroll(self, scroll_filter: Any, limit: int, offset: Any, with_payload: Any) -> Any:
+        return self._run(self._shard.scroll, self._edge.ScrollRequest(offset, limit, scroll_filter, with_payload))
+
+    def query_batch_points(self, requests: Any) -> Any:
+        answers = self._run(self._shard.query_batch, self._edge.QueryBatchRequest(requests))
+        return [SimpleNamespace(points=points) for points in answers]
 
     def optimize(self) -> None:
-        self._call(self._shard.optimize)
+        self._run(self._shard.optimize)
 
     def close(self) -> None:
-        self._call(self._shard.close)
+        self._run(self._shard.close)
 
 
-def _open(place: str, name: str, dimension: int, timeout: float) -> Engine:
-    scheme, _, rest = place.partition(":")
-    if scheme == "edge" and rest:
-        return Edge(Path(rest).expanduser(), name, dimension)
+def _is_url(place: str) -> bool:
     try:
         parts = urlsplit(place)
-        server = scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        server = False
-    if place != ":memory:" and not server:
-        raise InputError(
-            f"place is {without_password(place)!r}: expected ':memory:', the URL of a server, such as "
-            "'http://localhost:6333', or 'edge:FOLDER'"
-        )
-    return Client(place, name, dimension, timeout)
+        return False
