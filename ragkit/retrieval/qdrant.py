@@ -23,7 +23,8 @@ and are set when it is made, so make it first, with the names that the store exp
         shard_number=6, replication_factor=2, write_consistency_factor=2,
     )
 
-With a ``write_consistency_factor`` below the replicas, a search can reach a replica that lacks the last write.
+BM25's weights are of the whole collection, and lists are fused here, so scores do not depend on the shards. With a
+``write_consistency_factor`` below the number of replicas, a search may meet a replica that lacks a part of a write.
 """
 
 from __future__ import annotations
@@ -210,25 +211,26 @@ class QdrantStore:
             # A chunk has two places, so that the new one can be written while the old one is read.
             slots = [(_uuid(f"chunk {chunk.id}"), _uuid(f"chunk' {chunk.id}")) for chunk in chunks]
             old = dict.fromkeys(self._points_of(documents, state))
-            for part in _batches(slots, _POINTS):
-                old |= dict.fromkeys(self._engine.retrieve([point for pair in part for point in pair], []))
+            for pairs in _batches(slots, _POINTS):
+                old |= dict.fromkeys(self._engine.retrieve([point for pair in pairs for point in pair], []))
             version = state.version + 1
-            points = [
-                Point(
-                    second if first in old else first,
-                    {**payload, "born": version},
-                    table[row[chunk.id]].tolist(),
-                    weights.sparse(own),
+            for part in _batches(range(len(chunks)), _POINTS):
+                self._engine.upsert(
+                    [
+                        Point(
+                            slots[i][1] if slots[i][0] in old else slots[i][0],
+                            {**payloads[i], "born": version},
+                            table[row[chunks[i].id]].tolist(),
+                            weights.sparse(terms[i]),
+                        )
+                        for i in part
+                    ]
                 )
-                for chunk, (first, second), payload, own in zip(chunks, slots, payloads, terms, strict=True)
-            ]
-            for batch in _batches(points, _POINTS):
-                self._engine.upsert(batch)
-            for part_of_old in _batches(list(old), _POINTS):
-                self._engine.set_payload(part_of_old, {"died": version})
+            for points in _batches(list(old), _POINTS):
+                self._engine.set_payload(points, {"died": version})
             state = self._switch(state, replace(state, version=version, weighed=weights.length > 0))
-            for part_of_old in _batches(list(old), _POINTS):
-                self._engine.delete(part_of_old)
+            for points in _batches(list(old), _POINTS):
+                self._engine.delete(points)
             self._switch(state, replace(state, writer=""))
         return len(old)
 
@@ -595,7 +597,7 @@ class Engine:
             )
         self._lock = RLock() if self.local else nullcontext()  # the client's stand-in for a server is not for threads
 
-    def _call(self, method: str, **arguments: Any) -> Any:
+    def _call(self, method: str, arguments: Mapping[str, Any]) -> Any:
         """The client's ``method``, with its errors as ours."""
         if isinstance(self._client, EdgeClient):
             return getattr(self._client, method)(**arguments)
@@ -646,10 +648,11 @@ class Engine:
 
     def create(self, dimension: int) -> None:
         """Make the collection where there is none."""
-        if not self._call("collection_exists"):
+        if not self._call("collection_exists", {}):
             vectors = self.models.VectorParams(size=dimension, distance=self.models.Distance.DOT)
             words = self.models.SparseVectorParams()
-            self._call("create_collection", vectors_config={"dense": vectors}, sparse_vectors_config={"words": words})
+            arguments = {"vectors_config": {"dense": vectors}, "sparse_vectors_config": {"words": words}}
+            self._call("create_collection", arguments)
 
     def prepare(self, dimension: int) -> None:
         """Check the vectors of a collection that was made before; index the fields that filters read.
@@ -660,7 +663,7 @@ class Engine:
         if self.local:
             return
         if not isinstance(self._client, EdgeClient):
-            vectors = self._call("get_collection").config.params.vectors
+            vectors = self._call("get_collection", {}).config.params.vectors
             size = vectors["dense"].size if isinstance(vectors, dict) and "dense" in vectors else None
             if size != dimension:
                 raise StoreMismatchError(
@@ -668,9 +671,8 @@ class Engine:
                     f"the embedder gives {dimension}: use another name for a new store"
                 )
         for field, kind in (("doc_id", "KEYWORD"), ("facts", "KEYWORD"), ("born", "INTEGER"), ("died", "INTEGER")):
-            self._call(
-                "create_payload_index", field_name=field, field_schema=getattr(self.models.PayloadSchemaType, kind)
-            )
+            schema = getattr(self.models.PayloadSchemaType, kind)
+            self._call("create_payload_index", {"field_name": field, "field_schema": schema})
 
     def optimize(self) -> None:
         """Build the index of vectors now; a server does so by itself, and ``:memory:`` has none."""
@@ -681,7 +683,7 @@ class Engine:
 
     def upsert(self, points: Sequence[Point]) -> None:
         structs = [self.models.PointStruct(id=p.id, vector=self._vectors(p), payload=p.payload) for p in points]
-        self._call("upsert", points=structs)
+        self._call("upsert", {"points": structs})
 
     def _vectors(self, point: Point) -> dict[str, Any]:
         vectors: dict[str, Any] = {"dense": point.dense} if point.dense else {}
@@ -694,28 +696,28 @@ class Engine:
         """Other weights of the words of these points."""
         vectors = {point: {"words": self._sparse(own)} for point, own in weights.items()}
         points = [self.models.PointVectors(id=point, vector=vector) for point, vector in vectors.items()]
-        self._call("update_vectors", points=points)
+        self._call("update_vectors", {"points": points})
 
     def set_payload(self, points: Sequence[str], payload: Payload) -> None:
-        self._call("set_payload", points=list(points), payload=payload)
+        self._call("set_payload", {"points": list(points), "payload": payload})
 
     def delete(self, points: Sequence[str]) -> None:
-        self._call("delete", points_selector=list(points))
+        self._call("delete", {"points_selector": list(points)})
 
     def count(self, chosen: Any) -> int:
-        return int(self._call("count", count_filter=chosen, exact=True).count)
+        return int(self._call("count", {"count_filter": chosen, "exact": True}).count)
 
     def retrieve(self, points: Sequence[str], fields: list[str] | None) -> dict[str, Payload]:
         """Those of the points that are there, with these fields of their payloads (None: all)."""
-        found = self._call("retrieve", ids=list(points), with_payload=True if fields is None else fields or False)
+        found = self._call("retrieve", {"ids": list(points), "with_payload": fields is None or fields or False})
         return {str(record.id): record.payload or {} for record in found}
 
     def scroll(self, chosen: Any, fields: list[str]) -> list[tuple[str, Payload]]:
         """All points that pass a filter."""
         records, offset, more = [], None, True
         while more:
-            page = {"limit": _PAGE, "offset": offset, "with_payload": fields or False}
-            found, offset = self._call("scroll", scroll_filter=chosen, **page)
+            page = {"scroll_filter": chosen, "limit": _PAGE, "offset": offset, "with_payload": fields or False}
+            found, offset = self._call("scroll", page)
             records += [(str(record.id), record.payload or {}) for record in found]
             more = offset is not None
         return records
@@ -729,7 +731,7 @@ class Engine:
             self.models.QueryRequest(query=vector, using=ask.side, **settings)
             for ask, vector in zip(asked, vectors, strict=True)
         ]
-        answers = self._call("query_batch_points", requests=requests) if requests else []
+        answers = self._call("query_batch_points", {"requests": requests}) if requests else []
         return [[(str(p.id), p.payload, p.score) for p in answer.points] for answer in answers]
 
 
@@ -749,11 +751,13 @@ class EdgeClient:
             "PayloadSchemaType": SimpleNamespace(
                 KEYWORD=m.PayloadSchemaType.Keyword, INTEGER=m.PayloadSchemaType.Integer
             ),
-            "QueryRequest": lambda query, using, **rest: m.QueryRequest(
-                query=m.Query.Nearest(query, using=using), **rest
-            ),
+            "QueryRequest": self._query,
         }
         self.models = SimpleNamespace(**vars(m) | own)
+
+    def _query(self, query: Any, using: str, limit: int, filter: Any, params: Any, with_payload: Any) -> Any:
+        nearest = self._edge.Query.Nearest(query, using=using)
+        return self._edge.QueryRequest(limit, query=nearest, filter=filter, params=params, with_payload=with_payload)
 
     def _run(self, method: Any, *arguments: Any) -> Any:
         try:
