@@ -454,7 +454,7 @@ def answering(status, body, wait=None):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield f"http://me:secret@127.0.0.1:{server.server_port}"
     finally:
