@@ -385,7 +385,7 @@ def _on_ray(jobs: Iterable[Job], arguments: MakerArguments, workers: int) -> Ite
         return
     with _ray(workers) as data:
         pool = data.ActorPoolStrategy(size=workers)
-        retries = partial(dict, max_restarts=3, max_task_retries=3)  # of a lost actor; Ray Data would go on for ever
+        retries: Any = partial(dict, max_restarts=3, max_task_retries=3)  # of a lost actor; the default is no limit
         made = data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             ShardMaker,
             fn_constructor_args=arguments,
