@@ -318,7 +318,7 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def ingest(options: argparse.Namespace) -> int:
-    """Cut and encode a corpus with several workers into Parquet files, which a vector store can load."""
+    """Cut and encode a corpus with several workers into Parquet files, and from there into PostgreSQL."""
     from ragkit import chunking
     from ragkit.languages import defaults_for
     from ragkit.pipeline.config import ChunkerTable, PipelineConfig
@@ -333,6 +333,17 @@ def ingest(options: argparse.Namespace) -> int:
     report = ingested(corpus, chunker, embedder, options.out, workers=options.workers, ray=options.ray)
     emit(f"{corpus.name}: {report.documents} documents, {report.chunks} chunks in {report.shards} shards")
     emit(f"written: {options.out}, {report.made} shards made, {report.removed} old ones removed")
+    if options.postgres:
+        from ragkit.embedding import load_embedder
+        from ragkit.production.ingest import load_shards
+        from ragkit.retrieval.analysis import Analyzer
+        from ragkit.retrieval.pgvector import PgVectorStore, url_in
+
+        analyzer = Analyzer.for_language(corpus.language)
+        url = url_in("RAGKIT_POSTGRES")
+        store = PgVectorStore(url, options.postgres, load_embedder(embedder), chunker=chunker, analyzer=analyzer)
+        load_shards(options.out, store)
+        emit(f"loaded: {len(store)} chunks are in {store!r}")
     return 0
 
 
@@ -471,6 +482,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--config", metavar="FILE", help="a configuration (TOML) whose chunks.main says how to cut")
     add("--embedder", metavar="NAME", help="the model (default: the packaged one for the corpus' language)")
     add("--workers", type=int, default=2, metavar="N", help="processes that encode (default: 2)")
+    add("--postgres", metavar="STORE", help="then load them into this store, at the URL in $RAGKIT_POSTGRES")
     add("--ray", action="store_true", help="actors of Ray Data in place of processes; $RAY_ADDRESS names a cluster")
 
     add = command("try", try_out)
