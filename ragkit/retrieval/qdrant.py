@@ -77,7 +77,7 @@ Counts = NDArray[np.int64]
 Terms = tuple[Counts, Counts]  # the places of a text's terms in the sparse vectors, in order, and how often it has each
 Sparse = tuple[list[int], list[float]]  # places and weights
 Payload = dict[str, Any]
-Found = tuple[str, Payload, float]  # a point, where its chunk is, and its score
+Found = tuple[Any, Chunk, float]  # a point, its chunk without the text, and its score
 T = TypeVar("T")
 
 _LISTS = {"hybrid": ("words", "dense"), "words": ("words",), "dense": ("dense",)}
@@ -135,8 +135,12 @@ class QdrantStore:
         self.chunker = "" if chunker is None else chunker if isinstance(chunker, str) else identity_of(chunker)
         self._writing = RLock()
         self._engine = Engine(place, name, timeout)
-        self._engine.create(embedder.dimension)
-        self._state = self._opened()
+        try:
+            self._engine.create(embedder.dimension)
+            self._state = self._opened()
+        except Exception:
+            self._engine.close()  # or the folder would stay locked
+            raise
 
     def __repr__(self) -> str:
         return f"QdrantStore({self.place!r}, {self.name!r}, {self.embedder.name})"
@@ -368,18 +372,18 @@ class QdrantStore:
             groups = [lists[i : i + len(sides)] for i in range(0, len(lists), len(sides))]
             names = [_SOURCES[side] for side in sides]
             best = [fuse(own, k, names=names, source="hybrid:rrf") if len(own) > 1 else own[0] for own in groups]
-            wanted = {points[hit.chunk.id] for hits in best for hit in hits}
-            found = self._engine.retrieve([_STATE, *wanted], None)
+            wanted = {hit.chunk.id: str(points[hit.chunk.id]) for hits in best for hit in hits}
+            found = self._engine.retrieve([_STATE, *wanted.values()], None)
             self._state = _state_of(found)
-            if self._state == state and wanted <= found.keys():
-                return [[replace(hit, chunk=_chunk(found[points[hit.chunk.id]])) for hit in hits] for hits in best]
+            if self._state == state and found.keys() >= set(wanted.values()):
+                return [[replace(hit, chunk=_chunk(found[wanted[hit.chunk.id]])) for hit in hits] for hits in best]
         raise EndpointError(
             f"{self.place}: {self.name!r} changed during each of {_TRIES} tries to search it; try again"
         )
 
     def _ranked(
         self, asked: Sequence[Ask], depth: int, state: State, where: list[Any], exact: bool
-    ) -> tuple[list[list[Hit]], dict[str, str]]:
+    ) -> tuple[list[list[Hit]], dict[str, Any]]:
         """A list for each request, equal scores in the order of chunk ids; and the point of each chunk.
 
         The hits' chunks have no text yet. Between writes nothing has to be hidden, so there is no filter then.
@@ -392,10 +396,10 @@ class QdrantStore:
             if not any(len(own) == limit and own[-1][2] == own[depth - 1][2] for own in found):
                 break
             limit *= 4
-        points = {_bare(payload).id: point for own in found for point, payload, _ in own}
+        points = {chunk.id: point for own in found for point, chunk, _ in own}
         left = iter(found)
         lists = [
-            best_first((Hit(_bare(p), score, _SOURCES[ask.side]) for _, p, score in next(left)), depth)
+            best_first((Hit(chunk, score, _SOURCES[ask.side]) for _, chunk, score in next(left)), depth)
             if ask.vector is not None
             else []
             for ask in asked
@@ -732,7 +736,7 @@ class Engine:
             for ask, vector in zip(asked, vectors, strict=True)
         ]
         answers = self._call("query_batch_points", {"requests": requests}) if requests else []
-        return [[(str(p.id), p.payload, p.score) for p in answer.points] for answer in answers]
+        return [[(p.id, _bare(p.payload), p.score) for p in answer.points] for answer in answers]
 
 
 class EdgeClient:
@@ -812,7 +816,8 @@ class EdgeClient:
         self._run(self._shard.optimize)
 
     def close(self) -> None:
-        self._run(self._shard.close)
+        if self._shard:
+            self._run(self._shard.close)
 
 
 def _is_url(place: str) -> bool:
