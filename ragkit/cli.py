@@ -1,4 +1,6 @@
-"""The command line: ``ragkit fetch | ask | try | draft | eval | tune | check | cache | llm | doctor``.
+"""The command line.
+
+``ragkit fetch | ask | try | draft | eval | tune | check | ingest | serve | mcp | cache | llm | doctor``
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 well, 1 ``doctor`` found a problem or ``check`` a
 loss, 2 an error, in one line (or one for each line of a file that cannot be used), 130 interrupted.
@@ -105,6 +107,30 @@ def ask(options: argparse.Namespace) -> int:
         emit(answer_to_json(answer))
     else:
         emit(f"{answer.text}\n\n{footnotes(answer)}")
+    return 0
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Answer questions over HTTP until Ctrl-C: JSON, server-sent events, OpenAI's chat completions, and a page."""
+    from ragkit.pipeline.config import PipelineConfig
+    from ragkit.production import serve as service
+    from ragkit.production.caching import SQLiteCache
+
+    if options.corpus not in CORPORA and not Path(options.corpus).expanduser().is_dir():
+        raise no_corpus(options.corpus)
+    if options.config:
+        PipelineConfig.load(options.config)
+    app = service.create_app(
+        options.corpus,
+        config=options.config,
+        preset=options.preset,
+        llm=options.llm,
+        cache=None if options.no_cache else SQLiteCache(),
+        concurrency=options.concurrency,
+        queue=options.queue,
+        seconds=options.seconds,
+    )
+    service.serve(app, options.host, options.port)
     return 0
 
 
@@ -236,6 +262,23 @@ def check(options: argparse.Namespace) -> int:
     return 0 if gate.passed else 1
 
 
+def mcp(options: argparse.Namespace) -> int:
+    """Serve a corpus to an agent, as tools of the Model Context Protocol over stdin and stdout."""
+    from ragkit.production.mcp import Served, mcp_server
+
+    def served() -> Served:
+        corpus = open_corpus(options.corpus)
+        return Served(
+            corpus,
+            open_pipeline(options.config or options.preset, corpus, options.llm),
+            questions=lambda: open_questions(options.questions, corpus, options.corpus, ["faq"]),
+            pipeline=lambda name: open_pipeline(name, corpus, "extractive"),
+        )
+
+    mcp_server(options.corpus, served).run()
+    return 0
+
+
 def cache(options: argparse.Namespace) -> int:
     """Show how many vectors are on disk; with ``--keep`` remove what was not used for longest."""
     from ragkit.embedding.cache import VectorTable
@@ -274,6 +317,25 @@ def doctor(options: argparse.Namespace) -> int:
     return int(failed)
 
 
+def ingest(options: argparse.Namespace) -> int:
+    """Cut and encode a corpus with several workers into Parquet files, which a vector store can load."""
+    from ragkit import chunking
+    from ragkit.languages import defaults_for
+    from ragkit.pipeline.config import ChunkerTable, PipelineConfig
+    from ragkit.production.ingest import ingest as ingested
+
+    corpus = open_corpus(options.corpus)
+    table = PipelineConfig.load(options.config).chunks["main"] if options.config else ChunkerTable()
+    if table.kind == "SemanticChunker":
+        raise InputError(f"{options.config}: SemanticChunker reads a token store, and workers have none; name another")
+    chunker = getattr(chunking, table.kind)(table.size, table.overlap)
+    embedder = options.embedder or defaults_for(corpus.language).encoder
+    report = ingested(corpus, chunker, embedder, options.out, workers=options.workers, ray=options.ray)
+    emit(f"{corpus.name}: {report.documents} documents, {report.chunks} chunks in {report.shards} shards")
+    emit(f"written: {options.out}, {report.made} shards made, {report.removed} old ones removed")
+    return 0
+
+
 def open_corpus(name: str) -> Corpus:
     """``tiny``, ``core``, ``extended``, or a folder of documents.
 
@@ -286,7 +348,12 @@ def open_corpus(name: str) -> Corpus:
         return load_pydocs(name)
     if Path(name).expanduser().is_dir():
         return load_folder(name)
-    raise CorpusError(f"no corpus {name!r}: expected {', '.join(CORPORA)}, or a folder of documents")
+    raise no_corpus(name)
+
+
+def no_corpus(name: str) -> CorpusError:
+    """The error for a name that is neither a corpus nor a folder."""
+    return CorpusError(f"no corpus {name!r}: expected {', '.join(CORPORA)}, or a folder of documents")
 
 
 def open_pipeline(name: str, corpus: Corpus, llm: str | None, max_cost: float | None = None) -> RAGPipeline:
@@ -371,6 +438,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-cost", type=float, metavar="USD", help="refuse to send what would cost more, by an estimate")
     add("--json", action="store_true", help="the whole answer, with its passages, as JSON")
 
+    add = command("serve", serve)
+    add("--corpus", default="core", metavar="NAME|FOLDER", help=f"{corpora}; a folder is read anew as it changes")
+    add("--preset", choices=PRESETS, default="advanced", help="the pipeline (default: advanced)")
+    add("--config", metavar="FILE", help="a configuration (TOML) in place of a preset, read anew as it changes")
+    add("--llm", metavar="WHO", help=f"{llm_help} (default: openai where $OPENAI_BASE_URL is set, else extractive)")
+    add("--host", default="127.0.0.1", help="the address (default: 127.0.0.1; any other needs $RAGKIT_TOKENS)")
+    add("--port", type=int, default=8000, help="the port, 0 for a free one (default: 8000)")
+    add("--concurrency", type=int, default=8, metavar="N", help="questions answered at once (default: 8)")
+    add("--queue", type=int, default=32, metavar="N", help="questions that may wait; more get a 429 (default: 32)")
+    add("--seconds", type=float, default=60.0, help="the time limit of a question, waiting included (default: 60)")
+    add("--no-cache", action="store_true", help="answer every question anew")
+
     add = command("eval", evaluate)
     add("--corpus", default="core", metavar="NAME|FOLDER", help=corpora)
     add("--config", metavar="FILE", action="append", default=[], help="also this configuration")
@@ -385,6 +464,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", metavar="FILE", help="write the chosen configuration here")
     add("--simplest", action="store_true", help="write the simplest within one standard error of the best")
     add("--k", type=int, default=10, help="results of the search that is timed (default: 10)")
+
+    add = command("ingest", ingest)
+    add("corpus", metavar="NAME|FOLDER", help=corpora)
+    add("--out", required=True, metavar="DIR", help="the folder of the Parquet files; what is in it is not made again")
+    add("--config", metavar="FILE", help="a configuration (TOML) whose chunks.main says how to cut")
+    add("--embedder", metavar="NAME", help="the model (default: the packaged one for the corpus' language)")
+    add("--workers", type=int, default=2, metavar="N", help="processes that encode (default: 2)")
+    add("--ray", action="store_true", help="actors of Ray Data in place of processes; $RAY_ADDRESS names a cluster")
 
     add = command("try", try_out)
     add("folder", metavar="FOLDER", help="a folder of documents")
@@ -405,6 +492,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--baseline", required=True, metavar="FILE", help="the scores to compare with, or to write with --save")
     add("--save", action="store_true", help="write today's scores there instead")
     add("--out", metavar="FILE", help="keep today's scores here as well: a baseline for a later day")
+
+    add = command("mcp", mcp)
+    add("--corpus", default="core", metavar="NAME|FOLDER", help=corpora)
+    add("--preset", choices=PRESETS, default="advanced", help="the pipeline (default: advanced)")
+    add("--config", metavar="FILE", help="a configuration (TOML) in place of a preset")
+    add("--llm", metavar="WHO", help=f"{llm_help} (default: openai where $OPENAI_BASE_URL is set, else extractive)")
+    add("--questions", action="append", metavar="KIND|FILE", help=f"{asked}, for its tool evaluate ({labels})")
 
     add = command("cache", cache)
     add("--keep", type=float, metavar="MB", help="remove the oldest until this many megabytes are left")

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from ragkit.embedding import models
 from ragkit.embedding.bert import Bert, gelu
 from ragkit.tokens import minilm_folder, minilm_tokenizer
 
@@ -40,18 +41,29 @@ def test_gelu_is_the_exact_one():
     np.testing.assert_allclose(gelu(x), exact, atol=2e-6)
 
 
-def test_queries_and_passages_agree(minilm):
-    """Both in float32: queries by NumPy, passages by torch."""
-    queries, passages = minilm.encode(TEXTS, "query"), minilm.encode(TEXTS, "passage")
-    np.testing.assert_allclose(queries, passages, rtol=0, atol=1e-5)
+def test_many_passages_get_the_vectors_of_few(minilm, monkeypatch):
+    """Many go through torch, few through NumPy."""
+    few = minilm.encode(TEXTS, "passage")
+    monkeypatch.setattr(models, "_FEW_TOKENS", 0)
+    many = minilm.encode(TEXTS, "passage")
+    np.testing.assert_allclose(many, few, rtol=0, atol=1e-5)
+    assert (many != few).any()
 
 
-def test_a_query_is_encoded_without_torch():
+@pytest.mark.parametrize(
+    ("texts", "kind", "imported"),
+    [
+        ("['How?']", "query", False),
+        ("['A short note.', 'Another.']", "passage", False),
+        ("['word ' * 9000]", "passage", True),
+    ],
+)
+def test_torch_is_imported_for_many_passages_only(texts, kind, imported):
     code = (
-        "import sys; from ragkit.embedding import load_embedder; load_embedder().encode(['How?'], 'query');"
+        f"import sys; from ragkit.embedding import load_embedder; load_embedder().encode({texts}, {kind!r});"
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == imported
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from importlib.metadata import packages_distributions
+from importlib.metadata import distribution, packages_distributions
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
@@ -45,6 +46,8 @@ NOT_IMPORTED = {
     "types-docutils": "types for mypy",
     "types-tqdm": "types for mypy",
 }
+
+SCALE = {"ray": {"ray"}, "qdrant-edge-py": {"qdrant_edge"}}  # the modules of the extra that few install
 
 
 def tracked() -> list[Path]:
@@ -98,7 +101,7 @@ def words(node: ast.Call) -> list[str]:
 
 
 def names(extra: str) -> set[str]:
-    return {canonicalize_name(r.name) for r in declared()[extra]}
+    return {canonicalize_name(r.name) for r in declared()[extra]} - {"ragkit-workbench"}
 
 
 EXTRAS = {extra: names(extra) for extra in declared() if extra not in {"", "all"}}
@@ -109,14 +112,14 @@ def modules_of() -> dict[str, set[str]]:
     """Distribution -> the top-level modules that it installs."""
     found: dict[str, set[str]] = {}
     for module, distributions in packages_distributions().items():
-        for distribution in distributions:
-            found.setdefault(canonicalize_name(distribution), set()).add(module)
-    return found
+        for name in distributions:
+            found.setdefault(canonicalize_name(name), set()).add(module)
+    return SCALE | found
 
 
 def test_all_is_every_extra():
     (everything,) = declared()["all"]
-    assert everything.extras == EXTRAS.keys()
+    assert everything.extras == EXTRAS.keys() - {"scale"}
 
 
 def test_the_packages_that_were_asked_for_are_declared():
@@ -160,13 +163,16 @@ def test_environment_yml_asks_for_all_and_nothing_else():
     assert 'requires-python = ">=3.11"' in (ROOT / "pyproject.toml").read_text()
 
 
-def locked() -> dict[str, str]:
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
+def locked(*names: str) -> dict[str, str]:
+    lines = [line for name in names for line in (ROOT / name).read_text().splitlines()]
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
+LOCK, BOTH = "requirements.lock", ("requirements.lock", "requirements-scale.lock")
+
+
 def test_the_lock_pins_what_is_declared():
-    pins = locked()
+    pins = locked(*BOTH)
     for group in declared().values():
         for requirement in group:
             if requirement.name != "ragkit-workbench":
@@ -181,7 +187,7 @@ def test_every_floor_is_one_that_was_tried():
         for requirement in group:
             if requirement.name == "ragkit-workbench":
                 continue
-            version = locked()[canonicalize_name(requirement.name)]
+            version = locked(*BOTH)[canonicalize_name(requirement.name)]
             right = {f">={version}", f"=={version}"}
             if not right & {str(specifier) for specifier in requirement.specifier}:
                 wrong.append(f"{requirement}: the lock holds {version}, expected {' or '.join(sorted(right))}")
@@ -190,7 +196,7 @@ def test_every_floor_is_one_that_was_tried():
 
 def test_the_lock_holds_versions_only():
     # No path, no address, no local build such as 2.13.0+cpu: those exist on one machine only.
-    for name, version in locked().items():
+    for name, version in locked(*BOTH).items():
         assert re.fullmatch(r"[a-z0-9-]+", name)
         assert re.fullmatch(r"[0-9a-z.!]+", version)
 
@@ -199,7 +205,9 @@ def test_the_lock_holds_versions_only():
     sys.version_info[:2] != (3, 11) or platform.system() != "Linux", reason="the lock is written on Linux, Python 3.11"
 )
 def test_the_lock_holds_all_that_is_needed():
-    assert closure().keys() == locked().keys()
+    assert closure().keys() == locked(LOCK).keys()
+    if find_spec("ray"):
+        assert closure("all", "scale").keys() == locked(*BOTH).keys()
 
 
 def test_make_help_names_every_target():
@@ -304,7 +312,7 @@ def test_make_works_in_folders_with_spaces_and_installs_once(checkout):
     assert [line.split("|")[0] for line in asked[:2]] == ["-c", "--version"]
     assert asked[2:] == [
         f"-m|venv|{checkout.venv}|",
-        f"{INSTALL}torch=={locked()['torch']}|",
+        f"{INSTALL}torch=={locked(LOCK)['torch']}|",
         f"{INSTALL}--no-deps|-r|requirements.lock|",
         f"{INSTALL}--no-deps|-e|.|",
         "-m|pip|check|",
@@ -335,7 +343,7 @@ def test_uv_chooses_the_build_of_torch_where_it_is_told_to(checkout):
     assert code == 0
     assert asked[3:6] == [
         f"{INSTALL}uv|",
-        f"-m|uv|pip|install|-q|--python|{checkout.venv}/bin/python|torch=={locked()['torch']}|",
+        f"-m|uv|pip|install|-q|--python|{checkout.venv}/bin/python|torch=={locked(LOCK)['torch']}|",
         f"{INSTALL}--no-deps|-r|requirements.lock|",
     ]
 
@@ -358,10 +366,40 @@ def test_the_wheel_holds_the_data(tmp_path):
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     inside = set(zipfile.ZipFile(wheel).namelist())
-    data = {f"ragkit/_data/{p.relative_to(ROOT / 'data')}" for p in (ROOT / "data").rglob("*") if p.is_file()}
+    files = {str(path.relative_to(ROOT)) for path in tracked()}
+    data = {f"ragkit/_{name}" for name in files if name.startswith("data/")}
     assert "ragkit/_data/pydocs.toml" in data
-    assert data <= inside
+    assert data | {name for name in files if name.startswith("ragkit/")} <= inside
     assert not any(name.startswith("tests/") for name in inside)
+
+
+def test_the_extra_serve_is_all_that_a_folder_needs(tmp_path):
+    """With a folder of links to the packages that it brings, and no other package of this environment."""
+    site = tmp_path / "site"
+    site.mkdir()
+    for name in closure("serve"):
+        installed = distribution(name)
+        for top in {file.parts[0] for file in installed.files or ()} - {".."}:
+            if not (site / top).exists():  # several packages may share a namespace
+                (site / top).symlink_to(str(installed.locate_file(top)))
+    environment = {**os.environ, "RAGKIT_HOME": str(tmp_path / "home"), "PYTHONPATH": f"{ROOT}{os.pathsep}{site}"}
+    handbook, folder = ROOT / "data" / "handbook", tmp_path / "documents"
+    shutil.copytree(handbook / "it", folder)
+    for name in ("travel.docx", "salaries.pdf"):
+        shutil.copy(handbook / name, folder)
+    labels = (handbook / "questions.jsonl").read_text().replace("it/", "").splitlines()
+    about = ("travel.docx", "computers.md", "working-abroad.html")
+    (folder / "questions.jsonl").write_text("\n".join(line for line in labels if any(name in line for name in about)))
+
+    def ragkit(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-S", "-m", "ragkit.cli", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    asked = ragkit("ask", "How expensive may a hotel in Paris be?", "--corpus", str(folder))
+    assert "180 euros" in asked.stdout, asked.stderr
+    compared = ragkit("eval", "--preset", "naive", "--preset", "advanced", "--corpus", str(folder))
+    assert "8 questions in 3 documents" in compared.stdout, compared.stderr
+    assert "ragkit-workbench[corpus]" in ragkit("doctor").stdout  # so a package that is missing is seen
 
 
 # Written so that this file does not contain what it looks for.

@@ -1,6 +1,6 @@
-"""The whole of BERT's encoder in NumPy, for queries: it starts at once, where the import of torch takes seconds.
+"""The whole of BERT's encoder in NumPy: it starts at once, where the import of torch takes seconds.
 
-For one question it is as fast as torch; passages are encoded by torch, which is faster on long batches.
+It encodes queries, and passages where there are few; many are encoded by torch, which is faster on long batches.
 
 Devlin et al. 2018, BERT (arXiv 1810.04805); the weights' names are those of the published models.
 """

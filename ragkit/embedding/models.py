@@ -28,6 +28,7 @@ from ragkit.files import sha256_file
 from ragkit.tokens import MINILM, MINILM_SHA256, SubwordTokenizer, minilm_folder, verified
 
 _BATCH_TOKENS = 4096  # 16 windows of 256
+_FEW_TOKENS = 8192  # NumPy has encoded as many before torch is imported
 
 
 class _LocalModel:
@@ -58,8 +59,9 @@ class _LocalModel:
 class TransformerEmbedder(_LocalModel):
     """A mean-pooling transformer, called directly: no padding, no cut. It is a ``TokenEncoder``.
 
-    Queries of a BERT go through ``ragkit.embedding.bert``, always in float32, so that a first answer need not wait for
-    torch. Several threads may use it.
+    A BERT's queries, and in float32 its passages where a call has few tokens (a file that has changed), go through
+    ``ragkit.embedding.bert``: they need not wait for torch, whose vectors are the same to 1e-5. Several threads may use
+    it.
     """
 
     @cached_property
@@ -68,7 +70,7 @@ class TransformerEmbedder(_LocalModel):
 
     @cached_property
     def _bert(self) -> Bert | None:
-        """The same model in NumPy, for queries."""
+        """The same model in NumPy."""
         return Bert(self._folder) if Bert.fits(self._folder) else None
 
     @cached_property
@@ -103,13 +105,14 @@ class TransformerEmbedder(_LocalModel):
         prefix, _ = self.tokenize(self.prefixes.get(kind, "").rstrip())
         before = np.concatenate([self._first, prefix])
         order = sorted(range(len(windows)), key=lambda i: -len(windows[i]))
+        few = self.precision == "float32" and sum(map(len, windows)) <= _FEW_TOKENS
+        bert = self._bert if few or kind == "query" else None
         if order and len(windows[order[0]]) > self.max_tokens:
             raise InputError(f"a window of {len(windows[order[0]])} tokens; {self.name} reads {self.max_tokens}")
         while order:
             n = max(1, _BATCH_TOKENS // (len(before) + len(windows[order[0]]) + len(self._last)))
             batch, order = order[:n], order[n:]
             rows = [np.concatenate([before, windows[i], self._last]) for i in batch]
-            bert = self._bert if kind == "query" else None
             hidden = [bert.hidden(row.tolist()) for row in rows] if bert else self._forward(rows)
             for i, vectors in zip(batch, hidden, strict=True):
                 own = vectors[len(before) : len(before) + len(windows[i])]
