@@ -146,6 +146,7 @@ def test_contract(opened, chunks, mode, exact):
     retriever = store.retriever(mode, exact=exact)
     check_retriever(retriever, QUERIES)  # of an empty store
     store.add(chunks)
+    store.refresh()
     check_retriever(retriever, QUERIES)
     assert retriever.search(QUERIES[0], 1)
     assert identity_of(retriever) != identity_of(store.retriever(mode, exact=not exact))
@@ -155,6 +156,7 @@ def test_scores_are_those_in_process(opened, chunks):
     chunks = [*chunks, *(whole(f"d{i}", text) for i, text in enumerate(texts(150)))]
     store = opened(embedder=Halves())
     store.add(chunks)
+    store.refresh()
     # Sums of two numbers are the same in any order: what is a tie in float64 is one in float32.
     queries = [*QUERIES, *(text for text in texts(40, seed=1) if text.count(" ") < 2)]
     for mode, other in in_process(chunks).items():
@@ -355,6 +357,7 @@ def test_a_folder_holds_the_store(tmp_path):
     place, chunks = f"edge:{tmp_path}", [whole(f"d{i}", t) for i, t in enumerate(texts(30))]
     store = QdrantStore(place, "a", FakeEmbedder(), chunker="whole")
     store.add(chunks)
+    store.refresh()
     found, identity = store.retriever().search("red tea"), store.identity
     with pytest.raises(EndpointError, match="open in another process"):
         QdrantStore(place, "a", FakeEmbedder())

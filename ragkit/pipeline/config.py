@@ -51,14 +51,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from ragkit import chunking
 from ragkit.base import Chunk, Corpus, InputError, Mean, Reranker, Retriever, StoreMismatchError, require
 from ragkit.files import atomic_write
-from ragkit.retrieval import modular, pgvector
+from ragkit.retrieval import modular, pgvector, qdrant
 from ragkit.retrieval.analysis import Analyzer
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever, Scoring
 from ragkit.retrieval.hybrid import Hybrid
-from ragkit.retrieval.pgvector import Mode
 from ragkit.retrieval.rerank import CrossEncoder, LateInteraction, Reranked
 from ragkit.retrieval.rewrite import ClauseSplitter
+from ragkit.retrieval.stores import Mode
 from ragkit.token_store import TokenStore
 
 TableT = TypeVar("TableT", bound="Table")
@@ -202,6 +202,16 @@ class Modules(PipelineBuilder):
             raise InputError(f"${url_from} is not set: expected postgresql://user:password@host:5432/database")
         analyzer = Analyzer.for_language(self.corpus.language)
         store = pgvector.PgVectorStore(url, name, self.store.encoder, analyzer=analyzer)
+        return store.retriever(mode, where=dict(self.only), exact=exact)
+
+    def QdrantStore(
+        self, name: str, mode: Mode = "hybrid", exact: bool = True, place_from: str = "RAGKIT_QDRANT"
+    ) -> Retriever:
+        """The store called ``name``, as it was filled; the environment variable ``place_from`` says where it is."""
+        if not (place := os.environ.get(place_from)):
+            raise InputError(f"${place_from} is not set: expected the URL of a server, such as http://localhost:6333")
+        analyzer = Analyzer.for_language(self.corpus.language)
+        store = qdrant.QdrantStore(place, name, self.store.encoder, analyzer=analyzer)
         return store.retriever(mode, where=dict(self.only), exact=exact)
 
     def Hybrid(self, inputs: Names, fusion: str = "rrf", weights: Weights = (), fetch_k: int = 100) -> Retriever:
