@@ -81,7 +81,7 @@ Payload = dict[str, Any]
 
 _K1, _B = 1.5, 0.75  # as in BM25Retriever
 _SPARE = 16  # hits more than are asked for: of equal ones, those with the first ids count
-_QUERIES, _POINTS = 16, 256  # in a request
+_LISTS, _POINTS = 32, 256  # in a request
 
 
 class QdrantStore:
@@ -97,6 +97,7 @@ class QdrantStore:
     - Chunks added after a ``refresh`` are weighed by its idf and mean length; words that it did not know count nothing
       before the next. Before the first ``refresh``, no word is known.
     - Scores and sources of hits are those of ``DenseRetriever(scoring="pooled")``, ``BM25Retriever`` and ``Hybrid``.
+      Of more than a few equal scores at the end of a list, any may be left out.
 
     >>> from ragkit.testing import FakeEmbedder
     >>> store = QdrantStore(":memory:", "handbook", FakeEmbedder())
@@ -255,7 +256,7 @@ class QdrantStore:
         if mode != "words":
             asked += [(i, "dense", vector) for i, vector in enumerate(encode(self.embedder, queries, "query").tolist())]
         lists: list[dict[Mode, list[Hit]]] = [{"words": [], "dense": []} for _ in queries]
-        for batch in _batches(sorted(asked, key=lambda each: each[0]), 2 * _QUERIES):
+        for batch in _batches(asked, _LISTS):
             requests = [m.QueryRequest(query=vector, using=side, **settings) for _, side, vector in batch]
             for (i, side, _), answer in zip(batch, self._call("query_batch_points", requests=requests), strict=True):
                 hits = (Hit(_chunk(point.payload), point.score, SOURCES[side]) for point in answer.points)
