@@ -309,14 +309,14 @@ def test_a_search_during_a_write_sees_the_document(opened, monkeypatch):
     store.refresh()
     retriever, call, seen = store.retriever("words"), store._call, []
 
-    def between(method, **arguments):
+    def between(method, *arguments):
         monkeypatch.setattr(store, "_call", call)
         seen.append({hit.chunk.text for hit in retriever.search("tea")})
         monkeypatch.setattr(store, "_call", between)
         if method == "delete" and len(broken) < 1:
             broken.append(method)
             raise EndpointError("gone")
-        return call(method, **arguments)
+        return call(method, *arguments)
 
     broken = []
     monkeypatch.setattr(store, "_call", between)

@@ -38,6 +38,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import RLock
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -176,7 +177,7 @@ class QdrantStore:
                     vector = {"dense": vector_of[chunk.id].tolist()} | words
                     point = self._models.PointStruct(id=_point(chunk.id), vector=vector, payload=payload_of[chunk])
                     points.append(point)
-                self._call("upsert", points=points)
+                self._call("upsert", {"points": points})
             self._delete(documents, [_point(chunk.id) for chunk in payload_of])
 
     def delete(self, documents: Collection[str]) -> int:
@@ -200,7 +201,7 @@ class QdrantStore:
                 words = {point: self._sparse(statistics.weights(terms)) for point, terms in page.items() if terms}
                 vectors = [self._models.PointVectors(id=point, vector=vector) for point, vector in words.items()]
                 if vectors:
-                    self._call("update_vectors", points=vectors)
+                    self._call("update_vectors", {"points": vectors})
             if isinstance(self._client, EdgeClient):
                 self._call("optimize")
 
@@ -210,7 +211,7 @@ class QdrantStore:
         for batch in _batches(sorted(documents), _POINTS):
             chosen = m.Filter(must=[self._any_of("doc_id", batch)], must_not=[m.HasIdCondition(has_id=spared)])
             removed += self._count(chosen)
-            self._call("delete", points_selector=chosen)
+            self._call("delete", {"points_selector": chosen})
         self._change({})
         return removed
 
@@ -218,7 +219,7 @@ class QdrantStore:
         """The terms of all chunks, by their points, some at a time."""
         offset, more = None, True
         while more:
-            found, offset = self._call("scroll", limit=_POINTS, offset=offset, with_payload=["chunk"])
+            found, offset = self._call("scroll", {"limit": _POINTS, "offset": offset, "with_payload": ["chunk"]})
             chunks = {str(record.id): _chunk(record.payload) for record in found if str(record.id) != _ABOUT}
             yield {point: self._terms(chunk.text) for point, chunk in chunks.items()}
             more = offset is not None
@@ -258,7 +259,9 @@ class QdrantStore:
         lists: list[dict[Mode, list[Hit]]] = [{"words": [], "dense": []} for _ in queries]
         for batch in _batches(asked, _LISTS):
             requests = [m.QueryRequest(query=vector, using=side, **settings) for _, side, vector in batch]
-            for (i, side, _), answer in zip(batch, self._call("query_batch_points", requests=requests), strict=True):
+            for (i, side, _), answer in zip(
+                batch, self._call("query_batch_points", {"requests": requests}), strict=True
+            ):
                 hits = (Hit(_chunk(point.payload), point.score, SOURCES[side]) for point in answer.points)
                 lists[i][side] = best_first(hits, depth)
         if mode != "hybrid":
@@ -297,33 +300,35 @@ class QdrantStore:
         if not self._call("collection_exists"):
             dense = m.VectorParams(size=self.embedder.dimension, distance=m.Distance.DOT)
             words = m.SparseVectorParams()
-            self._call("create_collection", vectors_config={"dense": dense}, sparse_vectors_config={"words": words})
-        if not (found := self._call("retrieve", ids=[_ABOUT], with_payload=list(own))):
+            self._call(
+                "create_collection", {"vectors_config": {"dense": dense}, "sparse_vectors_config": {"words": words}}
+            )
+        if not (found := self._call("retrieve", {"ids": [_ABOUT], "with_payload": list(own)})):
             if self._count(None):
                 raise StoreMismatchError(
                     f"collection {self.name!r} at {self.place} was not filled by ragkit; choose another name"
                 )
             for field in () if self._local else ("doc_id", "metadata"):
-                self._call("create_payload_index", field_name=field, field_schema=m.PayloadSchemaType.KEYWORD)
+                self._call("create_payload_index", {"field_name": field, "field_schema": m.PayloadSchemaType.KEYWORD})
             statistics = {"chunks": 0, "length": 0, "terms": [], "df": []}
             about = m.PointStruct(id=_ABOUT, vector={}, payload=own | statistics | {"version": uuid.uuid4().hex})
-            self._call("upsert", points=[about])
+            self._call("upsert", {"points": [about]})
         else:
             check_same(f"{self.name!r} at {self.place}", found[0].payload, own)
 
     def _about(self, *fields: str) -> Payload:
         """What the store was made for, the statistics of its words, and its version."""
-        if not (found := self._call("retrieve", ids=[_ABOUT], with_payload=list(fields) or True)):
+        if not (found := self._call("retrieve", {"ids": [_ABOUT], "with_payload": list(fields) or True})):
             raise StoreMismatchError(
                 f"the collection {self.name!r} at {self.place} was emptied, or made anew: open the store again"
             )
         return dict(found[0].payload)
 
     def _change(self, about: Payload) -> None:
-        self._call("set_payload", points=[_ABOUT], payload=about | {"version": uuid.uuid4().hex})
+        self._call("set_payload", {"points": [_ABOUT], "payload": about | {"version": uuid.uuid4().hex}})
 
     def _count(self, chosen: Any) -> int:
-        return int(self._call("count", count_filter=chosen).count)
+        return int(self._call("count", {"count_filter": chosen}).count)
 
     def _any_of(self, field: str, values: Sequence[str]) -> Any:
         return self._models.FieldCondition(key=field, match=self._models.MatchAny(any=list(values)))
@@ -334,7 +339,7 @@ class QdrantStore:
         indices, values = [place for place, _ in pairs], [float(weight) for _, weight in pairs]
         return {"words": self._models.SparseVector(indices=indices, values=values)} if pairs else {}
 
-    def _call(self, method: str, **arguments: Any) -> Any:
+    def _call(self, method: str, arguments: Mapping[str, Any] = MappingProxyType({})) -> Any:
         """What the client's ``method`` returns, with its errors as ours."""
         try:
             if isinstance(self._client, EdgeClient):

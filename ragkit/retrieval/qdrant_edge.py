@@ -31,9 +31,13 @@ class EdgeClient:
             "Distance": SimpleNamespace(DOT=m.Distance.Dot),
             "PayloadSchemaType": SimpleNamespace(KEYWORD=m.PayloadSchemaType.Keyword),
             "HasIdCondition": lambda has_id: m.HasIdCondition(set(has_id)),
-            "QueryRequest": lambda query, using, **rest: m.QueryRequest(query=m.Query.Nearest(query, using), **rest),
+            "QueryRequest": self._query,
         }
         self.models = SimpleNamespace(**vars(m) | other)
+
+    def _query(self, query: Any, using: str, limit: int, filter: Any, params: Any, with_payload: Any) -> Any:
+        nearest = self._edge.Query.Nearest(query, using)
+        return self._edge.QueryRequest(limit, query=nearest, filter=filter, params=params, with_payload=with_payload)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """What the client's ``method`` returns."""
