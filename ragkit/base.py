@@ -680,7 +680,10 @@ class ChunkStore(Protocol):
         """Remove the chunks of these documents; returns how many there were."""
 
     def refresh(self) -> None:
-        """Weigh the words anew by the chunks that are there now; until then, weights are those of the last time."""
+        """Weigh the words anew by the chunks that are there now; until then, weights are those of the last time.
+
+        Before the first ``refresh``, no word is known.
+        """
 
     def retriever(
         self, mode: Literal["hybrid", "dense", "words"] = "hybrid", *, where: Metadata | None = None, exact: bool = True
