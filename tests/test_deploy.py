@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from test_project import ROOT, locked
+from test_project import LOCK, ROOT, locked
 
 from ragkit import cli
 
@@ -78,9 +78,9 @@ def test_every_version_is_pinned():
     installs = [rest for name, rest in instructions() if name == "RUN" and "pip install" in rest]
     pins = dict(pin for rest in installs for pin in re.findall(r"([\w-]+)==(\S+)", rest))
     assert "--constraint requirements.lock" in installs[-1]
-    assert pins["hatchling"] == locked()["hatchling"]
-    assert pins["opentelemetry-exporter-otlp-proto-http"] == locked()["opentelemetry-sdk"]
-    assert pins["opentelemetry-distro"] == locked()["opentelemetry-semantic-conventions"]
+    assert pins["hatchling"] == locked(LOCK)["hatchling"]
+    assert pins["opentelemetry-exporter-otlp-proto-http"] == locked(LOCK)["opentelemetry-sdk"]
+    assert pins["opentelemetry-distro"] == locked(LOCK)["opentelemetry-semantic-conventions"]
     words = [word for rest in installs for word in shlex.split(rest.partition("pip install")[2])]
     loose = [word for word in words if re.fullmatch(r"[a-z][a-z0-9-]+", word) and word != "requirements"]
     assert loose == []

@@ -357,14 +357,14 @@ class QdrantStore:
             locked = "WouldBlock" in str(error)
             return "is open in another process, or not closed in this one" if locked else f"refused: {error}"
         source, status = getattr(error, "source", error), getattr(error, "status_code", None)
-        kinds = [kind.__name__ for kind in type(source).__mro__]  # of httpx
+        httpx = require("httpx", "stores")
         if status in (401, 403):
             return f"refused access ({status}): $QDRANT_API_KEY is {'not the right one' if self._key else 'not set'}"
         if status:
             return f"answered {status}: {error.content.decode('utf-8', 'replace'):.300}"
-        if "TimeoutException" in kinds:
+        if isinstance(source, httpx.TimeoutException):
             return f"did not answer within {self.timeout} s: give timeout=, or see what the server does"
-        if "TransportError" in kinds:
+        if isinstance(source, httpx.TransportError):
             return f"cannot be reached ({source}): is it running, and is the URL right?"
         if wait := getattr(error, "retry_after_s", None):
             return f"has too much to do ({error}): try again in {wait} s"
