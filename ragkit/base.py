@@ -39,7 +39,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from numbers import Integral
 from types import FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -451,6 +451,22 @@ class Chunk:
         return " > ".join(dict.fromkeys(p for p in parts if p))
 
 
+RecordT = TypeVar("RecordT", Document, Chunk)
+
+
+def from_dict(kind: type[RecordT], fields: Mapping[str, Any]) -> RecordT:
+    """The ``Document`` or ``Chunk`` of which ``dataclasses.asdict`` made ``fields``, also by way of JSON.
+
+    >>> chunk = Chunk("a", 0, 3, "tea", ("Drinks",), pages=(Page(1, 0, 3),))
+    >>> from_dict(Chunk, json.loads(json.dumps(asdict(chunk)))) == chunk
+    True
+    """
+    sections = (Section(**{**each, "path": tuple(each["path"])}) for each in fields.get("sections", ()))
+    pages = (Page(**each) for each in fields.get("pages", ()))
+    made = {**fields, "sections": tuple(sections), "pages": tuple(pages)}
+    return kind(**made | ({"section": tuple(fields["section"])} if "section" in fields else {}))
+
+
 @dataclass(frozen=True)
 class Hit:
     """A chunk that a retriever returned. ``scores`` keeps the scores of the stages before (by name)."""
@@ -655,13 +671,19 @@ class ChunkStore(Protocol):
         """
 
     def replace(self, documents: Collection[str], chunks: Sequence[Chunk], vectors: Vectors | None = None) -> None:
-        """Put ``chunks`` in the place of all chunks of these documents, at once: nobody sees half of it."""
+        """Put ``chunks`` in the place of all chunks of these documents.
+
+        PostgreSQL does it at once; what a search sees meanwhile is each store's to say.
+        """
 
     def delete(self, documents: Collection[str]) -> int:
         """Remove the chunks of these documents; returns how many there were."""
 
     def refresh(self) -> None:
-        """Weigh the words anew by the chunks that are there now; until then, weights are those of the last time."""
+        """Weigh the words anew by the chunks that are there now; until then, weights are those of the last time.
+
+        Before the first ``refresh``, no word is known.
+        """
 
     def retriever(
         self, mode: Literal["hybrid", "dense", "words"] = "hybrid", *, where: Metadata | None = None, exact: bool = True

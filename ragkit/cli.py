@@ -337,10 +337,11 @@ def ingest(options: argparse.Namespace) -> int:
         from ragkit.embedding import load_embedder
         from ragkit.production.ingest import load_shards
         from ragkit.retrieval.analysis import Analyzer
-        from ragkit.retrieval.pgvector import PgVectorStore, url_in
+        from ragkit.retrieval.pgvector import PgVectorStore
+        from ragkit.retrieval.stores import POSTGRES, place_in
 
         analyzer = Analyzer.for_language(corpus.language)
-        url = url_in("RAGKIT_POSTGRES")
+        url = place_in("RAGKIT_POSTGRES", POSTGRES)
         store = PgVectorStore(url, options.postgres, load_embedder(embedder), chunker=chunker, analyzer=analyzer)
         load_shards(options.out, store)
         emit(f"loaded: {len(store)} chunks are in {store!r}")

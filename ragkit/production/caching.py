@@ -20,13 +20,12 @@ import math
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from ragkit.base import Answer, Chunk, Citation, Hit, InputError, Page, Section, Usage
+from ragkit.base import Answer, Chunk, Citation, Hit, InputError, Usage, from_dict
 from ragkit.files import Database, home
 from ragkit.pipeline.trace import CachedAnswer, CacheKey
 
@@ -206,12 +205,6 @@ def answer_to_json(answer: Answer) -> str:
 def answer_from_json(text: str) -> Answer:
     """The answer that ``answer_to_json`` wrote."""
     fields = json.loads(text)
-    hits = tuple(Hit(**hit | {"chunk": _chunk(hit["chunk"])}) for hit in fields["hits"])
-    citations = tuple(Citation(**each | {"chunk": _chunk(each["chunk"])}) for each in fields["citations"])
+    hits = tuple(Hit(**hit | {"chunk": from_dict(Chunk, hit["chunk"])}) for hit in fields["hits"])
+    citations = tuple(Citation(**each | {"chunk": from_dict(Chunk, each["chunk"])}) for each in fields["citations"])
     return Answer(**fields | {"hits": hits, "citations": citations, "usage": Usage(**fields["usage"])})
-
-
-def _chunk(fields: Mapping[str, Any]) -> Chunk:
-    sections = tuple(Section(**{**each, "path": tuple(each["path"])}) for each in fields.get("sections", ()))
-    pages = tuple(Page(**each) for each in fields.get("pages", ()))
-    return Chunk(**{**fields, "section": tuple(fields["section"]), "sections": sections, "pages": pages})

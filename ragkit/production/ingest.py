@@ -54,12 +54,11 @@ from ragkit.base import (
     Embedder,
     InputError,
     IntegrityError,
-    Page,
     RagkitError,
-    Section,
     StoreMismatchError,
     Vectors,
     check_whole,
+    from_dict,
     identity_of,
     require,
 )
@@ -224,10 +223,8 @@ def read_shard(path: Path) -> tuple[list[str], list[Chunk], Vectors]:
         IntegrityError: the file is missing, cut short or damaged.
     """
     table = _read(path)
-    rows = map(_with_records, table.drop_columns(["id", "vector"]).to_pylist())
-    chunks = [
-        Chunk(**row | {"section": tuple(row["section"]), "metadata": json.loads(row["metadata"])}) for row in rows
-    ]
+    rows = table.drop_columns(["id", "vector"]).to_pylist()
+    chunks = [from_dict(Chunk, row | {"metadata": json.loads(row["metadata"])}) for row in rows]
     vectors = table["vector"].combine_chunks()
     flat = np.asarray(vectors.flatten(), dtype=np.float32)
     documents: list[str] = json.loads(table.schema.metadata[b"ragkit"])["documents"]
@@ -256,13 +253,7 @@ def _to_json(documents: Sequence[Document]) -> str:
 
 
 def _from_json(text: str) -> tuple[Document, ...]:
-    return tuple(Document(**_with_records(row)) for row in json.loads(text))
-
-
-def _with_records(row: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a document or chunk, their sections and pages as records."""
-    sections = (Section(tuple(each["path"]), each["start"], each["body"], each["end"]) for each in row["sections"])
-    return row | {"sections": tuple(sections), "pages": tuple(Page(**each) for each in row["pages"])}
+    return tuple(from_dict(Document, row) for row in json.loads(text))
 
 
 def _to_parquet(documents: Sequence[str], chunks: Sequence[Chunk], vectors: Vectors, settings: dict[str, Any]) -> bytes:

@@ -5,7 +5,7 @@ A store called ``handbook`` has four tables:
 ==================  ==================================================================================================
 table               a row is
 ==================  ==================================================================================================
-``handbook_chunks`` a chunk: its text, the rest of it as JSON, its metadata again as ``jsonb`` for filters, its vector
+``handbook_chunks`` a chunk as JSON (``record``), its metadata again as ``jsonb`` for filters, and its vector
 ``handbook_words``  the terms of a chunk: their numbers, how often it has each, and their weights as a ``sparsevec``
 ``handbook_terms``  a term: its number and its idf
 ``handbook_about``  (the only row) embedder, chunker and analyzer of the store, and its version
@@ -19,14 +19,11 @@ pgvector: https://github.com/pgvector/pgvector (filters: "Iterative Index Scans"
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, LiteralString, TypeVar
+from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
 
 import numpy as np
 
@@ -37,12 +34,9 @@ from ragkit.base import (
     Hit,
     InputError,
     Metadata,
-    Page,
-    Retriever,
-    Section,
-    StoreMismatchError,
     Vectors,
     build_identity,
+    from_dict,
     identity_of,
     require,
     without_password,
@@ -52,17 +46,23 @@ from ragkit.embedding.vectors import check_vectors
 from ragkit.retrieval.analysis import AnalyzedCorpus, Analyzer
 from ragkit.retrieval.bm25 import unique_chunks
 from ragkit.retrieval.hybrid import RRF_K
+from ragkit.retrieval.stores import (
+    CANDIDATES,
+    FETCH_K,
+    SOURCES,
+    Mode,
+    StoreRetriever,
+    accepted_values,
+    check_documents,
+    check_same,
+    chunk_to_dict,
+)
 
 if TYPE_CHECKING:
     from psycopg import Connection
     from psycopg.sql import Composed
 
 T = TypeVar("T")
-Mode = Literal["hybrid", "dense", "words"]
-SOURCES: Mapping[str, str] = {"hybrid": "hybrid:rrf", "dense": "dense:pooled", "words": "bm25"}
-"""The source of the hits of each mode: as those of ``Hybrid``, ``DenseRetriever`` and ``BM25Retriever``."""
-
-FETCH_K = 100
 HNSW_DIMENSIONS = 2_000
 PLAIN_DIMENSIONS = 1_536
 _OLDEST = (0, 8)  # pgvector's iterative scan
@@ -74,7 +74,6 @@ _INSTALL = (
 # Of a session. A filter must not lose hits, so an HNSW search goes on until it has CANDIDATES that pass, which are then
 # sorted: "strict_order" would leave out near ones that are found late. To compile a statement (jit) takes longer than
 # to run it.
-CANDIDATES = 128
 _SETTINGS = f"""
     SET hnsw.ef_search = {CANDIDATES}; SET hnsw.iterative_scan = relaxed_order;
     SET hnsw.max_scan_tuples = 2147483647; SET hnsw.scan_mem_multiplier = 1000; SET jit = off
@@ -87,7 +86,7 @@ _CREATE = """
         embedder text, chunker text, analyzer text
     );
     CREATE TABLE {chunks} (
-        id text COLLATE "C" PRIMARY KEY, doc_id text COLLATE "C", text text, record json, metadata jsonb,
+        id text COLLATE "C" PRIMARY KEY, doc_id text COLLATE "C", record json, metadata jsonb,
         vector vector({dimension})
     );
     ALTER TABLE {chunks} ALTER COLUMN vector SET STORAGE {storage};
@@ -157,7 +156,7 @@ _SEARCH: Mapping[str, LiteralString] = {
     "hybrid": _HYBRID,
 }
 _CHUNKS_OF = """
-    SELECT doc_id, text, record, score, of_words, of_vectors FROM ({search}) AS found JOIN {chunks} USING (id)
+    SELECT record, score, of_words, of_vectors FROM ({search}) AS found JOIN {chunks} USING (id)
     ORDER BY score DESC, id
 """
 
@@ -257,8 +256,7 @@ class PgVectorStore:
 
     def _write(self, documents: Collection[str], chunks: Sequence[Chunk], vectors: Vectors | None) -> int:
         """Put ``chunks`` in the place of those of ``documents`` and of those with their ids; how many these were."""
-        if isinstance(documents, str):
-            raise InputError(f"documents is the text {documents!r}: expected a collection of ids")
+        check_documents(documents)
         for doc_id in {*documents, *(chunk.doc_id for chunk in chunks)}:
             if _plain(doc_id) != doc_id:
                 raise InputError(f"the document id {doc_id!r} has a character that PostgreSQL does not store")
@@ -266,7 +264,11 @@ class PgVectorStore:
             vectors = encode(self.embedder, [chunk.text for chunk in chunks], "passage")
         vectors = check_vectors(vectors, len(chunks), self.embedder)
         unique, vector_of = unique_chunks(chunks), {c.id: v for c, v in zip(chunks, vectors, strict=True)}
-        rows = [(c.id, c.doc_id, _plain(c.text), *_records(c), vector_of[c.id]) for c in unique]
+        records, types = map(chunk_to_dict, unique), self._psycopg.types.json
+        rows = [
+            (c.id, c.doc_id, types.Json(record), types.Jsonb(_plain(record["metadata"])), vector_of[c.id])
+            for c, record in zip(unique, records, strict=True)
+        ]
         analyzed = AnalyzedCorpus(analyzer=self.analyzer)
         counted = [(c.id, *np.unique(analyzed.text_ids(c.text), return_counts=True)) for c in unique]
         terms, ids = list(analyzed.vocabulary), [chunk.id for chunk in unique]
@@ -283,7 +285,7 @@ class PgVectorStore:
                 number: dict[str, int] = dict(cursor.execute(known, (terms,)).fetchall())
                 numbers = np.array([number[term] for term in terms], dtype=np.int64)
                 with cursor.copy(self._sql("COPY {chunks} FROM STDIN (FORMAT BINARY)")) as copy:
-                    copy.set_types(["text", "text", "text", "json", "jsonb", "vector"])
+                    copy.set_types(["text", "text", "json", "jsonb", "vector"])
                     for row in rows:
                         copy.write_row(row)
                 columns = "COPY {words} (id, length, terms, counts) FROM STDIN (FORMAT BINARY)"
@@ -306,17 +308,15 @@ class PgVectorStore:
 
     # ---- searching
 
-    def retriever(self, mode: Mode = "hybrid", *, where: Metadata | None = None, exact: bool = True) -> Retriever:
+    def retriever(self, mode: Mode = "hybrid", *, where: Metadata | None = None, exact: bool = True) -> StoreRetriever:
         """Searches the store, only chunks whose metadata have the values of ``where`` (a list or set: any of it).
 
         ``exact=False`` may use the HNSW index: the planner compares all vectors where that costs it less.
         """
-        if mode not in SOURCES:
-            raise InputError(f"mode = {mode!r}: expected one of {', '.join(SOURCES)}")
-        return PgVectorRetriever(self, mode, dict(where or {}), exact)
+        return StoreRetriever(self, mode, dict(where or {}), exact)
 
     def search(self, queries: Sequence[str], k: int, mode: Mode, where: Metadata, exact: bool) -> list[list[Hit]]:
-        """The hits for each query, best first; ``PgVectorRetriever`` checks the input."""
+        """The hits for each query, best first; ``StoreRetriever`` checks the input."""
         vectors: Any = [None] * len(queries)
         if mode != "words":
             vectors = encode(self.embedder, queries, "query")
@@ -343,7 +343,7 @@ class PgVectorStore:
         sql, parameters, conditions = self._psycopg.sql, dict[str, Any](), []
         for key, wanted in where.items():
             options = []
-            for value in wanted if isinstance(wanted, list | tuple | set | frozenset) else [wanted]:
+            for value in accepted_values(wanted):
                 name = f"where_{len(parameters)}"
                 parameters[name] = self._psycopg.types.json.Jsonb(_plain({key: value}))
                 options.append(sql.SQL("metadata @> {}").format(sql.Placeholder(name)))
@@ -422,12 +422,8 @@ class PgVectorStore:
                     self._sql("INSERT INTO {about} (embedder, chunker, analyzer) VALUES (%s, %s, %s)"), own
                 )
             made = self._row(connection, "SELECT embedder, chunker, analyzer FROM {about}")
-        for column, theirs, ours in zip(columns, made, own, strict=True):
-            if theirs != ours and theirs and ours:
-                raise StoreMismatchError(
-                    f"the store {self.name!r} in {self.place} was filled with the {column} {theirs}, and this is "
-                    f"{ours}: use the same, or another name for a new store"
-                )
+        both = (dict(zip(columns, values, strict=True)) for values in (made, own))
+        check_same(f"{self.name!r} in {self.place}", *both)
 
     def _check_extension(self, connection: Connection) -> None:
         version = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
@@ -459,37 +455,6 @@ class PgVectorStore:
         except self._psycopg.Error as error:
             reason = error.diag.message_primary or str(error)
             raise EndpointError(f"the PostgreSQL at {self.place} did not answer, or refused: {reason}") from None
-
-
-@dataclass(frozen=True)
-class PgVectorRetriever(Retriever):
-    """A search of a ``PgVectorStore``: see its ``retriever``."""
-
-    store: PgVectorStore
-    mode: Mode
-    where: Metadata
-    exact: bool
-
-    @property
-    def identity(self) -> str:
-        return build_identity(self, self.store, self.mode, self.where, self.exact)
-
-    def _search(self, query: str, k: int) -> list[Hit]:
-        return self._search_many([query], k)[0]
-
-    def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        return self.store.search(queries, k, self.mode, self.where, self.exact)
-
-
-def url_in(variable: str) -> str:
-    """The URL of a server in an environment variable: it has a password, which belongs in no file and no command.
-
-    Raises:
-        InputError: it is not set.
-    """
-    if not (url := os.environ.get(variable)):
-        raise InputError(f"${variable} is not set: expected postgresql://user:password@host:5432/database")
-    return url
 
 
 def _place(url: str) -> str:
@@ -525,36 +490,7 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _records(chunk: Chunk) -> tuple[Any, Any]:
-    """The columns ``record``, from which a chunk is made again, and ``metadata``, for filters."""
-    types, metadata = require("psycopg.types.json", "stores"), dict(chunk.metadata)
-    try:
-        same = json.loads(json.dumps(metadata, allow_nan=False)) == metadata
-    except (TypeError, ValueError):
-        same = False
-    if not same:
-        raise InputError(
-            f"the metadata of chunk {chunk.id!r} would not come back as they are: {metadata!r}; expected text, finite "
-            "numbers, true, false, None, and lists and dicts of these with text as keys"
-        )
-    record = {
-        "span": [chunk.start, chunk.end],
-        "section": chunk.section,
-        "sections": [[s.path, s.start, s.body, s.end] for s in chunk.sections],
-        "pages": [[p.number, p.start, p.end] for p in chunk.pages],
-        "metadata": metadata,
-    }
-    if _plain(chunk.text) != chunk.text:
-        record["text"] = chunk.text
-    return types.Json(record), types.Jsonb(_plain(metadata))
-
-
-def _hit(mode: Mode, doc_id: str, text: str, record: Mapping[str, Any], score: float, *parts: float | None) -> Hit:
+def _hit(mode: Mode, record: Mapping[str, Any], score: float, *parts: float | None) -> Hit:
     """A row of a search as a hit."""
-    start, end = record["span"]
-    sections = tuple(Section(tuple(path), *offsets) for path, *offsets in record["sections"])
-    pages = tuple(Page(*page) for page in record["pages"])
-    text, section = record.get("text", text), tuple(record["section"])
-    chunk = Chunk(doc_id, start, end, text, section, record["metadata"], sections, pages)
     own = zip((SOURCES["words"], SOURCES["dense"]), parts, strict=True)
-    return Hit(chunk, score, SOURCES[mode], {name: part for name, part in own if part is not None})
+    return Hit(from_dict(Chunk, record), score, SOURCES[mode], {name: part for name, part in own if part is not None})

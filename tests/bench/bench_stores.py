@@ -23,6 +23,7 @@ from ragkit.base import ChunkStore, Embedder, Hit, Kind, Retriever, Vectors
 from ragkit.chunking import chunk_corpus
 from ragkit.corpus import load_questions
 from ragkit.retrieval.pgvector import PgVectorStore
+from ragkit.retrieval.qdrant import QdrantStore
 
 Row = tuple[str, float, str, str]
 KINDS = ("en", "keyword", "multihop", "paraphrase", "unanswerable")
@@ -59,7 +60,16 @@ def postgresql(embedder: Embedder) -> Iterator[tuple[ChunkStore, Callable[[], in
         store.close()
 
 
-STORES: Mapping[str, Callable[[Embedder], Opened]] = {"PostgreSQL": postgresql}
+@contextmanager
+def qdrant(embedder: Embedder) -> Iterator[tuple[ChunkStore, Callable[[], int]]]:
+    """An empty store of Qdrant's engine in this process, and how many bytes of the disk its files take."""
+    with TemporaryDirectory() as folder:
+        store = QdrantStore(f"edge:{folder}", "core", embedder)
+        yield store, lambda: sum(512 * file.stat().st_blocks for file in Path(folder).rglob("*"))
+        store.close()
+
+
+STORES: Mapping[str, Callable[[Embedder], Opened]] = {"PostgreSQL": postgresql, "Qdrant's engine": qdrant}
 
 
 def main() -> list[Row]:

@@ -1,0 +1,118 @@
+"""What the stores outside the process share: PostgreSQL's (``pgvector``) and Qdrant's (``qdrant``)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Protocol
+
+from ragkit.base import Chunk, Hit, InputError, Metadata, Retriever, StoreMismatchError, build_identity
+
+Mode = Literal["hybrid", "dense", "words"]
+SOURCES: dict[Mode, str] = {"hybrid": "hybrid:rrf", "dense": "dense:pooled", "words": "bm25"}
+"""The source of the hits of each mode: as those of ``Hybrid``, ``DenseRetriever`` and ``BM25Retriever``."""
+
+FETCH_K = 100  # the hits of each of the two lists that "hybrid" fuses, as in Hybrid
+CANDIDATES = 128  # of a search of HNSW, at least
+
+
+class Store(Protocol):
+    """What a ``StoreRetriever`` needs."""
+
+    @property
+    def identity(self) -> str: ...
+
+    def search(self, queries: Sequence[str], k: int, mode: Mode, where: Metadata, exact: bool) -> list[list[Hit]]: ...
+
+
+@dataclass(frozen=True)
+class StoreRetriever(Retriever):
+    """A search of a store: see its ``retriever``.
+
+    Raises:
+        InputError: there is no such mode.
+    """
+
+    store: Store
+    mode: Mode
+    where: Metadata
+    exact: bool
+
+    def __post_init__(self) -> None:
+        if self.mode not in SOURCES:
+            raise InputError(f"mode = {self.mode!r}: expected one of {', '.join(SOURCES)}")
+
+    @property
+    def identity(self) -> str:
+        return build_identity(self, self.store, self.mode, self.where, self.exact)
+
+    def _search(self, query: str, k: int) -> list[Hit]:
+        return self._search_many([query], k)[0]
+
+    def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        return self.store.search(queries, k, self.mode, self.where, self.exact)
+
+
+def chunk_to_dict(chunk: Chunk) -> dict[str, Any]:
+    """``chunk`` as it comes back from JSON; ``ragkit.base.from_dict(Chunk, ...)`` makes it again.
+
+    Raises:
+        InputError: JSON would change its metadata.
+    """
+    metadata = dict(chunk.metadata)
+    try:
+        fields: dict[str, Any] = json.loads(json.dumps(asdict(replace(chunk, metadata=metadata)), allow_nan=False))
+        same = fields["metadata"] == metadata
+    except (TypeError, ValueError):
+        same = False
+    if not same:
+        raise InputError(
+            f"the metadata of chunk {chunk.id!r} would not come back as they are: {metadata!r}; expected text, finite "
+            "numbers, true, false, None, and lists and dicts of these with text as keys"
+        )
+    return fields
+
+
+def accepted_values(value: object) -> list[Any]:
+    """The values that a filter accepts for one key: those of a list or set, or the one."""
+    return list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+
+
+def check_documents(documents: Collection[str]) -> None:
+    """Refuse one id in the place of a collection of ids.
+
+    Raises:
+        InputError: ``documents`` is a text.
+    """
+    if isinstance(documents, str):
+        raise InputError(f"documents = {documents!r}: expected a collection of ids, such as [{documents!r}]")
+
+
+def check_same(store: str, made: dict[str, str], own: dict[str, str]) -> None:
+    """Compare what a store was made for with what opens it now; where one does not say, they agree.
+
+    Raises:
+        StoreMismatchError: names both.
+    """
+    for what, theirs in made.items():
+        if theirs != own[what] and theirs and own[what]:
+            raise StoreMismatchError(
+                f"the store {store} was filled with the {what} {theirs}, and this is {own[what]}: use the same, or "
+                "another name for a new store"
+            )
+
+
+POSTGRES = "postgresql://user:password@host:5432/database"
+
+
+def place_in(variable: str, example: str) -> str:
+    """Where a store is, by an environment variable: a URL has a password, which belongs in no file and no command.
+
+    Raises:
+        InputError: it is not set; says so with ``example``.
+    """
+    if not (place := os.environ.get(variable)):
+        raise InputError(f"${variable} is not set: expected {example}")
+    return place
