@@ -1,4 +1,4 @@
-"""The command line: ``ragkit fetch | ask | try | draft | eval | tune | check | cache | llm | doctor``.
+"""The command line: ``ragkit fetch | ask | ingest | try | draft | eval | tune | check | cache | llm | doctor``.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 well, 1 ``doctor`` found a problem or ``check`` a
 loss, 2 an error, in one line (or one for each line of a file that cannot be used), 130 interrupted.
@@ -274,6 +274,25 @@ def doctor(options: argparse.Namespace) -> int:
     return int(failed)
 
 
+def ingest(options: argparse.Namespace) -> int:
+    """Cut and encode a corpus with several workers into Parquet files, which a vector store can load."""
+    from ragkit import chunking
+    from ragkit.languages import defaults_for
+    from ragkit.pipeline.config import ChunkerTable, PipelineConfig
+    from ragkit.production.ingest import ingest as ingested
+
+    corpus = open_corpus(options.corpus)
+    table = PipelineConfig.load(options.config).chunks["main"] if options.config else ChunkerTable()
+    if table.kind == "SemanticChunker":
+        raise InputError(f"{options.config}: SemanticChunker reads a token store, and workers have none; name another")
+    chunker = getattr(chunking, table.kind)(table.size, table.overlap)
+    embedder = options.embedder or defaults_for(corpus.language).encoder
+    report = ingested(corpus, chunker, embedder, options.out, workers=options.workers, ray=options.ray)
+    emit(f"{corpus.name}: {report.documents} documents, {report.chunks} chunks in {report.shards} shards")
+    emit(f"written: {options.out}, {report.made} shards made, {report.removed} old ones removed")
+    return 0
+
+
 def open_corpus(name: str) -> Corpus:
     """``tiny``, ``core``, ``extended``, or a folder of documents.
 
@@ -385,6 +404,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", metavar="FILE", help="write the chosen configuration here")
     add("--simplest", action="store_true", help="write the simplest within one standard error of the best")
     add("--k", type=int, default=10, help="results of the search that is timed (default: 10)")
+
+    add = command("ingest", ingest)
+    add("corpus", metavar="NAME|FOLDER", help=corpora)
+    add("--out", required=True, metavar="DIR", help="the folder of the Parquet files; what is in it is not made again")
+    add("--config", metavar="FILE", help="a configuration (TOML) whose chunks.main says how to cut")
+    add("--embedder", metavar="NAME", help="the model (default: the packaged one for the corpus' language)")
+    add("--workers", type=int, default=2, metavar="N", help="processes that encode (default: 2)")
+    add("--ray", action="store_true", help="actors of Ray Data in place of processes; $RAY_ADDRESS names a cluster")
 
     add = command("try", try_out)
     add("folder", metavar="FOLDER", help="a folder of documents")

@@ -89,6 +89,7 @@ class TokenStore:
         embedder: Embedder | None = None,
         *,
         folder: str | Path | None = None,
+        save: bool = True,
         progress: bool = True,
     ) -> TokenStore:
         """The store of ``corpus``: what is on disk is read, the rest is encoded first.
@@ -97,7 +98,8 @@ class TokenStore:
         E5, which is slower, for all others); neighbouring windows share a quarter of what it reads at a time.
         ``folder`` is where stores lie (default: ``token_store`` below ``ragkit.files.home()``);
         nothing in it is ever deleted, and ``ragkit doctor`` names what this version of the code does not read. A second
-        process that builds with the same model waits for the first.
+        process that builds with the same model waits for the first; with ``save=False`` nothing is written, and none
+        waits.
 
         Raises:
             InputError: ``embedder`` has no token vectors, or reads less than 4 tokens at a time.
@@ -114,7 +116,9 @@ class TokenStore:
         place = Path(folder or home() / "token_store") / key
         texts = _different_texts(corpus)
         rows = _read(place, texts, encoder.dimension)
-        if len(rows) < len(texts):
+        if not save:
+            rows |= _encode([text for text in texts if text[0] not in rows], encoder, progress)
+        elif len(rows) < len(texts):
             with lock(place.with_suffix(".lock")):
                 atomic_write(place / MANIFEST, json.dumps({"settings": settings, "files": {}}, indent=1).encode())
                 rows |= _read(place, [text for text in texts if text[0] not in rows], encoder.dimension)  # meanwhile

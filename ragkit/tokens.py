@@ -82,12 +82,15 @@ class SubwordTokenizer:
         from tokenizers import Tokenizer
         from tokenizers.pre_tokenizers import BertPreTokenizer
 
-        self.identity = identity
+        self.identity, self._path = identity, path
         self.fast: _Fast = Tokenizer.from_file(str(path))
         self.fast.no_truncation()
         self.fast.no_padding()
         self._by_words = isinstance(self.fast.pre_tokenizer, BertPreTokenizer)
         self._count_word = lru_cache(maxsize=2**16)(lambda word: len(self.encode(word).ids))
+
+    def __reduce__(self) -> tuple[type[SubwordTokenizer], tuple[Path, str]]:
+        return SubwordTokenizer, (self._path, self.identity)  # another process reads the file again
 
     def encode(self, text: str) -> Encoding:
         """Ids, tokens and offsets of ``text`` without special tokens."""
