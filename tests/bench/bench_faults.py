@@ -1,0 +1,3 @@
+"""x"""
+from bench.faults import database
+import sys
