@@ -84,14 +84,21 @@ class Calls:
     other: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list, repr=False)
     errors: set[str] = field(default_factory=set)
+    _begun: dict[int, float] = field(default_factory=dict, repr=False)
 
     @property
     def longest(self) -> float:
         return max(self.seconds, default=0.0)
 
+    @property
+    def under_way(self) -> float:
+        """Seconds that the longest call takes already of those that have not ended."""
+        return time.monotonic() - min(self._begun.copy().values(), default=time.monotonic())
+
     def call(self, work, *arguments):  # type: ignore[no-untyped-def]
         """What ``work`` returns, or the EndpointError that it raises; any other exception is noted, and returned."""
-        begin = time.monotonic()
+        thread = threading.get_ident()
+        self._begun[thread] = begin = time.monotonic()
         try:
             result = work(*arguments)
             self.good += 1
@@ -102,6 +109,7 @@ class Calls:
         except Exception as error:
             self.other.append(repr(error))
             result = error
+        del self._begun[thread]
         self.seconds.append(time.monotonic() - begin)
         return result
 
