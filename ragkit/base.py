@@ -35,6 +35,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from numbers import Integral
 from types import FunctionType, MethodType, ModuleType
@@ -327,6 +328,31 @@ class Corpus:
             return self._by_id[doc_id]
         except KeyError:
             raise InputError(f"corpus {self.name!r} has no document {doc_id!r}") from None
+
+    def only(self, where: Metadata) -> Corpus:
+        """The documents whose metadata have the values of ``where``, as a corpus of its own; there may be none.
+
+        A value may have wildcards (``fnmatch``), so that ``{"source": "acme/*"}`` is a folder within a folder.
+        Questions stay whose gold is all there.
+
+        >>> tea, ham = Document("tea", "Hot.", metadata={"by": "ann"}), Document("ham", "Cold.", metadata={"by": "bo"})
+        >>> Corpus("food", (tea, ham)).only({"by": "ann"}).documents
+        1 document
+          Document('tea', 4 characters, 0 sections)
+        """
+        if not where:
+            return self
+
+        def matches(metadata: Metadata) -> bool:
+            own = {key: str(metadata[key]) for key in where if key in metadata}
+            return all(key in own and (own[key] == str(v) or fnmatchcase(own[key], str(v))) for key, v in where.items())
+
+        documents = tuple(document for document in self.documents if matches(document.metadata))
+        ids = {document.id for document in documents}
+        sources = {str(document.metadata.get("source")) for document in documents}
+        questions = tuple(q for q in self.questions if all(span.doc_id in ids for span in q.gold))
+        files = tuple(file for file in self.files if file.file in sources)
+        return Corpus(self.name, documents, questions, files=files)
 
     @cached_property
     def fingerprint(self) -> str:

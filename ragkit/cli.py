@@ -1,4 +1,4 @@
-"""The command line: ``ragkit fetch | ask | ingest | try | draft | eval | tune | check | cache | llm | doctor``.
+"""The command line: ``ragkit fetch | ask | serve | ingest | try | draft | eval | tune | check | cache | llm | doctor``.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 well, 1 ``doctor`` found a problem or ``check`` a
 loss, 2 an error, in one line (or one for each line of a file that cannot be used), 130 interrupted.
@@ -105,6 +105,30 @@ def ask(options: argparse.Namespace) -> int:
         emit(answer_to_json(answer))
     else:
         emit(f"{answer.text}\n\n{footnotes(answer)}")
+    return 0
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Answer questions over HTTP until Ctrl-C: JSON, server-sent events, OpenAI's chat completions, and a page."""
+    from ragkit.pipeline.config import PipelineConfig
+    from ragkit.production import serve as service
+    from ragkit.production.caching import SQLiteCache
+
+    if options.corpus not in CORPORA and not Path(options.corpus).expanduser().is_dir():
+        raise no_corpus(options.corpus)
+    if options.config:
+        PipelineConfig.load(options.config)
+    app = service.create_app(
+        options.corpus,
+        config=options.config,
+        preset=options.preset,
+        llm=options.llm,
+        cache=None if options.no_cache else SQLiteCache(),
+        concurrency=options.concurrency,
+        queue=options.queue,
+        seconds=options.seconds,
+    )
+    service.serve(app, options.host, options.port)
     return 0
 
 
@@ -305,7 +329,12 @@ def open_corpus(name: str) -> Corpus:
         return load_pydocs(name)
     if Path(name).expanduser().is_dir():
         return load_folder(name)
-    raise CorpusError(f"no corpus {name!r}: expected {', '.join(CORPORA)}, or a folder of documents")
+    raise no_corpus(name)
+
+
+def no_corpus(name: str) -> CorpusError:
+    """The error for a name that is neither a corpus nor a folder."""
+    return CorpusError(f"no corpus {name!r}: expected {', '.join(CORPORA)}, or a folder of documents")
 
 
 def open_pipeline(name: str, corpus: Corpus, llm: str | None, max_cost: float | None = None) -> RAGPipeline:
@@ -389,6 +418,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--llm", metavar="WHO", help=f"{llm_help} (default: openai where $OPENAI_BASE_URL is set, else extractive)")
     add("--max-cost", type=float, metavar="USD", help="refuse to send what would cost more, by an estimate")
     add("--json", action="store_true", help="the whole answer, with its passages, as JSON")
+
+    add = command("serve", serve)
+    add("--corpus", default="core", metavar="NAME|FOLDER", help=f"{corpora}; a folder is read anew as it changes")
+    add("--preset", choices=PRESETS, default="advanced", help="the pipeline (default: advanced)")
+    add("--config", metavar="FILE", help="a configuration (TOML) in place of a preset, read anew as it changes")
+    add("--llm", metavar="WHO", help=f"{llm_help} (default: openai where $OPENAI_BASE_URL is set, else extractive)")
+    add("--host", default="127.0.0.1", help="the address (default: 127.0.0.1; any other needs $RAGKIT_TOKENS)")
+    add("--port", type=int, default=8000, help="the port, 0 for a free one (default: 8000)")
+    add("--concurrency", type=int, default=8, metavar="N", help="questions answered at once (default: 8)")
+    add("--queue", type=int, default=32, metavar="N", help="questions that may wait; more get a 429 (default: 32)")
+    add("--seconds", type=float, default=60.0, help="the time limit of a question, waiting included (default: 60)")
+    add("--no-cache", action="store_true", help="answer every question anew")
 
     add = command("eval", evaluate)
     add("--corpus", default="core", metavar="NAME|FOLDER", help=corpora)

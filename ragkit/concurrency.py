@@ -1,10 +1,11 @@
-"""Coroutines: run one from plain code, many with a limit."""
+"""Coroutines: run one from plain code, many with a limit; and plain code that they wait for."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -45,3 +46,23 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
     """
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
+
+
+async def in_daemon_thread(call: Callable[[], T]) -> T:
+    """The result of ``call``, which may take minutes: unlike ``asyncio.to_thread``, it does not keep a program from
+    ending.
+
+    Raises:
+        Exception: whatever ``call`` raises.
+    """
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()  # from now on nobody who gives up waiting can cancel it
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await asyncio.wrap_future(future)

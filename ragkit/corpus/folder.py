@@ -114,6 +114,16 @@ def load_folder(path: str | Path) -> Corpus:
     return replace(corpus, notes=notes)
 
 
+def folder_state(path: str | Path) -> tuple[tuple[str, int, int], ...]:
+    """Name, time of the last change (ns) and size of every file that ``load_folder`` looks at."""
+    states = []
+    for file in _files(Path(path).expanduser().resolve()):
+        with suppress(OSError):  # gone since it was listed
+            stat = file.stat()
+            states.append((str(file), stat.st_mtime_ns, stat.st_size))
+    return tuple(states)
+
+
 def language_of(text: str) -> str:
     """The language of a text as an ISO 639-3 code, such as "eng"; "" where its beginning does not tell.
 

@@ -1,0 +1,213 @@
+"""Pipelines over documents that change while people ask: one for each name and filter, rebuilt beside the old ones.
+
+    index = LiveIndex("handbook")                               # a folder, "core", or a Corpus
+    await index.refresh()                                       # builds; later: rebuilds, if a file has changed
+    rag = await index.pipeline("advanced", {"source": "acme/*"})
+
+A filter is applied before anything is ranked: its pipeline is built over the documents that match, as if there were no
+others. So neither a passage, nor a word of the vocabulary, nor a frequency of theirs can show in an answer or a score.
+The vectors of the token store are read from disk and shared by content: a filter costs memory, and no run of the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+
+from ragkit.base import LLM, Corpus, InputError, Metadata, RagkitError
+from ragkit.concurrency import in_daemon_thread
+from ragkit.corpus import load_folder, load_pydocs
+from ragkit.corpus.folder import folder_state
+from ragkit.pipeline import RAGPipeline, advanced, modular, naive
+from ragkit.pipeline.config import PipelineConfig
+from ragkit.pipeline.trace import AnswerCache, Monitor
+from ragkit.retrieval.follow_up import FollowUp
+from ragkit.token_store import TokenStore
+
+PRESETS = {"naive": naive, "advanced": advanced, "modular": modular}
+FETCHED = ("tiny", "core", "extended")
+CONFIG = "config"
+"""The name of the pipeline that a configuration file describes."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Collection:
+    """The documents that match a filter, and the pipelines over them that are built, by name."""
+
+    corpus: Corpus
+    pipelines: dict[str, RAGPipeline] = field(default_factory=dict)
+
+    @cached_property
+    def store(self) -> TokenStore:
+        return TokenStore.open(self.corpus, progress=False)
+
+    @cached_property
+    def follow_up(self) -> FollowUp:
+        """Rewrites follow-up questions; knows the names of these documents' projects."""
+        return FollowUp.of(self.corpus.documents)
+
+
+class LiveIndex:
+    """The pipelines over ``source``: a corpus, the name of a fetched one, or a folder, which may change.
+
+    Args:
+        config: the file of a configuration; it is the pipeline called "config", and read anew as it changes.
+        llm: as for ``make_llm``, for each pipeline.
+        cache: as for ``RAGPipeline``; ``monitor`` likewise.
+        built: the name of the pipeline that ``refresh`` builds for each of ``filters``; others are built on first use.
+        filters: what metadata must match (``Corpus.only``), for each group of users.
+        most: collections in memory; when there are more, those that were not used for longest go.
+
+    ``error`` is what the last ``refresh`` failed with, ``failures`` counts such, ``built_at`` is the time of the last
+    one that did not, in seconds since 1970.
+
+    Raises:
+        InputError: ``built`` is no pipeline.
+    """
+
+    def __init__(
+        self,
+        source: Corpus | str | Path,
+        *,
+        config: str | Path | None = None,
+        llm: LLM | str | Path | None = None,
+        cache: AnswerCache | None = None,
+        monitor: Monitor | None = None,
+        built: str = "advanced",
+        filters: Sequence[Metadata] = ({},),
+        most: int = 8,
+    ) -> None:
+        self.source, self.config, self.llm, self.cache, self.monitor = source, config, llm, cache, monitor
+        self.names = (*PRESETS, *([CONFIG] if config else []))
+        if built not in self.names:
+            raise InputError(f"no pipeline {built!r}: expected one of {', '.join(self.names)}")
+        self.built, self.filters, self.most = built, tuple(filters)[:most], most
+        self.error: Exception | None = None
+        self.failures, self.built_at = 0, 0.0
+        fetched = isinstance(source, Corpus) or str(source) in FETCHED
+        self._folder = None if fetched else Path(str(source)).expanduser()
+        self._state: object = None
+        self._corpus: Corpus | None = None
+        self._settings: PipelineConfig | None = None
+        self._collections: OrderedDict[tuple[tuple[str, str], ...], Collection] = OrderedDict()
+        self._builds: dict[object, asyncio.Task[RAGPipeline]] = {}
+        self._building = threading.Lock()
+
+    @property
+    def ready(self) -> bool:
+        """Whether questions can be answered."""
+        return self._corpus is not None
+
+    def collection(self, where: Metadata) -> Collection:
+        """The documents that match ``where``; its pipelines are built by ``pipeline``."""
+        assert self._corpus is not None
+        key = _key(where)
+        if key not in self._collections:
+            self._collections[key] = Collection(self._corpus.only(where))
+            while len(self._collections) > self.most:
+                self._collections.popitem(last=False)
+        self._collections.move_to_end(key)
+        return self._collections[key]
+
+    async def pipeline(self, name: str, where: Metadata) -> RAGPipeline:
+        """The pipeline called ``name`` over the documents that match ``where``, built now where it is not there.
+
+        Whoever waits may give up: the build goes on, for the next one who asks.
+
+        Raises:
+            RagkitError: it can't be built.
+        """
+        collection = self.collection(where)
+        if name not in collection.pipelines:
+            key = (name, id(collection))
+            if key not in self._builds:
+                self._builds[key] = asyncio.create_task(self._build_once(name, collection))
+                self._builds[key].add_done_callback(lambda _: self._builds.pop(key, None))
+            return await asyncio.shield(self._builds[key])
+        return collection.pipelines[name]
+
+    async def _build_once(self, name: str, collection: Collection) -> RAGPipeline:
+        rag = collection.pipelines[name] = await in_daemon_thread(
+            partial(self._build, name, collection, self._settings)
+        )
+        return rag
+
+    def _build(self, name: str, collection: Collection, settings: PipelineConfig | None) -> RAGPipeline:
+        corpus, llm = collection.corpus, self.llm
+        if not corpus.documents:  # nothing matches the filter: it answers "not found", and no model is asked
+            name, llm = "naive", "extractive"
+        with self._building:  # one after the other: each takes all cores
+            store, cache, monitor = collection.store, self.cache, self.monitor
+            if name == CONFIG:
+                assert settings is not None
+                rag = RAGPipeline.from_config(settings, corpus, llm=llm, store=store, cache=cache, monitor=monitor)
+            else:
+                rag = PRESETS[name](corpus, llm=llm, store=store, cache=cache, monitor=monitor)
+            rag.retriever.search("build the indexes", 1)
+        return rag
+
+    async def refresh(self) -> bool:
+        """Read the documents and build, if a file has changed since; returns whether that was done.
+
+        Everything is built beside what is there, and takes its place at once: queries under way end on the old
+        pipelines. If it fails, the old ones stay, ``error`` says why, and the next ``refresh`` tries again.
+        """
+        try:
+            state = await asyncio.to_thread(self._files_state)
+            if self.ready and state == self._state and self.error is None:
+                return False
+            corpus, settings, collections = await in_daemon_thread(self._rebuilt)
+        except Exception as error:
+            self.error = error
+            self.failures += 1
+            known = isinstance(error, RagkitError | OSError)  # others are mistakes of the code: show where
+            old = "; the one from before answers" * self.ready
+            _log.error("the index could not be built: %s%s", error, old, exc_info=None if known else error)
+            return False
+        self._state, self._corpus, self._settings, self.error = state, corpus, settings, None
+        self._collections, self.built_at = collections, time.time()
+        return True
+
+    def _files_state(self) -> object:
+        """Differs when a file of the folder, or the configuration, has changed."""
+        state: list[object] = [folder_state(self._folder) if self._folder else ()]
+        if self.config:
+            stat = Path(self.config).expanduser().stat()
+            state.append((stat.st_mtime_ns, stat.st_size))
+        return state
+
+    def _rebuilt(self) -> tuple[Corpus, PipelineConfig | None, OrderedDict[tuple[tuple[str, str], ...], Collection]]:
+        """Documents, configuration, and the collections that are in use, with the pipelines that they have."""
+        settings = PipelineConfig.load(self.config) if self.config else None
+        corpus = self._load()
+        wanted = {_key(where): {self.built} for where in self.filters}
+        before = self._collections.copy()
+        for key, collection in before.items():
+            wanted[key] = wanted.get(key, set()) | collection.pipelines.keys()
+        collections: OrderedDict[tuple[tuple[str, str], ...], Collection] = OrderedDict()
+        for key, names in wanted.items():
+            fresh, old = Collection(corpus.only(dict(key))), before.get(key)
+            if old and settings == self._settings and old.corpus.fingerprint == fresh.corpus.fingerprint:
+                fresh = old  # nothing that this filter lets through has changed
+            for name in sorted(names - fresh.pipelines.keys()):
+                fresh.pipelines[name] = self._build(name, fresh, settings)
+            collections[key] = fresh
+        return corpus, settings, collections
+
+    def _load(self) -> Corpus:
+        if isinstance(self.source, Corpus):
+            return self.source
+        return load_folder(self._folder) if self._folder else load_pydocs(str(self.source))
+
+
+def _key(where: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((key, str(value)) for key, value in where.items()))

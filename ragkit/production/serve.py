@@ -1,0 +1,613 @@
+"""The pipelines as an HTTP service: a question comes in as JSON, an answer with its citations and passages goes out.
+
+    ragkit serve --corpus ~/handbook                 # http://127.0.0.1:8000, with a page to ask at
+
+    app = create_app("core")                         # the same from Python: an ASGI app
+    with running(app) as url:                        # in a thread of its own, on a free port of 127.0.0.1
+        answer = httpx.post(f"{url}/query", json={"question": "How do I stop a worker?"}).json()
+
+``POST /query`` answers (as server-sent events where the client accepts them), ``POST /feedback`` takes a thumb for a
+trace id, ``POST /v1/chat/completions`` and ``GET /v1/models`` are OpenAI's for chat clients (a model is the name of a
+pipeline), ``GET /health``, ``/ready`` and ``/metrics`` are for whoever runs it, and ``/`` is a page. Every error is
+``{"error": {"type": ..., "message": ...}}``.
+
+**Tokens.** Where ``$RAGKIT_TOKENS`` is set, every request but those for ``/``, ``/health`` and ``/ready`` needs one
+(``Authorization: Bearer ...``). It is a JSON object, or the path of a file with one::
+
+    {"a-long-random-token": {"tenant": "acme", "where": {"project": "celery"}}}
+
+A tenant sees its own traces, cached answers and feedback, and only documents whose metadata match ``where``
+(``ragkit.production.live``). Without tokens, nobody is served but this machine.
+
+**Load.** ``concurrency`` queries run at once and ``queue`` more wait; a query beyond that gets a 429 at once, one that
+takes longer than ``seconds`` a 504, and one whose client has gone is cancelled.
+"""
+
+import asyncio
+import base64
+import hashlib
+import ipaddress
+import logging
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ragkit.base import LLM, Answer, Corpus, EndpointError, InputError, RagkitError, require
+from ragkit.pipeline import RAGPipeline
+from ragkit.production.access import Tenant, Tokens
+from ragkit.production.caching import SQLiteCache
+from ragkit.production.feedback import FeedbackStore
+from ragkit.production.live import CONFIG, LiveIndex
+from ragkit.production.messages import (
+    BUSY,
+    NO_TRACE,
+    NOT_READY,
+    Asked,
+    Chat,
+    Completion,
+    Opinion,
+    Query,
+    ServiceError,
+    answer_fields,
+    event,
+    failure_of,
+    query_events,
+    to_json,
+)
+from ragkit.production.monitoring import TraceMonitor
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+T = TypeVar("T")
+
+LOOPBACK = ("127.0.0.1", "::1")
+MAX_BODY = 256 * 1024  # bytes of a request
+MAX_HEAD = 32 * 1024  # bytes of a request line and its headers
+READ_SECONDS = 10.0  # for a client to send its request
+SHUTDOWN_SECONDS = 30  # for answers under way to end
+_OPEN = ("/", "/health", "/ready")  # paths that need no token
+_log = logging.getLogger(__name__)
+
+
+# ---- the service
+
+
+class Metrics:
+    """Counters for Prometheus, in a registry of their own."""
+
+    def __init__(self, index: LiveIndex) -> None:
+        prometheus = require("prometheus_client", "serve")
+        self.registry = registry = prometheus.CollectorRegistry()
+        counter, gauge = prometheus.Counter, prometheus.Gauge
+        self.requests = counter(
+            "ragkit_requests", "Requests by path and status.", ["path", "status"], registry=registry
+        )
+        buckets = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+        self.stages = prometheus.Histogram(
+            "ragkit_stage_seconds", "Time of each stage of an answer.", ["stage"], registry=registry, buckets=buckets
+        )
+        self.in_flight = gauge("ragkit_in_flight", "Questions that run or wait.", registry=registry)
+        self.rejected = counter("ragkit_rejected", "Questions refused with 429.", registry=registry)
+        self.cache_hits = counter("ragkit_cache_hits", "Answers out of the cache.", registry=registry)
+        self.feedback = counter("ragkit_feedback", "Thumbs, up and down.", ["thumb"], registry=registry)
+        built = gauge("ragkit_index_built_timestamp_seconds", "When the index was last built.", registry=registry)
+        built.set_function(lambda: index.built_at)
+        failures = gauge("ragkit_index_failures", "Times that building the index has failed.", registry=registry)
+        failures.set_function(lambda: index.failures)
+
+    def count(self, answer: Answer) -> None:
+        for stage, milliseconds in answer.timings.items():
+            self.stages.labels(stage).observe(milliseconds / 1000)
+        if "generate" not in answer.timings:
+            self.cache_hits.inc()
+
+    def page(self) -> bytes:
+        return bytes(require("prometheus_client", "serve").generate_latest(self.registry))
+
+
+@dataclass
+class Service:
+    """What the endpoints share. ``name`` is the pipeline of ``/query``."""
+
+    index: LiveIndex
+    feedback: FeedbackStore
+    tokens: Tokens
+    metrics: Metrics
+    name: str
+    concurrency: int
+    queue: int
+    seconds: float
+    stop: Callable[[], None] = lambda: None  # ends the server that runs this
+    _admitted: int = field(default=0, init=False)
+
+    def begin(self) -> None:
+        """Make what belongs to the event loop that runs now."""
+        self._turns = asyncio.Semaphore(self.concurrency)
+
+    @asynccontextmanager
+    async def _turn(self, tenant: Tenant, name: str, asked: Asked) -> AsyncIterator[tuple[RAGPipeline, str]]:
+        """The pipeline called ``name`` for ``tenant``, and the question, when it is its turn.
+
+        Raises:
+            ServiceError: too many wait already; time is up, also in the body; there is no index yet.
+        """
+        if not self.index.ready:
+            raise NOT_READY
+        if self._admitted >= self.concurrency + self.queue:
+            self.metrics.rejected.inc()
+            raise BUSY
+        self._admitted += 1
+        self.metrics.in_flight.inc()
+        try:
+            async with asyncio.timeout(self.seconds) as limit:
+                try:
+                    rag = await self.index.pipeline(name, tenant.where)
+                except RagkitError:
+                    _log.exception("the pipeline %r could not be built", name)
+                    raise ServiceError(503, "not_ready", "the index of these documents could not be built") from None
+                question = asked.question
+                if asked.earlier:
+                    follow_up = self.index.collection(tenant.where).follow_up
+                    question = await asyncio.to_thread(follow_up.rewrite, asked.earlier, question)
+                async with self._turns:
+                    yield rag, question
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise ServiceError(504, "time_limit", f"no answer within {self.seconds:g} s") from None
+        finally:
+            self._admitted -= 1
+            self.metrics.in_flight.dec()
+
+    async def answer(self, tenant: Tenant, name: str, asked: Asked) -> Answer:
+        """The answer of the pipeline called ``name`` from the tenant's documents.
+
+        Raises:
+            ServiceError: as ``_turn``.
+            EndpointError: the model failed, and there is no fallback.
+        """
+        async with self._turn(tenant, name, asked) as (rag, question):
+            answer = await rag.query(question, asked.k, tenant=tenant.tenant, session=asked.session)
+        self.metrics.count(answer)
+        return answer
+
+    async def stream(
+        self, tenant: Tenant, name: str, asked: Asked, events: Callable[[str | Answer], Iterator[str]], send: "Send"
+    ) -> None:
+        """Send the answer as server-sent events. What fails before the first one is raised, later it is an event."""
+        started = False
+
+        async def write(text: str) -> None:
+            nonlocal started
+            if not started:
+                started = True
+                await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+            await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+
+        try:
+            async with self._turn(tenant, name, asked) as (rag, question):
+                pieces = rag.stream(question, asked.k, tenant=tenant.tenant, session=asked.session)
+                async with aclosing(pieces):
+                    async for piece in pieces:
+                        if isinstance(piece, Answer):
+                            self.metrics.count(piece)
+                        for text in events(piece):
+                            await write(text)
+        except Exception as error:
+            if not started:
+                raise
+            if not isinstance(error, ServiceError):
+                _log.exception("a stream failed")
+            with suppress(TimeoutError):  # of a client that has stopped reading
+                async with asyncio.timeout(1):
+                    await write(event(failure_of(error).body, "error"))
+        await send({"type": "http.response.body", "body": b""})
+
+
+_STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),  # a proxy must not collect the pieces
+]
+
+
+async def _while_connected(receive: "Receive", work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of ``work``; None where the client went away, and ``work`` was cancelled."""
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.create_task(work), asyncio.create_task(gone())
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+class _Edge:
+    """Around the app: who may come in, how much they may send, and the counter of what they got."""
+
+    def __init__(self, app: "ASGIApp", tokens: Tokens, metrics: Metrics) -> None:
+        self.app, self.tokens, self.metrics = app, tokens, metrics
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        from fastapi import HTTPException
+
+        status, received = 0, 0
+
+        async def counted(message: "Message") -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        async def limited() -> "Message":
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MAX_BODY:
+                raise HTTPException(413, f"a request has at most {MAX_BODY:,} bytes")
+            return message
+
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        tenant = self.tokens.tenant(headers.get("authorization", ""))
+        try:
+            if not self.tokens and not _is_local(scope, headers.get("host", "")):
+                await _send_failure(
+                    counted, ServiceError(403, "forbidden", "without tokens, only this machine is served")
+                )
+            elif tenant is None and scope["path"] not in _OPEN:
+                failure = ServiceError(
+                    401, "unauthorized", "expected Authorization: Bearer, with a token of this service"
+                )
+                failure.headers = {"WWW-Authenticate": "Bearer"}
+                await _send_failure(counted, failure)
+            else:
+                scope.setdefault("state", {})["tenant"] = tenant
+                await self.app(scope, limited, counted)
+        except Exception as error:
+            if status:
+                raise
+            _log.exception("a request failed")
+            await _send_failure(counted, failure_of(error))
+        finally:
+            path = getattr(scope.get("route"), "path", "other")
+            self.metrics.requests.labels(path, str(status or 499)).inc()  # nginx's, of a client that went away
+
+
+def _is_local(scope: "Scope", host: str) -> bool:
+    """Whether a request is from this machine, and means it: a page elsewhere may have its name point to 127.0.0.1."""
+    client = scope.get("client")
+    here = client is None or ipaddress.ip_address(client[0].partition("%")[0]).is_loopback
+    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+    return here and name.lower() in ("localhost", "127.0.0.1", "[::1]")
+
+
+async def _send_failure(send: "Send", failure: ServiceError) -> None:
+    headers = {"Content-Type": "application/json", **(failure.headers or {})}
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": failure.status, "headers": raw})
+    await send({"type": "http.response.body", "body": to_json(failure.body).encode()})
+
+
+_KINDS = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+def create_app(
+    source: Corpus | str | Path = "core",
+    *,
+    config: str | Path | None = None,
+    preset: str = "advanced",
+    llm: LLM | str | Path | None = None,
+    cache: SQLiteCache | None = None,
+    monitor: TraceMonitor | None = None,
+    feedback: FeedbackStore | None = None,
+    tokens: Tokens | None = None,
+    concurrency: int = 8,
+    queue: int = 32,
+    seconds: float = 60.0,
+    refresh: float = 2.0,
+) -> "FastAPI":
+    """The service as an ASGI app, which any server for such runs (``running`` does, in a thread).
+
+    Args:
+        source: a corpus, "tiny", "core", "extended", or a folder, whose changes show within seconds.
+        config: the file of a configuration, in place of ``preset`` ("naive", "advanced", "modular").
+        llm: as for ``make_llm``.
+        cache: answers given before; None keeps none.
+        monitor: records every query (default: ``TraceMonitor()``).
+        feedback: takes the thumbs (default: a ``FeedbackStore`` beside it).
+        tokens: who may ask (default: those of ``$RAGKIT_TOKENS``).
+        concurrency: queries at once; ``queue`` more wait, and what comes then is refused.
+        seconds: for one query, waiting included.
+        refresh: seconds between two looks at the folder and the configuration.
+
+    Raises:
+        InputError: a number outside its range, an unknown preset, or tokens that are none.
+        MissingExtraError: the extra ``serve`` is not installed.
+    """
+    require("fastapi", "serve")
+    from fastapi import FastAPI, HTTPException, Request, Response
+    from fastapi.exceptions import RequestValidationError
+    from starlette.exceptions import HTTPException as StarletteHTTPException
+
+    if concurrency < 1 or queue < 0 or seconds <= 0 or refresh <= 0:
+        raise InputError(
+            f"concurrency is {concurrency!r}, queue {queue!r}, seconds {seconds!r}, refresh {refresh!r}: expected 1 or "
+            "more, 0 or more, and more than 0"
+        )
+    tokens = Tokens.from_environment() if tokens is None else tokens
+    monitor = monitor or TraceMonitor()
+    feedback = feedback or FeedbackStore(monitor, cache=cache)
+    name = CONFIG if config else preset
+    index = LiveIndex(source, config=config, llm=llm, cache=cache, monitor=monitor, built=name, filters=tokens.filters)
+    metrics = Metrics(index)
+    service = Service(index, feedback, tokens, metrics, name, concurrency, queue, seconds)
+
+    async def watch() -> None:
+        while True:
+            await index.refresh()
+            if not index.ready:
+                service.stop()
+            await asyncio.sleep(refresh * 10 if index.error else refresh)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.begin()
+        watching = asyncio.create_task(watch())
+        yield
+        watching.cancel()
+
+    app = FastAPI(title="ragkit", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.service = service
+    app.add_middleware(_Edge, tokens=tokens, metrics=metrics)
+
+    def reply(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
+        return Response(to_json(content), status, headers, "application/json")
+
+    class Stream(Response):
+        """A response that writes itself, for as long as the client is there."""
+
+        def __init__(self, write: Callable[["Send"], Coroutine[Any, Any, None]]) -> None:
+            super().__init__()
+            self.write = write
+
+        async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+            await _while_connected(receive, self.write(send))
+
+    # ---- errors
+
+    @app.exception_handler(ServiceError)
+    async def failed(_: Request, failure: ServiceError) -> Response:
+        return reply(failure.body, failure.status, failure.headers)
+
+    @app.exception_handler(EndpointError)
+    async def model_failed(_: Request, error: EndpointError) -> Response:
+        _log.warning("the language model failed: %s", error)
+        return await failed(_, failure_of(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
+        message = "not JSON" if first["type"] == "json_invalid" else f"{place}: {first['msg']}"
+        return await failed(_, ServiceError(422, "invalid_request", message))
+
+    @app.exception_handler(StarletteHTTPException)
+    async def refused(_: Request, error: HTTPException) -> Response:
+        return await failed(
+            _, ServiceError(error.status_code, _KINDS.get(error.status_code, "refused"), str(error.detail))
+        )
+
+    # ---- questions
+
+    @app.post("/query")
+    async def query(body: Query, request: Request) -> Response:
+        """Answer a question, with citations; as server-sent events where the client accepts them."""
+        tenant, asked = request.state.tenant, body.asked
+        if body.stream or "text/event-stream" in request.headers.get("accept", ""):
+            return Stream(lambda send: service.stream(tenant, name, asked, query_events, send))
+        answer = await _while_connected(request.receive, service.answer(tenant, name, asked))
+        return reply(answer_fields(answer)) if answer else Response(status_code=499)
+
+    @app.post("/v1/chat/completions")
+    async def chat(body: Chat, request: Request) -> Response:
+        """OpenAI's chat completions: the last question of a conversation, answered from the documents."""
+        if body.model not in index.names:
+            raise ServiceError(404, "not_found", f"no model of this name: there is {', '.join(index.names)}")
+        tenant, asked, completion = request.state.tenant, body.asked, Completion(body)
+        if body.stream:
+            return Stream(lambda send: service.stream(tenant, body.model, asked, completion.events, send))
+        answer = await _while_connected(request.receive, service.answer(tenant, body.model, asked))
+        return reply(completion.whole(answer)) if answer else Response(status_code=499)
+
+    @app.get("/v1/models")
+    async def models() -> Response:
+        data = [{"id": each, "object": "model", "created": 0, "owned_by": "ragkit"} for each in index.names]
+        return reply({"object": "list", "data": data})
+
+    @app.post("/feedback")
+    async def opinion(body: Opinion, request: Request) -> Response:
+        """A thumb for an answer of the same tenant."""
+
+        def add() -> bool:
+            try:
+                trace = monitor.trace(body.trace_id)
+            except InputError:
+                raise NO_TRACE from None
+            if trace.tenant != request.state.tenant.tenant:
+                raise NO_TRACE
+            try:
+                return feedback.add(**body.model_dump()).forgotten
+            except InputError as error:
+                raise ServiceError(422, "invalid_request", str(error)) from None
+
+        forgotten = await asyncio.to_thread(add)
+        metrics.feedback.labels("up" if body.thumb > 0 else "down").inc()
+        return reply({"stored": True, "forgotten": forgotten})
+
+    # ---- for whoever runs it
+
+    @app.get("/health")
+    async def health() -> Response:
+        return reply({"status": "ok", "token_required": bool(tokens)})
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        """200 once questions can be answered; ``stale`` says that the last rebuild failed."""
+        if not index.ready:
+            message = "building the index has failed, and is tried again; the log says why"
+            raise ServiceError(503, "not_ready", message) if index.error else NOT_READY
+        return reply({"ready": True, "built_at": index.built_at, "stale": index.error is not None})
+
+    @app.get("/metrics")
+    async def prometheus() -> Response:
+        return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    page = Path(__file__).with_name("page.html").read_bytes()
+    page_headers = {"Content-Security-Policy": _policy(page.decode()), "Referrer-Policy": "no-referrer"}
+    page_headers |= {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> Response:
+        return Response(page, headers=page_headers, media_type="text/html; charset=utf-8")
+
+    return app
+
+
+def _policy(page: str) -> str:
+    """The page's Content-Security-Policy: its own script and style by their digests, this server, and nothing else."""
+
+    def digest(tag: str) -> str:
+        texts = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
+        return " ".join(f"'sha256-{each}'" for each in digests)
+
+    return (
+        f"default-src 'none'; script-src {digest('script')}; style-src {digest('style')}; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+# ---- running it
+
+
+def _server(app: "FastAPI") -> Any:
+    """A uvicorn that closes a connection whose request is not there within ``READ_SECONDS``."""
+    uvicorn = require("uvicorn", "serve")
+    import h11
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class TimedProtocol(H11Protocol):
+        due: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._wait()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
+                self._wait()
+            else:
+                self._stop_waiting()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_waiting()
+            super().connection_lost(exc)
+
+        def _wait(self) -> None:
+            if self.due is None:
+                self.due = self.loop.call_later(READ_SECONDS, self.transport.close)
+
+        def _stop_waiting(self) -> None:
+            if self.due is not None:
+                self.due.cancel()
+                self.due = None
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=TimedProtocol,
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            h11_max_incomplete_event_size=MAX_HEAD,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        )
+    )
+
+
+def _listen(app: "FastAPI", host: str, port: int) -> tuple[socket.socket, str]:
+    """A socket, and its URL.
+
+    Raises:
+        InputError: others could reach it, and there are no tokens.
+        OSError: the port is taken.
+    """
+    if host not in LOOPBACK and not app.state.service.tokens:
+        raise InputError(
+            f"at {host} others could reach this service, so it needs tokens: set $RAGKIT_TOKENS to "
+            '{"a-long-random-token": {"tenant": "acme", "where": {}}}, or serve at 127.0.0.1'
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.create_server((host, port), family=family, backlog=2048)
+    return listening, f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+
+
+@contextmanager
+def running(app: "FastAPI", host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Run ``app`` in a thread and give its URL; port 0 is any free one. At the end, answers under way may end.
+
+    The index is being built when this begins: ``GET /ready`` says when it is there.
+
+    Raises:
+        InputError, OSError: as ``serve``.
+    """
+    listening, url = _listen(app, host, port)
+    server = _server(app)
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread.start()
+    try:
+        while not server.started and thread.is_alive():
+            time.sleep(0.005)
+        yield url
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def serve(app: "FastAPI", host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Run ``app`` until Ctrl-C or SIGTERM; answers under way have 30 s to end then.
+
+    Raises:
+        InputError: ``host`` is not 127.0.0.1 or ::1, and no tokens are required.
+        OSError: the port is taken.
+        RagkitError: the index could not be built at the start.
+    """
+    listening, url = _listen(app, host, port)
+    server, service = _server(app), app.state.service
+    service.stop = partial(setattr, server, "should_exit", True)
+    sys.stderr.write(f"{url} answers once the index is built, until you press Ctrl-C\n")
+    server.run([listening])
+    if not service.index.ready and service.index.error:
+        raise service.index.error
