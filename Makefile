@@ -24,7 +24,7 @@ export RAGAS_DO_NOT_TRACK := true
 # and all else that it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup env data lab test lint vectors unit notebooks browser refresh hours bench results lock clean
+.PHONY: help setup env data lab test lint vectors unit notebooks browser refresh hours bench faults results lock clean
 
 help: ## List the targets (at once)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -79,6 +79,9 @@ hours: env ## How long each notebook and the course take to study, by a fixed ru
 
 bench: setup ## Measure speed and quality against the targets; writes results/*.json (BENCH="start drift" for some)
 	@$(RUN) tests/run_bench.py $(BENCH)
+
+faults: setup ## Kill servers, fill a disk, cut networks, storm the service; counts what is lost (7 minutes; RAGKIT_FAULTS=disk_full for one)
+	@$(RUN) tests/run_bench.py faults
 
 results: ## Render results/*.json as RESULTS.md (1 s)
 	@$(RUN) tests/render_results.py

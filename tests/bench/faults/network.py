@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
+from unittest.mock import patch
 
+import httpx
 from bench.faults.database import QUESTIONS, Row, filled, folder, running
 from bench.faults.postgres import Postgres
 from bench.faults.proxy import Proxy
 from bench.faults.writes import Calls, open_store
+from endpoint import Endpoint
+
+from ragkit.base import Corpus, Document, EndpointError
+from ragkit.production.access import Tokens
+from ragkit.production.monitoring import TraceMonitor
+from ragkit.production.serve import create_app
+from ragkit.production.serve import running as serving
 
 LIMIT = 2.0  # seconds that a call may take
 GRACE = 2.0  # and beyond, since a thread may wait for its turn on a busy machine
@@ -85,15 +97,49 @@ def store_network() -> list[Row]:
 
         for name, begin in TROUBLES.items():
             trouble = Trouble(proxy, begin, ask)
-            rows += rows_of(f"network to PostgreSQL, {name}", trouble, fails=begin is not slow)
+            rows += rows_of(f"network to PostgreSQL, {name}", trouble, "<= 0" if begin is slow else ">= 1")
     return rows
 
 
-def rows_of(what: str, trouble: Trouble, fails: bool) -> list[Row]:
+PAGES = {
+    "kettle": "Press the red lever to boil the water. Clean it with vinegar.",
+    "lamp": "Turn the wheel to dim the light. Only E27 bulbs with at most 40 watts fit.",
+}
+
+
+def model_network() -> list[Row]:
+    """Between the service, whose answers may take 2 s, and its language model, with quotes where the model fails."""
+    rows: list[Row] = []
+    corpus = Corpus("manuals", tuple(Document(name, text) for name, text in PAGES.items()))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Endpoint(answer="Press the red lever. [1]") as endpoint,
+        Proxy(int(endpoint.url.split(":")[2].split("/")[0])) as proxy,
+    ):
+        monitor = TraceMonitor(Path(folder) / "traces.db")
+        app = create_app(corpus, llm="openai", monitor=monitor, tokens=Tokens({}), seconds=LIMIT)
+        environment = patch.dict(os.environ, OPENAI_BASE_URL=f"http://127.0.0.1:{proxy.port}/v1")
+        with environment, serving(app) as url, httpx.Client(base_url=url, timeout=30) as http:
+            while http.get("/ready").status_code != 200:
+                time.sleep(0.05)
+
+            def ask() -> None:
+                answer = http.post("/query", json={"question": "How do I boil the water?"})
+                if answer.status_code in (429, 502, 503, 504):
+                    raise EndpointError(answer.text)
+                answer.raise_for_status()
+
+            for name, begin in TROUBLES.items():
+                trouble = Trouble(proxy, begin, ask)
+                rows += rows_of(f"network to the model, {name}", trouble, "<= 0" if begin is slow else "")
+    return rows
+
+
+def rows_of(what: str, trouble: Trouble, errors: str) -> list[Row]:
     calls = trouble.calls
     return [
         (f"{what}: answered", calls.good, "calls", ">= 10"),
-        (f"{what}: ended with a typed error", calls.failed, "calls", ">= 1" if fails else "<= 0"),
+        (f"{what}: ended with a typed error", calls.failed, "calls", errors),
         (f"{what}: ended otherwise", len(calls.other), "calls", "<= 0"),
         (f"{what}: hung", trouble.hanging, "calls", "<= 0"),
         (f"{what}: the longest (limit {LIMIT:g} s)", trouble.longest, "s", f"<= {LIMIT + GRACE:g}"),

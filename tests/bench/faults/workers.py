@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import sys
+import logging
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
+from io import StringIO
 from pathlib import Path
 
 import psutil
@@ -70,14 +69,46 @@ class Killer:
             self.kills += self.kill()
 
 
-def kill_an_actor() -> bool:
-    """SIGKILL to a process of this process's Ray that runs an actor; whether there was one."""
-    for process in psutil.Process().children(recursive=True):
+def actors(of: psutil.Process | None = None) -> list[psutil.Process]:
+    """The processes of Ray Data's actors that this process, or ``of``, has started."""
+    found = []
+    for process in (of or psutil.Process()).children(recursive=True):
         with suppress(psutil.Error):
             if "ray::MapWorker" in " ".join(process.cmdline()):
-                process.kill()
-                return True
+                found.append(process)
+    return found
+
+
+def kill_an_actor() -> bool:
+    """SIGKILL to one of the actors' processes; whether there was one."""
+    for actor in actors():
+        actor.kill()
+        return True
     return False
+
+
+@contextmanager
+def cluster() -> Iterator[Callable[[], bool]]:
+    """Two nodes of Ray on this machine, connected; gives what kills the second one, if it has an actor."""
+    import ray  # has read the environment that ``ingest`` set when it ran for the first time
+    from ray.cluster_utils import Cluster
+
+    options = {"num_cpus": 2, "node_ip_address": "127.0.0.1", "object_store_memory": 200_000_000}
+    nodes = Cluster(initialize_head=True, head_node_args={**options, "include_dashboard": False})
+    second = nodes.add_node(**options)
+    ray.init(address=nodes.address, logging_level=logging.ERROR, log_to_driver=False)
+
+    def kill() -> bool:
+        (raylet,) = second.all_processes["raylet"]
+        held = bool(actors(psutil.Process(raylet.process.pid)))
+        nodes.remove_node(second, allow_graceful=False)
+        return held
+
+    try:
+        yield kill
+    finally:
+        ray.shutdown()
+        nodes.shutdown()
 
 
 def run(what: str, folder: Path, moments: Sequence[int], kill: Callable[[], bool]) -> list[Row]:
@@ -93,3 +124,11 @@ def run(what: str, folder: Path, moments: Sequence[int], kill: Callable[[], bool
         (f"{what}: shards that the next run has to make", again.made, "shards", "<= 0"),
         (f"{what}: time", seconds, "s", "<= 120"),
     ]
+
+
+def ray_killed() -> list[Row]:
+    """A process of an actor is killed, twice; then a node of a cluster of two, with all that runs on it."""
+    with tempfile.TemporaryDirectory() as folder, redirect_stderr(StringIO()):  # Ray reports each death at length
+        rows = run("Ray actor", Path(folder) / "actor", (2, 12), kill_an_actor)
+        with cluster() as kill_node:
+            return [*rows, *run("Ray node", Path(folder) / "node", (4,), kill_node)]
