@@ -54,13 +54,15 @@ class Postgres:
         subprocess.run(command, user=self.user, cwd=self.folder, check=True, capture_output=True)
 
     def create(self, *arguments: str | Path) -> Postgres:
-        self.run("initdb", "--auth=trust", "--encoding=utf8", "-U", "postgres", "-D", self.data, *arguments)
+        self.run(
+            "initdb", "--auth=trust", "--encoding=utf8", "-U", "postgres", "--no-sync", "-D", self.data, *arguments
+        )
         return self
 
     def copy(self, folder: Path) -> Postgres:
         """A replica that follows this server: ``pg_basebackup``."""
         replica = Postgres(folder)
-        replica.run("pg_basebackup", "-h", self.folder, "-U", "postgres", "-D", replica.data, "-R", "-c", "fast")
+        replica.run("pg_basebackup", "-h", self.folder, "-U", "postgres", "-D", replica.data, "-R", "-c", "fast", "-N")
         return replica
 
     def start(self, seconds: float = 60, **settings: str) -> float:
