@@ -86,7 +86,8 @@ def test_every_kind_of_module_in_one_file(small_corpus, store, tmp_path):
     same = RAGPipeline.from_config(config, small_corpus, store=store)
     check_retriever(rag.retriever, ["How do I heat water?", "Which bulbs fit the lamp and the radio?"])
     assert ranked(rag, small_corpus) == ranked(same, small_corpus)
-    assert set(MODULES) == {module.kind for module in config.modules.values()}
+    of_a_server = {"PgVectorStore"}  # tests/test_retrieval_pgvector.py
+    assert set(MODULES) - of_a_server == {module.kind for module in config.modules.values()}
     answer = asyncio.run(rag.query("Which bulbs fit?", k=3))
     assert "E27" in " ".join(hit.chunk.text for hit in answer.hits)
     parts = {name for hit in answer.hits for name in hit.scores}

@@ -33,6 +33,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 import re
 import tomllib
 import warnings
@@ -50,11 +51,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from ragkit import chunking
 from ragkit.base import Chunk, Corpus, InputError, Mean, Reranker, Retriever, StoreMismatchError, require
 from ragkit.files import atomic_write
-from ragkit.retrieval import modular
+from ragkit.retrieval import modular, pgvector
 from ragkit.retrieval.analysis import Analyzer
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever, Scoring
 from ragkit.retrieval.hybrid import Hybrid
+from ragkit.retrieval.pgvector import Mode
 from ragkit.retrieval.rerank import CrossEncoder, LateInteraction, Reranked
 from ragkit.retrieval.rewrite import ClauseSplitter
 from ragkit.token_store import TokenStore
@@ -191,6 +193,16 @@ class Modules(PipelineBuilder):
         self, chunks: str = "main", scoring: Scoring = "maxp", window: int = 64, index: str = "flat"
     ) -> Retriever:
         return DenseRetriever(self.chunks(chunks), self.store, scoring=scoring, window=window, index=index)
+
+    def PgVectorStore(
+        self, name: str, mode: Mode = "hybrid", exact: bool = True, url_from: str = "RAGKIT_POSTGRES"
+    ) -> Retriever:
+        """The store called ``name``, as it was filled; the environment variable ``url_from`` has the server's URL."""
+        if not (url := os.environ.get(url_from)):
+            raise InputError(f"${url_from} is not set: expected postgresql://user:password@host:5432/database")
+        analyzer = Analyzer.for_language(self.corpus.language)
+        store = pgvector.PgVectorStore(url, name, self.store.encoder, analyzer=analyzer)
+        return store.retriever(mode, where=dict(self.only), exact=exact)
 
     def Hybrid(self, inputs: Names, fusion: str = "rrf", weights: Weights = (), fetch_k: int = 100) -> Retriever:
         return Hybrid([self.module(name) for name in inputs], fusion, weights or None, fetch_k)

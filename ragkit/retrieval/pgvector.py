@@ -81,7 +81,7 @@ _SETTINGS = """
 _CREATE = """
     CREATE TABLE {about} (
         id uuid DEFAULT gen_random_uuid(), version bigint DEFAULT 0, mean_length float8,
-        embedder text, dimension int, chunker text, analyzer text
+        embedder text, chunker text, analyzer text
     );
     CREATE TABLE {chunks} (
         id text COLLATE "C" PRIMARY KEY, doc_id text COLLATE "C", text text, record json, metadata jsonb,
@@ -99,7 +99,18 @@ _CREATE = """
     )
 """
 
-# BM25 with k1 = 1.5 and b = .75, as BM25Retriever has them.
+# What refresh() does, in this order; a term that no chunk has any more gets no idf.
+_MEAN_LENGTH = "UPDATE {about} SET mean_length = (SELECT nullif(avg(length), 0) FROM {words})"
+_IDF = """
+    UPDATE {terms} AS t SET idf = ln(1 + (n - df + .5) / (df + .5))
+    FROM {terms} AS every
+    LEFT JOIN (SELECT term, count(*)::float8 AS df FROM {words}, unnest(terms) AS term GROUP BY term) AS seen
+        ON seen.term = every.number,
+    (SELECT count(*) AS n FROM {words}) AS total
+    WHERE every.number = t.number
+"""
+_FORGET = "DELETE FROM {terms} WHERE idf IS NULL"
+# With k1 = 1.5 and b = .75, as BM25Retriever has them.
 _WEIGH = """
     UPDATE {words} AS w SET weights = coalesce((
         SELECT ('{{' || string_agg(term || ':' || (tf / (tf + 1.5 * (.25 + .75 * w.length / mean_length)))::real, ',')
@@ -108,12 +119,8 @@ _WEIGH = """
     ), '{{}}/1000000000')
     FROM {about}
 """
-_IDF = """
-    UPDATE {terms} SET idf = ln(1 + (n - df + .5) / (df + .5))
-    FROM (SELECT term, count(*)::float8 AS df FROM {words}, unnest(terms) AS term GROUP BY term) AS own,
-        (SELECT count(*) AS n FROM {words}) AS every
-    WHERE own.term = {terms}.number
-"""
+_HNSW = "CREATE INDEX IF NOT EXISTS {hnsw} ON {chunks} USING hnsw (vector vector_ip_ops)"
+_ANALYZE = "ANALYZE {chunks}, {words}"
 
 _DENSE = """
     SELECT id, -distance AS score FROM (
@@ -122,7 +129,6 @@ _DENSE = """
 """
 # By ``exact``: an index knows the order of only the second expression.
 _DISTANCE: Mapping[bool, LiteralString] = {True: "0 + (vector <#> %(vector)s)", False: "vector <#> %(vector)s"}
-
 
 # OFFSET 0: each product is computed once, not again for the WHERE.
 _WORDS = """
@@ -133,7 +139,7 @@ _WORDS = """
 _FILTER = "JOIN {chunks} USING (id) WHERE {where}"
 _QUERY = """
     SELECT ('{{' || coalesce(string_agg(number || ':' || (idf * n)::real, ','), '') || '}}/1000000000')::sparsevec
-    FROM unnest(%(terms)s::text[], %(counts)s::int[]) AS asked(term, n) JOIN {terms} USING (term) WHERE idf IS NOT NULL
+    FROM unnest(%(terms)s::text[], %(counts)s::int[]) AS asked(term, n) JOIN {terms} USING (term)
 """
 _HYBRID = """
     SELECT id, coalesce(1::float8 / (%(rrf)s + w.rank), 0) + coalesce(1::float8 / (%(rrf)s + d.rank), 0) AS score,
@@ -241,14 +247,7 @@ class PgVectorStore:
 
         def write(connection: Connection) -> None:
             with self._transaction(connection):
-                for statement in (
-                    "UPDATE {about} SET mean_length = (SELECT nullif(avg(length), 0) FROM {words})",
-                    "DELETE FROM {terms} WHERE number NOT IN (SELECT unnest(terms) FROM {words})",
-                    _IDF,
-                    _WEIGH,
-                    "CREATE INDEX IF NOT EXISTS {hnsw} ON {chunks} USING hnsw (vector vector_ip_ops)" if hnsw else "",
-                    "ANALYZE {chunks}, {words}",
-                ):
+                for statement in (_MEAN_LENGTH, _IDF, _FORGET, _WEIGH, *([_HNSW] if hnsw else []), _ANALYZE):
                     connection.execute(self._sql(statement))
 
         self._run(write)
@@ -263,16 +262,8 @@ class PgVectorStore:
         if vectors is None:
             vectors = encode(self.embedder, [chunk.text for chunk in chunks], "passage")
         vectors = check_vectors(vectors, len(chunks), self.embedder)
-        place = {chunk.id: i for i, chunk in reversed(list(enumerate(chunks)))}
-        unique = unique_chunks(chunks)
-        rows = (
-            [
-                (c.id, c.doc_id, _plain(c.text), *_records(c), vector)
-                for c, vector in zip(unique, vectors[[place[c.id] for c in unique]], strict=True)
-            ]
-            if unique
-            else []
-        )
+        unique, vector_of = unique_chunks(chunks), {c.id: v for c, v in zip(chunks, vectors, strict=True)}
+        rows = [(c.id, c.doc_id, _plain(c.text), *_records(c), vector_of[c.id]) for c in unique]
         analyzed = AnalyzedCorpus(analyzer=self.analyzer)
         counted = [(c.id, *np.unique(analyzed.text_ids(c.text), return_counts=True)) for c in unique]
         terms, ids = list(analyzed.vocabulary), [chunk.id for chunk in unique]
