@@ -25,6 +25,7 @@ SCENARIOS: dict[str, Callable[[], list[database.Row]]] = {
     "postgres_replica": database.replica_promoted,
     "disk_full": database.disk_full,
     "store_network": network.store_network,
+    "writer_gone": network.writer_gone,
     "model_network": network.model_network,
     "ray": workers.ray_killed,
     "service_load": service.service_load,

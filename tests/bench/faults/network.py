@@ -15,7 +15,7 @@ import httpx
 from bench.faults.database import QUESTIONS, Row, filled, folder, running
 from bench.faults.postgres import Postgres
 from bench.faults.proxy import Proxy
-from bench.faults.writes import Calls, open_store
+from bench.faults.writes import Calls, Promises, Writers, open_store, violations, write
 from endpoint import Endpoint
 
 from ragkit.base import Corpus, Document, EndpointError
@@ -99,6 +99,36 @@ def store_network() -> list[Row]:
             trouble = Trouble(proxy, begin, ask)
             rows += rows_of(f"network to PostgreSQL, {name}", trouble, "<= 0" if begin is slow else ">= 1")
     return rows
+
+
+def writer_gone() -> list[Row]:
+    """A writer's network falls silent in the middle of a write: another writer, whose own is well, goes on.
+
+    Later the network is back, and the first one ends.
+    """
+    promises, theirs, ours = Promises(), Calls(), Calls()
+    with folder() as place, running(Postgres(place / "a").create()) as server, Proxy(server.socket) as proxy:
+        direct = open_store(server.url, timeout=LIMIT)
+        there = open_store(f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres", timeout=LIMIT)
+        writers = Writers(there, promises, theirs, count=1).start()
+        time.sleep(1)
+        proxy.silent = True
+        thread = threading.Thread(target=write, args=(direct, promises, ours, ["page-9-9"]), daemon=True)
+        thread.start()
+        thread.join(4 * LIMIT)
+        waited = max(ours.longest, ours.under_way)
+        proxy.mend()
+        thread.join(10)
+        time.sleep(1)
+        writers.stop()
+        found = violations(server.url, promises)
+    return [
+        ("a writer is gone: another one waits", waited, "s", f"<= {LIMIT + GRACE:g}"),
+        ("a writer is gone: writes acknowledged to both", theirs.good + ours.good, "writes", ">= 10"),
+        ("a writer is gone: writes that ended otherwise", len(theirs.other + ours.other), "writes", "<= 0"),
+        ("a writer is gone: documents acknowledged and lost", found.lost, "documents", "<= 0"),
+        ("a writer is gone: documents half old, half new", found.half, "documents", "<= 0"),
+    ]
 
 
 PAGES = {
