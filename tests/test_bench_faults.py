@@ -142,12 +142,13 @@ def test_a_network_is_slow_silent_cut_and_mended(target):
         connection.sendall(b"two")
         assert connection.recv(10) == b"two"
         assert time.monotonic() - begin >= 0.2  # there and back
-        proxy.delay, proxy.silent = 0.0, True
+        proxy.delay, proxy.silent_after = 0.0, b"u"
+        connection.sendall(b"hush")
         connection.sendall(b"three")
         with pytest.raises(TimeoutError):
             connection.recv(10)
         proxy.mend()
-        assert connection.recv(10) == b"three"  # late, not lost
+        assert connection.recv(4) + connection.recv(10) == b"hushthree"  # late, not lost
         proxy.cut()
         for _ in range(2):  # the old one, and a new one
             assert ended(connection)

@@ -13,7 +13,8 @@ class Proxy:
     """Passes on TCP connections to ``target``: a port of 127.0.0.1, or the path of a Unix socket.
 
     ``delay`` is how many seconds each piece of data waits, each way. With ``silent`` connections stay open, and
-    nothing comes through. ``cut`` ends all connections, and refuses new ones until ``mend``.
+    nothing comes through; ``silent_after`` are bytes after which it falls silent by itself. ``cut`` ends all
+    connections, and refuses new ones until ``mend``.
 
         with Proxy(8000) as proxy:
             proxy.delay = 0.1
@@ -22,6 +23,7 @@ class Proxy:
 
     def __init__(self, target: int | Path) -> None:
         self.target, self.delay, self.silent, self.refuses = target, 0.0, False, False
+        self.silent_after: bytes | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,6 +84,8 @@ class Proxy:
             while self.silent:
                 await asyncio.sleep(0.02)
             target.write(data)
+            if self.silent_after and self.silent_after in data:
+                self.silent, self.silent_after = True, None
             await target.drain()
         with suppress(OSError):
             target.write_eof()

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 
@@ -128,7 +128,7 @@ def run(what: str, folder: Path, moments: Sequence[int], kill: Callable[[], bool
 
 def ray_killed() -> list[Row]:
     """A process of an actor is killed, twice; then a node of a cluster of two, with all that runs on it."""
-    with tempfile.TemporaryDirectory() as folder, redirect_stderr(StringIO()):  # Ray reports each death at length
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):  # Ray reports each death at length
         rows = run("Ray actor", Path(folder) / "actor", (2, 12), kill_an_actor)
         with cluster() as kill_node:
             return [*rows, *run("Ray node", Path(folder) / "node", (4,), kill_node)]
