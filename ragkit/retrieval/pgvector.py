@@ -70,11 +70,13 @@ _INSTALL = (
     "pgvector/pgvector:pg18), then, as its administrator: CREATE EXTENSION vector"
 )
 
-# Of a session. A filter must not lose hits, so an HNSW search goes on until it has enough; 128 neighbours are looked at
-# first, as in ``ragkit.retrieval.dense``. Compiling a statement (jit) takes longer than a search.
-_SETTINGS = """
-    SET hnsw.ef_search = 128; SET hnsw.iterative_scan = strict_order; SET hnsw.max_scan_tuples = 2147483647;
-    SET hnsw.scan_mem_multiplier = 1000; SET jit = off
+# Of a session. A filter must not lose hits, so an HNSW search goes on until it has CANDIDATES that pass, which are then
+# sorted: "strict_order" would leave out near ones that are found late. To compile a statement (jit) takes longer than
+# to run it.
+CANDIDATES = 128
+_SETTINGS = f"""
+    SET hnsw.ef_search = {CANDIDATES}; SET hnsw.iterative_scan = relaxed_order;
+    SET hnsw.max_scan_tuples = 2147483647; SET hnsw.scan_mem_multiplier = 1000; SET jit = off
 """
 
 # Ids and terms are compared by code point (collation "C"), as Python does.
@@ -124,8 +126,8 @@ _ANALYZE = "ANALYZE {chunks}, {words}"
 
 _DENSE = """
     SELECT id, -distance AS score FROM (
-        SELECT id, {distance} AS distance FROM {chunks} WHERE {where} ORDER BY distance, id LIMIT %(depth)s
-    ) AS near
+        SELECT id, {distance} AS distance FROM {chunks} WHERE {where} ORDER BY distance, id LIMIT %(candidates)s
+    ) AS near ORDER BY score DESC, id LIMIT %(depth)s
 """
 # By ``exact``: an index knows the order of only the second expression.
 _DISTANCE: Mapping[bool, LiteralString] = {True: "0 + (vector <#> %(vector)s)", False: "vector <#> %(vector)s"}
@@ -318,7 +320,13 @@ class PgVectorStore:
         if mode != "words":
             vectors = encode(self.embedder, queries, "query")
         statement, parameters = self._statement(mode, where, exact)
-        parameters |= {"k": int(k), "depth": int(max(FETCH_K, k) if mode == "hybrid" else k), "rrf": RRF_K}
+        depth = int(max(FETCH_K, k) if mode == "hybrid" else k)
+        parameters |= {
+            "k": int(k),
+            "depth": depth,
+            "candidates": depth if exact else max(CANDIDATES, depth),
+            "rrf": RRF_K,
+        }
         asked = []
         for query, vector in zip(queries, vectors, strict=True):
             terms = Counter(self.analyzer.terms(query))
@@ -340,15 +348,17 @@ class PgVectorStore:
                 options.append(sql.SQL("metadata @> {}").format(sql.Placeholder(name)))
             conditions.append(sql.SQL("({})").format(sql.SQL(" OR ").join(options or [sql.SQL("FALSE")])))
         passes = sql.SQL(" AND ").join(conditions or [sql.SQL("TRUE")])
-        only = self._sql(_FILTER if where else "", where=passes)
-        words = self._sql(_WORDS, query=self._sql(_QUERY), filter=only)
-        dense = self._sql(_DENSE, where=passes, distance=sql.SQL(_DISTANCE[exact]))
-        return self._sql(_CHUNKS_OF, search=self._sql(_SEARCH[mode], words_list=words, dense_list=dense)), parameters
+        only = self._sql(_FILTER if where else "", {"where": passes})
+        words = self._sql(_WORDS, {"query": self._sql(_QUERY), "filter": only})
+        dense = self._sql(_DENSE, {"where": passes, "distance": sql.SQL(_DISTANCE[exact])})
+        search = self._sql(_SEARCH[mode], {"words_list": words, "dense_list": dense})
+        return self._sql(_CHUNKS_OF, {"search": search}), parameters
 
     # ---- the server
 
-    def _sql(self, statement: LiteralString, **parts: Any) -> Composed:
-        composed: Composed = self._psycopg.sql.SQL(statement).format(**(self._names | parts))
+    def _sql(self, statement: LiteralString, parts: Mapping[str, Any] | None = None) -> Composed:
+        """``statement`` with the names of the tables, and ``parts``, in the place of their words in braces."""
+        composed: Composed = self._psycopg.sql.SQL(statement).format(**self._names, **(parts or {}))
         return composed
 
     def _row(self, connection: Connection, statement: LiteralString) -> tuple[Any, ...]:
@@ -406,7 +416,7 @@ class PgVectorStore:
                 # A scan is quicker where the vector stands in the row, which has at most 8 KB.
                 sql, dimension = self._psycopg.sql, self.embedder.dimension
                 storage = sql.SQL("PLAIN" if dimension <= PLAIN_DIMENSIONS else "EXTERNAL")
-                connection.execute(self._sql(_CREATE, dimension=sql.Literal(dimension), storage=storage))
+                connection.execute(self._sql(_CREATE, {"dimension": sql.Literal(dimension), "storage": storage}))
                 connection.execute(
                     self._sql("INSERT INTO {about} (embedder, chunker, analyzer) VALUES (%s, %s, %s)"), own
                 )
