@@ -86,7 +86,7 @@ faults: setup ## Kill servers, fill a disk, cut networks, storm the service; cou
 results: ## Render results/*.json as RESULTS.md (1 s)
 	@$(RUN) tests/render_results.py
 
-lock: ## Write requirements.lock anew from what is installed (1 s)
+lock: ## Write requirements.lock and requirements-scale.lock anew from what is installed (1 s)
 	@$(RUN) tests/make_lock.py
 
 clean: ## Remove what tests and builds left; keeps .venv, documents and vectors (1 s)

@@ -1,5 +1,6 @@
-"""Write requirements.lock: the exact version of all that ``ragkit-workbench[all]`` needs, from what is installed.
-The floors in pyproject.toml become the same versions: nothing older was tried.
+"""Write requirements.lock, the exact version of all that ``ragkit-workbench[all]`` needs, from what is installed, and
+requirements-scale.lock, what the extra ``scale`` needs beside it. The floors in pyproject.toml become the same
+versions: nothing older was tried.
 
 Only the closure of the declared dependencies is written, so a stray package of this environment never gets in.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -20,6 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 HEADER = """\
 # Every package of ragkit-workbench[all], pinned; written by `make lock` (Python 3.11, Linux), do not edit.
 # Install torch first and alone: `make setup` does.
+"""
+SCALE_HEADER = """\
+# What ragkit-workbench[scale] needs beside requirements.lock, pinned; written by `make lock`, do not edit.
+# pip install -c requirements.lock -r requirements-scale.lock
 """
 
 
@@ -38,10 +43,12 @@ def _needs(requirement: Requirement) -> Iterator[Requirement]:
             yield need
 
 
-def closure() -> dict[str, str]:
-    """Canonical name -> installed version of all that the declared dependencies need, without local build tags."""
+def closure(without: Collection[str] = ("all", "scale")) -> dict[str, str]:
+    """Canonical name -> installed version of all that the declared dependencies need, without local build tags.
+
+    ``without`` are extras that do not count."""
     own = "ragkit-workbench"
-    todo = [r for extra, group in declared().items() if extra not in ("all", "scale") for r in group]
+    todo = [r for extra, group in declared().items() if extra not in without for r in group]
     seen: set[tuple[str, frozenset[str]]] = set()
     pins: dict[str, str] = {}
     while todo:
@@ -74,13 +81,17 @@ def with_floors(text: str, pins: dict[str, str]) -> str:
     return re.sub(r'"([A-Za-z0-9][\w.-]*)>=([\w.]+)', floor, text)
 
 
+def write(name: str, header: str, pins: Mapping[str, str]) -> None:
+    (ROOT / name).write_text(header + "".join(f"{name}=={version}\n" for name, version in sorted(pins.items())))
+    sys.stdout.write(f"{name}: {len(pins)} packages\n")
+
+
 def main() -> None:
-    pins = closure()
+    pins, more = closure(), closure(without=["all"])
     project = ROOT / "pyproject.toml"
-    project.write_text(with_floors(project.read_text(), pins))
-    text = HEADER + "".join(f"{name}=={version}\n" for name, version in sorted(pins.items()))
-    (ROOT / "requirements.lock").write_text(text)
-    sys.stdout.write(f"requirements.lock: {len(pins)} packages\n")
+    project.write_text(with_floors(project.read_text(), more))
+    write("requirements.lock", HEADER, pins)
+    write("requirements-scale.lock", SCALE_HEADER, {name: more[name] for name in more.keys() - pins.keys()})
 
 
 if __name__ == "__main__":

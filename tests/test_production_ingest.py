@@ -15,7 +15,18 @@ import numpy as np
 import pytest
 
 from ragkit import cli
-from ragkit.base import Chunk, Corpus, Document, InputError, IntegrityError, RagkitError, StoreMismatchError, Vectors
+from ragkit.base import (
+    Chunk,
+    ContractError,
+    Corpus,
+    Document,
+    EndpointError,
+    InputError,
+    IntegrityError,
+    RagkitError,
+    StoreMismatchError,
+    Vectors,
+)
 from ragkit.chunking import FixedChunker, SemanticChunker, chunk_corpus
 from ragkit.production.ingest import group_documents, ingest, load_shards, read_shard
 from ragkit.retrieval.dense import DenseRetriever
@@ -44,6 +55,11 @@ class WordsOnly(FakeEmbedder):
 class Broken(FakeEmbedder):
     def encode_windows(self, windows, kind="passage"):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Wrong(FakeEmbedder):
+    def encode_windows(self, windows, kind="passage"):
+        raise ContractError("vectors of another shape")
 
 
 class Memory:
@@ -75,7 +91,7 @@ def page(number: int, words: str = "red wine blue sky") -> Document:
     )
 
 
-def pages(count: int = 150) -> Corpus:
+def pages(count: int = 60) -> Corpus:
     return Corpus("pages", tuple(page(n) for n in range(count)))
 
 
@@ -122,7 +138,7 @@ def one(tmp_path) -> Path:
 
 def test_two_processes_make_the_same_files_as_this_one(one, tmp_path):
     report = run(pages(), tmp_path / "two", workers=2)
-    assert (report.documents, report.shards, report.made, report.removed) == (150, len(shards(one)), report.shards, 0)
+    assert (report.documents, report.shards, report.made, report.removed) == (60, len(shards(one)), report.shards, 0)
     assert report.shards > 2
     assert report.chunks == len(chunk_corpus(CHUNKER, pages()))
     assert shards(tmp_path / "two") == shards(one)
@@ -132,12 +148,17 @@ def test_two_processes_make_the_same_files_as_this_one(one, tmp_path):
 RAY = """
 from pathlib import Path
 from ragkit.production.ingest import _ray
-from test_production_ingest import listening, pages, run
+from ragkit.base import RagkitError
+from test_production_ingest import Wrong, listening, pages, run
 
 others = listening()
 with _ray(2):  # what `run` would start
     run(pages(), Path("ray"), workers=2, ray=True)
     print(*(listening() - others))
+    try:
+        run(pages(), Path("wrong"), 2, Wrong, ray=True)
+    except RagkitError as error:
+        print(error)
 """
 
 
@@ -154,7 +175,9 @@ def test_ray_makes_the_same_files_and_listens_on_this_machine_alone(one, tmp_pat
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert shards(tmp_path / "ray") == shards(one)
-    assert {address.split(":")[0][-8:] for address in done.stdout.split()} == {"0100007F"}  # 127.0.0.1
+    addresses, error = done.stdout.splitlines()
+    assert {address.split(":")[0][-8:] for address in addresses.split()} == {"0100007F"}  # 127.0.0.1
+    assert error.startswith("an actor of Ray failed: ragkit.base.ContractError: vectors of another shape Run it again")
     assert not (tmp_path / ".ray").exists()  # where Ray keeps a token, unless it is given one
 
 
@@ -282,11 +305,29 @@ def test_added_and_removed_documents(one):
     assert "page 0" not in {row[0].doc_id for row in late.rows.values()}
 
 
-def test_groups_hold_about_32_documents_and_nothing_twice():
+def test_loading_that_broke_off_is_done_again(one, monkeypatch):
+    store, replace, works = Memory(), Memory.replace, iter([True, True])
+
+    def breaks(*arguments):
+        if not next(works, False):
+            raise EndpointError("the server went away")
+        replace(*arguments)
+
+    monkeypatch.setattr(Memory, "replace", breaks)
+    with pytest.raises(EndpointError):
+        load_shards(one, store, progress=False)
+    monkeypatch.setattr(Memory, "replace", replace)
+    assert 0 < len(store.rows) < len(stored(one))
+    assert load_shards(one, store, progress=False) == len(store.rows)
+    assert store.rows == stored(one)
+    assert store.calls == ["refresh"]
+
+
+def test_groups_hold_about_8_documents_and_nothing_twice():
     documents = [page(n) for n in range(3_000)]
     groups = group_documents(documents)
     assert sorted(d.id for group in groups for d in group) == sorted(d.id for d in documents)
-    assert 16 < len(documents) / len(groups) < 64
+    assert 4 < len(documents) / len(groups) < 16
 
 
 def test_the_command_line(tmp_path, capsys, monkeypatch):
@@ -329,8 +370,13 @@ def test_other_files_stay(one):
 
 
 def test_a_worker_that_dies_is_an_error_that_says_what_to_do(tmp_path):
-    with pytest.raises(RagkitError, match="run it again"):
+    with pytest.raises(RagkitError, match="Run it again"):
         run(pages(), tmp_path, workers=2, embedder=Broken)
+
+
+def test_an_error_in_a_worker_is_raised_here(tmp_path):
+    with pytest.raises(ContractError, match="another shape"):
+        run(pages(), tmp_path, workers=2, embedder=Wrong)
 
 
 def test_settings_that_cannot_work(tmp_path):

@@ -12,6 +12,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
@@ -45,6 +46,8 @@ NOT_IMPORTED = {
     "types-docutils": "types for mypy",
     "types-tqdm": "types for mypy",
 }
+
+SCALE = {"ray": {"ray"}, "qdrant-edge-py": {"qdrant_edge"}}  # the modules of the extra that few install
 
 
 def tracked() -> list[Path]:
@@ -111,12 +114,12 @@ def modules_of() -> dict[str, set[str]]:
     for module, distributions in packages_distributions().items():
         for distribution in distributions:
             found.setdefault(canonicalize_name(distribution), set()).add(module)
-    return found
+    return SCALE | found
 
 
 def test_all_is_every_extra():
     (everything,) = declared()["all"]
-    assert everything.extras == EXTRAS.keys()
+    assert everything.extras == EXTRAS.keys() - {"scale"}
 
 
 def test_the_packages_that_were_asked_for_are_declared():
@@ -160,13 +163,16 @@ def test_environment_yml_asks_for_all_and_nothing_else():
     assert 'requires-python = ">=3.11"' in (ROOT / "pyproject.toml").read_text()
 
 
-def locked() -> dict[str, str]:
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
+def locked(*names: str) -> dict[str, str]:
+    lines = [line for name in names for line in (ROOT / name).read_text().splitlines()]
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
+LOCK, BOTH = "requirements.lock", ("requirements.lock", "requirements-scale.lock")
+
+
 def test_the_lock_pins_what_is_declared():
-    pins = locked()
+    pins = locked(*BOTH)
     for group in declared().values():
         for requirement in group:
             if requirement.name != "ragkit-workbench":
@@ -181,7 +187,7 @@ def test_every_floor_is_one_that_was_tried():
         for requirement in group:
             if requirement.name == "ragkit-workbench":
                 continue
-            version = locked()[canonicalize_name(requirement.name)]
+            version = locked(*BOTH)[canonicalize_name(requirement.name)]
             right = {f">={version}", f"=={version}"}
             if not right & {str(specifier) for specifier in requirement.specifier}:
                 wrong.append(f"{requirement}: the lock holds {version}, expected {' or '.join(sorted(right))}")
@@ -190,7 +196,7 @@ def test_every_floor_is_one_that_was_tried():
 
 def test_the_lock_holds_versions_only():
     # No path, no address, no local build such as 2.13.0+cpu: those exist on one machine only.
-    for name, version in locked().items():
+    for name, version in locked(*BOTH).items():
         assert re.fullmatch(r"[a-z0-9-]+", name)
         assert re.fullmatch(r"[0-9a-z.!]+", version)
 
@@ -199,7 +205,9 @@ def test_the_lock_holds_versions_only():
     sys.version_info[:2] != (3, 11) or platform.system() != "Linux", reason="the lock is written on Linux, Python 3.11"
 )
 def test_the_lock_holds_all_that_is_needed():
-    assert closure().keys() == locked().keys()
+    assert closure().keys() == locked(LOCK).keys()
+    if find_spec("ray"):
+        assert closure(without=["all"]).keys() == locked(*BOTH).keys()
 
 
 def test_make_help_names_every_target():
@@ -304,7 +312,7 @@ def test_make_works_in_folders_with_spaces_and_installs_once(checkout):
     assert [line.split("|")[0] for line in asked[:2]] == ["-c", "--version"]
     assert asked[2:] == [
         f"-m|venv|{checkout.venv}|",
-        f"{INSTALL}torch=={locked()['torch']}|",
+        f"{INSTALL}torch=={locked(LOCK)['torch']}|",
         f"{INSTALL}--no-deps|-r|requirements.lock|",
         f"{INSTALL}--no-deps|-e|.|",
         "-m|pip|check|",
@@ -335,7 +343,7 @@ def test_uv_chooses_the_build_of_torch_where_it_is_told_to(checkout):
     assert code == 0
     assert asked[3:6] == [
         f"{INSTALL}uv|",
-        f"-m|uv|pip|install|-q|--python|{checkout.venv}/bin/python|torch=={locked()['torch']}|",
+        f"-m|uv|pip|install|-q|--python|{checkout.venv}/bin/python|torch=={locked(LOCK)['torch']}|",
         f"{INSTALL}--no-deps|-r|requirements.lock|",
     ]
 

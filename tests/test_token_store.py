@@ -259,6 +259,19 @@ def test_it_is_built_once_and_only_new_texts_are_encoded(ragkit_home):
     assert store.identity == fresh.identity
 
 
+def test_without_saving_nothing_is_written_and_what_is_there_is_read(tmp_path):
+    known, both, encoder = corpus_of(words(50)), corpus_of(words(50), words(80, seed=1)), FakeEmbedder()
+    TokenStore.open(both, encoder, folder=str(tmp_path / "none"), save=False, progress=False)
+    assert list(tmp_path.iterdir()) == []
+    TokenStore.open(known, encoder, folder=str(tmp_path), progress=False)
+    files, encoded = set(tmp_path.rglob("*")), encoder.encoded
+    store = TokenStore.open(both, encoder, folder=str(tmp_path), save=False, progress=False)
+    assert set(tmp_path.rglob("*")) == files
+    alone = TokenStore.open(corpus_of(words(80, seed=1)), other := FakeEmbedder(), save=False, progress=False)
+    assert encoder.encoded - encoded == other.encoded
+    assert np.array_equal(store.tokens("d1")[1], alone.tokens("d0")[1])
+
+
 def test_another_model_has_vectors_of_its_own(tmp_path):
     """Also where the dimension is the same, and where the first build was killed."""
     corpus = corpus_of("red wine and blue sky", "green tea")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,3 +47,9 @@ def test_what_is_read_is_the_text_without_its_marks():
     assert tokenizer.tokenize(marked)[0].tolist() == tokenizer.tokenize(plain)[0].tolist()
     assert tokenizer.count("```") > 0  # a text of marks alone
     assert tokenizer.count("the # and the | of a shell") == 8
+
+
+def test_a_tokenizer_can_be_sent_to_another_process():
+    sent = pickle.loads(pickle.dumps(minilm_tokenizer()))  # noqa: S301 - of our own
+    assert sent.identity == minilm_tokenizer().identity
+    assert sent.offsets("Stop a `worker`").tolist() == minilm_tokenizer().offsets("Stop a `worker`").tolist()

@@ -3,7 +3,7 @@
     report = ingest("~/handbook", FixedChunker(256, 32), "all-MiniLM-L6-v2", "shards", workers=4)
     load_shards("shards", store)      # any ``ragkit.base.ChunkStore``
 
-Some 32 documents make a shard, and a shard is one file, named by the content of its documents, the chunker and the
+Some eight documents make a shard, and a shard is one file, named by the content of its documents, the chunker and the
 embedder::
 
     <folder>/plan.json              settings, the names of all shards, every document that was ever in the folder
@@ -17,8 +17,8 @@ The vectors are those of ``DenseRetriever(chunks, TokenStore.open(corpus))``: a 
 and a chunk's vector is the mean of its tokens there. An embedder without token vectors encodes each chunk on its own.
 
 ``workers=1`` works in this process, ``workers=4`` starts four, and ``ray=True`` runs as many actors of Ray Data (the
-extra ``scale``): in the cluster that ``ray.init`` has connected or ``$RAY_ADDRESS`` names, else in one on this machine
-that listens on 127.0.0.1 only, reports no usage, and ends with the call.
+extra ``scale``), each on one core: in the cluster that ``ray.init`` has connected or ``$RAY_ADDRESS`` names, else in
+one on this machine that listens on 127.0.0.1 only, reports no usage, and ends with the call.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import multiprocessing
 import os
 import re
 import secrets
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -67,7 +68,7 @@ from ragkit.embedding import TokenEncoder, encode, load_embedder
 from ragkit.files import atomic_write, lock
 from ragkit.token_store import TokenStore
 
-DOCUMENTS = 32  # of a shard, on average
+DOCUMENTS = 8  # of a shard, on average
 PLAN = "plan.json"
 _FORMAT = 1
 _SHARD = re.compile(r"[0-9a-f]{32}\.parquet")
@@ -118,7 +119,7 @@ def ingest(
         InputError: ``workers`` is below 1, or the chunker reads a token store, or has no ``identity``.
         StoreMismatchError: ``folder`` holds another corpus, or was made by another chunker or embedder.
         ContractError: the chunker or the embedder broke its contract.
-        RagkitError: a worker process died, as where memory is short. Run it again: it goes on.
+        RagkitError: a worker process died, as where memory is short, or an actor of Ray failed for whatever reason.
     """
     check_whole(workers, "workers")
     if isinstance(chunker, SemanticChunker):
@@ -222,19 +223,9 @@ def read_shard(path: Path) -> tuple[list[str], list[Chunk], Vectors]:
         IntegrityError: the file is missing, cut short or damaged.
     """
     table = _read(path)
-    rows = table.drop_columns(["id", "vector"]).to_pylist()
+    rows = map(_with_records, table.drop_columns(["id", "vector"]).to_pylist())
     chunks = [
-        Chunk(
-            row["doc_id"],
-            row["start"],
-            row["end"],
-            row["text"],
-            tuple(row["section"]),
-            json.loads(row["metadata"]),
-            _sections(row["sections"]),
-            _pages(row["pages"]),
-        )
-        for row in rows
+        Chunk(**row | {"section": tuple(row["section"]), "metadata": json.loads(row["metadata"])}) for row in rows
     ]
     vectors = table["vector"].combine_chunks()
     flat = np.asarray(vectors.flatten(), dtype=np.float32)
@@ -264,38 +255,31 @@ def _to_json(documents: Sequence[Document]) -> str:
 
 
 def _from_json(text: str) -> tuple[Document, ...]:
-    read = (row | {"sections": _sections(row["sections"]), "pages": _pages(row["pages"])} for row in json.loads(text))
-    return tuple(Document(**row) for row in read)
+    return tuple(Document(**_with_records(row)) for row in json.loads(text))
 
 
-def _sections(rows: Iterable[dict[str, Any]]) -> tuple[Section, ...]:
-    return tuple(Section(tuple(row["path"]), row["start"], row["body"], row["end"]) for row in rows)
-
-
-def _pages(rows: Iterable[dict[str, Any]]) -> tuple[Page, ...]:
-    return tuple(Page(**row) for row in rows)
+def _with_records(row: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a document or chunk, their sections and pages as records."""
+    sections = (Section(tuple(each["path"]), each["start"], each["body"], each["end"]) for each in row["sections"])
+    return row | {"sections": tuple(sections), "pages": tuple(Page(**each) for each in row["pages"])}
 
 
 def _to_parquet(documents: Sequence[str], chunks: Sequence[Chunk], vectors: Vectors, settings: dict[str, Any]) -> bytes:
     arrow, parquet = require("pyarrow", "stores"), require("pyarrow.parquet", "stores")
     text, number, words = arrow.string(), arrow.int64(), arrow.list_(arrow.string())
+    place = {"doc_id": text, "start": number, "end": number}
     section = arrow.struct({"path": words, "start": number, "body": number, "end": number})
     page = arrow.struct({"number": number, "start": number, "end": number})
-    columns = {
-        "id": arrow.array([c.id for c in chunks], text),
-        "doc_id": arrow.array([c.doc_id for c in chunks], text),
-        "start": arrow.array([c.start for c in chunks], number),
-        "end": arrow.array([c.end for c in chunks], number),
-        "text": arrow.array([c.text for c in chunks], text),
-        "section": arrow.array([c.section for c in chunks], words),
-        "sections": arrow.array([[asdict(s) for s in c.sections] for c in chunks], arrow.list_(section)),
-        "pages": arrow.array([[asdict(p) for p in c.pages] for c in chunks], arrow.list_(page)),
-        "metadata": arrow.array([json.dumps(dict(c.metadata), default=str) for c in chunks], text),
-        "vector": arrow.FixedSizeListArray.from_arrays(arrow.array(vectors.ravel()), vectors.shape[1]),
-    }
-    about = {b"ragkit": json.dumps(settings | {"documents": list(documents)}).encode()}
+    source = {"section": words, "sections": arrow.list_(section), "pages": arrow.list_(page), "metadata": text}
+    vector = arrow.list_(arrow.float32(), vectors.shape[1])
+    about = {"ragkit": json.dumps(settings | {"documents": list(documents)})}
+    schema = arrow.schema({"id": text, **place, "text": text, **source, "vector": vector}, about)
+    rows = [
+        asdict(c) | {"id": c.id, "metadata": json.dumps(dict(c.metadata), default=str), "vector": v}
+        for c, v in zip(chunks, vectors, strict=True)
+    ]
     file = BytesIO()
-    table = arrow.table(columns).replace_schema_metadata(about)
+    table = arrow.Table.from_pylist(rows, schema)
     parquet.write_table(table, file, compression="zstd", write_page_checksum=True)
     return file.getvalue()
 
@@ -323,10 +307,10 @@ def _is_whole(path: Path) -> bool:
 
 def _read_plan(folder: Path) -> dict[str, Any]:
     try:
-        plan: dict[str, Any] = json.loads((folder / PLAN).read_bytes())
-    except (OSError, ValueError) as error:
-        raise IntegrityError(f"{folder} has no readable {PLAN}: it is no folder of shards ({error})") from error
-    return plan
+        plan = json.loads((folder / PLAN).read_bytes())
+        return {key: plan[key] for key in ("settings", "shards", "documents")}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise IntegrityError(f"{folder} is no folder of shards: it has no readable {PLAN} ({error!r})") from error
 
 
 def _write_plan(folder: Path, settings: dict[str, Any], groups: dict[str, tuple[Document, ...]]) -> None:
@@ -369,8 +353,8 @@ def _in_processes(jobs: Iterator[Job], arguments: MakerArguments, workers: int) 
                 waiting |= {pool.submit(_work, job) for job in islice(jobs, len(done))}
                 yield from (future.result() for future in done)
     except BrokenProcessPool as error:
-        what = "a worker process ended early (its error stands above, or memory was short)"
-        raise RagkitError(f"{what}: run it again, it goes on from here") from error
+        what = "a worker process ended early: its error stands above, or memory was short."
+        raise RagkitError(f"{what} Run it again: it goes on from here") from error
 
 
 _maker: ShardMaker  # of a worker process
@@ -399,28 +383,36 @@ def _on_ray(jobs: Iterable[Job], arguments: MakerArguments, workers: int) -> Ite
     if not rows:
         return
     with _ray(workers) as data:
-        dataset = data.from_items(rows, override_num_blocks=len(rows))
         pool = data.ActorPoolStrategy(size=workers)
-        made = dataset.map_batches(ShardMaker, fn_constructor_args=arguments, batch_size=1, compute=pool, num_cpus=1)
-        yield from ((row["name"], row["shard"]) for row in made.iter_rows())
+        retries = {"max_restarts": 3, "max_task_retries": 3}  # of a lost actor; Ray Data's default is to go on for ever
+        made = data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            ShardMaker, fn_constructor_args=arguments, batch_size=1, compute=pool, num_cpus=1, **retries
+        )
+        try:
+            yield from ((row["name"], row["shard"]) for row in made.iter_rows())
+        except require("ray.exceptions", "scale").RayError as error:
+            lines = str(error).strip().splitlines()  # a traceback, or one sentence and details
+            what = next((line for line in lines if re.match(r"[\w.]+Error: ", line)), lines[0])
+            raise RagkitError(f"an actor of Ray failed: {what} Run it again: it goes on from here") from error
 
 
 @contextmanager
 def _ray(workers: int) -> Iterator[Any]:
     """``ray.data``, connected; a cluster that was started here ends with the block."""
-    if "RAY_ADDRESS" not in os.environ:
+    connected = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    local = not connected and "RAY_ADDRESS" not in os.environ
+    if local:
         for name, value in _RAY.items():
             os.environ.setdefault(name, value)
     ray, data = require("ray", "scale"), require("ray.data", "scale")
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     data.DataContext.get_current().enable_progress_bars = False  # there is one already
-    ours = not ray.is_initialized()
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(ignore_reinit_error=True)
-    elif ours:
+    if local:
         ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    elif not connected:
+        ray.init()
     try:
         yield data
     finally:
-        if ours:
+        if not connected:
             ray.shutdown()
