@@ -475,6 +475,6 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path):
 
 def test_help_names_every_command():
     out = run("--help").stdout
-    for command in ("fetch", "ask", "eval", "cache", "doctor"):
+    for command in ("fetch", "ask", "serve", "eval", "cache", "doctor"):
         assert command in out
     assert "--json" in run("ask", "--help").stdout

@@ -22,9 +22,12 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from endpoint import Endpoint
 
 from ragkit import cli
 from ragkit.base import Context, Corpus, EndpointError, FileReport, Generation, InputError
+from ragkit.generation.answer import OpenAIChat, WithFallback
+from ragkit.generation.extractive import Extractive
 from ragkit.production import serve
 from ragkit.production.access import Tokens
 from ragkit.production.caching import SQLiteCache
@@ -234,6 +237,24 @@ def test_a_streamed_completion_ends_with_citations_and_usage(chat):
     assert usage.usage is not None
 
 
+def test_the_pieces_and_the_usage_of_a_model_come_through(small_corpus):
+    """Real HTTP on both sides; the second answer breaks off, and quotes take its place."""
+    messages = [{"role": "user", "content": BOIL}]
+    with Endpoint(answer="Press the red lever, then wait. [1]", faults=["ok", "half", "half", "half"]) as endpoint:
+        model = OpenAIChat("m", base_url=endpoint.url, api_key="k", max_retries=0)
+        with client(create_app(small_corpus, llm=WithFallback(model, Extractive()))) as http:
+            create = openai.OpenAI(base_url=f"{http.base_url}/v1", api_key="any", max_retries=0).chat.completions.create
+            whole, broken = (
+                list(create(model="naive", messages=messages, stream=True, stream_options={"include_usage": True}))
+                for _ in range(2)
+            )
+    assert len(whole) > 4
+    assert whole[-1].usage.completion_tokens == 7
+    assert "red lever, then wait" in "".join(chunk.choices[0].delta.content or "" for chunk in whole[:-1])
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in broken[:-1])
+    assert "The answer, in place of the text above:\n\nBoiling\nPress the red lever to boil the water. [1]" in text
+
+
 @pytest.mark.parametrize(
     "messages",
     [
@@ -262,6 +283,7 @@ def test_a_conversation_without_a_question_is_refused(chat, messages):
             "invalid_request",
             {"content": b'{"question": "\\ud800"}', "headers": {"Content-Type": "application/json"}},
         ),
+        (400, "invalid_request", {"content": b"[" * 200_000, "headers": {"Content-Type": "application/json"}}),
         (422, "invalid_request", {"json": {}}),
         (422, "invalid_request", {"json": {"question": " \n"}}),
         (422, "invalid_request", {"json": {"question": "x" * 4_001}}),
@@ -370,6 +392,16 @@ def test_a_tenant_gives_feedback_on_its_own_answers_alone(tenants):
     assert tenants.post("/feedback", json=body, headers={"Authorization": f"Bearer {ANN}"}).status_code == 200
 
 
+def test_a_token_is_the_key_of_a_chat_client(tenants):
+    messages = [{"role": "user", "content": BOIL}]
+    mine = openai.OpenAI(base_url=f"{tenants.base_url}/v1", api_key=ANN, max_retries=0)
+    assert "red lever" in mine.chat.completions.create(model="naive", messages=messages).choices[0].message.content
+    with pytest.raises(openai.AuthenticationError):
+        mine.with_options(api_key="another").chat.completions.create(model="naive", messages=messages)
+    other = mine.with_options(api_key=BOB).chat.completions.create(model="naive", messages=messages)
+    assert {each["document"] for each in other.passages} == {"lamp/guide"}
+
+
 def test_a_filter_that_matches_nothing_finds_nothing(tenants):
     answer = ask(tenants, BOIL, EVE)
     assert answer["abstained"]
@@ -421,6 +453,13 @@ def test_tokens_come_from_a_file_too(monkeypatch, tmp_path):
 def test_others_are_served_with_tokens_alone(host, small_corpus):
     with pytest.raises(InputError, match="needs tokens"):
         serve.serve(create_app(small_corpus, llm="extractive"), host)
+
+
+def test_small_packets_are_sent_at_once(small_corpus):
+    """asyncio sets TCP_NODELAY only where a socket's protocol is named; accepted sockets have that of the listener."""
+    listening, _ = serve._listen(create_app(small_corpus, llm="extractive"), "127.0.0.1", 0)
+    with listening:
+        assert listening.proto == socket.IPPROTO_TCP
 
 
 def test_a_part_of_a_corpus_has_a_language_of_its_own(small_corpus):
@@ -526,6 +565,13 @@ def test_an_error_says_nothing_of_the_inside(small_corpus, llm, status, kind):
         assert metric(http, f'ragkit_requests_total{{path="/query",status="{status}"}}') == 2
 
 
+def test_the_reason_of_a_fallback_does_not_name_the_endpoint(small_corpus):
+    with client(create_app(small_corpus, llm=WithFallback(Failing(), Extractive()))) as http:
+        answer = ask(http, BOIL)
+        assert answer["reason"] == "the language model failed, so a fallback answered"
+        assert "10.0.0.1" in TraceMonitor().trace(answer["trace_id"]).reason
+
+
 # ---- documents that change
 
 
@@ -614,7 +660,7 @@ def test_a_pipeline_is_built_once_and_the_least_used_collection_goes(small_corpu
 def test_it_is_not_ready_before_the_index_is_there(folder, monkeypatch):
     """The index waits; what can be known without it is served."""
     go, build = threading.Event(), LiveIndex._rebuilt
-    monkeypatch.setattr(LiveIndex, "_rebuilt", lambda index: go.wait(10) and build(index))
+    monkeypatch.setattr(LiveIndex, "_rebuilt", lambda index, before: go.wait(10) and build(index, before))
     with client(create_app(folder, llm="extractive"), wait=False) as http:
         assert http.get("/health").status_code == 200
         for response in (http.get("/ready"), http.post("/query", json={"question": BOIL})):

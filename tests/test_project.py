@@ -369,6 +369,7 @@ def test_the_wheel_holds_the_data(tmp_path):
     data = {f"ragkit/_data/{p.relative_to(ROOT / 'data')}" for p in (ROOT / "data").rglob("*") if p.is_file()}
     assert "ragkit/_data/pydocs.toml" in data
     assert data <= inside
+    assert "ragkit/production/page.html" in inside
     assert not any(name.startswith("tests/") for name in inside)
 
 

@@ -114,14 +114,19 @@ def load_folder(path: str | Path) -> Corpus:
     return replace(corpus, notes=notes)
 
 
-def folder_state(path: str | Path) -> tuple[tuple[str, int, int], ...]:
-    """Name, time of the last change (ns) and size of every file that ``load_folder`` looks at."""
+def folder_state(path: str | Path) -> list[tuple[str, int, int]]:
+    """Name, time of the last change (ns) and size of every file below ``path``: differs when a document has changed.
+
+    Cheap enough to be asked every few seconds: hidden files are passed over, and nothing is opened.
+    """
     states = []
-    for file in _files(Path(path).expanduser().resolve()):
-        with suppress(OSError):  # gone since it was listed
-            stat = file.stat()
-            states.append((str(file), stat.st_mtime_ns, stat.st_size))
-    return tuple(states)
+    for folder, folders, files in os.walk(Path(path).expanduser()):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for file in (Path(folder, name) for name in files if not name.startswith(".")):
+            with suppress(OSError):  # gone since it was listed
+                stat = file.stat()
+                states.append((str(file), stat.st_mtime_ns, stat.st_size))
+    return sorted(states)
 
 
 def language_of(text: str) -> str:

@@ -32,6 +32,7 @@ from ragkit.retrieval.follow_up import FollowUp
 from ragkit.token_store import TokenStore
 
 PRESETS = {"naive": naive, "advanced": advanced, "modular": modular}
+Key = tuple[tuple[str, str], ...]  # a filter that can be hashed
 FETCHED = ("tiny", "core", "extended")
 CONFIG = "config"
 """The name of the pipeline that a configuration file describes."""
@@ -98,7 +99,7 @@ class LiveIndex:
         self._state: object = None
         self._corpus: Corpus | None = None
         self._settings: PipelineConfig | None = None
-        self._collections: OrderedDict[tuple[tuple[str, str], ...], Collection] = OrderedDict()
+        self._collections: OrderedDict[Key, Collection] = OrderedDict()
         self._builds: dict[object, asyncio.Task[RAGPipeline]] = {}
         self._building = threading.Lock()
 
@@ -165,7 +166,8 @@ class LiveIndex:
             state = await asyncio.to_thread(self._files_state)
             if self.ready and state == self._state and self.error is None:
                 return False
-            corpus, settings, collections = await in_daemon_thread(self._rebuilt)
+            before = {key: (collection, set(collection.pipelines)) for key, collection in self._collections.items()}
+            corpus, settings, collections = await in_daemon_thread(partial(self._rebuilt, before))
         except Exception as error:
             self.error = error
             self.failures += 1
@@ -185,19 +187,18 @@ class LiveIndex:
             state.append((stat.st_mtime_ns, stat.st_size))
         return state
 
-    def _rebuilt(self) -> tuple[Corpus, PipelineConfig | None, OrderedDict[tuple[tuple[str, str], ...], Collection]]:
-        """Documents, configuration, and the collections that are in use, with the pipelines that they have."""
+    def _rebuilt(
+        self, before: Mapping[Key, tuple[Collection, set[str]]]
+    ) -> tuple[Corpus, PipelineConfig | None, OrderedDict[Key, Collection]]:
+        """Documents, configuration, and the collections in use, each with the pipelines that it had ``before``."""
         settings = PipelineConfig.load(self.config) if self.config else None
-        corpus = self._load()
-        wanted = {_key(where): {self.built} for where in self.filters}
-        before = self._collections.copy()
-        for key, collection in before.items():
-            wanted[key] = wanted.get(key, set()) | collection.pipelines.keys()
-        collections: OrderedDict[tuple[tuple[str, str], ...], Collection] = OrderedDict()
-        for key, names in wanted.items():
-            fresh, old = Collection(corpus.only(dict(key))), before.get(key)
-            if old and settings == self._settings and old.corpus.fingerprint == fresh.corpus.fingerprint:
-                fresh = old  # nothing that this filter lets through has changed
+        corpus, collections = self._load(), OrderedDict[Key, Collection]()
+        for key in dict.fromkeys([*map(_key, self.filters), *before]):
+            fresh, names = Collection(corpus.only(dict(key))), {self.built}
+            if key in before:
+                old, names = before[key]
+                if settings == self._settings and old.corpus.fingerprint == fresh.corpus.fingerprint:
+                    fresh = old  # nothing that this filter lets through has changed
             for name in sorted(names - fresh.pipelines.keys()):
                 fresh.pipelines[name] = self._build(name, fresh, settings)
             collections[key] = fresh
@@ -209,5 +210,5 @@ class LiveIndex:
         return load_folder(self._folder) if self._folder else load_pydocs(str(self.source))
 
 
-def _key(where: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+def _key(where: Mapping[str, object]) -> Key:
     return tuple(sorted((key, str(value)) for key, value in where.items()))

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -131,9 +132,21 @@ class ServiceError(Exception):
         return {"error": {"type": self.kind, "message": self.message}}
 
 
-BUSY = ServiceError(429, "too_many_requests", "too many questions at once: try again in a second", {"Retry-After": "1"})
-NOT_READY = ServiceError(503, "not_ready", "the index is being built: try again in a few seconds", {"Retry-After": "5"})
-NO_TRACE = ServiceError(404, "not_found", "no trace with this id: expected the trace_id of an answer")
+BUSY = partial(
+    ServiceError, 429, "too_many_requests", "too many questions at once: try again in a second", {"Retry-After": "1"}
+)
+NOT_READY = partial(
+    ServiceError, 503, "not_ready", "the index is being built: try again in a few seconds", {"Retry-After": "5"}
+)
+FOREIGN = partial(ServiceError, 403, "forbidden", "without tokens, only this machine is served")
+NO_TOKEN = partial(
+    ServiceError,
+    401,
+    "unauthorized",
+    "expected Authorization: Bearer, with a token of this service",
+    {"WWW-Authenticate": "Bearer"},
+)
+NO_TRACE = partial(ServiceError, 404, "not_found", "no trace with this id: expected the trace_id of an answer")
 
 
 def failure_of(error: BaseException) -> ServiceError:

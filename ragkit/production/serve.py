@@ -9,7 +9,7 @@
 ``POST /query`` answers (as server-sent events where the client accepts them), ``POST /feedback`` takes a thumb for a
 trace id, ``POST /v1/chat/completions`` and ``GET /v1/models`` are OpenAI's for chat clients (a model is the name of a
 pipeline), ``GET /health``, ``/ready`` and ``/metrics`` are for whoever runs it, and ``/`` is a page. Every error is
-``{"error": {"type": ..., "message": ...}}``.
+``{"error": {"type": ..., "message": ...}}``; what is no HTTP gets uvicorn's plain 400.
 
 **Tokens.** Where ``$RAGKIT_TOKENS`` is set, every request but those for ``/``, ``/health`` and ``/ready`` needs one
 (``Authorization: Bearer ...``). It is a JSON object, or the path of a file with one::
@@ -33,7 +33,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -48,6 +48,8 @@ from ragkit.production.feedback import FeedbackStore
 from ragkit.production.live import CONFIG, LiveIndex
 from ragkit.production.messages import (
     BUSY,
+    FOREIGN,
+    NO_TOKEN,
     NO_TRACE,
     NOT_READY,
     Asked,
@@ -66,9 +68,12 @@ from ragkit.production.monitoring import TraceMonitor
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 T = TypeVar("T")
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 LOOPBACK = ("127.0.0.1", "::1")
 MAX_BODY = 256 * 1024  # bytes of a request
@@ -142,10 +147,10 @@ class Service:
             ServiceError: too many wait already; time is up, also in the body; there is no index yet.
         """
         if not self.index.ready:
-            raise NOT_READY
+            raise NOT_READY()
         if self._admitted >= self.concurrency + self.queue:
             self.metrics.rejected.inc()
-            raise BUSY
+            raise BUSY()
         self._admitted += 1
         self.metrics.in_flight.inc()
         try:
@@ -182,7 +187,7 @@ class Service:
         return answer
 
     async def stream(
-        self, tenant: Tenant, name: str, asked: Asked, events: Callable[[str | Answer], Iterator[str]], send: "Send"
+        self, tenant: Tenant, name: str, asked: Asked, events: Callable[[str | Answer], Iterator[str]], send: Send
     ) -> None:
         """Send the answer as server-sent events. What fails before the first one is raised, later it is an event."""
         started = False
@@ -221,7 +226,7 @@ _STREAM_HEADERS = [
 ]
 
 
-async def _while_connected(receive: "Receive", work: Coroutine[Any, Any, T]) -> T | None:
+async def _while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
     """The result of ``work``; None where the client went away, and ``work`` was cancelled."""
 
     async def gone() -> None:
@@ -239,25 +244,27 @@ async def _while_connected(receive: "Receive", work: Coroutine[Any, Any, T]) -> 
 
 
 class _Edge:
-    """Around the app: who may come in, how much they may send, and the counter of what they got."""
+    """Around the app: lets in who may ask, stops a body that is too large, counts the answers by their status."""
 
-    def __init__(self, app: "ASGIApp", tokens: Tokens, metrics: Metrics) -> None:
+    def __init__(
+        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], tokens: Tokens, metrics: Metrics
+    ) -> None:
         self.app, self.tokens, self.metrics = app, tokens, metrics
 
-    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         from fastapi import HTTPException
 
         status, received = 0, 0
 
-        async def counted(message: "Message") -> None:
+        async def counted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
-        async def limited() -> "Message":
+        async def limited() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
@@ -269,29 +276,23 @@ class _Edge:
         tenant = self.tokens.tenant(headers.get("authorization", ""))
         try:
             if not self.tokens and not _is_local(scope, headers.get("host", "")):
-                await _send_failure(
-                    counted, ServiceError(403, "forbidden", "without tokens, only this machine is served")
-                )
-            elif tenant is None and scope["path"] not in _OPEN:
-                failure = ServiceError(
-                    401, "unauthorized", "expected Authorization: Bearer, with a token of this service"
-                )
-                failure.headers = {"WWW-Authenticate": "Bearer"}
-                await _send_failure(counted, failure)
-            else:
-                scope.setdefault("state", {})["tenant"] = tenant
-                await self.app(scope, limited, counted)
+                raise FOREIGN()
+            if tenant is None and scope["path"] not in _OPEN:
+                raise NO_TOKEN()
+            scope.setdefault("state", {})["tenant"] = tenant
+            await self.app(scope, limited, counted)
         except Exception as error:
-            if status:
+            if status:  # half of an answer is sent
                 raise
-            _log.exception("a request failed")
+            if not isinstance(error, ServiceError):
+                _log.exception("a request failed")
             await _send_failure(counted, failure_of(error))
         finally:
             path = getattr(scope.get("route"), "path", "other")
             self.metrics.requests.labels(path, str(status or 499)).inc()  # nginx's, of a client that went away
 
 
-def _is_local(scope: "Scope", host: str) -> bool:
+def _is_local(scope: Scope, host: str) -> bool:
     """Whether a request is from this machine, and means it: a page elsewhere may have its name point to 127.0.0.1."""
     client = scope.get("client")
     here = client is None or ipaddress.ip_address(client[0].partition("%")[0]).is_loopback
@@ -299,7 +300,7 @@ def _is_local(scope: "Scope", host: str) -> bool:
     return here and name.lower() in ("localhost", "127.0.0.1", "[::1]")
 
 
-async def _send_failure(send: "Send", failure: ServiceError) -> None:
+async def _send_failure(send: Send, failure: ServiceError) -> None:
     headers = {"Content-Type": "application/json", **(failure.headers or {})}
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": failure.status, "headers": raw})
@@ -345,7 +346,6 @@ def create_app(
     require("fastapi", "serve")
     from fastapi import FastAPI, HTTPException, Request, Response
     from fastapi.exceptions import RequestValidationError
-    from starlette.exceptions import HTTPException as StarletteHTTPException
 
     if concurrency < 1 or queue < 0 or seconds <= 0 or refresh <= 0:
         raise InputError(
@@ -385,11 +385,11 @@ def create_app(
     class Stream(Response):
         """A response that writes itself, for as long as the client is there."""
 
-        def __init__(self, write: Callable[["Send"], Coroutine[Any, Any, None]]) -> None:
+        def __init__(self, write: Callable[[Send], Coroutine[Any, Any, None]]) -> None:
             super().__init__()
             self.write = write
 
-        async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             await _while_connected(receive, self.write(send))
 
     # ---- errors
@@ -407,14 +407,17 @@ def create_app(
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
-        message = "not JSON" if first["type"] == "json_invalid" else f"{place}: {first['msg']}"
+        message = f"{place}: {first['msg'].removeprefix('Value error, ')}"
+        message = "not JSON" if first["type"] == "json_invalid" else message
         return await failed(_, ServiceError(422, "invalid_request", message))
 
-    @app.exception_handler(StarletteHTTPException)
+    @app.exception_handler(400)
+    @app.exception_handler(404)
+    @app.exception_handler(405)
+    @app.exception_handler(413)
     async def refused(_: Request, error: HTTPException) -> Response:
-        return await failed(
-            _, ServiceError(error.status_code, _KINDS.get(error.status_code, "refused"), str(error.detail))
-        )
+        kind = _KINDS.get(error.status_code, "refused")
+        return await failed(_, ServiceError(error.status_code, kind, str(error.detail)))
 
     # ---- questions
 
@@ -451,9 +454,9 @@ def create_app(
             try:
                 trace = monitor.trace(body.trace_id)
             except InputError:
-                raise NO_TRACE from None
+                raise NO_TRACE() from None
             if trace.tenant != request.state.tenant.tenant:
-                raise NO_TRACE
+                raise NO_TRACE()
             try:
                 return feedback.add(**body.model_dump()).forgotten
             except InputError as error:
@@ -474,7 +477,7 @@ def create_app(
         """200 once questions can be answered; ``stale`` says that the last rebuild failed."""
         if not index.ready:
             message = "building the index has failed, and is tried again; the log says why"
-            raise ServiceError(503, "not_ready", message) if index.error else NOT_READY
+            raise ServiceError(503, "not_ready", message) if index.error else NOT_READY()
         return reply({"ready": True, "built_at": index.built_at, "stale": index.error is not None})
 
     @app.get("/metrics")
@@ -570,7 +573,9 @@ def _listen(app: "FastAPI", host: str, port: int) -> tuple[socket.socket, str]:
             '{"a-long-random-token": {"tenant": "acme", "where": {}}}, or serve at 127.0.0.1'
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.create_server((host, port), family=family, backlog=2048)
+    opened = socket.create_server((host, port), family=family, backlog=2048)
+    # asyncio sends at once (TCP_NODELAY) where the protocol is named, else small packets wait for 40 ms.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, opened.detach())
     return listening, f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
 
 
