@@ -1,6 +1,6 @@
 """Nothing acknowledged is lost and nothing hangs: servers killed, disks full, networks down, nodes gone, clients rude.
 
-``make faults``, or ``python tests/run_bench.py faults``, takes about six minutes; it is no part of ``make test``.
+``make faults``, or ``python tests/run_bench.py faults``, takes about five minutes; it is no part of ``make test``.
 ``RAGKIT_FAULTS="postgres_writes service_load"`` runs some scenarios (``SCENARIOS``), and writes their rows alone.
 
 The counts are what matters: the times are those of one machine, where the server, its clients and the fault share the
@@ -49,6 +49,6 @@ def main() -> list[Row]:
             rows.append((name, f"make bench BENCH=faults, {what}", "", ""))
             continue
         begin = time.monotonic()
-        rows += SCENARIOS[name]()
+        rows += [(f"{name}: {row}", *rest) for row, *rest in SCENARIOS[name]()]
         sys.stderr.write(f"{name}: {time.monotonic() - begin:.0f} s\n")
     return rows

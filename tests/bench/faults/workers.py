@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from bench.faults.database import Row
 
-from ragkit.base import Corpus, Document
+from ragkit.base import Corpus, Document, RagkitError
 from ragkit.chunking import FixedChunker, chunk_corpus
 from ragkit.embedding.vectors import Ids, WindowVectors
 from ragkit.production.ingest import ingest, read_shard
@@ -112,14 +112,18 @@ def cluster() -> Iterator[Callable[[], bool]]:
 
 
 def run(what: str, folder: Path, moments: Sequence[int], kill: Callable[[], bool]) -> list[Row]:
-    begin = time.monotonic()
+    begin, runs, report = time.monotonic(), 0, None
     with Killer(folder, moments, kill) as killer:
-        report = ingest(corpus(), CHUNKER, SlowEmbedder, folder, workers=2, ray=True, progress=False)
+        while report is None and runs < 3:
+            runs += 1
+            with suppress(RagkitError):
+                report = ingest(corpus(), CHUNKER, SlowEmbedder, folder, workers=2, ray=True, progress=False)
     seconds = time.monotonic() - begin
     again = ingest(corpus(), CHUNKER, SlowEmbedder, folder, workers=1, progress=False)
     return [
         (f"{what}: kills", killer.kills, "kills", f">= {len(moments)}"),
-        (f"{what}: chunks", report.chunks, "chunks", ">= 1000"),
+        (f"{what}: runs until it is done", runs, "runs", "<= 1"),
+        (f"{what}: chunks", again.chunks, "chunks", ">= 1000"),
         (f"{what}: chunks not exactly once", miscounted(folder), "chunks", "<= 0"),
         (f"{what}: shards that the next run has to make", again.made, "shards", "<= 0"),
         (f"{what}: time", seconds, "s", "<= 120"),
@@ -129,6 +133,6 @@ def run(what: str, folder: Path, moments: Sequence[int], kill: Callable[[], bool
 def ray_killed() -> list[Row]:
     """A process of an actor is killed, twice; then a node of a cluster of two, with all that runs on it."""
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):  # Ray reports each death at length
-        rows = run("Ray actor", Path(folder) / "actor", (2, 12), kill_an_actor)
+        rows = run("an actor", Path(folder) / "actor", (2, 12), kill_an_actor)
         with cluster() as kill_node:
-            return [*rows, *run("Ray node", Path(folder) / "node", (4,), kill_node)]
+            return [*rows, *run("a node", Path(folder) / "node", (4,), kill_node)]
