@@ -42,8 +42,8 @@ TROUBLES: dict[str, Callable[[Proxy], None]] = {"slow": slow, "silent": silent, 
 class Trouble:
     """Three threads call ``ask`` before, while and after ``begin`` has its effect on ``proxy``; then it is mended.
 
-    ``before`` and ``after`` are usual times of an answer, ``back`` is how long the first answer afterwards takes to
-    come, ``hanging`` how many calls had not ended long after their limit.
+    ``before`` and ``after`` are usual times of an answer; ``longest`` counts the calls that have not ended when the
+    trouble does; ``back`` is how long the first answer afterwards takes to come; ``hanging`` calls never end.
     """
 
     def __init__(self, proxy: Proxy, begin: Callable[[Proxy], None], ask: Callable[[], object]) -> None:
@@ -111,7 +111,6 @@ def writer_gone() -> list[Row]:
     with folder() as place, running(Postgres(place / "a").create()) as server, Proxy(server.socket) as proxy:
         direct = open_store(server.url, timeout=LIMIT)
         there = open_store(f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres", timeout=LIMIT)
-
         theirs.call(there.delete, ["nobody"])
         first = threading.Thread(target=theirs.call, args=(there.delete, ["nobody"]), daemon=True)
         second = threading.Thread(target=write, args=(direct, Promises(), ours, ["page-9-9"]), daemon=True)
