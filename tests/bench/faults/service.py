@@ -173,7 +173,7 @@ def service_load() -> list[Row]:
     untyped = sum(count for status, count in statuses.items() if status not in TYPED)
     return [
         ("clients at once", CLIENTS, "clients", ">= 200"),
-        ("answers (200)", statuses[200], "requests", ">= 50"),
+        ("answers (200)", statuses[200], "requests", ">= 20"),
         ("refused, too many at once (429)", statuses[429], "requests", ""),
         ("refused, too large (413)", statuses[413], "requests", ">= 50"),
         ("given up at their time limit (504)", statuses[504], "requests", ""),
