@@ -37,6 +37,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -384,9 +385,14 @@ def _on_ray(jobs: Iterable[Job], arguments: MakerArguments, workers: int) -> Ite
         return
     with _ray(workers) as data:
         pool = data.ActorPoolStrategy(size=workers)
-        retries = {"max_restarts": 3, "max_task_retries": 3}  # of a lost actor; Ray Data's default is to go on for ever
+        retries: Any = partial(dict, max_restarts=3, max_task_retries=3)  # of a lost actor; the default is no limit
         made = data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            ShardMaker, fn_constructor_args=arguments, batch_size=1, compute=pool, num_cpus=1, **retries
+            ShardMaker,
+            fn_constructor_args=arguments,
+            batch_size=1,
+            compute=pool,
+            num_cpus=1,
+            ray_remote_args_fn=retries,
         )
         try:
             yield from ((row["name"], row["shard"]) for row in made.iter_rows())
@@ -408,7 +414,8 @@ def _ray(workers: int) -> Iterator[Any]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     data.DataContext.get_current().enable_progress_bars = False  # there is one already
     if local:
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+        ray.init("local", num_cpus=workers, **quiet)
     elif not connected:
         ray.init()
     try:

@@ -27,7 +27,7 @@ def ingested(folder: Path, *options: str) -> tuple[float, int]:
         environment = os.environ | {"RAGKIT_HOME": f"{temporary}/home", "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "ragkit.cli", "ingest", str(folder), "--out", f"{temporary}/out", *options]
         began = time.perf_counter()
-        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
         seconds = time.perf_counter() - began
     return seconds, int(re.findall(r"(\d+) chunks", done.stdout)[0])
 
