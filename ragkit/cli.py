@@ -1,4 +1,6 @@
-"""The command line: ``ragkit fetch | ask | serve | ingest | try | draft | eval | tune | check | cache | llm | doctor``.
+"""The command line.
+
+``ragkit fetch | ask | try | draft | eval | tune | check | ingest | serve | mcp | cache | llm | doctor``
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 well, 1 ``doctor`` found a problem or ``check`` a
 loss, 2 an error, in one line (or one for each line of a file that cannot be used), 130 interrupted.
@@ -260,6 +262,23 @@ def check(options: argparse.Namespace) -> int:
     return 0 if gate.passed else 1
 
 
+def mcp(options: argparse.Namespace) -> int:
+    """Serve a corpus to an agent, as tools of the Model Context Protocol over stdin and stdout."""
+    from ragkit.production.mcp import Served, mcp_server
+
+    def served() -> Served:
+        corpus = open_corpus(options.corpus)
+        return Served(
+            corpus,
+            open_pipeline(options.config or options.preset, corpus, options.llm),
+            questions=lambda: open_questions(options.questions, corpus, options.corpus, ["faq"]),
+            pipeline=lambda name: open_pipeline(name, corpus, "extractive"),
+        )
+
+    mcp_server(options.corpus, served).run()
+    return 0
+
+
 def cache(options: argparse.Namespace) -> int:
     """Show how many vectors are on disk; with ``--keep`` remove what was not used for longest."""
     from ragkit.embedding.cache import VectorTable
@@ -299,7 +318,7 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def ingest(options: argparse.Namespace) -> int:
-    """Cut and encode a corpus with several workers into Parquet files, which a vector store can load."""
+    """Cut and encode a corpus with several workers into Parquet files, and from there into PostgreSQL."""
     from ragkit import chunking
     from ragkit.languages import defaults_for
     from ragkit.pipeline.config import ChunkerTable, PipelineConfig
@@ -314,6 +333,17 @@ def ingest(options: argparse.Namespace) -> int:
     report = ingested(corpus, chunker, embedder, options.out, workers=options.workers, ray=options.ray)
     emit(f"{corpus.name}: {report.documents} documents, {report.chunks} chunks in {report.shards} shards")
     emit(f"written: {options.out}, {report.made} shards made, {report.removed} old ones removed")
+    if options.postgres:
+        from ragkit.embedding import load_embedder
+        from ragkit.production.ingest import load_shards
+        from ragkit.retrieval.analysis import Analyzer
+        from ragkit.retrieval.pgvector import PgVectorStore, url_in
+
+        analyzer = Analyzer.for_language(corpus.language)
+        url = url_in("RAGKIT_POSTGRES")
+        store = PgVectorStore(url, options.postgres, load_embedder(embedder), chunker=chunker, analyzer=analyzer)
+        load_shards(options.out, store)
+        emit(f"loaded: {len(store)} chunks are in {store!r}")
     return 0
 
 
@@ -452,6 +482,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--config", metavar="FILE", help="a configuration (TOML) whose chunks.main says how to cut")
     add("--embedder", metavar="NAME", help="the model (default: the packaged one for the corpus' language)")
     add("--workers", type=int, default=2, metavar="N", help="processes that encode (default: 2)")
+    add("--postgres", metavar="STORE", help="then load them into this store, at the URL in $RAGKIT_POSTGRES")
     add("--ray", action="store_true", help="actors of Ray Data in place of processes; $RAY_ADDRESS names a cluster")
 
     add = command("try", try_out)
@@ -473,6 +504,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--baseline", required=True, metavar="FILE", help="the scores to compare with, or to write with --save")
     add("--save", action="store_true", help="write today's scores there instead")
     add("--out", metavar="FILE", help="keep today's scores here as well: a baseline for a later day")
+
+    add = command("mcp", mcp)
+    add("--corpus", default="core", metavar="NAME|FOLDER", help=corpora)
+    add("--preset", choices=PRESETS, default="advanced", help="the pipeline (default: advanced)")
+    add("--config", metavar="FILE", help="a configuration (TOML) in place of a preset")
+    add("--llm", metavar="WHO", help=f"{llm_help} (default: openai where $OPENAI_BASE_URL is set, else extractive)")
+    add("--questions", action="append", metavar="KIND|FILE", help=f"{asked}, for its tool evaluate ({labels})")
 
     add = command("cache", cache)
     add("--keep", type=float, metavar="MB", help="remove the oldest until this many megabytes are left")

@@ -47,6 +47,8 @@ def model() -> Finding:
 
 def corpus(name: str) -> Finding:
     """Whether the corpus lies on disk, whole; nothing is fetched."""
+    if find_spec("docutils") is None:
+        return Finding("todo", "not installed, and not needed for your own", "pip install 'ragkit-workbench[corpus]'")
     folders = [project.folder for project in read_projects("pydocs.toml", name)]
     here = [folder for folder in folders if (folder / MANIFEST).is_file()]
     for folder in here:

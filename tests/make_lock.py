@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -43,20 +43,24 @@ def _needs(requirement: Requirement) -> Iterator[Requirement]:
             yield need
 
 
-def closure(without: Collection[str] = ("all", "scale")) -> dict[str, str]:
-    """Canonical name -> installed version of all that the declared dependencies need, without local build tags.
+def closure(*extras: str) -> dict[str, str]:
+    """Canonical name -> installed version of all that the base and ``extras`` need, without local build tags.
 
-    ``without`` are extras that do not count."""
-    own = "ragkit-workbench"
-    todo = [r for extra, group in declared().items() if extra not in without for r in group]
+    Without ``extras``: those of ``all``.
+    """
+    own, groups = "ragkit-workbench", declared()
+    todo = [requirement for extra in ("", *(extras or ["all"])) for requirement in groups[extra]]
     seen: set[tuple[str, frozenset[str]]] = set()
     pins: dict[str, str] = {}
     while todo:
         requirement = todo.pop()
         name = canonicalize_name(requirement.name)
-        if (key := (name, frozenset(requirement.extras))) in seen or name == own:
+        if (key := (name, frozenset(requirement.extras))) in seen:
             continue
         seen.add(key)
+        if name == own:
+            todo.extend(need for extra in requirement.extras for need in groups[extra])
+            continue
         try:
             version = distribution(name).version
         except PackageNotFoundError:
@@ -87,7 +91,7 @@ def write(name: str, header: str, pins: Mapping[str, str]) -> None:
 
 
 def main() -> None:
-    pins, more = closure(), closure(without=["all"])
+    pins, more = closure(), closure("all", "scale")
     project = ROOT / "pyproject.toml"
     project.write_text(with_floors(project.read_text(), more))
     write("requirements.lock", HEADER, pins)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from importlib.metadata import packages_distributions
+from importlib.metadata import distribution, packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def words(node: ast.Call) -> list[str]:
 
 
 def names(extra: str) -> set[str]:
-    return {canonicalize_name(r.name) for r in declared()[extra]}
+    return {canonicalize_name(r.name) for r in declared()[extra]} - {"ragkit-workbench"}
 
 
 EXTRAS = {extra: names(extra) for extra in declared() if extra not in {"", "all"}}
@@ -112,8 +112,8 @@ def modules_of() -> dict[str, set[str]]:
     """Distribution -> the top-level modules that it installs."""
     found: dict[str, set[str]] = {}
     for module, distributions in packages_distributions().items():
-        for distribution in distributions:
-            found.setdefault(canonicalize_name(distribution), set()).add(module)
+        for name in distributions:
+            found.setdefault(canonicalize_name(name), set()).add(module)
     return SCALE | found
 
 
@@ -207,7 +207,7 @@ def test_the_lock_holds_versions_only():
 def test_the_lock_holds_all_that_is_needed():
     assert closure().keys() == locked(LOCK).keys()
     if find_spec("ray"):
-        assert closure(without=["all"]).keys() == locked(*BOTH).keys()
+        assert closure("all", "scale").keys() == locked(*BOTH).keys()
 
 
 def test_make_help_names_every_target():
@@ -366,11 +366,40 @@ def test_the_wheel_holds_the_data(tmp_path):
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     inside = set(zipfile.ZipFile(wheel).namelist())
-    data = {f"ragkit/_data/{p.relative_to(ROOT / 'data')}" for p in (ROOT / "data").rglob("*") if p.is_file()}
+    files = {str(path.relative_to(ROOT)) for path in tracked()}
+    data = {f"ragkit/_{name}" for name in files if name.startswith("data/")}
     assert "ragkit/_data/pydocs.toml" in data
-    assert data <= inside
-    assert "ragkit/production/page.html" in inside
+    assert data | {name for name in files if name.startswith("ragkit/")} <= inside
     assert not any(name.startswith("tests/") for name in inside)
+
+
+def test_the_extra_serve_is_all_that_a_folder_needs(tmp_path):
+    """With a folder of links to the packages that it brings, and no other package of this environment."""
+    site = tmp_path / "site"
+    site.mkdir()
+    for name in closure("serve"):
+        installed = distribution(name)
+        for top in {file.parts[0] for file in installed.files or ()} - {".."}:
+            if not (site / top).exists():  # several packages may share a namespace
+                (site / top).symlink_to(str(installed.locate_file(top)))
+    environment = {**os.environ, "RAGKIT_HOME": str(tmp_path / "home"), "PYTHONPATH": f"{ROOT}{os.pathsep}{site}"}
+    handbook, folder = ROOT / "data" / "handbook", tmp_path / "documents"
+    shutil.copytree(handbook / "it", folder)
+    for name in ("travel.docx", "salaries.pdf"):
+        shutil.copy(handbook / name, folder)
+    labels = (handbook / "questions.jsonl").read_text().replace("it/", "").splitlines()
+    about = ("travel.docx", "computers.md", "working-abroad.html")
+    (folder / "questions.jsonl").write_text("\n".join(line for line in labels if any(name in line for name in about)))
+
+    def ragkit(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-S", "-m", "ragkit.cli", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    asked = ragkit("ask", "How expensive may a hotel in Paris be?", "--corpus", str(folder))
+    assert "180 euros" in asked.stdout, asked.stderr
+    compared = ragkit("eval", "--preset", "naive", "--preset", "advanced", "--corpus", str(folder))
+    assert "8 questions in 3 documents" in compared.stdout, compared.stderr
+    assert "ragkit-workbench[corpus]" in ragkit("doctor").stdout  # so a package that is missing is seen
 
 
 # Written so that this file does not contain what it looks for.

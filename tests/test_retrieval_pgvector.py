@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ragkit.base import Chunk, EndpointError, InputError, Page, Section, StoreMismatchError
 from ragkit.chunking import FixedChunker, RecursiveChunker, chunk_corpus
+from ragkit.cli import main
 from ragkit.embedding import unit
 from ragkit.pipeline import RAGPipeline
 from ragkit.pipeline.config import PipelineConfig
@@ -430,3 +431,18 @@ def test_a_server_without_pgvector_is_told_what_to_install(url: str):
         admin.execute("UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'")
     with pytest.raises(EndpointError, match=r"has pgvector 0.7.4, expected 0.8 or newer"):
         PgVectorStore(old, "x", EMBEDDER)
+
+
+def test_from_a_folder_to_an_answer_by_commands(url, name, tmp_path, ragkit_home, monkeypatch, capsys):
+    docs, config = tmp_path / "docs", tmp_path / "pipeline.toml"
+    docs.mkdir()
+    (docs / "shop.md").write_text("# Returns\n\nYou may return the Zibbo within 30 days.\n")
+    config.write_text(f"""retriever = "store"\nmodules.store = {{kind = "PgVectorStore", name = {json.dumps(name)}}}""")
+    command = ["ingest", str(docs), "--out", str(tmp_path / "shards"), "--workers", "1", "--postgres", name]
+    assert main(command) == 2
+    assert "$RAGKIT_POSTGRES is not set" in capsys.readouterr().err
+    monkeypatch.setenv("RAGKIT_POSTGRES", url)
+    assert main(command) == 0
+    assert "loaded: 1 chunks" in capsys.readouterr().out
+    assert main(["ask", "When may I return the Zibbo?", "--corpus", str(docs), "--config", str(config)]) == 0
+    assert "within 30 days" in capsys.readouterr().out

@@ -23,7 +23,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ from ragkit.base import (
     CorpusError,
     Document,
     IntegrityError,
+    MissingExtraError,
     Question,
     Span,
 )
@@ -68,9 +69,18 @@ class Project:
 
     @property
     def key(self) -> str:
-        """Changes with the archive and with everything that turns it into text."""
+        """Changes with the archive and with everything that turns it into text.
+
+        Raises:
+            MissingExtraError: the parsers are not installed.
+        """
         code = b"".join((Path(__file__).parent / f"{module}.py").read_bytes() for module in _PARSER_MODULES)
-        parts = (json.dumps(asdict(self), sort_keys=True), version("docutils"), version("myst-docutils"))
+        try:
+            parts = (json.dumps(asdict(self), sort_keys=True), version("docutils"), version("myst-docutils"))
+        except PackageNotFoundError as error:
+            raise MissingExtraError(
+                f"'{error.name}' is not installed. Install it with: pip install 'ragkit-workbench[corpus]'"
+            ) from error
         return hashlib.sha256(code + "\n".join(parts).encode()).hexdigest()[:16]
 
     @property

@@ -33,7 +33,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
 import re
 import tomllib
 import warnings
@@ -198,10 +197,8 @@ class Modules(PipelineBuilder):
         self, name: str, mode: Mode = "hybrid", exact: bool = True, url_from: str = "RAGKIT_POSTGRES"
     ) -> Retriever:
         """The store called ``name``, as it was filled; the environment variable ``url_from`` has the server's URL."""
-        if not (url := os.environ.get(url_from)):
-            raise InputError(f"${url_from} is not set: expected postgresql://user:password@host:5432/database")
         analyzer = Analyzer.for_language(self.corpus.language)
-        store = pgvector.PgVectorStore(url, name, self.store.encoder, analyzer=analyzer)
+        store = pgvector.PgVectorStore(pgvector.url_in(url_from), name, self.store.encoder, analyzer=analyzer)
         return store.retriever(mode, where=dict(self.only), exact=exact)
 
     def Hybrid(self, inputs: Names, fusion: str = "rrf", weights: Weights = (), fetch_k: int = 100) -> Retriever:

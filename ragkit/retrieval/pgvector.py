@@ -20,6 +20,7 @@ pgvector: https://github.com/pgvector/pgvector (filters: "Iterative Index Scans"
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -478,6 +479,17 @@ class PgVectorRetriever(Retriever):
 
     def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         return self.store.search(queries, k, self.mode, self.where, self.exact)
+
+
+def url_in(variable: str) -> str:
+    """The URL of a server in an environment variable: it has a password, which belongs in no file and no command.
+
+    Raises:
+        InputError: it is not set.
+    """
+    if not (url := os.environ.get(variable)):
+        raise InputError(f"${variable} is not set: expected postgresql://user:password@host:5432/database")
+    return url
 
 
 def _place(url: str) -> str:

@@ -1,0 +1,321 @@
+"""A pipeline and its corpus as tools of the Model Context Protocol (https://modelcontextprotocol.io), for an agent.
+
+``ragkit mcp --corpus FOLDER`` serves four tools over stdin and stdout: ``search``, ``ask``, ``read`` and ``evaluate``.
+The client is answered at once; documents are read and indexed meanwhile, and a tool that is called before that waits.
+While the server runs, whatever else this process writes to stdout goes to stderr (``mcp.server.stdio`` sees to it).
+
+The docstrings of the tools and the ``Field`` of a parameter are what the agent's model reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from inspect import getdoc
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from ragkit.base import Chunk, Corpus, InputError, Question, RagkitError, require
+from ragkit.evaluation.compare import compare, difference_text
+from ragkit.pipeline.rag import RAGPipeline
+
+if TYPE_CHECKING:
+    from mcp.server.mcpserver import Context, MCPServer
+    from mcp.types import CallToolResult, InputRequiredResult
+
+WINDOW, LARGEST_WINDOW = 4_000, 12_000
+"""Characters that ``read`` returns unless told otherwise, and at most."""
+
+PASSAGE = 4_000
+"""The most characters of a passage's text."""
+
+Text = Annotated[str, Field(min_length=1, max_length=2_000)]
+Pipeline = Literal["served", "naive", "advanced", "modular"]
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the tools work on; ``pipeline`` builds the preset of this name over the corpus, and writes nothing."""
+
+    corpus: Corpus
+    rag: RAGPipeline
+    questions: Callable[[], Sequence[Question]]
+    pipeline: Callable[[str], RAGPipeline]
+
+
+class Passage(BaseModel, frozen=True):
+    """A piece of a document: its characters ``[start, end)``. ``page`` is null where the file has no pages."""
+
+    id: str
+    document: str
+    start: int
+    end: int
+    section: str
+    page: int | None
+    score: float
+    text: str
+
+
+class Found(BaseModel, frozen=True):
+    """Passages, the best first. A score compares the passages of one search and nothing else."""
+
+    passages: list[Passage]
+
+
+class Source(BaseModel, frozen=True):
+    """What ``[number]`` of an answer stands for; ``quote`` are the characters ``[start, end)`` of the document."""
+
+    number: int
+    document: str
+    start: int
+    end: int
+    section: str
+    page: int | None
+    quote: str
+
+
+class Answered(BaseModel, frozen=True):
+    """``silent``: the documents do not answer the question, and ``reason`` says how that was seen."""
+
+    text: str
+    citations: list[Source]
+    silent: bool
+    reason: str
+    writer: str
+
+
+class Window(BaseModel, frozen=True):
+    """The characters ``[start, end)`` of a document of ``length`` characters, with the sections and pages in it."""
+
+    document: str
+    title: str
+    start: int
+    end: int
+    length: int
+    sections: list[str]
+    pages: list[int]
+    text: str
+
+
+class Row(BaseModel, frozen=True):
+    """One pipeline: means over the questions, the paired difference of MRR to the baseline, and the verdict on it."""
+
+    pipeline: str
+    mrr_at_10: float
+    hit_at_10: float
+    milliseconds: float
+    difference: str
+    verdict: str
+
+
+class Evaluated(BaseModel, frozen=True):
+    """The table, and what one must know to read it."""
+
+    rows: list[Row]
+    notes: list[str]
+
+
+class Tools:
+    """The four tools over what ``opened`` returns, which runs once, in a thread of its own, from ``begin`` on."""
+
+    def __init__(self, opened: Callable[[], Served]) -> None:
+        self._open, self._opened = opened, Future[Served]()
+
+    def begin(self) -> None:
+        """Start to read and index. The thread is a daemon: a client that leaves early does not wait for it."""
+
+        def run() -> None:
+            try:
+                self._opened.set_result(self._open())
+            except BaseException as error:
+                self._opened.set_exception(error)
+
+        self._opened.set_running_or_notify_cancel()  # so that no waiting tool that is cancelled cancels it
+        threading.Thread(target=run, name="ragkit-index", daemon=True).start()
+
+    async def _served(self) -> Served:
+        return await asyncio.wrap_future(self._opened)
+
+    async def search(
+        self,
+        query: Annotated[Text, Field(description="A question or key words, in the language of the documents.")],
+        k: Annotated[int, Field(ge=1, le=20, description="How many passages to return.")] = 5,
+    ) -> Found:
+        """Find the passages of the documents that answer a query, the best first, by their words and their meaning.
+
+        Every passage says where it stands: document, characters, section and page. Call `read` with its document and
+        characters to see what stands around it. Something is always returned; judge by the text whether it fits.
+        """
+        served = await self._served()
+        hits = await asyncio.to_thread(served.rag.retriever.search, query, k)
+        return Found(passages=[_passage(hit.chunk, hit.score) for hit in hits])
+
+    async def ask(
+        self,
+        question: Annotated[Text, Field(description="One question, as a full sentence.")],
+        k: Annotated[int, Field(ge=1, le=20, description="How many passages the answer may rest on.")] = 10,
+    ) -> Answered:
+        """Answer a question from the documents alone, with citations.
+
+        `[1]` in the text is citation number 1. Where the documents do not hold the answer, `silent` is true and
+        `reason` says why: then do not answer from memory, but search with other words or say that it is not there.
+        """
+        served = await self._served()
+        answer = await served.rag.query(question, k)
+        sources = [
+            Source(
+                number=each.number,
+                document=each.chunk.doc_id,
+                start=each.span.start,
+                end=each.span.end,
+                section=" > ".join(each.section),
+                page=each.page,
+                quote=each.quote[:PASSAGE],
+            )
+            for each in answer.citations
+        ]
+        return Answered(
+            text=answer.text, citations=sources, silent=answer.abstained, reason=answer.reason, writer=answer.writer
+        )
+
+    async def read(
+        self,
+        document: Annotated[str, Field(description="The document of a passage or a citation.")],
+        start: Annotated[int, Field(ge=0, description="The first character, counted from 0.")] = 0,
+        end: Annotated[int | None, Field(ge=1, description=f"One past the last; null: {WINDOW:,} characters.")] = None,
+    ) -> Window:
+        """Read a window of a document: the text around a passage, or a whole short document.
+
+        At most 12,000 characters at a time: `end` of the result is where to read on, `length` where the document ends.
+        """
+        served = await self._served()
+        return _window(served.corpus, document, start, start + WINDOW if end is None else end)
+
+    async def evaluate(
+        self,
+        pipelines: Annotated[
+            list[Pipeline],
+            Field(min_length=1, max_length=4, description='The first is the baseline; "served" is what `ask` uses.'),
+        ] = ["served", "naive"],  # noqa: B006 - the tool's schema shows it
+        limit: Annotated[int, Field(ge=2, le=200, description="How many questions to ask, evenly chosen.")] = 50,
+    ) -> Evaluated:
+        """Compare retrieval pipelines on the questions that have labelled answers in these documents.
+
+        One row a pipeline. The verdict says whether its mean reciprocal rank differs from the baseline's by more than
+        luck: "better", "worse" or "no detectable difference", which is not "equal". Seconds to a minute.
+        """
+        served = await self._served()
+        return await asyncio.to_thread(_evaluated, served, pipelines, limit)
+
+
+def mcp_server(name: str, opened: Callable[[], Served]) -> MCPServer[None]:
+    """A server with the four tools; ``server.run()`` serves stdin and stdout until the client closes them.
+
+    ``opened`` runs once, in a thread, after the client is connected; its error is that of every call of a tool.
+    ``name`` is what the model is told that the documents are.
+
+    Raises:
+        MissingExtraError: the package ``mcp`` is not installed.
+    """
+    require("mcp", "serve")
+    from mcp.server.mcpserver import MCPServer
+    from mcp.server.mcpserver.exceptions import ToolError
+    from mcp.types import ToolAnnotations
+
+    class Server(MCPServer[None]):
+        async def call_tool(
+            self, name: str, arguments: dict[str, Any], context: Context[None, Any] | None = None
+        ) -> CallToolResult | InputRequiredResult:
+            """As the library's, with our errors and those of the arguments in one sentence."""
+            try:
+                return await super().call_tool(name, arguments, context)
+            except ToolError as error:
+                if isinstance(error.__cause__, RagkitError | OSError):
+                    raise ToolError(f"{name}: {error.__cause__}") from None
+                if isinstance(error.__cause__, ValidationError):
+                    raise ToolError(f"{name}: {_arguments_text(error.__cause__)}") from None
+                raise
+
+    tools = Tools(opened)
+
+    @asynccontextmanager
+    async def lifespan(_: MCPServer[None]) -> AsyncIterator[None]:
+        tools.begin()
+        yield
+
+    server = Server(
+        "ragkit",
+        instructions=f"Questions answered from these documents: {name}. `ask` answers with citations, `search` finds "
+        "passages, `read` shows what stands around one. Prefer them to memory for what these documents are about.",
+        lifespan=lifespan,
+        log_level="WARNING",
+    )
+    for tool in (tools.search, tools.ask, tools.read, tools.evaluate):
+        only_reads = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+        server.add_tool(tool, description=getdoc(tool), annotations=only_reads)
+    return server
+
+
+def _arguments_text(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+
+
+def _passage(chunk: Chunk, score: float) -> Passage:
+    return Passage(
+        id=chunk.id,
+        document=chunk.doc_id,
+        start=chunk.start,
+        end=chunk.end,
+        section=" > ".join(chunk.section),
+        page=chunk.pages[0].number if chunk.pages else None,
+        score=round(score, 4),
+        text=chunk.text[:PASSAGE],
+    )
+
+
+def _window(corpus: Corpus, name: str, start: int, end: int) -> Window:
+    try:
+        document = corpus.document(name)
+    except InputError as error:
+        near = get_close_matches(name, [each.id for each in corpus.documents])
+        raise InputError(f"{error}; expected one that `search` returns{f', such as {near}' * bool(near)}") from None
+    length = len(document.text)
+    if not start < min(end, length):
+        raise InputError(f"characters [{start}, {end}) of {name!r}: expected start < end and start < {length}")
+    end = min(end, start + LARGEST_WINDOW, length)
+    return Window(
+        document=document.id,
+        title=document.title,
+        start=start,
+        end=end,
+        length=length,
+        sections=[" > ".join(section.path) for section in document.sections_in(start, end)],
+        pages=[page.number for page in document.pages_in(start, end)],
+        text=document.text[start:end],
+    )
+
+
+def _evaluated(served: Served, names: Sequence[str], limit: int) -> Evaluated:
+    questions = [question for question in served.questions() if question.gold]
+    every = max(1, -(-len(questions) // limit))
+    systems = {name: (served.rag if name == "served" else served.pipeline(name)).retriever for name in names}
+    result = compare(systems, questions[::every], baseline=names[0], progress=False)
+    rows = []
+    for name, line in result.table.iterrows():
+        estimate = difference_text(line["diff"], line["diff_low"], line["diff_high"], line["p"])
+        row = Row(
+            pipeline=str(name),
+            mrr_at_10=round(line["mrr@10"], 3),
+            hit_at_10=round(line["hit@10"], 3),
+            milliseconds=round(line["ms_p50"], 1),
+            difference="" if name == result.baseline else estimate,
+            verdict=line["verdict"],
+        )
+        rows.append(row)
+    return Evaluated(rows=rows, notes=list(result.caption))

@@ -1,0 +1,486 @@
+"""Chunks in Qdrant: the same results as in this process, on each of its three places, whatever is written meanwhile."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import threading
+import uuid
+from contextlib import ExitStack, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient, models
+from qdrant_stand_in import KEY, stand_in
+
+from ragkit.base import (
+    Chunk,
+    ContractError,
+    EndpointError,
+    InputError,
+    Page,
+    Retriever,
+    Section,
+    StoreMismatchError,
+    best_first,
+    identity_of,
+)
+from ragkit.chunking import RecursiveChunker, chunk_corpus
+from ragkit.retrieval.bm25 import BM25Retriever
+from ragkit.retrieval.dense import DenseRetriever
+from ragkit.retrieval.hybrid import Hybrid
+from ragkit.retrieval.modular import Filtered
+from ragkit.retrieval.qdrant import QdrantStore
+from ragkit.testing import FakeEmbedder, FakeTokenizer, check_retriever
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection"),
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant"),
+]
+MODES = ("hybrid", "dense", "words")
+QUERIES = [
+    "How do I heat water?",
+    "Which bulbs fit? Which bulbs fit?",
+    "How do I clean the kettle, and which bulbs fit the lamp?",
+    "zzz unknown",
+    "the of and",
+    "?!",
+    "停止 כל העובדים",
+    "press the lever " * 300,
+]
+URL = os.environ.get("QDRANT_URL")
+PLACES = (
+    ":memory:",
+    "stand-in",
+    pytest.param(
+        "edge",
+        marks=pytest.mark.skipif(
+            not importlib.util.find_spec("qdrant_edge"), reason="qdrant-edge-py (extra scale) is not installed"
+        ),
+    ),
+    pytest.param("server", marks=pytest.mark.skipif(not URL, reason="no server: $QDRANT_URL is not set")),
+)
+
+
+@pytest.fixture(params=PLACES)
+def opened(request, tmp_path, monkeypatch):
+    """Opens a store, at each place, under a name of its own."""
+    stores, own = [], f"test-{uuid.uuid4().hex}"
+    with ExitStack() as stack:
+        place = {"edge": f"edge:{tmp_path}", "server": URL}.get(request.param, request.param)
+        if request.param == "stand-in":
+            monkeypatch.setenv("QDRANT_API_KEY", KEY)
+            place = stack.enter_context(stand_in())
+
+        def opened(name="a", embedder=None):
+            stores.append(QdrantStore(place, f"{own}-{name}", embedder or FakeEmbedder()))
+            return stores[-1]
+
+        yield opened
+        for store in stores:
+            if request.param == "server":
+                store._engine._client.delete_collection(store.name)
+            store.close()
+
+
+@pytest.fixture
+def chunks(small_corpus):
+    return chunk_corpus(RecursiveChunker(8, 2, FakeTokenizer()), small_corpus)
+
+
+class Halves:
+    """Vectors of four numbers, each a half or minus a half: products are exact on every machine, and often equal."""
+
+    name = identity = "halves"
+    dimension = 16
+
+    def encode(self, texts, kind="passage"):
+        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        for vector, text in zip(vectors, texts, strict=True):
+            random = np.random.default_rng(list(text.encode()))
+            vector[random.choice(self.dimension, 4, replace=False)] = random.choice([0.5, -0.5], 4)
+        return vectors
+
+
+class ById(Retriever):
+    """Equal scores in the order of ids, which FAISS leaves open."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def _search(self, query, k):
+        return best_first(self.inner.search(query, 1_000), k)
+
+
+def in_process(chunks):
+    words, dense = BM25Retriever(chunks), ById(DenseRetriever(chunks, embedder=Halves()))
+    return {"words": words, "dense": dense, "hybrid": Hybrid([words, dense])}
+
+
+def texts(n, seed=0):
+    """``n`` texts of few words, so that some are equal; sorted, so that equal words are equal texts."""
+    random = np.random.default_rng(seed)
+    vocabulary = ["red", "blue", "tea", "kettle", "lamp", "lever", "bulb", "water", "boil", "clean"]
+    return [" ".join(sorted(random.choice(vocabulary, random.integers(1, 5), replace=False))) for _ in range(n)]
+
+
+def whole(doc_id, text, **metadata):
+    return Chunk(doc_id, 0, len(text), text, metadata=metadata)
+
+
+def assert_same(ours, theirs):
+    """The same chunks, those of equal scores in the order of ids, and the same scores up to float32."""
+    assert len(ours) == len(theirs)
+    scores = np.array([[hit.score for hit in hits] for hits in (ours, theirs)])
+    least = 1e-6 + 1e-5 * np.abs(scores).max(initial=0)
+    assert np.abs(scores[0] - scores[1]).max(initial=0) < least
+    assert [(hit.chunk, hit.source) for hit in ours] == [(hit.chunk, hit.source) for hit in theirs]
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("mode", MODES)
+def test_contract(opened, chunks, mode, exact):
+    store = opened()
+    retriever = store.retriever(mode, exact=exact)
+    check_retriever(retriever, QUERIES)  # of an empty store
+    store.add(chunks)
+    check_retriever(retriever, QUERIES)
+    assert retriever.search(QUERIES[0], 1)
+    assert identity_of(retriever) != identity_of(store.retriever(mode, exact=not exact))
+
+
+def test_scores_are_those_in_process(opened, chunks):
+    chunks = [*chunks, *(whole(f"d{i}", text) for i, text in enumerate(texts(150)))]
+    store = opened(embedder=Halves())
+    store.add(chunks)
+    # Sums of two numbers are the same in any order: what is a tie in float64 is one in float32.
+    queries = [*QUERIES, *(text for text in texts(40, seed=1) if text.count(" ") < 2)]
+    for mode, other in in_process(chunks).items():
+        retriever = store.retriever(mode)
+        for k in (1, 10, 120):
+            for query in queries[:12]:
+                assert_same(retriever.search(query, k), other.search(query, k))
+        for ours, theirs in zip(retriever.search_many(queries), other.search_many(queries), strict=True):
+            assert_same(ours, theirs)
+    ours, theirs = (r.search(QUERIES[0], 1)[0] for r in (store.retriever(), other))
+    assert dict(ours.scores) == pytest.approx(dict(theirs.scores), rel=1e-5)
+
+
+def test_ties_stand_in_the_order_of_ids(opened):
+    store = opened(embedder=Halves())
+    store.add([whole(f"d{i:03}", "red tea") for i in reversed(range(150))])
+    for mode in MODES:
+        ids = [hit.chunk.doc_id for hit in store.retriever(mode).search("red tea", 100)]
+        assert ids == [f"d{i:03}" for i in range(100)]
+        assert [hit.chunk.doc_id for hit in store.retriever(mode).search("red tea", 7)] == ids[:7]
+
+
+def test_any_writes_equal_a_fresh_store(opened):
+    random, names = np.random.default_rng(3), [f"d{i}" for i in range(6)]
+    store, model = opened(embedder=Halves()), {}
+    for step in range(12):
+        chosen = random.choice(names, random.integers(1, 4), replace=False).tolist()
+        new = [Chunk(d, s, s + len(t), t) for d in chosen for s, t in enumerate(texts(random.integers(0, 4), step))]
+        there = [c for c in model.values() if c.doc_id in chosen]
+        match step % 3:
+            case 0:
+                store.add(new)
+            case 1:
+                store.replace(chosen, new)
+            case 2:
+                assert store.delete(chosen) == len(there)
+        model = {i: c for i, c in model.items() if step % 3 == 0 or c not in there}
+        model |= {} if step % 3 == 2 else {c.id: c for c in new}
+        assert len(store) == len(model)
+        store.refresh()
+        for mode, other in in_process(model.values()).items():
+            for query in ("red tea", "clean the kettle", "lamp"):
+                assert_same(store.retriever(mode).search(query, 10), other.search(query, 10))
+    store.delete(names)
+    store.refresh()
+    assert len(store) == 0
+    assert store.retriever().search("red tea") == []
+
+
+def test_a_chunk_comes_back_as_it_went_in(opened):
+    sections = (Section(("A", "B"), 0, 2, 9), Section((), 9, 9, 30))
+    metadata = {"project": "tea", "n": 1, "deep": {"list": [1, 2.5, None, True]}, "a.b": "c", "": "ü", "big": 2**70}
+    chunk = Chunk(
+        "a/b#c", 3, 30, "tea \x00 \ud800 <b>&", ("A", "B"), metadata, sections, (Page(3, 0, 9), Page(4, 9, 40))
+    )
+    store = opened()
+    store.add([chunk, chunk])
+    (hit,) = store.retriever("words").search("tea")
+    assert hit.chunk == chunk
+    assert (hit.chunk.sections, hit.chunk.pages, dict(hit.chunk.metadata)) == (sections, chunk.pages, metadata)
+    assert len(store) == 1
+
+
+def test_where_is_applied_before_the_ranking(opened):
+    projects = ["a", "b", 1, None, ["a", "b"], "c"]
+    all_chunks = [whole(f"d{i}", t, project=projects[i % 6], **{"x.y": i % 2}) for i, t in enumerate(texts(120))]
+    store = opened(embedder=Halves())
+    store.add(all_chunks)
+    words, dense = in_process(all_chunks)["words"], in_process(all_chunks)["dense"]
+    for where in ({"project": "a"}, {"project": ["a", 1], "x.y": 0}, {"project": "a", "x.y": 1}, {"project": None}):
+        for mode, other in (("words", words), ("dense", dense)):
+            assert_same(
+                store.retriever(mode, where=where).search("red tea", 8), Filtered(other, where).search("red tea", 8)
+            )
+    for where in ({"project": "z"}, {"other": "a"}, {"project": []}, {"project": "1"}):
+        assert store.retriever(where=where).search("red tea") == []
+
+
+def test_words_are_weighed_by_the_last_refresh(opened):
+    old, new = [whole(f"d{i}", t) for i, t in enumerate(texts(20))], whole("new", "red samovar")
+    store = opened(embedder=Halves())
+    store.add(old)
+    before = store.retriever("words").search("red kettle")
+    store.add([new])
+    assert store.retriever("words").search("samovar")[0].chunk == new
+    assert [h for h in store.retriever("words").search("red kettle", 99) if h.chunk != new][:10] == before
+    store.refresh()
+    assert_same(store.retriever("words").search("red kettle"), BM25Retriever([*old, new]).search("red kettle"))
+
+
+def test_identity_changes_with_the_content(opened):
+    store = opened()
+    retriever, seen = store.retriever(), set()
+    for write in (
+        lambda: None,
+        lambda: store.add([whole("a", "tea")]),
+        lambda: store.add([whole("a", "tea", project="b")]),
+        lambda: store.replace(["a"], [whole("a", "water")]),
+        store.refresh,
+        lambda: store.delete(["a"]),
+    ):
+        write()
+        assert retriever.identity == retriever.identity == store.retriever().identity
+        seen.add(retriever.identity)
+    assert len(seen) == 6
+    assert opened("b").identity not in {store.identity}
+
+
+def test_readers_see_a_document_before_or_after_a_write(opened):
+    def document(number):
+        return [Chunk("a", i, i + 7, f"tea {i} {number % 10}", metadata={"n": number}) for i in range(12)]
+
+    store = opened()
+    store.add([*document(0), *(whole(f"d{i}", "lamp") for i in range(5))])
+    done, problems, seen = threading.Event(), [], set()
+
+    def read():
+        retrievers = [store.retriever(mode) for mode in MODES]
+        while not done.is_set():
+            for retriever in retrievers:
+                with suppress(EndpointError):  # it changed too often
+                    numbers = [
+                        hit.chunk.metadata["n"] for hit in retriever.search("tea", 12) if hit.chunk.doc_id == "a"
+                    ]
+                    seen.update(numbers)
+                    if len(numbers) != 12 or len(set(numbers)) != 1:
+                        problems.append(numbers)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for number in range(1, 25):
+        store.replace(["a"], document(number))
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert not problems
+    assert len(seen) > 3
+
+
+def test_a_write_that_breaks_off_leaves_nothing(opened, monkeypatch):
+    store = opened()
+    old, new = ([Chunk("a", i, i + 3, f"tea {word}") for i in range(n)] for word, n in (("old", 3), ("new", 2)))
+    names, broken = ("upsert", "set_payload", "delete", "retrieve", "scroll"), 0
+    for last in count():
+        store.replace(["a"], old)
+        calls = count()
+
+        def failing(call, last=last, calls=calls):
+            def run(*arguments):
+                if next(calls) >= last:
+                    raise EndpointError("gone")
+                return call(*arguments)
+
+            return run
+
+        with monkeypatch.context() as patch:
+            for name in names:
+                patch.setattr(store._engine, name, failing(getattr(store._engine, name)))
+            try:
+                store.replace(["a"], new)
+            except EndpointError:
+                broken += 1
+            else:
+                break
+        for mode in MODES:
+            found = sorted((hit.chunk for hit in store.retriever(mode).search("tea")), key=lambda chunk: chunk.id)
+            assert found in (old, new)
+        store.add([whole("b", "lamp")])  # cleans up
+        assert store.delete(["b"]) == 1
+        assert len(store) == len(found)
+        assert {hit.chunk.text for hit in store.retriever("words").search("tea")} == {found[0].text}
+    assert broken > 5
+    assert {hit.chunk.text for hit in store.retriever().search("tea")} == {"tea new"}
+
+
+def test_a_second_writer_is_noticed(opened):
+    store = opened()
+    store.add([whole("a", "tea")])
+    other = object.__new__(QdrantStore)
+    other.__dict__ |= store.__dict__ | {"_writing": threading.RLock()}
+    upsert = store._engine.upsert
+
+    def meanwhile(points):
+        store._engine.upsert = upsert
+        upsert(points)
+        other.add([whole("b", "tea")])
+
+    store._engine.upsert = meanwhile
+    with pytest.raises(EndpointError, match="another process wrote"):
+        store.add([whole("c", "tea")])
+    store.add([whole("d", "tea")])
+    assert {hit.chunk.doc_id for hit in store.retriever("words").search("tea")} >= {"a", "d"}
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("qdrant_edge"), reason="qdrant-edge-py (extra scale) is not installed")
+def test_a_folder_holds_the_store(tmp_path):
+    place, chunks = f"edge:{tmp_path}", [whole(f"d{i}", t) for i, t in enumerate(texts(30))]
+    store = QdrantStore(place, "a", FakeEmbedder(), chunker="whole")
+    store.add(chunks)
+    found, identity = store.retriever().search("red tea"), store.identity
+    with pytest.raises(EndpointError, match="open in another process"):
+        QdrantStore(place, "a", FakeEmbedder())
+    store.close()
+    for embedder, chunker, expected in (
+        (FakeEmbedder(seed=1), None, r"the embedder fake:32:16:0.0:0, and this is fake:32:16:0.0:1"),
+        (FakeEmbedder(8), None, "the embedder fake:32:16:0.0:0, and this is fake:8"),
+        (FakeEmbedder(), "halves", "the chunker whole, and this is halves"),
+    ):
+        with pytest.raises(StoreMismatchError, match=expected):
+            QdrantStore(place, "a", embedder, chunker=chunker)
+    again = QdrantStore(place, "a", FakeEmbedder())
+    assert again.retriever().search("red tea") == found
+    assert again.identity == identity
+    again.close()
+
+
+def test_a_collection_that_was_made_before(monkeypatch):
+    monkeypatch.setenv("QDRANT_API_KEY", KEY)
+    sparse = {"words": models.SparseVectorParams()}
+    with stand_in() as url:
+        client = QdrantClient(url=url, api_key=KEY, check_compatibility=False)
+        for name, vectors in (
+            ("own", {"dense": models.VectorParams(size=32, distance="Dot")}),
+            ("other", {"dense": models.VectorParams(size=8, distance="Dot")}),
+            ("foreign", {"dense": models.VectorParams(size=32, distance="Dot")}),
+            ("unnamed", models.VectorParams(size=32, distance="Dot")),
+        ):
+            client.create_collection(name, vectors_config=vectors, sparse_vectors_config=sparse)
+        client.upsert("foreign", [models.PointStruct(id=1, vector={"dense": [1.0] * 32})])
+        store = QdrantStore(url, "own", FakeEmbedder())
+        store.add([whole("a", "tea")])
+        assert QdrantStore(url, "own", FakeEmbedder()).retriever().search("tea")[0].chunk == whole("a", "tea")
+        for name, dimension, expected in (
+            ("own", 8, r"filled with the embedder fake:32:\S+, and this is fake:8:"),
+            ("other", 32, "dimension 8, and the embedder gives 32"),
+            ("foreign", 32, "was not filled by ragkit"),
+            ("unnamed", 32, "dimension None"),
+        ):
+            with pytest.raises(StoreMismatchError, match=expected):
+                QdrantStore(url, name, FakeEmbedder(dimension))
+        client.delete_collection("own")
+        with pytest.raises(EndpointError, match="answered 400"):
+            store.retriever().search("tea")
+
+
+def test_bad_input(opened):
+    store = opened()
+    store.add([whole("a", "tea")])
+    with pytest.raises(InputError, match="expected one of hybrid, words, dense"):
+        store.retriever("sparse")
+    with pytest.raises(InputError, match="expected a collection of ids"):
+        store.delete("a")
+    with pytest.raises(InputError, match="different texts"):
+        store.add([whole("a", "tea"), whole("a", "pot")])
+    for metadata in ({"t": (1, 2)}, {"n": float("nan")}, {1: "x"}, {"o": object()}):
+        with pytest.raises(InputError, match=r"chunk 'a#0-3' would not come back"):
+            store.add([Chunk("a", 0, 3, "pot", metadata=metadata)])
+    with pytest.raises(InputError, match="does not store"):
+        store.add([whole("\ud800", "tea")])
+    for vectors in (np.ones((1, 3)), np.full((1, 32), np.nan), np.ones((2, 32))):
+        with pytest.raises(ContractError):
+            store.add([whole("b", "tea")], vectors)
+    assert [hit.chunk.text for hit in store.retriever().search("tea pot")] == ["tea"]
+    store.add([], np.zeros((0, 32)))
+    assert store.delete([]) == store.delete(["unknown"]) == 0
+
+
+@pytest.mark.parametrize(
+    "place", ["", "handbook", "localhost:6333", "ftp://host", "http://", "http://h:99999999", "edge:"]
+)
+def test_a_place_that_is_none(place):
+    with pytest.raises(InputError, match="expected ':memory:', the URL of a server"):
+        QdrantStore(place, "a", FakeEmbedder())
+
+
+@pytest.mark.parametrize("name", ["", "../a", "a/b", "ü", "a" * 300])
+def test_a_name_that_is_none(name, tmp_path):
+    with pytest.raises(InputError, match="expected letters, digits"):
+        QdrantStore(f"edge:{tmp_path}", name, FakeEmbedder())
+
+
+@contextmanager
+def answering(status, body, wait=None):
+    """A server that gives one answer to everything."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            if wait:
+                wait.wait(10)
+            self.send_response(status)
+            self.send_header("Retry-After", "7")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield f"http://me:secret@127.0.0.1:{server.server_port}"
+    finally:
+        if wait:
+            wait.set()
+        server.shutdown()
+        server.server_close()
+
+
+def test_what_a_server_may_answer(monkeypatch):
+    waiting = threading.Event()
+    for status, body, wait, expected in (
+        (401, b"", None, "refused access .401.: .QDRANT_API_KEY is not the right one"),
+        (500, b"the key sesame is odd", None, r"answered 500: the key \*\*\* is odd"),
+        (200, b"<html>", None, "does not answer as Qdrant does"),
+        (200, b"{}", None, "does not answer as Qdrant does"),
+        (429, b"{}", None, "try again in 7 s"),
+        (200, b"", waiting, "did not answer within 1 s"),
+    ):
+        monkeypatch.setenv("QDRANT_API_KEY", "sesame")
+        with answering(status, body, wait) as url, pytest.raises(EndpointError, match=expected) as error:
+            QdrantStore(url, "a", FakeEmbedder(), timeout=0.5)
+        assert "secret" not in str(error.value)
+        assert "sesame" not in str(error.value)
+    monkeypatch.delenv("QDRANT_API_KEY")
+    with answering(403, b"") as url, pytest.raises(EndpointError, match="QDRANT_API_KEY is not set"):
+        QdrantStore(url, "a", FakeEmbedder())
+    with pytest.raises(EndpointError, match=r"cannot be reached .*refused.*: is it running"):
+        QdrantStore("http://127.0.0.1:1", "a", FakeEmbedder())
