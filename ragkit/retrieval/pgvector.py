@@ -22,12 +22,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
-import threading
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, LiteralString, TypeVar
 
 import numpy as np
@@ -82,8 +81,8 @@ _SETTINGS = f"""
     SET hnsw.max_scan_tuples = 2147483647; SET hnsw.scan_mem_multiplier = 1000; SET jit = off
 """
 
-# A client whose machine or network has failed says nothing. So a search ends itself a second after its limit, and the
-# server gives up a writer that is silent for so many seconds within its transaction: all others wait for that one.
+# A network that has failed says nothing. So a search stops waiting a second after its limit, and the server gives up a
+# writer that is silent for so many seconds within its transaction: all others wait for that one.
 SILENT = 10
 _NETWORK = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
 _SERVER = """
@@ -390,8 +389,6 @@ class PgVectorStore:
                 return self._use(self._connect(), work, limited)
             try:
                 return self._use(connection, work, limited)
-            except self._psycopg.errors.QueryCanceled:
-                raise
             except self._psycopg.OperationalError:
                 if not connection.broken:
                     raise
@@ -410,29 +407,20 @@ class PgVectorStore:
 
     @contextmanager
     def _limit(self, connection: Connection) -> Iterator[None]:
-        """Shut ``connection`` down a second after the server should have answered.
+        """Wait for each answer of the server a second longer than it may take.
 
         Raises:
-            QueryCanceled: it had to be done.
+            QueryCanceled: there was none.
         """
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            with suppress(OSError, self._psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
-                line.shutdown(socket.SHUT_RDWR)
-
-        timer = threading.Timer(self.timeout + 1, end)
-        timer.start()
+        connection.wait = partial(connection.wait, timeout=self.timeout + 1)  # type: ignore[method-assign]
         try:
             yield
         except self._psycopg.OperationalError:
-            if late.is_set():
+            if connection.info.transaction_status == self._psycopg.pq.TransactionStatus.ACTIVE:
                 raise self._psycopg.errors.QueryCanceled from None
             raise
         finally:
-            timer.cancel()
-            timer.join()
+            del connection.wait
 
     def _connect(self) -> Connection:
         connection = self._open()

@@ -75,12 +75,12 @@ class Trouble:
 
 def usual_time(ask: Callable[[], object], count: int = 40) -> float:
     """Seconds that ``ask`` takes: the lower quartile, which other work on the machine changes least."""
-    seconds = []
+    calls = Calls()
     for _ in range(count):
-        begin = time.monotonic()
-        ask()
-        seconds.append(time.monotonic() - begin)
-    return quantiles(seconds, n=4)[0]
+        calls.call(ask)
+    if calls.good < count // 2:
+        raise RuntimeError(f"of {count} calls in a healthy network only {calls.good} were answered: {calls}")
+    return quantiles(calls.seconds, n=4)[0]
 
 
 def store_network() -> list[Row]:
