@@ -80,7 +80,7 @@ hours: env ## How long each notebook and the course take to study, by a fixed ru
 bench: setup ## Measure speed and quality against the targets; writes results/*.json (BENCH="start drift" for some)
 	@$(RUN) tests/run_bench.py $(BENCH)
 
-faults: setup ## Kill servers, fill a disk, cut networks, crowd the service; count what is lost (5 minutes; RAGKIT_FAULTS=disk_full for one)
+faults: setup ## Kill servers, fill a disk, cut networks, crowd the service; count what is lost (6 minutes; RAGKIT_FAULTS=disk_full for one)
 	@$(RUN) tests/run_bench.py faults
 
 results: ## Render results/*.json as RESULTS.md (1 s)

@@ -1,6 +1,6 @@
 """Nothing acknowledged is lost and nothing hangs: servers killed, disks full, networks down, nodes gone, clients rude.
 
-``make faults``, or ``python tests/run_bench.py faults``, takes about five minutes; it is no part of ``make test``.
+``make faults``, or ``python tests/run_bench.py faults``, takes four to six minutes; it is no part of ``make test``.
 ``RAGKIT_FAULTS="postgres_writes service_load"`` runs some scenarios (``SCENARIOS``), and writes their rows alone.
 
 The counts are what matters: the times are those of one machine, where the server, its clients and the fault share the
