@@ -158,6 +158,7 @@ def make_index(name: str, vectors: Vectors) -> Any:
         cells, codes = int(n**0.5), next(m for m in (d // 8, d // 4, 1) if m and d % m == 0)
         index = faiss.index_factory(d, f"IVF{cells},PQ{codes}x8", faiss.METRIC_INNER_PRODUCT)
         index.cp.min_points_per_centroid = 1
+        index.do_polysemous_training = False  # most of the time, for codes that are compared in a way not used here
         index.nprobe = max(16, cells // 8)
     else:
         index = faiss.IndexFlatIP(d)
