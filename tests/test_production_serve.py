@@ -323,9 +323,19 @@ def test_what_is_wrong_is_refused_in_one_form(http, status, kind, request_):
     assert body["error"]["type"] == kind
 
 
+def connected(http: httpx.Client) -> socket.socket:
+    return socket.create_connection((http.base_url.host, http.base_url.port), timeout=5)
+
+
+def request_of(**fields: Any) -> bytes:
+    """A question as it goes over the wire."""
+    body = json.dumps({"question": BOIL, **fields})
+    return HEAD.replace(b"99", str(len(body)).encode()) + b"\r\n" + body.encode()
+
+
 def talk(http: httpx.Client, data: bytes) -> bytes:
     """What the server sends until it closes the connection; "reset" where it does not read on."""
-    with socket.create_connection((http.base_url.host, http.base_url.port), timeout=5) as connection:
+    with connected(http) as connection:
         try:
             connection.sendall(data)
             return b"".join(iter(lambda: connection.recv(65_536), b""))
@@ -535,12 +545,8 @@ def test_a_query_that_takes_too_long_is_given_up(small_corpus):
 def test_a_query_whose_client_has_gone_is_cancelled(small_corpus, stream):
     llm = Slow(30)
     with client(create_app(small_corpus, llm=llm, concurrency=1)) as http:
-        body = json.dumps({"question": BOIL, "stream": stream}).encode()
-        head = (
-            f"POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-        )
-        with socket.create_connection((http.base_url.host, http.base_url.port)) as connection:
-            connection.sendall(head.encode() + b"\r\n\r\n" + body)
+        with connected(http) as connection:
+            connection.sendall(request_of(stream=stream))
             eventually(lambda: llm.started)
         eventually(lambda: llm.cancelled, 3)
         eventually(lambda: metric(http, "ragkit_in_flight ") == 0, 3)
@@ -574,12 +580,9 @@ class Endless:
 def test_a_client_that_does_not_read_on_is_left(small_corpus, monkeypatch):
     """Also after the time limit of its question, when only the error is still to be sent."""
     monkeypatch.setattr(serve, "IDLE_SECONDS", 0.5)
-    body = json.dumps({"question": BOIL, "stream": True}).encode()
-    head = f"POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    with client(create_app(small_corpus, llm=Endless(), seconds=0.2)) as http:
-        with socket.create_connection((http.base_url.host, http.base_url.port)) as connection:
-            connection.sendall(head.encode() + b"\r\n\r\n" + body)
-            eventually(lambda: metric(http, 'ragkit_requests_total{path="/query"'), 5)
+    with client(create_app(small_corpus, llm=Endless(), seconds=0.2)) as http, connected(http) as connection:
+        connection.sendall(request_of(stream=True))
+        eventually(lambda: metric(http, 'ragkit_requests_total{path="/query"'), 5)
 
 
 class Failing:

@@ -141,10 +141,10 @@ class LiveIndex:
             build: Callable[..., RAGPipeline]
             if not corpus.documents:  # nothing matches the filter: it answers "not found", and no model is asked
                 build, llm = naive, "extractive"
+            elif settings and name == CONFIG:
+                build = partial(RAGPipeline.from_config, settings)
             else:
-                build = (
-                    PRESETS[name] if name in PRESETS else partial(RAGPipeline.from_config, settings or PipelineConfig())
-                )
+                build = PRESETS[name]
             rag = build(corpus, llm=llm, store=collection.store, cache=self.cache, monitor=self.monitor)
             rag.retriever.search("build the indexes", 1)
             collection.pipelines[name] = rag
