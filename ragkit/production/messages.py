@@ -17,13 +17,30 @@ LONGEST = 4_000  # characters of a question
 _REPLACED = "\n\nThe answer, in place of the text above:\n\n"
 
 
-class ServiceError(Exception):
-    """An error for the client: a status, a type for programs, a message for people, with nothing of the inside."""
+KINDS = {
+    400: "invalid_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    422: "invalid_request",
+    429: "too_many_requests",
+    500: "internal",
+    502: "model_failed",
+    503: "not_ready",
+    504: "time_limit",
+}
+HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}, 503: {"Retry-After": "5"}}
 
-    def __init__(self, status: int, kind: str, message: str, **headers: str) -> None:
+
+class ServiceError(Exception):
+    """An error for the client: a status, which has a type for programs, and a message with nothing of the inside."""
+
+    def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
-        self.status, self.headers = status, {name.replace("_", "-"): value for name, value in headers.items()}
-        self.body = {"error": {"type": kind, "message": message}}
+        self.status, self.headers = status, HEADERS.get(status, {})
+        self.body = {"error": {"type": KINDS[status], "message": message}}
 
 
 def failure_of(error: BaseException) -> ServiceError:
@@ -31,8 +48,8 @@ def failure_of(error: BaseException) -> ServiceError:
     if isinstance(error, ServiceError):
         return error
     if isinstance(error, EndpointError):
-        return ServiceError(502, "model_failed", "the language model failed, or did not answer in time")
-    return ServiceError(500, "internal", "the service failed to answer; its log says why")
+        return ServiceError(502, "the language model failed, or did not answer in time")
+    return ServiceError(500, "the service failed to answer; its log says why")
 
 
 # ---- what comes in
@@ -126,7 +143,7 @@ class Chat(BaseModel):
             return Query(question=question, earlier=list(filter(str.strip, before)), stream=bool(self.stream))
         except ValidationError:
             message = f"the last message has to be the user's, a question of at most {LONGEST:,} characters"
-            raise ServiceError(422, "invalid_request", message) from None
+            raise ServiceError(422, message) from None
 
 
 # ---- what goes out

@@ -65,6 +65,7 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Form = QueryFormat | CompletionFormat
 
 LOOPBACK = ("127.0.0.1", "::1")
@@ -72,8 +73,8 @@ MAX_BODY = 256 * 1024  # bytes of a request
 MAX_HEAD = 32 * 1024  # bytes of a request line and its headers
 IDLE_SECONDS = 10.0  # for a client to send its request, or to read on
 SHUTDOWN_SECONDS = 30  # for answers under way to end
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # seconds
 _OPEN = ("/", "/health", "/ready")  # paths that need no token
-_KINDS = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 _log = logging.getLogger(__name__)
 
 
@@ -88,12 +89,9 @@ class Metrics:
         self.registry = prometheus.CollectorRegistry()
         counter = partial(prometheus.Counter, registry=self.registry)
         gauge = partial(prometheus.Gauge, registry=self.registry)
+        histogram = partial(prometheus.Histogram, registry=self.registry, buckets=BUCKETS)
         self.requests = counter("ragkit_requests", "Requests by path and status.", ["path", "status"])
-        buckets = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-        about = "Time of each stage of an answer."
-        self.stages = prometheus.Histogram(
-            "ragkit_stage_seconds", about, ["stage"], registry=self.registry, buckets=buckets
-        )
+        self.stages = histogram("ragkit_stage_seconds", "Time of each stage of an answer.", ["stage"])
         self.in_flight = gauge("ragkit_in_flight", "Questions that run or wait.")
         self.rejected = counter("ragkit_rejected", "Questions refused with 429.")
         self.cache_hits = counter("ragkit_cache_hits", "Answers out of the cache.")
@@ -112,12 +110,11 @@ class Metrics:
 
 @dataclass
 class Service:
-    """What the endpoints share. ``name`` is the pipeline of ``/query``."""
+    """What the endpoints share."""
 
     index: LiveIndex
     tokens: Tokens
     metrics: Metrics
-    name: str
     concurrency: int
     queue: int
     seconds: float
@@ -133,12 +130,10 @@ class Service:
             ServiceError: too many wait already; time is up, also in the body; there is no index yet.
         """
         if not self.index.ready:
-            message = "the index is being built: try again in a few seconds"
-            raise ServiceError(503, "not_ready", message, Retry_After="5")
+            raise ServiceError(503, "the index is being built: try again in a few seconds")
         if self.admitted >= self.concurrency + self.queue:
             self.metrics.rejected.inc()
-            message = "too many questions at once: try again in a second"
-            raise ServiceError(429, "too_many_requests", message, Retry_After="1")
+            raise ServiceError(429, "too many questions at once: try again in a second")
         self.admitted += 1
         self.metrics.in_flight.inc()
         try:
@@ -147,7 +142,7 @@ class Service:
                     rag = await self.index.pipeline(name, tenant.where)
                 except RagkitError:
                     _log.exception("the pipeline %r could not be built", name)
-                    raise ServiceError(503, "not_ready", "the index of these documents could not be built") from None
+                    raise ServiceError(503, "the index of these documents could not be built") from None
                 question = query.question
                 if query.earlier:
                     follow_up = self.index.collection(tenant.where).follow_up
@@ -157,7 +152,7 @@ class Service:
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise ServiceError(504, "time_limit", f"no answer within {self.seconds:g} s") from None
+            raise ServiceError(504, f"no answer within {self.seconds:g} s") from None
         finally:
             self.admitted -= 1
             self.metrics.in_flight.dec()
@@ -174,8 +169,8 @@ class Service:
         async def write(text: str) -> None:
             nonlocal started
             if not started:
-                started = True
                 await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+            started = True
             await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
 
         if not query.stream:
@@ -235,12 +230,14 @@ def _json(content: object, status: int = 200, headers: Mapping[str, str] | None 
     return Response(to_json(content), status, headers, "application/json")
 
 
+def _failure(error: ServiceError) -> "Response":
+    return _json(error.body, error.status, error.headers)
+
+
 class _Edge:
     """Around the app: lets in who may ask, stops a body that is too large, answers errors, counts by status."""
 
-    def __init__(
-        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], tokens: Tokens, metrics: Metrics
-    ) -> None:
+    def __init__(self, app: App, tokens: Tokens, metrics: Metrics) -> None:
         self.app, self.tokens, self.metrics = app, tokens, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -268,10 +265,9 @@ class _Edge:
         tenant = self.tokens.tenant(headers.get("authorization", ""))
         try:
             if not self.tokens and not _is_local(scope, headers.get("host", "")):
-                raise ServiceError(403, "forbidden", "without tokens, only this machine is served")
+                raise ServiceError(403, "without tokens, only this machine is served")
             if tenant is None and scope["path"] not in _OPEN:
-                message = "expected Authorization: Bearer, with a token of this service"
-                raise ServiceError(401, "unauthorized", message, WWW_Authenticate="Bearer")
+                raise ServiceError(401, "expected Authorization: Bearer, with a token of this service")
             scope.setdefault("state", {})["tenant"] = tenant
             await self.app(scope, limited, counted)
         except Exception as error:
@@ -279,8 +275,7 @@ class _Edge:
                 raise
             if not isinstance(error, ServiceError):
                 _log.error("a request failed: %s", error, exc_info=None if isinstance(error, RagkitError) else error)
-            failure = failure_of(error)
-            await _json(failure.body, failure.status, failure.headers)(scope, receive, counted)
+            await _failure(failure_of(error))(scope, receive, counted)
         finally:
             path = getattr(scope.get("route"), "path", "other")
             self.metrics.requests.labels(path, str(status or 499)).inc()  # nginx's, of a client that went away
@@ -326,8 +321,9 @@ def create_app(
         MissingExtraError: the extra ``serve`` is not installed.
     """
     require("fastapi", "serve")
-    from fastapi import FastAPI, HTTPException, Request, Response
+    from fastapi import FastAPI, Request, Response
     from fastapi.exceptions import RequestValidationError
+    from starlette.exceptions import HTTPException
 
     if concurrency < 1 or queue < 0 or seconds <= 0:
         raise InputError(
@@ -340,7 +336,7 @@ def create_app(
     name = CONFIG if config else preset
     index = LiveIndex(source, config=config, llm=llm, cache=cache, monitor=monitor, built=name, filters=tokens.filters)
     metrics = Metrics(index)
-    service = Service(index, tokens, metrics, name, concurrency, queue, seconds)
+    service = Service(index, tokens, metrics, concurrency, queue, seconds)
 
     async def watch() -> None:
         while True:
@@ -365,14 +361,11 @@ def create_app(
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
         message = f"{place}: {first['msg'].removeprefix('Value error, ')}"
-        message = "not JSON" if first["type"] == "json_invalid" else message
-        return _json(ServiceError(422, "invalid_request", message).body, 422)
+        return _failure(ServiceError(422, "not JSON" if first["type"] == "json_invalid" else message))
 
-    for status, kind in _KINDS.items():
-
-        @app.exception_handler(status)
-        async def refused(_: Request, error: HTTPException, kind: str = kind) -> Response:
-            return _json(ServiceError(error.status_code, kind, str(error.detail)).body, error.status_code)
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> Response:
+        return _failure(ServiceError(error.status_code, error.detail))
 
     # ---- questions
 
@@ -396,7 +389,7 @@ def create_app(
     async def chat(body: Chat, request: Request) -> Response:
         """OpenAI's chat completions: the last question of a conversation, answered from the documents."""
         if body.model not in index.names:
-            raise ServiceError(404, "not_found", f"no model of this name: there is {', '.join(index.names)}")
+            raise ServiceError(404, f"no model of this name: there is {', '.join(index.names)}")
         return Reply(partial(service.respond, request, body.model, body.query, CompletionFormat(body)))
 
     @app.get("/v1/models")
@@ -414,12 +407,11 @@ def create_app(
             except InputError:
                 own = False
             if not own:
-                message = "no trace with this id: expected the trace_id of an answer"
-                raise ServiceError(404, "not_found", message)
+                raise ServiceError(404, "no trace with this id: expected the trace_id of an answer")
             try:
                 return feedback.add(**body.model_dump()).forgotten
             except InputError as error:
-                raise ServiceError(422, "invalid_request", str(error)) from None
+                raise ServiceError(422, str(error)) from None
 
         forgotten = await asyncio.to_thread(add)
         metrics.feedback.labels("up" if body.thumb > 0 else "down").inc()
@@ -435,8 +427,7 @@ def create_app(
     async def ready() -> Response:
         """200 once questions can be answered; ``stale`` says that the last rebuild failed, in all or in part."""
         if not index.ready:
-            message = "the index is being built, or that has failed, which the log says, and is tried again"
-            raise ServiceError(503, "not_ready", message, Retry_After="5")
+            raise ServiceError(503, "the index is being built, or that has failed; the log says why, it is tried again")
         return _json({"ready": True, "built_at": index.built_at, "stale": index.error is not None})
 
     @app.get("/metrics")
