@@ -32,7 +32,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -60,12 +60,8 @@ from ragkit.production.monitoring import TraceMonitor
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Form = QueryFormat | CompletionFormat
 
 LOOPBACK = ("127.0.0.1", "::1")
@@ -157,7 +153,7 @@ class Service:
             self.admitted -= 1
             self.metrics.in_flight.dec()
 
-    async def respond(self, request: "Request", name: str, query: Query, form: Form, send: Send) -> None:
+    async def respond(self, request: "Request", name: str, query: Query, form: Form, send: "Send") -> None:
         """Send the answer of the pipeline called ``name`` to a query, as JSON or as server-sent events.
 
         Raises:
@@ -205,7 +201,7 @@ _STREAM_HEADERS = [
 ]
 
 
-async def _while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+async def _while_connected(receive: "Receive", work: Coroutine[Any, Any, None]) -> None:
     """Run ``work`` to its end, or until the client goes away."""
 
     async def gone() -> None:
@@ -237,23 +233,23 @@ def _failure(error: ServiceError) -> "Response":
 class _Edge:
     """Around the app: lets in who may ask, stops a body that is too large, answers errors, counts by status."""
 
-    def __init__(self, app: App, tokens: Tokens, metrics: Metrics) -> None:
+    def __init__(self, app: "ASGIApp", tokens: Tokens, metrics: Metrics) -> None:
         self.app, self.tokens, self.metrics = app, tokens, metrics
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         from fastapi import HTTPException
 
-        status, received = 0, 0
+        status = received = 0
 
-        async def counted(message: Message) -> None:
+        async def counted(message: "Message") -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
-        async def limited() -> Message:
+        async def limited() -> "Message":
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
@@ -281,7 +277,7 @@ class _Edge:
             self.metrics.requests.labels(path, str(status or 499)).inc()  # nginx's, of a client that went away
 
 
-def _is_local(scope: Scope, host: str) -> bool:
+def _is_local(scope: "Scope", host: str) -> bool:
     """Whether a request is from this machine, and means it: a page elsewhere may have its name point to 127.0.0.1."""
     name = re.sub(r":\d+$", "", host).lower()
     return (scope.get("client") or LOOPBACK)[0] in LOOPBACK and name in ("localhost", "127.0.0.1", "[::1]")
@@ -327,8 +323,7 @@ def create_app(
 
     if concurrency < 1 or queue < 0 or seconds <= 0:
         raise InputError(
-            f"concurrency is {concurrency!r}, queue {queue!r}, seconds {seconds!r}: expected 1 or more, 0 or more, "
-            "and more than 0"
+            f"expected concurrency >= 1, queue >= 0, seconds > 0, not {concurrency!r}, {queue!r}, {seconds!r}"
         )
     tokens = Tokens.from_environment() if tokens is None else tokens
     monitor = monitor or TraceMonitor()
@@ -372,11 +367,11 @@ def create_app(
     class Reply(Response):
         """Answers a query, for as long as the client is there."""
 
-        def __init__(self, respond: Callable[[Send], Coroutine[Any, Any, None]]) -> None:
+        def __init__(self, respond: "Callable[[Send], Coroutine[Any, Any, None]]") -> None:
             super().__init__()
             self.respond = respond
 
-        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
             await _while_connected(receive, self.respond(send))
 
     @app.post("/query")
