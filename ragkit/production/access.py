@@ -20,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ragkit.base import InputError
 
+_EXAMPLE = '{"a-long-random-token": {"tenant": "acme", "where": {"project": "celery"}}}'
+
 
 class Tenant(BaseModel):
     """Whose token it is, and which documents it opens: those whose metadata match ``where`` (``Corpus.only``)."""
@@ -48,16 +50,11 @@ class Tokens:
         self._tenants: dict[bytes, Tenant] = {}
         for number, (token, entry) in enumerate(entries.items(), 1):
             if not re.fullmatch("[!-~]{16,}", token):
-                raise InputError(
-                    f"RAGKIT_TOKENS, entry {number}: expected a token of 16 or more visible ASCII characters"
-                )
+                raise InputError(f"RAGKIT_TOKENS, entry {number}: a token has 16 or more visible ASCII characters")
             try:
                 self._tenants[_digest(token)] = Tenant.model_validate(entry)
             except ValidationError:
-                raise InputError(
-                    f'RAGKIT_TOKENS, entry {number}: expected a token with {{"tenant": "acme", "where": {{...}}}}, '
-                    "where `where` has texts by the name of a metadata field, or is left out"
-                ) from None
+                raise InputError(f"RAGKIT_TOKENS, entry {number}: expected entries as in {_EXAMPLE}") from None
 
     @classmethod
     def from_environment(cls) -> Tokens:
@@ -66,19 +63,13 @@ class Tokens:
         Raises:
             InputError: it is neither, or an entry is wrong. What it holds is not in the message.
         """
-        text = os.environ.get("RAGKIT_TOKENS", "").strip()
+        text, entries = os.environ.get("RAGKIT_TOKENS", "").strip(), None
         if not text:
             return cls({})
-        entries: object = None
         with suppress(OSError, ValueError):
-            if not text.startswith("{"):
-                text = Path(text).expanduser().read_text(encoding="utf-8")
-            entries = json.loads(text)
+            entries = json.loads(text if text[0] == "{" else Path(text).expanduser().read_text(encoding="utf-8"))
         if not isinstance(entries, dict) or not entries:
-            raise InputError(
-                "$RAGKIT_TOKENS is set, and is neither a JSON object of tokens nor the path of a file with one: "
-                'expected {"a-long-random-token": {"tenant": "acme", "where": {"project": "celery"}}}'
-            )
+            raise InputError(f"$RAGKIT_TOKENS is neither a JSON object nor the path of a file with one: {_EXAMPLE}")
         return cls(entries)
 
     def __bool__(self) -> bool:

@@ -96,8 +96,8 @@ class LiveIndex:
         self.filters = list(dict.fromkeys(map(_key, filters)))[:most]
         self.error: Exception | None = None
         self.failures, self.built_at = 0, 0.0
-        fetched = isinstance(source, Corpus) or str(source) in FETCHED
-        self._folder = None if fetched else Path(str(source)).expanduser()
+        folder = not isinstance(source, Corpus) and str(source) not in FETCHED
+        self._folder = Path(str(source)).expanduser() if folder else None
         self._state: object = None
         self._corpus: Corpus | None = None
         self._settings: PipelineConfig | None = None
@@ -193,7 +193,11 @@ class LiveIndex:
             Exception: nothing could be built.
         """
         settings = PipelineConfig.load(self.config) if self.config else None
-        corpus, collections, failures = self._load(), OrderedDict[Key, Collection](), []
+        collections, failures = OrderedDict[Key, Collection](), []
+        if isinstance(self.source, Corpus):
+            corpus = self.source
+        else:
+            corpus = load_folder(self._folder) if self._folder else load_pydocs(str(self.source))
         keys = list(dict.fromkeys([*self.filters, *before]))
         for key in keys:
             old, fresh = before.get(key), Collection(corpus.only(dict(key)), settings)
@@ -210,11 +214,6 @@ class LiveIndex:
         if len(failures) == len(keys):
             raise failures[0]
         return corpus, settings, collections, failures[0] if failures else None
-
-    def _load(self) -> Corpus:
-        if isinstance(self.source, Corpus):
-            return self.source
-        return load_folder(self._folder) if self._folder else load_pydocs(str(self.source))
 
 
 def _key(where: Mapping[str, object]) -> Key:

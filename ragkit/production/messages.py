@@ -14,6 +14,7 @@ from ragkit.base import Answer, Citation, EndpointError, Hit
 from ragkit.production.feedback import Thumb
 
 LONGEST = 4_000  # characters of a question
+DONE = "[DONE]"  # the last event of OpenAI's
 _REPLACED = "\n\nThe answer, in place of the text above:\n\n"
 
 
@@ -115,19 +116,13 @@ class OtherMessage(BaseModel):
     role: str
 
 
-class StreamOptions(BaseModel):
-    """Whether the last event of a stream has the usage."""
-
-    include_usage: bool = False
-
-
 class Chat(BaseModel):
     """The body of ``POST /v1/chat/completions``; what else OpenAI's has (temperature, tools, ...) changes nothing."""
 
     model: Id
     messages: Annotated[list[UserMessage | OtherMessage], Field(min_length=1, max_length=200)]
     stream: bool | None = False
-    stream_options: StreamOptions | None = None
+    stream_options: dict[str, Any] | None = None
 
     @property
     def query(self) -> Query:
@@ -156,8 +151,7 @@ def to_json(content: object) -> str:
 
 def event(content: object, name: str = "") -> str:
     """A server-sent event."""
-    head = f"event: {name}\n" if name else ""
-    return f"{head}data: {content if isinstance(content, str) else to_json(content)}\n\n"
+    return (f"event: {name}\n" if name else "") + f"data: {content if content == DONE else to_json(content)}\n\n"
 
 
 class QueryFormat:
@@ -203,7 +197,7 @@ class CompletionFormat:
 
     def __init__(self, chat: Chat) -> None:
         self.head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": chat.model}
-        self.usage, self.written = chat.stream_options is not None and chat.stream_options.include_usage, ""
+        self.usage, self.written = bool((chat.stream_options or {}).get("include_usage")), ""
 
     def whole(self, answer: Answer) -> dict[str, Any]:
         message = {"role": "assistant", "content": answer.text}
@@ -222,7 +216,7 @@ class CompletionFormat:
         yield self._chunk({}, "stop", **_extras(piece))
         if self.usage:
             yield event({**self.head, "object": "chat.completion.chunk", "choices": [], "usage": _usage(piece)})
-        yield event("[DONE]")
+        yield event(DONE)
 
     def _chunk(self, delta: dict[str, str], finish: str | None = None, **extras: Any) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
