@@ -24,7 +24,7 @@ export RAGAS_DO_NOT_TRACK := true
 # and all else that it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup env data lab test lint vectors unit notebooks browser refresh hours bench growth results lock clean
+.PHONY: help setup env data lab test lint vectors unit notebooks browser refresh hours bench growth faults results lock clean
 
 help: ## List the targets (at once)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -83,6 +83,9 @@ bench: setup ## Measure speed and quality against the targets; writes results/*.
 growth: setup ## Engines from 10,000 to 1,000,000 chunks (an hour, 10 GB of memory, 5 GB of disk for a while; resumed)
 	@$(RUN) tests/run_bench.py growth
 	@$(RUN) tests/render_growth.py
+
+faults: setup ## Kill servers, fill a disk, cut networks, crowd the service; count what is lost (6 minutes; RAGKIT_FAULTS=disk_full for one)
+	@$(RUN) tests/run_bench.py faults
 
 results: ## Render results/*.json as RESULTS.md, and the tables of notebooks/growth.md (2 s)
 	@$(RUN) tests/render_results.py

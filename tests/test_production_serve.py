@@ -23,6 +23,7 @@ import httpx
 import openai
 import pytest
 from endpoint import Endpoint
+from fastapi.testclient import TestClient
 
 from ragkit import cli
 from ragkit.base import Context, Corpus, EndpointError, FileReport, Generation, InputError
@@ -190,6 +191,12 @@ def test_feedback_that_says_nothing_is_refused(http, change, status):
     assert "/" not in response.json()["error"]["message"]
 
 
+def test_another_server_may_run_it_for_a_client_without_an_address(small_corpus):
+    with TestClient(create_app(small_corpus, llm="extractive"), base_url="http://localhost") as http:
+        response = http.get("/health")  # its client is called "testclient"
+        assert (response.status_code, response.json()["error"]["type"]) == (403, "forbidden")
+
+
 def test_metrics_have_stages_and_statuses(http):
     ask(http, BOIL)
     assert metric(http, 'ragkit_stage_seconds_count{stage="total"}') >= 1
@@ -216,11 +223,17 @@ def test_a_model_is_a_pipeline(chat):
         chat.chat.completions.create(model="gpt-9", messages=[{"role": "user", "content": BOIL}])
 
 
-def test_a_follow_up_question_is_completed_by_those_before_it(chat):
+def test_a_follow_up_question_is_completed_by_those_before_it(chat, http):
     turns = [("system", "Be nice."), ("user", "Which bulbs fit the lamp?"), ("assistant", "E27."), ("user", "And dim?")]
     messages = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in turns]
-    completion = chat.chat.completions.create(model="advanced", messages=messages)
+    others = [
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
+        {"role": "tool", "content": None, "tool_call_id": "1"},
+    ]
+    completion = chat.chat.completions.create(model="advanced", messages=[*others, *messages], stream=None)
     assert completion.question == "And dim? (bulbs fit lamp)"
+    assert ask(http, "And dim?", earlier=["Which bulbs fit the lamp?"])["question"] == completion.question
 
 
 def test_a_streamed_completion_ends_with_citations_and_usage(chat):
@@ -234,6 +247,7 @@ def test_a_streamed_completion_ends_with_citations_and_usage(chat):
     assert "".join(chunk.choices[0].delta.content for chunk in chunks).startswith("Boiling\nPress the red lever")
     assert last.choices[0].finish_reason == "stop"
     assert last.citations[0]["number"] == 1
+    assert len({chunk.id for chunk in (*chunks, last, usage)}) == 1
     assert usage.usage is not None
 
 
@@ -309,9 +323,19 @@ def test_what_is_wrong_is_refused_in_one_form(http, status, kind, request_):
     assert body["error"]["type"] == kind
 
 
+def connected(http: httpx.Client) -> socket.socket:
+    return socket.create_connection((http.base_url.host, http.base_url.port), timeout=5)
+
+
+def request_of(**fields: Any) -> bytes:
+    """A question as it goes over the wire."""
+    body = json.dumps({"question": BOIL, **fields})
+    return HEAD.replace(b"99", str(len(body)).encode()) + b"\r\n" + body.encode()
+
+
 def talk(http: httpx.Client, data: bytes) -> bytes:
     """What the server sends until it closes the connection; "reset" where it does not read on."""
-    with socket.create_connection((http.base_url.host, http.base_url.port), timeout=5) as connection:
+    with connected(http) as connection:
         try:
             connection.sendall(data)
             return b"".join(iter(lambda: connection.recv(65_536), b""))
@@ -324,7 +348,7 @@ HEAD = b"POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/js
 
 @pytest.mark.parametrize("data", [b"", HEAD, HEAD + b'\r\n{"question": '])
 def test_a_client_that_does_not_finish_its_request_is_left(http, monkeypatch, data):
-    monkeypatch.setattr(serve, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(serve, "IDLE_SECONDS", 0.2)
     begin = time.monotonic()
     assert talk(http, data) == b""
     assert time.monotonic() - begin < 3
@@ -429,6 +453,8 @@ def test_no_token_is_written_anywhere(tenants, home, caplog):
         f'{{"{ANN}": {{"tenant": "ann", "where": {{"project": 1}}}}}}',
         f'{{"{ANN}": {{"tenant": "ann", "filter": {{}}}}}}',
         '{"short": {"tenant": "ann"}}',
+        f'{{"{ANN} ": {{"tenant": "ann"}}}}',
+        f'{{"{ANN}\\ud800": {{"tenant": "ann"}}}}',
         f'["{ANN}"]',
         "{}",
         f"{ANN}",
@@ -449,7 +475,7 @@ def test_tokens_come_from_a_file_too(monkeypatch, tmp_path):
     tokens = Tokens.from_environment()
     assert tokens.tenant(f"bearer {BOB}").tenant == "bob"
     assert tokens.tenant(f"Bearer {BOB}x") is tokens.tenant("") is None
-    assert tokens.filters == tuple(entry["where"] for entry in TENANTS.values())
+    assert tokens.filters == [entry["where"] for entry in TENANTS.values()]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "localhost", "192.168.0.7"])
@@ -482,18 +508,17 @@ def test_a_part_of_a_corpus_has_a_language_of_its_own(small_corpus):
 # ---- load
 
 
-def at_once(http: httpx.Client, count: int, **body: Any) -> list[httpx.Response]:
+def at_once(http: httpx.Client, count: int) -> list[httpx.Response]:
     def post(number: int) -> httpx.Response:
-        return http.post("/query", json={"question": f"{BOIL} {number}", **body})
+        return http.post("/query", json={"question": f"{BOIL} {number}", "stream": number % 2 == 0})
 
     with ThreadPoolExecutor(count) as threads:
         return list(threads.map(post, range(count)))
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_what_can_neither_run_nor_wait_is_refused_at_once(small_corpus, stream):
+def test_what_can_neither_run_nor_wait_is_refused_at_once(small_corpus):
     with client(create_app(small_corpus, llm=Slow(0.5), concurrency=1, queue=1)) as http:
-        responses = at_once(http, 5, stream=stream)
+        responses = at_once(http, 5)
         assert sorted(response.status_code for response in responses) == [200, 200, 429, 429, 429]
         refused = [response for response in responses if response.status_code == 429]
         assert all(response.headers["retry-after"] == "1" for response in refused)
@@ -510,7 +535,10 @@ def test_a_query_that_takes_too_long_is_given_up(small_corpus):
         stream = events(http.post("/query", json={"question": BOIL, "stream": True}).text)
         assert [name for name, _ in stream] == ["piece", "error"]
         assert stream[-1][1]["error"]["type"] == "time_limit"
-        assert llm.cancelled == 2
+        create = openai.OpenAI(base_url=f"{http.base_url}/v1", api_key="any", max_retries=0).chat.completions.create
+        with pytest.raises(openai.APIError, match="no answer within"):
+            list(create(model="naive", messages=[{"role": "user", "content": BOIL}], stream=True))
+        assert llm.cancelled == 3
         llm.seconds = 0
         assert ask(http, BOIL)["text"] == "late"  # the turn was given back
 
@@ -519,12 +547,8 @@ def test_a_query_that_takes_too_long_is_given_up(small_corpus):
 def test_a_query_whose_client_has_gone_is_cancelled(small_corpus, stream):
     llm = Slow(30)
     with client(create_app(small_corpus, llm=llm, concurrency=1)) as http:
-        body = json.dumps({"question": BOIL, "stream": stream}).encode()
-        head = (
-            f"POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-        )
-        with socket.create_connection((http.base_url.host, http.base_url.port)) as connection:
-            connection.sendall(head.encode() + b"\r\n\r\n" + body)
+        with connected(http) as connection:
+            connection.sendall(request_of(stream=stream))
             eventually(lambda: llm.started)
         eventually(lambda: llm.cancelled, 3)
         eventually(lambda: metric(http, "ragkit_in_flight ") == 0, 3)
@@ -542,6 +566,25 @@ def test_an_answer_under_way_ends_before_the_server_does(small_corpus):
         assert answer.result().json()["text"] == "late"
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{url}/health")
+
+
+class Endless:
+    identity = "endless"
+
+    async def stream(self, question: str, context: Context) -> AsyncGenerator[str | Generation, None]:
+        while True:
+            yield "and so on " * 1000
+
+    async def generate(self, question: str, context: Context) -> Generation:
+        raise NotImplementedError
+
+
+def test_a_client_that_does_not_read_on_is_left(small_corpus, monkeypatch):
+    """Also after the time limit of its question, when only the error is still to be sent."""
+    monkeypatch.setattr(serve, "IDLE_SECONDS", 0.5)
+    with client(create_app(small_corpus, llm=Endless(), seconds=0.2)) as http, connected(http) as connection:
+        connection.sendall(request_of(stream=True))
+        eventually(lambda: metric(http, 'ragkit_requests_total{path="/query"'), 5)
 
 
 class Failing:
@@ -625,6 +668,43 @@ def test_a_changed_configuration_shows(folder, tmp_path):
         config.write_text("no toml")
         eventually(lambda: http.get("/ready").json()["stale"])
         assert ask(http, "unrelated")["passages"]
+
+
+def test_a_build_that_fails_for_one_filter_leaves_the_others_fresh(folder, monkeypatch):
+    (folder / "lamp.md").write_text("# Lamp\n\nOnly E27 bulbs fit.\n")
+    ann, bob, eve = ({"source": f"{name}*"} for name in ("kettle", "lamp", "radio"))
+    index, opened = LiveIndex(folder, llm="extractive", filters=[ann, bob, eve]), TokenStore.open
+
+    def fails(corpus: Corpus, **_: Any) -> TokenStore:
+        if any("red lever" in document.text for document in corpus.documents):
+            raise InputError("no model for this language")
+        return opened(corpus)
+
+    async def texts(where: dict[str, str], question: str) -> str:
+        return (await (await index.pipeline("advanced", where)).query(question)).text
+
+    async def main() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(TokenStore, "open", fails)
+            assert await index.refresh()
+            assert "no model" in str(index.error)
+            assert "E27" in await texts(bob, BULBS)
+            with pytest.raises(InputError, match="no model"):
+                await texts(ann, BOIL)
+        assert await index.refresh()
+        assert index.error is None
+        assert "red lever" in await texts(ann, BOIL)
+        with monkeypatch.context() as patch:
+            patch.setattr(TokenStore, "open", fails)
+            (folder / "kettle.md").write_text("# Kettle\n\nPress the blue or red lever to boil the water.\n")
+            (folder / "lamp.md").write_text("# Lamp\n\nOnly E14 bulbs fit.\n")
+            assert await index.refresh()
+            assert "E14" in await texts(bob, BULBS)
+            assert "Press the red lever" in await texts(ann, BOIL)  # its old documents
+        assert await index.refresh()
+        assert "Press the blue" in await texts(ann, BOIL)
+
+    asyncio.run(main())
 
 
 def test_documents_of_others_that_change_leave_a_pipeline_as_it_is(folder, monkeypatch):
@@ -717,7 +797,7 @@ def test_serve_answers_until_it_is_stopped(folder):
         (["--corpus", "nowhere"], "no corpus 'nowhere'"),
         (["--config", "nowhere.toml"], "nowhere.toml cannot be read"),
         (["--host", "0.0.0.0"], "needs tokens"),
-        (["--concurrency", "0"], "concurrency is 0"),
+        (["--concurrency", "0"], "concurrency >= 1"),
         (["--llm", "nobody"], "llm is 'nobody'"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from bench.faults.proxy import Proxy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -327,6 +329,32 @@ def test_a_search_has_a_time_limit_and_a_writer_none(url: str, name: str, store:
         other.rollback()
         assert waiting.result(10) > 0
     assert hasty.retriever().search("lever")
+
+
+def test_a_silent_network_ends_a_search_in_time_and_a_writer_that_is_gone(
+    url: str, name: str, store: PgVectorStore, monkeypatch
+):
+    monkeypatch.setattr("ragkit.retrieval.pgvector.SILENT", 1)
+    place = Path(psycopg.conninfo.conninfo_to_dict(url)["host"]) / ".s.PGSQL.5432"
+    with Proxy(place) as proxy, ThreadPoolExecutor(1) as pool:
+        far = PgVectorStore(f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres", name, EMBEDDER, timeout=1)
+        expected = far.retriever().search("lever")
+        proxy.silent = True
+        begin = time.monotonic()
+        with pytest.raises(EndpointError, match=r"did not answer within 1 s"):
+            far.retriever().search("lever")
+        assert time.monotonic() - begin < 8
+        proxy.mend()
+        assert far.retriever().search("lever") == expected
+        proxy.silent_after = b"DELETE"
+        gone = pool.submit(far.delete, ["lamp/guide"])
+        while not proxy.silent:
+            time.sleep(0.01)
+        begin = time.monotonic()
+        assert store.delete(["radio/guide"]) > 0
+        assert time.monotonic() - begin < 8
+        proxy.mend()
+        assert isinstance(gone.exception(10), EndpointError | None)  # None: it was done again, on a new connection
 
 
 @pytest.mark.parametrize(

@@ -376,7 +376,8 @@ def _on_ray(jobs: Iterable[Job], arguments: MakerArguments, workers: int) -> Ite
         return
     with _ray(workers) as data:
         pool = data.ActorPoolStrategy(size=workers)
-        retries: Any = partial(dict, max_restarts=3, max_task_retries=3)  # of a lost actor; the default is no limit
+        # A document that kills its actor ends with the restarts. Every look at a node that is gone counts as a retry.
+        retries: Any = partial(dict, max_restarts=3, max_task_retries=-1)
         made = data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             ShardMaker,
             fn_constructor_args=arguments,

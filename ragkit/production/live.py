@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -45,6 +45,7 @@ class Collection:
     """The documents that match a filter, and the pipelines over them that are built, by name."""
 
     corpus: Corpus
+    settings: PipelineConfig | None
     pipelines: dict[str, RAGPipeline] = field(default_factory=dict)
 
     @cached_property
@@ -68,8 +69,8 @@ class LiveIndex:
         filters: what metadata must match (``Corpus.only``), for each group of users.
         most: collections in memory; when there are more, those that were not used for longest go.
 
-    ``error`` is what the last ``refresh`` failed with, ``failures`` counts such, ``built_at`` is the time of the last
-    one that did not, in seconds since 1970.
+    ``error`` is what the last ``refresh`` failed with, in all or for one filter, ``failures`` counts such, ``built_at``
+    is the time of the last one that built, in seconds since 1970.
 
     Raises:
         InputError: ``built`` is no pipeline.
@@ -91,16 +92,16 @@ class LiveIndex:
         self.names = (*PRESETS, *([CONFIG] if config else []))
         if built not in self.names:
             raise InputError(f"no pipeline {built!r}: expected one of {', '.join(self.names)}")
-        self.built, self.filters, self.most = built, tuple(filters)[:most], most
+        self.built, self.most = built, most
+        self.filters = list(dict.fromkeys(map(_key, filters)))[:most]
         self.error: Exception | None = None
         self.failures, self.built_at = 0, 0.0
-        fetched = isinstance(source, Corpus) or str(source) in FETCHED
-        self._folder = None if fetched else Path(str(source)).expanduser()
+        folder = not isinstance(source, Corpus) and str(source) not in FETCHED
+        self._folder = Path(str(source)).expanduser() if folder else None
         self._state: object = None
         self._corpus: Corpus | None = None
         self._settings: PipelineConfig | None = None
         self._collections: OrderedDict[Key, Collection] = OrderedDict()
-        self._builds: dict[object, asyncio.Task[RAGPipeline]] = {}
         self._building = threading.Lock()
 
     @property
@@ -113,7 +114,7 @@ class LiveIndex:
         assert self._corpus is not None
         key = _key(where)
         if key not in self._collections:
-            self._collections[key] = Collection(self._corpus.only(where))
+            self._collections[key] = Collection(self._corpus.only(where), self._settings)
             while len(self._collections) > self.most:
                 self._collections.popitem(last=False)
         self._collections.move_to_end(key)
@@ -129,55 +130,51 @@ class LiveIndex:
         """
         collection = self.collection(where)
         if name not in collection.pipelines:
-            key = (name, id(collection))
-            if key not in self._builds:
-                self._builds[key] = asyncio.create_task(self._build_once(name, collection))
-                self._builds[key].add_done_callback(lambda _: self._builds.pop(key, None))
-            return await asyncio.shield(self._builds[key])
+            await in_daemon_thread(partial(self._build, name, collection))
         return collection.pipelines[name]
 
-    async def _build_once(self, name: str, collection: Collection) -> RAGPipeline:
-        rag = collection.pipelines[name] = await in_daemon_thread(
-            partial(self._build, name, collection, self._settings)
-        )
-        return rag
-
-    def _build(self, name: str, collection: Collection, settings: PipelineConfig | None) -> RAGPipeline:
-        corpus, llm = collection.corpus, self.llm
-        if not corpus.documents:  # nothing matches the filter: it answers "not found", and no model is asked
-            name, llm = "naive", "extractive"
+    def _build(self, name: str, collection: Collection) -> None:
         with self._building:  # one after the other: each takes all cores
-            store, cache, monitor = collection.store, self.cache, self.monitor
-            if name == CONFIG:
-                assert settings is not None
-                rag = RAGPipeline.from_config(settings, corpus, llm=llm, store=store, cache=cache, monitor=monitor)
+            if name in collection.pipelines:
+                return
+            corpus, settings, llm = collection.corpus, collection.settings, self.llm
+            build: Callable[..., RAGPipeline]
+            if not corpus.documents:  # nothing matches the filter: it answers "not found", and no model is asked
+                build, llm = naive, "extractive"
+            elif settings and name == CONFIG:
+                build = partial(RAGPipeline.from_config, settings)
             else:
-                rag = PRESETS[name](corpus, llm=llm, store=store, cache=cache, monitor=monitor)
+                build = PRESETS[name]
+            rag = build(corpus, llm=llm, store=collection.store, cache=self.cache, monitor=self.monitor)
             rag.retriever.search("build the indexes", 1)
-        return rag
+            collection.pipelines[name] = rag
 
     async def refresh(self) -> bool:
         """Read the documents and build, if a file has changed since; returns whether that was done.
 
         Everything is built beside what is there, and takes its place at once: queries under way end on the old
-        pipelines. If it fails, the old ones stay, ``error`` says why, and the next ``refresh`` tries again.
+        pipelines. What fails stays as it was (all of it, or the pipelines of one filter), ``error`` says why, and the
+        next ``refresh`` tries again.
         """
         try:
             state = await asyncio.to_thread(self._files_state)
             if self.ready and state == self._state and self.error is None:
                 return False
-            before = {key: (collection, set(collection.pipelines)) for key, collection in self._collections.items()}
-            corpus, settings, collections = await in_daemon_thread(partial(self._rebuilt, before))
+            built = await in_daemon_thread(partial(self._rebuilt, dict(self._collections)))
         except Exception as error:
-            self.error = error
-            self.failures += 1
-            known = isinstance(error, RagkitError | OSError)  # others are mistakes of the code: show where
-            old = "; the one from before answers" * self.ready
-            _log.error("the index could not be built: %s%s", error, old, exc_info=None if known else error)
+            self._note(error)
             return False
-        self._state, self._corpus, self._settings, self.error = state, corpus, settings, None
-        self._collections, self.built_at = collections, time.time()
+        self._corpus, self._settings, self._collections, failure = built
+        self._state, self.built_at, self.error = state, time.time(), None
+        if failure:
+            self._note(failure)
         return True
+
+    def _note(self, error: Exception) -> None:
+        self.error = error
+        self.failures += 1
+        known = isinstance(error, RagkitError | OSError)  # others are mistakes of the code: show where
+        _log.error("an index could not be built: %s", error, exc_info=None if known else error)
 
     def _files_state(self) -> object:
         """Differs when a file of the folder, or the configuration, has changed."""
@@ -188,26 +185,35 @@ class LiveIndex:
         return state
 
     def _rebuilt(
-        self, before: Mapping[Key, tuple[Collection, set[str]]]
-    ) -> tuple[Corpus, PipelineConfig | None, OrderedDict[Key, Collection]]:
-        """Documents, configuration, and the collections in use, each with the pipelines that it had ``before``."""
-        settings = PipelineConfig.load(self.config) if self.config else None
-        corpus, collections = self._load(), OrderedDict[Key, Collection]()
-        for key in dict.fromkeys([*map(_key, self.filters), *before]):
-            fresh, names = Collection(corpus.only(dict(key))), {self.built}
-            if key in before:
-                old, names = before[key]
-                if settings == self._settings and old.corpus.fingerprint == fresh.corpus.fingerprint:
-                    fresh = old  # nothing that this filter lets through has changed
-            for name in sorted(names - fresh.pipelines.keys()):
-                fresh.pipelines[name] = self._build(name, fresh, settings)
-            collections[key] = fresh
-        return corpus, settings, collections
+        self, before: Mapping[Key, Collection]
+    ) -> tuple[Corpus, PipelineConfig | None, OrderedDict[Key, Collection], Exception | None]:
+        """Documents, configuration, the collections in use with their pipelines, and why some of them are the old ones.
 
-    def _load(self) -> Corpus:
+        Raises:
+            Exception: nothing could be built.
+        """
+        settings = PipelineConfig.load(self.config) if self.config else None
+        collections, failures = OrderedDict[Key, Collection](), []
         if isinstance(self.source, Corpus):
-            return self.source
-        return load_folder(self._folder) if self._folder else load_pydocs(str(self.source))
+            corpus = self.source
+        else:
+            corpus = load_folder(self._folder) if self._folder else load_pydocs(str(self.source))
+        keys = list(dict.fromkeys([*self.filters, *before]))
+        for key in keys:
+            old, fresh = before.get(key), Collection(corpus.only(dict(key)), settings)
+            if old and (old.settings, old.corpus.fingerprint) == (settings, fresh.corpus.fingerprint):
+                fresh = old  # nothing that this filter lets through has changed
+            try:
+                for name in sorted({self.built, *(old.pipelines if old else ())}):
+                    self._build(name, fresh)
+                collections[key] = fresh
+            except Exception as error:
+                failures.append(error)
+                if old:
+                    collections[key] = old
+        if len(failures) == len(keys):
+            raise failures[0]
+        return corpus, settings, collections, failures[0] if failures else None
 
 
 def _key(where: Mapping[str, object]) -> Key:

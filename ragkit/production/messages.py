@@ -4,17 +4,54 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+import uuid
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ragkit.base import Answer, Citation, EndpointError, Hit
 from ragkit.production.feedback import Thumb
 
+LONGEST = 4_000  # characters of a question
+DONE = "[DONE]"  # the last event of OpenAI's
 _REPLACED = "\n\nThe answer, in place of the text above:\n\n"
+
+
+KINDS = {
+    400: "invalid_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    422: "invalid_request",
+    429: "too_many_requests",
+    500: "internal",
+    502: "model_failed",
+    503: "not_ready",
+    504: "time_limit",
+}
+HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}, 503: {"Retry-After": "5"}}
+
+
+class ServiceError(Exception):
+    """An error for the client: a status, which has a type for programs, and a message with nothing of the inside."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, HEADERS.get(status, {})
+        self.body = {"error": {"type": KINDS[status], "message": message}}
+
+
+def failure_of(error: BaseException) -> ServiceError:
+    """What the client is told of ``error``; the log has the rest."""
+    if isinstance(error, ServiceError):
+        return error
+    if isinstance(error, EndpointError):
+        return ServiceError(502, "the language model failed, or did not answer in time")
+    return ServiceError(500, "the service failed to answer; its log says why")
+
 
 # ---- what comes in
 
@@ -25,33 +62,20 @@ def _not_blank(text: str) -> str:
     return text
 
 
-Text = Annotated[str, Field(max_length=4_000), AfterValidator(_not_blank)]
+Text = Annotated[str, Field(max_length=LONGEST), AfterValidator(_not_blank)]
 Id = Annotated[str, Field(max_length=200)]
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A question to a pipeline; ``earlier`` are the user's own before it, oldest first, where it may be a follow-up."""
-
-    question: str
-    earlier: tuple[str, ...] = ()
-    k: int = 10
-    session: str = ""
-
-
 class Query(BaseModel):
-    """The body of ``POST /query``."""
+    """The body of ``POST /query``; ``earlier`` are questions before it, oldest first, where it may be a follow-up."""
 
     model_config = ConfigDict(extra="forbid")
 
     question: Text
+    earlier: Annotated[list[Text], Field(max_length=200)] = []
     k: Annotated[int, Field(ge=1, le=50)] = 10
     stream: bool = False
     session: Id = ""
-
-    @property
-    def asked(self) -> Asked:
-        return Asked(self.question, k=self.k, session=self.session)
 
 
 class Opinion(BaseModel):
@@ -69,110 +93,90 @@ class Opinion(BaseModel):
 
 
 class TextPart(BaseModel):
-    """A part of a message; pictures and sounds are refused."""
+    """A part of a question; pictures and sounds are refused."""
 
     type: Literal["text"]
     text: str
 
 
-class ChatMessage(BaseModel):
-    """One turn of a conversation."""
+class UserMessage(BaseModel):
+    """A question within a conversation."""
 
-    role: str
-    content: str | list[TextPart] | None = None
+    role: Literal["user"]
+    content: str | list[TextPart]
 
     @property
     def text(self) -> str:
-        parts = self.content if isinstance(self.content, list) else []
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in parts)
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
-class StreamOptions(BaseModel):
-    """Whether the last event of a stream has the usage."""
+class OtherMessage(BaseModel):
+    """A turn of a conversation that is not read."""
 
-    include_usage: bool = False
+    role: str
 
 
 class Chat(BaseModel):
     """The body of ``POST /v1/chat/completions``; what else OpenAI's has (temperature, tools, ...) changes nothing."""
 
     model: Id
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=200)]
-    stream: bool = False
-    stream_options: StreamOptions | None = None
+    messages: Annotated[list[UserMessage | OtherMessage], Field(min_length=1, max_length=200)]
+    stream: bool | None = False
+    stream_options: dict[str, Any] | None = None
 
     @property
-    def asked(self) -> Asked:
-        """The last of the user's questions with those before it; other roles are not read.
+    def query(self) -> Query:
+        """The last of the user's questions with those before it.
 
         Raises:
             ServiceError: the last message is not the user's, or no question.
         """
-        *earlier, last = ["", *(message.text for message in self.messages if message.role == "user")]
+        *earlier, last = self.messages
+        before = [message.text[:LONGEST] for message in earlier if isinstance(message, UserMessage)]
         try:
-            TypeAdapter(Text).validate_python(last if self.messages[-1].role == "user" else "")
+            question = last.text if isinstance(last, UserMessage) else ""
+            return Query(question=question, earlier=list(filter(str.strip, before)), stream=bool(self.stream))
         except ValidationError:
-            message = "the last message has to be the user's, a question of at most 4,000 characters"
-            raise ServiceError(422, "invalid_request", message) from None
-        return Asked(last, tuple(text[:4_000] for text in earlier if text))
+            message = f"the last message has to be the user's, a question of at most {LONGEST:,} characters"
+            raise ServiceError(422, message) from None
 
 
 # ---- what goes out
 
 
-class ServiceError(Exception):
-    """An error for the client: a status, a type for programs, a message for people, with nothing of the inside."""
-
-    def __init__(self, status: int, kind: str, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status, self.kind, self.message, self.headers = status, kind, message, headers
-
-    @property
-    def body(self) -> dict[str, Any]:
-        return {"error": {"type": self.kind, "message": self.message}}
+def to_json(content: object) -> str:
+    """ASCII, so that half of a surrogate pair in a document does no harm."""
+    return json.dumps(content, separators=(",", ":"))
 
 
-BUSY = partial(
-    ServiceError, 429, "too_many_requests", "too many questions at once: try again in a second", {"Retry-After": "1"}
-)
-NOT_READY = partial(
-    ServiceError, 503, "not_ready", "the index is being built: try again in a few seconds", {"Retry-After": "5"}
-)
-FOREIGN = partial(ServiceError, 403, "forbidden", "without tokens, only this machine is served")
-NO_TOKEN = partial(
-    ServiceError,
-    401,
-    "unauthorized",
-    "expected Authorization: Bearer, with a token of this service",
-    {"WWW-Authenticate": "Bearer"},
-)
-NO_TRACE = partial(ServiceError, 404, "not_found", "no trace with this id: expected the trace_id of an answer")
+def event(content: object, name: str = "") -> str:
+    """A server-sent event."""
+    return (f"event: {name}\n" if name else "") + f"data: {content if content == DONE else to_json(content)}\n\n"
 
 
-def failure_of(error: BaseException) -> ServiceError:
-    """What the client is told of ``error``; the log has the rest."""
-    if isinstance(error, ServiceError):
-        return error
-    if isinstance(error, EndpointError):
-        return ServiceError(502, "model_failed", "the language model failed, or did not answer in time")
-    return ServiceError(500, "internal", "the service failed to answer; its log says why")
+class QueryFormat:
+    """An answer as ``POST /query`` sends it: offsets are characters of the document, timings milliseconds."""
 
+    def whole(self, answer: Answer) -> dict[str, Any]:
+        reason = "the language model failed, so a fallback answered" if answer.fallback else answer.reason
+        return {
+            "question": answer.question,
+            "text": answer.text,
+            "abstained": answer.abstained,
+            "reason": reason,
+            "writer": answer.writer,
+            "citations": [_citation(citation) for citation in answer.citations],
+            "passages": [_passage(hit) for hit in answer.hits],
+            "timings": {stage: round(ms, 3) for stage, ms in answer.timings.items()},
+            "usage": {"input_tokens": answer.usage.input_tokens, "output_tokens": answer.usage.output_tokens},
+            "trace_id": answer.trace_id,
+        }
 
-def answer_fields(answer: Answer) -> dict[str, Any]:
-    """An answer as the service sends it: offsets are characters of the document, timings milliseconds."""
-    reason = "the language model failed, so a fallback answered" if answer.fallback else answer.reason
-    return {
-        "question": answer.question,
-        "text": answer.text,
-        "abstained": answer.abstained,
-        "reason": reason,
-        "writer": answer.writer,
-        "citations": [_citation(citation) for citation in answer.citations],
-        "passages": [_passage(hit) for hit in answer.hits],
-        "timings": {stage: round(ms, 3) for stage, ms in answer.timings.items()},
-        "usage": {"input_tokens": answer.usage.input_tokens, "output_tokens": answer.usage.output_tokens},
-        "trace_id": answer.trace_id,
-    }
+    def events(self, piece: str | Answer) -> Iterator[str]:
+        if isinstance(piece, str):
+            yield event({"text": piece}, "piece")
+        else:
+            yield event(self.whole(piece), "answer")
 
 
 def _citation(citation: Citation) -> dict[str, Any]:
@@ -188,49 +192,35 @@ def _passage(hit: Hit) -> dict[str, Any]:
     return {**place, "section": chunk.section, "text": chunk.text, "score": float(hit.score)}
 
 
-def to_json(content: object) -> str:
-    """ASCII, so that half of a surrogate pair in a document does no harm."""
-    return json.dumps(content, separators=(",", ":"))
-
-
-def event(content: object, name: str = "") -> str:
-    head = f"event: {name}\n" if name else ""
-    return f"{head}data: {content if isinstance(content, str) else to_json(content)}\n\n"
-
-
-class Completion:
-    """An answer in the form of OpenAI's chat completions, whole or in pieces."""
+class CompletionFormat:
+    """An answer as OpenAI's chat completion, with the citations and passages beside it; one for each request."""
 
     def __init__(self, chat: Chat) -> None:
-        self.model, self.written, self.created = chat.model, "", int(time.time())
-        self.usage = chat.stream_options is not None and chat.stream_options.include_usage
-
-    def _body(self, kind: str, choices: list[dict[str, Any]], trace_id: str = "") -> dict[str, Any]:
-        head = {"id": f"chatcmpl-{trace_id or 'under-way'}", "object": kind, "created": self.created}
-        return {**head, "model": self.model, "choices": choices}
-
-    def _chunk(self, delta: dict[str, str], finish: str | None = None, trace_id: str = "") -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        return self._body("chat.completion.chunk", [choice], trace_id)
+        self.head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": chat.model}
+        self.usage, self.written = bool((chat.stream_options or {}).get("include_usage")), ""
 
     def whole(self, answer: Answer) -> dict[str, Any]:
         message = {"role": "assistant", "content": answer.text}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        body = self._body("chat.completion", [choice], answer.trace_id)
-        return body | {"usage": _usage(answer)} | _extras(answer)
+        body = {**self.head, "object": "chat.completion", "choices": [choice], "usage": _usage(answer)}
+        return body | _extras(answer)
 
     def events(self, piece: str | Answer) -> Iterator[str]:
         if isinstance(piece, str):
             role = {} if self.written else {"role": "assistant"}
             self.written += piece
-            yield event(self._chunk({**role, "content": piece}))
+            yield self._chunk({**role, "content": piece})
             return
         if self.written.strip() != piece.text.strip():  # this protocol can't take back what it has sent
-            yield event(self._chunk({"content": f"{_REPLACED}{piece.text}"}))
-        yield event(self._chunk({}, "stop", piece.trace_id) | _extras(piece))
+            yield self._chunk({"content": f"{_REPLACED}{piece.text}"})
+        yield self._chunk({}, "stop", **_extras(piece))
         if self.usage:
-            yield event(self._body("chat.completion.chunk", [], piece.trace_id) | {"usage": _usage(piece)})
-        yield event("[DONE]")
+            yield event({**self.head, "object": "chat.completion.chunk", "choices": [], "usage": _usage(piece)})
+        yield event(DONE)
+
+    def _chunk(self, delta: dict[str, str], finish: str | None = None, **extras: Any) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return event({**self.head, "object": "chat.completion.chunk", "choices": [choice], **extras})
 
 
 def _usage(answer: Answer) -> dict[str, int]:
@@ -240,12 +230,5 @@ def _usage(answer: Answer) -> dict[str, int]:
 
 def _extras(answer: Answer) -> dict[str, Any]:
     """What OpenAI's completions do not have: clients pass it on or ignore it."""
-    fields = answer_fields(answer)
+    fields = QueryFormat().whole(answer)
     return {name: fields[name] for name in ("question", "citations", "passages", "abstained", "reason", "trace_id")}
-
-
-def query_events(piece: str | Answer) -> Iterator[str]:
-    if isinstance(piece, str):
-        yield event({"text": piece}, "piece")
-    else:
-        yield event(answer_fields(piece), "answer")

@@ -26,60 +26,50 @@ takes longer than ``seconds`` a 504, and one whose client has gone is cancelled.
 import asyncio
 import base64
 import hashlib
-import ipaddress
 import logging
 import re
 import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from ragkit.base import LLM, Answer, Corpus, EndpointError, InputError, RagkitError, require
+from ragkit.base import LLM, Answer, Corpus, InputError, RagkitError, require
 from ragkit.pipeline import RAGPipeline
 from ragkit.production.access import Tenant, Tokens
 from ragkit.production.caching import SQLiteCache
 from ragkit.production.feedback import FeedbackStore
 from ragkit.production.live import CONFIG, LiveIndex
 from ragkit.production.messages import (
-    BUSY,
-    FOREIGN,
-    NO_TOKEN,
-    NO_TRACE,
-    NOT_READY,
-    Asked,
     Chat,
-    Completion,
+    CompletionFormat,
     Opinion,
     Query,
+    QueryFormat,
     ServiceError,
-    answer_fields,
     event,
     failure_of,
-    query_events,
     to_json,
 )
 from ragkit.production.monitoring import TraceMonitor
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from fastapi import FastAPI, Request, Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-T = TypeVar("T")
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+Form = QueryFormat | CompletionFormat
 
 LOOPBACK = ("127.0.0.1", "::1")
 MAX_BODY = 256 * 1024  # bytes of a request
 MAX_HEAD = 32 * 1024  # bytes of a request line and its headers
-READ_SECONDS = 10.0  # for a client to send its request
+IDLE_SECONDS = 10.0  # for a client to send its request, or to read on
 SHUTDOWN_SECONDS = 30  # for answers under way to end
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # seconds
 _OPEN = ("/", "/health", "/ready")  # paths that need no token
 _log = logging.getLogger(__name__)
 
@@ -92,22 +82,19 @@ class Metrics:
 
     def __init__(self, index: LiveIndex) -> None:
         prometheus = require("prometheus_client", "serve")
-        self.registry = registry = prometheus.CollectorRegistry()
-        counter, gauge = prometheus.Counter, prometheus.Gauge
-        self.requests = counter(
-            "ragkit_requests", "Requests by path and status.", ["path", "status"], registry=registry
-        )
-        buckets = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-        self.stages = prometheus.Histogram(
-            "ragkit_stage_seconds", "Time of each stage of an answer.", ["stage"], registry=registry, buckets=buckets
-        )
-        self.in_flight = gauge("ragkit_in_flight", "Questions that run or wait.", registry=registry)
-        self.rejected = counter("ragkit_rejected", "Questions refused with 429.", registry=registry)
-        self.cache_hits = counter("ragkit_cache_hits", "Answers out of the cache.", registry=registry)
-        self.feedback = counter("ragkit_feedback", "Thumbs, up and down.", ["thumb"], registry=registry)
-        built = gauge("ragkit_index_built_timestamp_seconds", "When the index was last built.", registry=registry)
+        self.registry = prometheus.CollectorRegistry()
+        counter = partial(prometheus.Counter, registry=self.registry)
+        gauge = partial(prometheus.Gauge, registry=self.registry)
+        histogram = partial(prometheus.Histogram, registry=self.registry, buckets=BUCKETS)
+        self.requests = counter("ragkit_requests", "Requests by path and status.", ["path", "status"])
+        self.stages = histogram("ragkit_stage_seconds", "Time of each stage of an answer.", ["stage"])
+        self.in_flight = gauge("ragkit_in_flight", "Questions that run or wait.")
+        self.rejected = counter("ragkit_rejected", "Questions refused with 429.")
+        self.cache_hits = counter("ragkit_cache_hits", "Answers out of the cache.")
+        self.feedback = counter("ragkit_feedback", "Thumbs, up and down.", ["thumb"])
+        built = gauge("ragkit_index_built_timestamp_seconds", "When the index was last built.")
         built.set_function(lambda: index.built_at)
-        failures = gauge("ragkit_index_failures", "Times that building the index has failed.", registry=registry)
+        failures = gauge("ragkit_index_failures", "Times that building the index has failed.")
         failures.set_function(lambda: index.failures)
 
     def count(self, answer: Answer) -> None:
@@ -116,42 +103,34 @@ class Metrics:
         if "generate" not in answer.timings:
             self.cache_hits.inc()
 
-    def page(self) -> bytes:
-        return bytes(require("prometheus_client", "serve").generate_latest(self.registry))
-
 
 @dataclass
 class Service:
-    """What the endpoints share. ``name`` is the pipeline of ``/query``."""
+    """What the endpoints share."""
 
     index: LiveIndex
-    feedback: FeedbackStore
     tokens: Tokens
     metrics: Metrics
-    name: str
     concurrency: int
     queue: int
     seconds: float
     stop: Callable[[], None] = lambda: None  # ends the server that runs this
-    _admitted: int = field(default=0, init=False)
-
-    def begin(self) -> None:
-        """Make what belongs to the event loop that runs now."""
-        self._turns = asyncio.Semaphore(self.concurrency)
+    admitted: int = 0
+    turns: asyncio.Semaphore = field(init=False)  # of the event loop that runs
 
     @asynccontextmanager
-    async def _turn(self, tenant: Tenant, name: str, asked: Asked) -> AsyncIterator[tuple[RAGPipeline, str]]:
+    async def turn(self, tenant: Tenant, name: str, query: Query) -> AsyncIterator[tuple[RAGPipeline, str]]:
         """The pipeline called ``name`` for ``tenant``, and the question, when it is its turn.
 
         Raises:
             ServiceError: too many wait already; time is up, also in the body; there is no index yet.
         """
         if not self.index.ready:
-            raise NOT_READY()
-        if self._admitted >= self.concurrency + self.queue:
+            raise ServiceError(503, "the index is being built: try again in a few seconds")
+        if self.admitted >= self.concurrency + self.queue:
             self.metrics.rejected.inc()
-            raise BUSY()
-        self._admitted += 1
+            raise ServiceError(429, "too many questions at once: try again in a second")
+        self.admitted += 1
         self.metrics.in_flight.inc()
         try:
             async with asyncio.timeout(self.seconds) as limit:
@@ -159,63 +138,59 @@ class Service:
                     rag = await self.index.pipeline(name, tenant.where)
                 except RagkitError:
                     _log.exception("the pipeline %r could not be built", name)
-                    raise ServiceError(503, "not_ready", "the index of these documents could not be built") from None
-                question = asked.question
-                if asked.earlier:
+                    raise ServiceError(503, "the index of these documents could not be built") from None
+                question = query.question
+                if query.earlier:
                     follow_up = self.index.collection(tenant.where).follow_up
-                    question = await asyncio.to_thread(follow_up.rewrite, asked.earlier, question)
-                async with self._turns:
+                    question = await asyncio.to_thread(follow_up.rewrite, query.earlier, question)
+                async with self.turns:
                     yield rag, question
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise ServiceError(504, "time_limit", f"no answer within {self.seconds:g} s") from None
+            raise ServiceError(504, f"no answer within {self.seconds:g} s") from None
         finally:
-            self._admitted -= 1
+            self.admitted -= 1
             self.metrics.in_flight.dec()
 
-    async def answer(self, tenant: Tenant, name: str, asked: Asked) -> Answer:
-        """The answer of the pipeline called ``name`` from the tenant's documents.
+    async def respond(self, request: "Request", name: str, query: Query, form: Form, send: "Send") -> None:
+        """Send the answer of the pipeline called ``name`` to a query, as JSON or as server-sent events.
 
         Raises:
-            ServiceError: as ``_turn``.
-            EndpointError: the model failed, and there is no fallback.
+            ServiceError, EndpointError: there is none, and nothing is sent yet. Later, an error is an event.
         """
-        async with self._turn(tenant, name, asked) as (rag, question):
-            answer = await rag.query(question, asked.k, tenant=tenant.tenant, session=asked.session)
-        self.metrics.count(answer)
-        return answer
-
-    async def stream(
-        self, tenant: Tenant, name: str, asked: Asked, events: Callable[[str | Answer], Iterator[str]], send: Send
-    ) -> None:
-        """Send the answer as server-sent events. What fails before the first one is raised, later it is an event."""
-        started = False
+        tenant, started = request.state.tenant, False
+        about = {"k": query.k, "tenant": tenant.tenant, "session": query.session}
 
         async def write(text: str) -> None:
             nonlocal started
             if not started:
-                started = True
                 await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+            started = True
             await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
 
+        if not query.stream:
+            async with self.turn(tenant, name, query) as (rag, question):
+                answer = await rag.query(question, **about)
+            self.metrics.count(answer)
+            await _json(form.whole(answer))(request.scope, request.receive, send)
+            return
         try:
-            async with self._turn(tenant, name, asked) as (rag, question):
-                pieces = rag.stream(question, asked.k, tenant=tenant.tenant, session=asked.session)
-                async with aclosing(pieces):
-                    async for piece in pieces:
-                        if isinstance(piece, Answer):
-                            self.metrics.count(piece)
-                        for text in events(piece):
-                            await write(text)
+            async with (
+                self.turn(tenant, name, query) as (rag, question),
+                aclosing(rag.stream(question, **about)) as pieces,
+            ):
+                async for piece in pieces:
+                    if isinstance(piece, Answer):
+                        self.metrics.count(piece)
+                    for text in form.events(piece):
+                        await write(text)
         except Exception as error:
             if not started:
                 raise
             if not isinstance(error, ServiceError):
                 _log.exception("a stream failed")
-            with suppress(TimeoutError):  # of a client that has stopped reading
-                async with asyncio.timeout(1):
-                    await write(event(failure_of(error).body, "error"))
+            await write(event(failure_of(error).body, "error"))
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -226,8 +201,8 @@ _STREAM_HEADERS = [
 ]
 
 
-async def _while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
-    """The result of ``work``; None where the client went away, and ``work`` was cancelled."""
+async def _while_connected(receive: "Receive", work: Coroutine[Any, Any, None]) -> None:
+    """Run ``work`` to its end, or until the client goes away."""
 
     async def gone() -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -236,35 +211,45 @@ async def _while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T 
     working, leaving = asyncio.create_task(work), asyncio.create_task(gone())
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
     finally:
         working.cancel()
         leaving.cancel()
         await asyncio.gather(working, leaving, return_exceptions=True)
+    if not working.cancelled():
+        working.result()
+
+
+def _json(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> "Response":
+    from fastapi import Response
+
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
+    return Response(to_json(content), status, headers, "application/json")
+
+
+def _failure(error: ServiceError) -> "Response":
+    return _json(error.body, error.status, error.headers)
 
 
 class _Edge:
-    """Around the app: lets in who may ask, stops a body that is too large, counts the answers by their status."""
+    """Around the app: lets in who may ask, stops a body that is too large, answers errors, counts by status."""
 
-    def __init__(
-        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], tokens: Tokens, metrics: Metrics
-    ) -> None:
+    def __init__(self, app: "ASGIApp", tokens: Tokens, metrics: Metrics) -> None:
         self.app, self.tokens, self.metrics = app, tokens, metrics
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         from fastapi import HTTPException
 
-        status, received = 0, 0
+        status = received = 0
 
-        async def counted(message: Message) -> None:
+        async def counted(message: "Message") -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
-        async def limited() -> Message:
+        async def limited() -> "Message":
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
@@ -276,38 +261,26 @@ class _Edge:
         tenant = self.tokens.tenant(headers.get("authorization", ""))
         try:
             if not self.tokens and not _is_local(scope, headers.get("host", "")):
-                raise FOREIGN()
+                raise ServiceError(403, "without tokens, only this machine is served")
             if tenant is None and scope["path"] not in _OPEN:
-                raise NO_TOKEN()
+                raise ServiceError(401, "expected Authorization: Bearer, with a token of this service")
             scope.setdefault("state", {})["tenant"] = tenant
             await self.app(scope, limited, counted)
         except Exception as error:
             if status:  # half of an answer is sent
                 raise
             if not isinstance(error, ServiceError):
-                _log.exception("a request failed")
-            await _send_failure(counted, failure_of(error))
+                _log.error("a request failed: %s", error, exc_info=None if isinstance(error, RagkitError) else error)
+            await _failure(failure_of(error))(scope, receive, counted)
         finally:
             path = getattr(scope.get("route"), "path", "other")
             self.metrics.requests.labels(path, str(status or 499)).inc()  # nginx's, of a client that went away
 
 
-def _is_local(scope: Scope, host: str) -> bool:
+def _is_local(scope: "Scope", host: str) -> bool:
     """Whether a request is from this machine, and means it: a page elsewhere may have its name point to 127.0.0.1."""
-    client = scope.get("client")
-    here = client is None or ipaddress.ip_address(client[0].partition("%")[0]).is_loopback
-    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
-    return here and name.lower() in ("localhost", "127.0.0.1", "[::1]")
-
-
-async def _send_failure(send: Send, failure: ServiceError) -> None:
-    headers = {"Content-Type": "application/json", **(failure.headers or {})}
-    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": failure.status, "headers": raw})
-    await send({"type": "http.response.body", "body": to_json(failure.body).encode()})
-
-
-_KINDS = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+    name = re.sub(r":\d+$", "", host).lower()
+    return (scope.get("client") or LOOPBACK)[0] in LOOPBACK and name in ("localhost", "127.0.0.1", "[::1]")
 
 
 def create_app(
@@ -337,20 +310,20 @@ def create_app(
         tokens: who may ask (default: those of ``$RAGKIT_TOKENS``).
         concurrency: queries at once; ``queue`` more wait, and what comes then is refused.
         seconds: for one query, waiting included.
-        refresh: seconds between two looks at the folder and the configuration.
+        refresh: seconds between two looks at the folder and the configuration; ten times that after a failure.
 
     Raises:
         InputError: a number outside its range, an unknown preset, or tokens that are none.
         MissingExtraError: the extra ``serve`` is not installed.
     """
     require("fastapi", "serve")
-    from fastapi import FastAPI, HTTPException, Request, Response
+    from fastapi import FastAPI, Request, Response
     from fastapi.exceptions import RequestValidationError
+    from starlette.exceptions import HTTPException
 
-    if concurrency < 1 or queue < 0 or seconds <= 0 or refresh <= 0:
+    if concurrency < 1 or queue < 0 or seconds <= 0:
         raise InputError(
-            f"concurrency is {concurrency!r}, queue {queue!r}, seconds {seconds!r}, refresh {refresh!r}: expected 1 or "
-            "more, 0 or more, and more than 0"
+            f"expected concurrency >= 1, queue >= 0, seconds > 0, not {concurrency!r}, {queue!r}, {seconds!r}"
         )
     tokens = Tokens.from_environment() if tokens is None else tokens
     monitor = monitor or TraceMonitor()
@@ -358,7 +331,7 @@ def create_app(
     name = CONFIG if config else preset
     index = LiveIndex(source, config=config, llm=llm, cache=cache, monitor=monitor, built=name, filters=tokens.filters)
     metrics = Metrics(index)
-    service = Service(index, feedback, tokens, metrics, name, concurrency, queue, seconds)
+    service = Service(index, tokens, metrics, concurrency, queue, seconds)
 
     async def watch() -> None:
         while True:
@@ -369,82 +342,55 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.begin()
+        service.turns = asyncio.Semaphore(concurrency)
         watching = asyncio.create_task(watch())
         yield
         watching.cancel()
 
-    app = FastAPI(title="ragkit", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(title="ragkit", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
     app.state.service = service
     app.add_middleware(_Edge, tokens=tokens, metrics=metrics)
-
-    def reply(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
-        return Response(to_json(content), status, headers, "application/json")
-
-    class Stream(Response):
-        """A response that writes itself, for as long as the client is there."""
-
-        def __init__(self, write: Callable[[Send], Coroutine[Any, Any, None]]) -> None:
-            super().__init__()
-            self.write = write
-
-        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-            await _while_connected(receive, self.write(send))
-
-    # ---- errors
-
-    @app.exception_handler(ServiceError)
-    async def failed(_: Request, failure: ServiceError) -> Response:
-        return reply(failure.body, failure.status, failure.headers)
-
-    @app.exception_handler(EndpointError)
-    async def model_failed(_: Request, error: EndpointError) -> Response:
-        _log.warning("the language model failed: %s", error)
-        return await failed(_, failure_of(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
         message = f"{place}: {first['msg'].removeprefix('Value error, ')}"
-        message = "not JSON" if first["type"] == "json_invalid" else message
-        return await failed(_, ServiceError(422, "invalid_request", message))
+        return _failure(ServiceError(422, "not JSON" if first["type"] == "json_invalid" else message))
 
-    @app.exception_handler(400)
-    @app.exception_handler(404)
-    @app.exception_handler(405)
-    @app.exception_handler(413)
+    @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> Response:
-        kind = _KINDS.get(error.status_code, "refused")
-        return await failed(_, ServiceError(error.status_code, kind, str(error.detail)))
+        return _failure(ServiceError(error.status_code, error.detail))
 
     # ---- questions
+
+    class Reply(Response):
+        """Answers a query, for as long as the client is there."""
+
+        def __init__(self, respond: "Callable[[Send], Coroutine[Any, Any, None]]") -> None:
+            super().__init__()
+            self.respond = respond
+
+        async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+            await _while_connected(receive, self.respond(send))
 
     @app.post("/query")
     async def query(body: Query, request: Request) -> Response:
         """Answer a question, with citations; as server-sent events where the client accepts them."""
-        tenant, asked = request.state.tenant, body.asked
-        if body.stream or "text/event-stream" in request.headers.get("accept", ""):
-            return Stream(lambda send: service.stream(tenant, name, asked, query_events, send))
-        answer = await _while_connected(request.receive, service.answer(tenant, name, asked))
-        return reply(answer_fields(answer)) if answer else Response(status_code=499)
+        body.stream |= "text/event-stream" in request.headers.get("accept", "")
+        return Reply(partial(service.respond, request, name, body, QueryFormat()))
 
     @app.post("/v1/chat/completions")
     async def chat(body: Chat, request: Request) -> Response:
         """OpenAI's chat completions: the last question of a conversation, answered from the documents."""
         if body.model not in index.names:
-            raise ServiceError(404, "not_found", f"no model of this name: there is {', '.join(index.names)}")
-        tenant, asked, completion = request.state.tenant, body.asked, Completion(body)
-        if body.stream:
-            return Stream(lambda send: service.stream(tenant, body.model, asked, completion.events, send))
-        answer = await _while_connected(request.receive, service.answer(tenant, body.model, asked))
-        return reply(completion.whole(answer)) if answer else Response(status_code=499)
+            raise ServiceError(404, f"no model of this name: there is {', '.join(index.names)}")
+        return Reply(partial(service.respond, request, body.model, body.query, CompletionFormat(body)))
 
     @app.get("/v1/models")
     async def models() -> Response:
         data = [{"id": each, "object": "model", "created": 0, "owned_by": "ragkit"} for each in index.names]
-        return reply({"object": "list", "data": data})
+        return _json({"object": "list", "data": data})
 
     @app.post("/feedback")
     async def opinion(body: Opinion, request: Request) -> Response:
@@ -452,40 +398,40 @@ def create_app(
 
         def add() -> bool:
             try:
-                trace = monitor.trace(body.trace_id)
+                own = monitor.trace(body.trace_id).tenant == request.state.tenant.tenant
             except InputError:
-                raise NO_TRACE() from None
-            if trace.tenant != request.state.tenant.tenant:
-                raise NO_TRACE()
+                own = False
+            if not own:
+                raise ServiceError(404, "no trace with this id: expected the trace_id of an answer")
             try:
                 return feedback.add(**body.model_dump()).forgotten
             except InputError as error:
-                raise ServiceError(422, "invalid_request", str(error)) from None
+                raise ServiceError(422, str(error)) from None
 
         forgotten = await asyncio.to_thread(add)
         metrics.feedback.labels("up" if body.thumb > 0 else "down").inc()
-        return reply({"stored": True, "forgotten": forgotten})
+        return _json({"stored": True, "forgotten": forgotten})
 
     # ---- for whoever runs it
 
     @app.get("/health")
     async def health() -> Response:
-        return reply({"status": "ok", "token_required": bool(tokens)})
+        return _json({"status": "ok", "token_required": bool(tokens)})
 
     @app.get("/ready")
     async def ready() -> Response:
-        """200 once questions can be answered; ``stale`` says that the last rebuild failed."""
+        """200 once questions can be answered; ``stale`` says that the last rebuild failed, in all or in part."""
         if not index.ready:
-            message = "building the index has failed, and is tried again; the log says why"
-            raise ServiceError(503, "not_ready", message) if index.error else NOT_READY()
-        return reply({"ready": True, "built_at": index.built_at, "stale": index.error is not None})
+            raise ServiceError(503, "the index is being built, or that has failed; the log says why, it is tried again")
+        return _json({"ready": True, "built_at": index.built_at, "stale": index.error is not None})
 
     @app.get("/metrics")
     async def prometheus() -> Response:
-        return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        page = require("prometheus_client", "serve").generate_latest(metrics.registry)
+        return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    page = Path(__file__).with_name("page.html").read_bytes()
-    page_headers = {"Content-Security-Policy": _policy(page.decode()), "Referrer-Policy": "no-referrer"}
+    page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    page_headers = {"Content-Security-Policy": _policy(page), "Referrer-Policy": "no-referrer"}
     page_headers |= {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
 
     @app.get("/", include_in_schema=False)
@@ -499,9 +445,8 @@ def _policy(page: str) -> str:
     """The page's Content-Security-Policy: its own script and style by their digests, this server, and nothing else."""
 
     def digest(tag: str) -> str:
-        texts = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-        digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
-        return " ".join(f"'sha256-{each}'" for each in digests)
+        text = page.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
+        return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
 
     return (
         f"default-src 'none'; script-src {digest('script')}; style-src {digest('style')}; connect-src 'self'; "
@@ -513,7 +458,7 @@ def _policy(page: str) -> str:
 
 
 def _server(app: "FastAPI") -> Any:
-    """A uvicorn that closes a connection whose request is not there within ``READ_SECONDS``."""
+    """A uvicorn that leaves a client who takes longer than ``IDLE_SECONDS`` to send its request, or to read on."""
     uvicorn = require("uvicorn", "serve")
     import h11
     from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -523,41 +468,39 @@ def _server(app: "FastAPI") -> Any:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._wait()
+            self.expect(True)
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
-                self._wait()
-            else:
-                self._stop_waiting()
+            self.expect(self.conn.their_state in (h11.IDLE, h11.SEND_BODY))
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_waiting()
-            super().connection_lost(exc)
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self.expect(True)
 
-        def _wait(self) -> None:
-            if self.due is None:
-                self.due = self.loop.call_later(READ_SECONDS, self.transport.close)
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self.expect(False)
 
-        def _stop_waiting(self) -> None:
-            if self.due is not None:
+        def expect(self, something: bool) -> None:
+            if something and self.due is None:
+                self.due = self.loop.call_later(IDLE_SECONDS, self.transport.abort)
+            elif not something and self.due is not None:
                 self.due.cancel()
                 self.due = None
 
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http=TimedProtocol,
-            ws="none",
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            h11_max_incomplete_event_size=MAX_HEAD,
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        )
+    config = uvicorn.Config(
+        app,
+        http=TimedProtocol,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        h11_max_incomplete_event_size=MAX_HEAD,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
+    return uvicorn.Server(config)
 
 
 def _listen(app: "FastAPI", host: str, port: int) -> tuple[socket.socket, str]:

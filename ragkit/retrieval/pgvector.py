@@ -22,7 +22,8 @@ from __future__ import annotations
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
 
 import numpy as np
@@ -77,6 +78,16 @@ _INSTALL = (
 _SETTINGS = f"""
     SET hnsw.ef_search = {CANDIDATES}; SET hnsw.iterative_scan = relaxed_order;
     SET hnsw.max_scan_tuples = 2147483647; SET hnsw.scan_mem_multiplier = 1000; SET jit = off
+"""
+
+# A network that has failed says nothing. So a search stops waiting a second after its limit, and the server gives up a
+# writer that is silent for so many seconds within its transaction: all others wait for that one.
+SILENT = 10
+_NETWORK = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+_SERVER = """
+    SET idle_in_transaction_session_timeout = '{silent}s'; SET tcp_keepalives_idle = 10;
+    SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 30000;
+    SET statement_timeout = {milliseconds}
 """
 
 # Ids and terms are compared by code point (collation "C"), as Python does.
@@ -166,7 +177,8 @@ class PgVectorStore:
 
     The tables of ``name`` are made where there are none. ``analyzer`` gives the terms (default: English);
     ``chunker``, a chunker or any name for how the chunks were cut, is compared where it was given before, too.
-    ``timeout`` is how many seconds a search may take; writers wait for each other without a limit.
+    ``timeout`` is how many seconds a search may take, also where the network is silent; writers wait for each other
+    without a limit, but not for one whose client or network is gone.
 
     - Each ``add``, ``replace`` and ``delete`` is one transaction. Chunks added after a ``refresh`` are weighed by its
       idf and mean length; words that it did not know count nothing before the next. Before the first ``refresh``, no
@@ -206,7 +218,7 @@ class PgVectorStore:
         tables = ("about", "chunks", "words", "terms", "hnsw")
         self._names = {table: self._psycopg.sql.Identifier(f"{name}_{table}") for table in tables}
         self._idle: deque[Connection] = deque()
-        with self._report_errors(), self._open() as connection:
+        with self._report_errors(), self._open() as connection, self._limit(connection):
             self._prepare(connection)
 
     def __repr__(self) -> str:
@@ -214,13 +226,14 @@ class PgVectorStore:
 
     def __len__(self) -> int:
         """The number of chunks."""
-        (count,) = self._run(lambda connection: self._row(connection, "SELECT count(*) FROM {chunks}"))
+        (count,) = self._run(lambda connection: self._row(connection, "SELECT count(*) FROM {chunks}"), limited=True)
         return int(count)
 
     @property
     def identity(self) -> str:
         """Changes with every ``add``, ``replace``, ``delete`` and ``refresh``, whoever made it."""
-        row = self._run(lambda connection: self._row(connection, "SELECT id::text, version FROM {about}"))
+        statement: LiteralString = "SELECT id::text, version FROM {about}"
+        row = self._run(lambda connection: self._row(connection, statement), limited=True)
         return build_identity(self, *row)
 
     def close(self) -> None:
@@ -336,7 +349,7 @@ class PgVectorStore:
         def read(connection: Connection) -> list[list[tuple[Any, ...]]]:
             return [connection.execute(statement, each, binary=True).fetchall() for each in asked]
 
-        return [[_hit(mode, *row) for row in rows] for rows in self._run(read)]
+        return [[_hit(mode, *row) for row in rows] for rows in self._run(read, limited=True)]
 
     def _statement(self, mode: Mode, where: Metadata, exact: bool) -> tuple[Composed, dict[str, Any]]:
         """The statement of a search, and the parameters of its filter."""
@@ -367,41 +380,64 @@ class PgVectorStore:
         assert row is not None
         return row
 
-    def _run(self, work: Callable[[Connection], T]) -> T:
+    def _run(self, work: Callable[[Connection], T], limited: bool = False) -> T:
         """What ``work`` returns, on a free or a new connection; where a free one was lost, once more on a new one."""
         with self._report_errors():
             try:
                 connection = self._idle.pop()
             except IndexError:
-                return self._use(self._connect(), work)
+                return self._use(self._connect(), work, limited)
             try:
-                return self._use(connection, work)
+                return self._use(connection, work, limited)
             except self._psycopg.OperationalError:
                 if not connection.broken:
                     raise
             self.close()  # the others were lost with it
-            return self._use(self._connect(), work)
+            return self._use(self._connect(), work, limited)
 
-    def _use(self, connection: Connection, work: Callable[[Connection], T]) -> T:
+    def _use(self, connection: Connection, work: Callable[[Connection], T], limited: bool) -> T:
         try:
-            return work(connection)
+            with self._limit(connection) if limited else nullcontext():
+                return work(connection)
         finally:
             if connection.info.transaction_status == self._psycopg.pq.TransactionStatus.IDLE:
                 self._idle.append(connection)
             else:
                 connection.close()
 
+    @contextmanager
+    def _limit(self, connection: Connection) -> Iterator[None]:
+        """Wait for each answer of the server a second longer than it may take.
+
+        Raises:
+            QueryCanceled: there was none.
+        """
+        connection.wait = partial(connection.wait, timeout=self.timeout + 1)  # type: ignore[method-assign]
+        try:
+            yield
+        except self._psycopg.OperationalError:
+            if connection.info.transaction_status == self._psycopg.pq.TransactionStatus.ACTIVE:
+                raise self._psycopg.errors.QueryCanceled from None
+            raise
+        finally:
+            del connection.wait
+
     def _connect(self) -> Connection:
         connection = self._open()
-        require("pgvector.psycopg", "stores").register_vector(connection)
-        connection.execute(_SETTINGS)
-        connection.execute(f"SET statement_timeout = {round(self.timeout * 1000)}")
+        with self._limit(connection):
+            require("pgvector.psycopg", "stores").register_vector(connection)
+            connection.execute(_SETTINGS)
+            connection.execute(_SERVER.format(silent=SILENT, milliseconds=round(self.timeout * 1000)))
         return connection
 
     def _open(self) -> Connection:
         # No prepared statements: their plans are made for any filter and any k.
         connection: Connection = self._psycopg.connect(
-            self._url, autocommit=True, connect_timeout=10, prepare_threshold=None
+            self._url,
+            autocommit=True,
+            connect_timeout=max(2, min(10, round(self.timeout))),
+            prepare_threshold=None,
+            **_NETWORK,
         )
         return connection
 
