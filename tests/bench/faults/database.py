@@ -76,7 +76,7 @@ def killed_during_writes() -> list[Row]:
         missed = sum(
             {hit.chunk.text for hit in store.retriever("dense").search(text, 10) if hit.score > 0.9999} < {text}
             for doc_id in list(promises.acknowledged)[:40]
-            for (text,) in server.execute(f"SELECT text FROM faults_chunks WHERE doc_id = '{doc_id}'")
+            for (text,) in server.execute(f"SELECT record->>'text' FROM faults_chunks WHERE doc_id = '{doc_id}'")
         )
         acknowledged = calls.good
         kill(synchronous_commit="off")  # from now on, PostgreSQL promises more than it has written
