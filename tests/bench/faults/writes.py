@@ -166,9 +166,8 @@ def open_store(url: str, name: str = "faults", timeout: float = 5.0) -> PgVector
 
 def violations(url: str, promises: Promises, name: str = "faults") -> Violations:
     """What the tables hold, against the promises."""
-    statement = sql.SQL("SELECT record->>'text', words.id IS NULL FROM {} AS chunks LEFT JOIN {} AS words USING (id)").format(
-        sql.Identifier(f"{name}_chunks"), sql.Identifier(f"{name}_words")
-    )
+    rows = "SELECT record->>'text', words.id IS NULL FROM {} AS chunks LEFT JOIN {} AS words USING (id)"
+    statement = sql.SQL(rows).format(sql.Identifier(f"{name}_chunks"), sql.Identifier(f"{name}_words"))
     with psycopg.connect(url) as connection:
         rows = connection.execute(statement).fetchall()
     return promises.violations((stored_of(text) for text, _ in rows), sum(wordless for _, wordless in rows))
