@@ -2,8 +2,6 @@
 
 import re
 
-import numpy as np
-
 
 def a_cancelled_query_leaves_a_trace(trace):
     """The cancelled query is in the monitor; the last stage was cut off."""
@@ -89,4 +87,4 @@ def ray_takes_longer_to_start(ingested):
 def three_stores_agree(same, here, acmes):
     """The ten hits of 20 questions are the same, in the same order."""
     assert same == {"PgVectorStore": [True, True], "QdrantStore": [True, True]}
-    assert np.shape(here) == np.shape(acmes) == (20, 10)
+    assert len(here) == len(acmes) == 200
