@@ -42,10 +42,10 @@ def url() -> Iterator[str]:
 
 
 def test_clients_ask_until_time_is_up(url):
-    rows = asyncio.run(ask_for(0.5, url, "a-token", ["one", "no", "two"], clients=3))
+    rows = asyncio.run(ask_for(1, url, "a-token", ["one", "no", "two"], clients=3))
     assert set(rows["status"]) == {200, 429}
     assert rows["ms"].min() >= 20
-    assert len(rows) <= 3 * 0.5 / 0.02 + 3
+    assert len(rows) <= 3 * 1 / 0.02 + 3
 
 
 def test_clients_need_their_token(url):
@@ -66,7 +66,7 @@ def test_a_command_is_killed_once_it_has_written_files(tmp_path):
     (tmp_path / "one.parquet").touch()
     begin = time.perf_counter()
     assert kill_after(1, str(tmp_path), ragkit("serve", "--port", "0")) == 1
-    assert time.perf_counter() - begin < 5
+    assert time.perf_counter() - begin < 20
 
 
 def test_a_command_prints():

@@ -36,7 +36,7 @@ async def ask_for(seconds: float, url: str, token: str, questions: Sequence[str]
     Each client begins at another question, and asks the next one as soon as it has an answer. One that is refused waits
     .1 s first.
     """
-    head, rows, end = {"Authorization": f"Bearer {token}"}, list[tuple[float, int]](), time.perf_counter() + seconds
+    head, rows = {"Authorization": f"Bearer {token}"}, list[tuple[float, int]]()
 
     async def ask_on(own: Sequence[str]) -> None:
         for question in cycle(own):
@@ -50,6 +50,7 @@ async def ask_for(seconds: float, url: str, token: str, questions: Sequence[str]
 
     async with httpx.AsyncClient(base_url=url, headers=head, timeout=60) as http:
         starts = [number * len(questions) // clients for number in range(clients)]
+        end = time.perf_counter() + seconds
         await asyncio.gather(*[ask_on([*questions[start:], *questions[:start]]) for start in starts])
     return pd.DataFrame(rows, columns=["ms", "status"])
 
