@@ -19,6 +19,7 @@ hypothesis.settings.load_profile("ragkit")
 LONGEST = (
     *("test_own_documents", "test_llm_local", "test_embedding_servers", "test_cli", "test_chunking", "test_doctests"),
     *("B_fine_tuning", "12_monitoring", "C_many_languages", "05_embeddings", "13_feedback", "10_modular_rag"),
+    "15_to_production",
 )
 
 

@@ -4,9 +4,16 @@
 # that the block is promised, so that it can check it.
 set -euo pipefail
 
-if unshare --user --map-root-user --net ip link set lo up 2>/dev/null; then
+# Raising the interface takes root. The command keeps its user: PostgreSQL does not run as root, and root has to be the
+# real one to start it as another user.
+if [ "$(id -u)" = 0 ]; then
+  block=(unshare --net) keep=(env)
+else
+  block=(unshare --user --map-root-user --net) keep=(unshare --user --map-user="$(id -u)" --map-group="$(id -g)")
+fi
+if "${block[@]}" ip link set lo up 2>/dev/null; then
   export RAGKIT_OFFLINE=1
-  exec unshare --user --map-root-user --net bash -c 'ip link set lo up; exec "$@"' offline "$@"
+  exec "${block[@]}" bash -c 'ip link set lo up; exec "$@"' offline "${keep[@]}" "$@"
 fi
 echo "== the network could not be blocked here (unshare --net is not permitted): running UNBLOCKED" >&2
 exec "$@"

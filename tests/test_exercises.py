@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from html import unescape
@@ -265,6 +266,64 @@ def blending(ranked):
     return Blend
 
 
+class NoGenerate:
+    """A model of lesson 15 with the mistake that its name, or that of a class below, says."""
+
+    def __init__(self, model, fallback, seconds):
+        self.model, self.fallback, self.seconds = model, fallback, seconds
+
+
+class InTime(NoGenerate):
+    async def generate(self, question, context):
+        try:
+            async with asyncio.timeout(self.seconds):
+                return await self.model.generate(question, context)
+        except TimeoutError:
+            return await self.fallback.generate(question, context)
+
+
+class Late(NoGenerate):
+    async def generate(self, question, context):
+        return await self.model.generate(question, context)
+
+
+class Always(NoGenerate):
+    async def generate(self, question, context):
+        return await self.fallback.generate(question, context)
+
+
+class Nothing(InTime):
+    async def generate(self, question, context):
+        await super().generate(question, context)
+
+
+class Both(InTime):
+    async def generate(self, question, context):
+        await self.fallback.generate(question, context)
+        return await super().generate(question, context)
+
+
+class Uncaught(NoGenerate):
+    async def generate(self, question, context):
+        async with asyncio.timeout(self.seconds):
+            return await self.model.generate(question, context)
+
+
+class Forgetful(NoGenerate):
+    async def generate(self, question, context):
+        task = asyncio.create_task(self.model.generate(question, context))
+        done, _ = await asyncio.wait([task], timeout=self.seconds)
+        return await (task if done else self.fallback.generate(question, context))
+
+
+class Silent(NoGenerate):
+    async def generate(self, question, context):
+        try:
+            return await asyncio.wait_for(self.model.generate(question, context), self.seconds)
+        except Exception:
+            return await self.fallback.generate(question, context)
+
+
 # For each exercise a right answer, and likely mistakes with words that the learner must read.
 RIGHT = {
     "00.1": Answer("How do I turn it off?", "Press q. [1]", reason="unsure: the best passage holds only 9%"),
@@ -288,6 +347,7 @@ RIGHT = {
     "12.1": weeks_with_alerts(),
     "13.1": fix_compared("pinned", "yours"),
     "14.1": stored_and_served("How do I set a hard time limit?"),
+    "15.1": InTime,
     "04.1": compared(bm25(3), bm25(6), same_budget=20),
 }
 WRONG = [
@@ -352,6 +412,14 @@ WRONG = [
     ("14.1", stored_and_served("How do I set a hard time limit?", retrieve=9.0), "below the threshold"),
     ("14.1", stored_and_served("How do I set a hard time limit?", text="Otherwise."), "a third question"),
     ("14.1", stored_and_served("How do I set no soft time limit?"), "the guard refuses"),
+    ("15.1", NoGenerate, "async def generate"),
+    ("15.1", Late, "your answer is 'late'"),
+    ("15.1", Always, "is not what you return"),
+    ("15.1", Nothing, "returned NoneType"),
+    ("15.1", Both, "the fallback was asked all the same"),
+    ("15.1", Uncaught, "nobody catches the TimeoutError"),
+    ("15.1", Forgetful, "still at work"),
+    ("15.1", Silent, "catch TimeoutError alone"),
     ("F.1", lambda d, n, w: ..., "still returns"),
     ("F.1", lambda d, n, w: str(n), "expected a number"),
     ("F.1", lambda d, n, w: n * d / w, "twice as many"),
