@@ -724,6 +724,27 @@ def test_a_pipeline_is_built_once_and_the_least_used_collection_goes(small_corpu
     asyncio.run(main())
 
 
+def test_who_gives_up_waiting_for_a_build_leaves_no_thread_behind(small_corpus, monkeypatch):
+    index, go, build, calls = LiveIndex(small_corpus, llm="extractive"), threading.Event(), LiveIndex._build, []
+
+    def slow(self: LiveIndex, name: str, collection: Any) -> None:
+        calls.append(name)
+        go.wait(10)
+        build(self, name, collection)
+
+    async def main() -> None:
+        await index.refresh()
+        monkeypatch.setattr(LiveIndex, "_build", slow)
+        for _ in range(5):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(index.pipeline("naive", {}), 0.02)
+        go.set()
+        await index.pipeline("naive", {})
+        assert calls == ["naive"]
+
+    asyncio.run(main())
+
+
 def test_it_is_not_ready_before_the_index_is_there(folder, monkeypatch):
     """The index waits; what can be known without it is served."""
     go, build = threading.Event(), LiveIndex._rebuilt

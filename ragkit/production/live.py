@@ -47,6 +47,7 @@ class Collection:
     corpus: Corpus
     settings: PipelineConfig | None
     pipelines: dict[str, RAGPipeline] = field(default_factory=dict)
+    builds: dict[str, asyncio.Task[None]] = field(default_factory=dict)  # under way
 
     @cached_property
     def store(self) -> TokenStore:
@@ -130,7 +131,11 @@ class LiveIndex:
         """
         collection = self.collection(where)
         if name not in collection.pipelines:
-            await in_daemon_thread(partial(self._build, name, collection))
+            if name not in collection.builds:
+                build = asyncio.create_task(in_daemon_thread(partial(self._build, name, collection)))
+                build.add_done_callback(lambda _: collection.builds.pop(name))
+                collection.builds[name] = build
+            await asyncio.shield(collection.builds[name])
         return collection.pipelines[name]
 
     def _build(self, name: str, collection: Collection) -> None:

@@ -11,13 +11,9 @@ trace id, ``POST /v1/chat/completions`` and ``GET /v1/models`` are OpenAI's for 
 pipeline), ``GET /health``, ``/ready`` and ``/metrics`` are for whoever runs it, and ``/`` is a page. Every error is
 ``{"error": {"type": ..., "message": ...}}``; what is no HTTP gets uvicorn's plain 400.
 
-**Tokens.** Where ``$RAGKIT_TOKENS`` is set, every request but those for ``/``, ``/health`` and ``/ready`` needs one
-(``Authorization: Bearer ...``). It is a JSON object, or the path of a file with one::
-
-    {"a-long-random-token": {"tenant": "acme", "where": {"project": "celery"}}}
-
-A tenant sees its own traces, cached answers and feedback, and only documents whose metadata match ``where``
-(``ragkit.production.live``). Without tokens, nobody is served but this machine.
+**Tokens.** Where ``$RAGKIT_TOKENS`` is set (``ragkit.production.access``), every request but those for ``/``,
+``/health`` and ``/ready`` needs one. A tenant sees its own traces, cached answers and feedback, and only documents
+whose metadata match its ``where``. Without tokens, nobody is served but this machine.
 
 **Load.** ``concurrency`` queries run at once and ``queue`` more wait; a query beyond that gets a 429 at once, one that
 takes longer than ``seconds`` a 504, and one whose client has gone is cancelled.
@@ -201,24 +197,6 @@ _STREAM_HEADERS = [
 ]
 
 
-async def _while_connected(receive: "Receive", work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work`` to its end, or until the client goes away."""
-
-    async def gone() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    working, leaving = asyncio.create_task(work), asyncio.create_task(gone())
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-    if not working.cancelled():
-        working.result()
-
-
 def _json(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> "Response":
     from fastapi import Response
 
@@ -372,7 +350,19 @@ def create_app(
             self.respond = respond
 
         async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-            await _while_connected(receive, self.respond(send))
+            async def gone() -> None:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+
+            working, leaving = asyncio.create_task(self.respond(send)), asyncio.create_task(gone())
+            try:
+                await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                working.cancel()
+                leaving.cancel()
+                await asyncio.gather(working, leaving, return_exceptions=True)
+            if not working.cancelled():
+                working.result()
 
     @app.post("/query")
     async def query(body: Query, request: Request) -> Response:
