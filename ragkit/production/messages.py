@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
@@ -210,12 +210,12 @@ class CompletionFormat:
             return
         if self.written.strip() != piece.text.strip():  # this protocol can't take back what it has sent
             yield self._chunk({"content": f"{_REPLACED}{piece.text}"})
-        yield self._chunk({}, "stop", **_extras(piece))
+        yield self._chunk({}, "stop", _extras(piece))
         if self.usage:
             yield event({**self.head, "object": "chat.completion.chunk", "choices": [], "usage": _usage(piece)})
         yield event(DONE)
 
-    def _chunk(self, delta: dict[str, str], finish: str | None = None, **extras: Any) -> str:
+    def _chunk(self, delta: dict[str, str], finish: str | None = None, extras: Mapping[str, Any] = {}) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
         return event({**self.head, "object": "chat.completion.chunk", "choices": [choice], **extras})
 

@@ -28,7 +28,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -56,8 +56,11 @@ from ragkit.production.monitoring import TraceMonitor
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 Form = QueryFormat | CompletionFormat
 
 LOOPBACK = ("127.0.0.1", "::1")
@@ -149,7 +152,7 @@ class Service:
             self.admitted -= 1
             self.metrics.in_flight.dec()
 
-    async def respond(self, request: "Request", name: str, query: Query, form: Form, send: "Send") -> None:
+    async def respond(self, request: "Request", name: str, query: Query, form: Form, send: Send) -> None:
         """Send the answer of the pipeline called ``name`` to a query, as JSON or as server-sent events.
 
         Raises:
@@ -211,23 +214,25 @@ def _failure(error: ServiceError) -> "Response":
 class _Edge:
     """Around the app: lets in who may ask, stops a body that is too large, answers errors, counts by status."""
 
-    def __init__(self, app: "ASGIApp", tokens: Tokens, metrics: Metrics) -> None:
+    def __init__(
+        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], tokens: Tokens, metrics: Metrics
+    ) -> None:
         self.app, self.tokens, self.metrics = app, tokens, metrics
 
-    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         from fastapi import HTTPException
 
         status = received = 0
 
-        async def counted(message: "Message") -> None:
+        async def counted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
-        async def limited() -> "Message":
+        async def limited() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
@@ -255,7 +260,7 @@ class _Edge:
             self.metrics.requests.labels(path, str(status or 499)).inc()  # nginx's, of a client that went away
 
 
-def _is_local(scope: "Scope", host: str) -> bool:
+def _is_local(scope: Scope, host: str) -> bool:
     """Whether a request is from this machine, and means it: a page elsewhere may have its name point to 127.0.0.1."""
     name = re.sub(r":\d+$", "", host).lower()
     return (scope.get("client") or LOOPBACK)[0] in LOOPBACK and name in ("localhost", "127.0.0.1", "[::1]")
@@ -295,9 +300,8 @@ def create_app(
         MissingExtraError: the extra ``serve`` is not installed.
     """
     require("fastapi", "serve")
-    from fastapi import FastAPI, Request, Response
+    from fastapi import FastAPI, HTTPException, Request, Response
     from fastapi.exceptions import RequestValidationError
-    from starlette.exceptions import HTTPException
 
     if concurrency < 1 or queue < 0 or seconds <= 0:
         raise InputError(
@@ -336,7 +340,10 @@ def create_app(
         message = f"{place}: {first['msg'].removeprefix('Value error, ')}"
         return _failure(ServiceError(422, "not JSON" if first["type"] == "json_invalid" else message))
 
-    @app.exception_handler(HTTPException)
+    @app.exception_handler(400)
+    @app.exception_handler(404)
+    @app.exception_handler(405)
+    @app.exception_handler(413)
     async def refused(_: Request, error: HTTPException) -> Response:
         return _failure(ServiceError(error.status_code, error.detail))
 
@@ -345,11 +352,11 @@ def create_app(
     class Reply(Response):
         """Answers a query, for as long as the client is there."""
 
-        def __init__(self, respond: "Callable[[Send], Coroutine[Any, Any, None]]") -> None:
+        def __init__(self, respond: Callable[[Send], Coroutine[Any, Any, None]]) -> None:
             super().__init__()
             self.respond = respond
 
-        async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             async def gone() -> None:
                 while (await receive())["type"] != "http.disconnect":
                     pass
