@@ -44,6 +44,7 @@ TENANTS = {
     BOB: {"tenant": "bob", "where": {"project": "lamp"}},
     EVE: {"tenant": "eve", "where": {"project": "nothing-of-this-name"}},
 }
+JSON = {"Content-Type": "application/json"}
 BOIL, BULBS = "How do I boil the water?", "Which bulbs fit?"
 
 
@@ -290,26 +291,16 @@ def test_a_conversation_without_a_question_is_refused(chat, messages):
 @pytest.mark.parametrize(
     ("status", "kind", "request_"),
     [
-        (422, "invalid_request", {"content": b"{", "headers": {"Content-Type": "application/json"}}),
+        (422, "invalid_request", {"content": b"{", "headers": JSON}),
         (422, "invalid_request", {"content": b'{"question": "a form of another site"}'}),
-        (
-            422,
-            "invalid_request",
-            {"content": b'{"question": "\\ud800"}', "headers": {"Content-Type": "application/json"}},
-        ),
-        (400, "invalid_request", {"content": b"[" * 200_000, "headers": {"Content-Type": "application/json"}}),
-        (422, "invalid_request", {"json": {}}),
+        (422, "invalid_request", {"content": b'{"question": "\\ud800"}', "headers": JSON}),
+        (400, "invalid_request", {"content": b"[" * 200_000, "headers": JSON}),
         (422, "invalid_request", {"json": {"question": " \n"}}),
         (422, "invalid_request", {"json": {"question": "x" * 4_001}}),
-        (422, "invalid_request", {"json": {"question": "x", "k": 0}}),
         (422, "invalid_request", {"json": {"question": "x", "k": 51}}),
         (422, "invalid_request", {"json": {"question": "x", "tenant": "bob"}}),
         (413, "too_large", {"json": {"question": "x" * 300_000}}),
-        (
-            413,
-            "too_large",
-            {"content": (b"x" * 1000 for _ in range(300)), "headers": {"Content-Type": "application/json"}},
-        ),
+        (413, "too_large", {"content": (b"x" * 1000 for _ in range(300)), "headers": JSON}),
         (404, "not_found", {"url": "/nowhere"}),
         (405, "method_not_allowed", {"method": "GET"}),
         (403, "forbidden", {"json": {"question": "x"}, "headers": {"Host": "rebound.example"}}),
@@ -392,21 +383,14 @@ def test_a_tenant_sees_its_own_passages_as_if_there_were_no_others(tenants, smal
     assert ours["passages"] == theirs["passages"]  # the scores too: no frequency of another tenant's words is in them
 
 
-def test_a_tenant_gets_no_answer_that_was_cached_for_another(small_corpus, tmp_path):
-    same = {token: {"tenant": name} for token, name in ((ANN, "ann"), (BOB, "bob"))}
+def test_a_cached_answer_is_given_to_its_own_tenant_and_filter_alone(small_corpus, tmp_path):
+    same = {ANN: {"tenant": "ann"}, BOB: {"tenant": "bob"}, EVE: {"tenant": "ann", "where": {"project": "lamp"}}}
     app = create_app(small_corpus, llm="extractive", cache=SQLiteCache(tmp_path / "c.db"), tokens=Tokens(same))
     with client(app) as http:
         assert "generate" in ask(http, BOIL, ANN)["timings"]
         assert "generate" in ask(http, BOIL, BOB)["timings"]
         assert "generate" not in ask(http, BOIL, BOB)["timings"]
-
-
-def test_one_tenant_with_two_filters_gets_the_cached_answers_of_each(small_corpus, tmp_path):
-    two = {ANN: TENANTS[ANN], BOB: TENANTS[BOB] | {"tenant": "ann"}}
-    app = create_app(small_corpus, llm="extractive", cache=SQLiteCache(tmp_path / "c.db"), tokens=Tokens(two))
-    with client(app) as http:
-        assert ask(http, BOIL, ANN)["citations"]
-        assert not {p["document"] for p in ask(http, BOIL, BOB)["passages"]} - {"lamp/guide"}
+        assert {passage["document"] for passage in ask(http, BOIL, EVE)["passages"]} <= {"lamp/guide"}
 
 
 def test_a_tenant_gives_feedback_on_its_own_answers_alone(tenants):
@@ -724,18 +708,24 @@ def test_documents_of_others_that_change_leave_a_pipeline_as_it_is(folder, monke
     assert asyncio.run(main()) == [True, False]
 
 
-def test_a_pipeline_is_built_once_and_the_least_used_collection_goes(small_corpus):
-    index = LiveIndex(small_corpus, llm="extractive", most=2)
-    filters = [{"project": name} for name in ("kettle", "lamp", "radio")]
+def test_who_gives_up_waiting_for_a_build_leaves_no_thread_behind(small_corpus, monkeypatch):
+    index, go, build, calls = LiveIndex(small_corpus, llm="extractive"), threading.Event(), LiveIndex._build, []
+
+    def slow(self: LiveIndex, name: str, collection: Any) -> None:
+        calls.append(name)
+        go.wait(10)
+        build(self, name, collection)
 
     async def main() -> None:
         await index.refresh()
-        several = await asyncio.gather(*(index.pipeline("naive", filters[0]) for _ in range(3)))
+        monkeypatch.setattr(LiveIndex, "_build", slow)
+        for _ in range(5):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(index.pipeline("naive", {}), 0.02)
+        go.set()
+        several = await asyncio.gather(*(index.pipeline("naive", {}) for _ in range(3)))
         assert len(set(map(id, several))) == 1
-        for where in filters[1:]:
-            await index.pipeline("naive", where)
-        assert await index.pipeline("naive", filters[0]) is not several[0]
-        assert await index.pipeline("naive", filters[2]) is await index.pipeline("naive", filters[2])
+        assert calls == ["naive"]
 
     asyncio.run(main())
 
@@ -767,18 +757,8 @@ def test_the_page_runs_nothing_but_its_own_script(http):
 
 def test_serve_answers_until_it_is_stopped(folder):
     """A real process, with the real model."""
-    command = [
-        sys.executable,
-        "-m",
-        "ragkit.cli",
-        "serve",
-        "--corpus",
-        str(folder),
-        "--port",
-        "0",
-        "--llm",
-        "extractive",
-    ]
+    options = f"serve --corpus {folder} --port 0 --llm extractive"
+    command = [sys.executable, "-m", "ragkit.cli", *options.split()]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
     try:
         url = re.match(r"http://127\.0\.0\.1:\d+", process.stderr.readline())[0]

@@ -15,7 +15,6 @@ import asyncio
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -47,6 +46,7 @@ class Collection:
     corpus: Corpus
     settings: PipelineConfig | None
     pipelines: dict[str, RAGPipeline] = field(default_factory=dict)
+    builds: dict[str, asyncio.Task[None]] = field(default_factory=dict)  # under way
 
     @cached_property
     def store(self) -> TokenStore:
@@ -67,7 +67,6 @@ class LiveIndex:
         cache: as for ``RAGPipeline``; ``monitor`` likewise.
         built: the name of the pipeline that ``refresh`` builds for each of ``filters``; others are built on first use.
         filters: what metadata must match (``Corpus.only``), for each group of users.
-        most: collections in memory; when there are more, those that were not used for longest go.
 
     ``error`` is what the last ``refresh`` failed with, in all or for one filter, ``failures`` counts such, ``built_at``
     is the time of the last one that built, in seconds since 1970.
@@ -86,14 +85,12 @@ class LiveIndex:
         monitor: Monitor | None = None,
         built: str = "advanced",
         filters: Sequence[Metadata] = ({},),
-        most: int = 8,
     ) -> None:
         self.source, self.config, self.llm, self.cache, self.monitor = source, config, llm, cache, monitor
         self.names = (*PRESETS, *([CONFIG] if config else []))
         if built not in self.names:
             raise InputError(f"no pipeline {built!r}: expected one of {', '.join(self.names)}")
-        self.built, self.most = built, most
-        self.filters = list(dict.fromkeys(map(_key, filters)))[:most]
+        self.built, self.filters = built, list(map(_key, filters))
         self.error: Exception | None = None
         self.failures, self.built_at = 0, 0.0
         folder = not isinstance(source, Corpus) and str(source) not in FETCHED
@@ -101,7 +98,7 @@ class LiveIndex:
         self._state: object = None
         self._corpus: Corpus | None = None
         self._settings: PipelineConfig | None = None
-        self._collections: OrderedDict[Key, Collection] = OrderedDict()
+        self._collections: dict[Key, Collection] = {}
         self._building = threading.Lock()
 
     @property
@@ -115,9 +112,6 @@ class LiveIndex:
         key = _key(where)
         if key not in self._collections:
             self._collections[key] = Collection(self._corpus.only(where), self._settings)
-            while len(self._collections) > self.most:
-                self._collections.popitem(last=False)
-        self._collections.move_to_end(key)
         return self._collections[key]
 
     async def pipeline(self, name: str, where: Metadata) -> RAGPipeline:
@@ -130,7 +124,11 @@ class LiveIndex:
         """
         collection = self.collection(where)
         if name not in collection.pipelines:
-            await in_daemon_thread(partial(self._build, name, collection))
+            if name not in collection.builds:
+                build = asyncio.create_task(in_daemon_thread(partial(self._build, name, collection)))
+                build.add_done_callback(lambda _: collection.builds.pop(name))
+                collection.builds[name] = build
+            await asyncio.shield(collection.builds[name])
         return collection.pipelines[name]
 
     def _build(self, name: str, collection: Collection) -> None:
@@ -186,14 +184,14 @@ class LiveIndex:
 
     def _rebuilt(
         self, before: Mapping[Key, Collection]
-    ) -> tuple[Corpus, PipelineConfig | None, OrderedDict[Key, Collection], Exception | None]:
+    ) -> tuple[Corpus, PipelineConfig | None, dict[Key, Collection], Exception | None]:
         """Documents, configuration, the collections in use with their pipelines, and why some of them are the old ones.
 
         Raises:
             Exception: nothing could be built.
         """
         settings = PipelineConfig.load(self.config) if self.config else None
-        collections, failures = OrderedDict[Key, Collection](), []
+        collections, failures = dict[Key, Collection](), []
         if isinstance(self.source, Corpus):
             corpus = self.source
         else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -20,13 +21,8 @@ _REPLACED = "\n\nThe answer, in place of the text above:\n\n"
 
 KINDS = {
     400: "invalid_request",
-    401: "unauthorized",
-    403: "forbidden",
-    404: "not_found",
-    405: "method_not_allowed",
     413: "too_large",
     422: "invalid_request",
-    429: "too_many_requests",
     500: "internal",
     502: "model_failed",
     503: "not_ready",
@@ -41,7 +37,8 @@ class ServiceError(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status, self.headers = status, HEADERS.get(status, {})
-        self.body = {"error": {"type": KINDS[status], "message": message}}
+        kind = KINDS.get(status) or HTTPStatus(status).name.lower()
+        self.body = {"error": {"type": kind, "message": message}}
 
 
 def failure_of(error: BaseException) -> ServiceError:
@@ -213,12 +210,12 @@ class CompletionFormat:
             return
         if self.written.strip() != piece.text.strip():  # this protocol can't take back what it has sent
             yield self._chunk({"content": f"{_REPLACED}{piece.text}"})
-        yield self._chunk({}, "stop", **_extras(piece))
+        yield self._chunk({}, "stop", _extras(piece))
         if self.usage:
             yield event({**self.head, "object": "chat.completion.chunk", "choices": [], "usage": _usage(piece)})
         yield event(DONE)
 
-    def _chunk(self, delta: dict[str, str], finish: str | None = None, **extras: Any) -> str:
+    def _chunk(self, delta: dict[str, str], finish: str | None = None, extras: Mapping[str, Any] = {}) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
         return event({**self.head, "object": "chat.completion.chunk", "choices": [choice], **extras})
 

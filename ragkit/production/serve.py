@@ -11,13 +11,9 @@ trace id, ``POST /v1/chat/completions`` and ``GET /v1/models`` are OpenAI's for 
 pipeline), ``GET /health``, ``/ready`` and ``/metrics`` are for whoever runs it, and ``/`` is a page. Every error is
 ``{"error": {"type": ..., "message": ...}}``; what is no HTTP gets uvicorn's plain 400.
 
-**Tokens.** Where ``$RAGKIT_TOKENS`` is set, every request but those for ``/``, ``/health`` and ``/ready`` needs one
-(``Authorization: Bearer ...``). It is a JSON object, or the path of a file with one::
-
-    {"a-long-random-token": {"tenant": "acme", "where": {"project": "celery"}}}
-
-A tenant sees its own traces, cached answers and feedback, and only documents whose metadata match ``where``
-(``ragkit.production.live``). Without tokens, nobody is served but this machine.
+**Tokens.** Where ``$RAGKIT_TOKENS`` is set (``ragkit.production.access``), every request but those for ``/``,
+``/health`` and ``/ready`` needs one. A tenant sees its own traces, cached answers and feedback, and only documents
+whose metadata match its ``where``. Without tokens, nobody is served but this machine.
 
 **Load.** ``concurrency`` queries run at once and ``queue`` more wait; a query beyond that gets a 429 at once, one that
 takes longer than ``seconds`` a 504, and one whose client has gone is cancelled.
@@ -32,7 +28,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -60,8 +56,11 @@ from ragkit.production.monitoring import TraceMonitor
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 Form = QueryFormat | CompletionFormat
 
 LOOPBACK = ("127.0.0.1", "::1")
@@ -153,7 +152,7 @@ class Service:
             self.admitted -= 1
             self.metrics.in_flight.dec()
 
-    async def respond(self, request: "Request", name: str, query: Query, form: Form, send: "Send") -> None:
+    async def respond(self, request: "Request", name: str, query: Query, form: Form, send: Send) -> None:
         """Send the answer of the pipeline called ``name`` to a query, as JSON or as server-sent events.
 
         Raises:
@@ -201,24 +200,6 @@ _STREAM_HEADERS = [
 ]
 
 
-async def _while_connected(receive: "Receive", work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work`` to its end, or until the client goes away."""
-
-    async def gone() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    working, leaving = asyncio.create_task(work), asyncio.create_task(gone())
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-    if not working.cancelled():
-        working.result()
-
-
 def _json(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> "Response":
     from fastapi import Response
 
@@ -233,23 +214,25 @@ def _failure(error: ServiceError) -> "Response":
 class _Edge:
     """Around the app: lets in who may ask, stops a body that is too large, answers errors, counts by status."""
 
-    def __init__(self, app: "ASGIApp", tokens: Tokens, metrics: Metrics) -> None:
+    def __init__(
+        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], tokens: Tokens, metrics: Metrics
+    ) -> None:
         self.app, self.tokens, self.metrics = app, tokens, metrics
 
-    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         from fastapi import HTTPException
 
         status = received = 0
 
-        async def counted(message: "Message") -> None:
+        async def counted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
-        async def limited() -> "Message":
+        async def limited() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
@@ -277,7 +260,7 @@ class _Edge:
             self.metrics.requests.labels(path, str(status or 499)).inc()  # nginx's, of a client that went away
 
 
-def _is_local(scope: "Scope", host: str) -> bool:
+def _is_local(scope: Scope, host: str) -> bool:
     """Whether a request is from this machine, and means it: a page elsewhere may have its name point to 127.0.0.1."""
     name = re.sub(r":\d+$", "", host).lower()
     return (scope.get("client") or LOOPBACK)[0] in LOOPBACK and name in ("localhost", "127.0.0.1", "[::1]")
@@ -317,9 +300,8 @@ def create_app(
         MissingExtraError: the extra ``serve`` is not installed.
     """
     require("fastapi", "serve")
-    from fastapi import FastAPI, Request, Response
+    from fastapi import FastAPI, HTTPException, Request, Response
     from fastapi.exceptions import RequestValidationError
-    from starlette.exceptions import HTTPException
 
     if concurrency < 1 or queue < 0 or seconds <= 0:
         raise InputError(
@@ -358,7 +340,10 @@ def create_app(
         message = f"{place}: {first['msg'].removeprefix('Value error, ')}"
         return _failure(ServiceError(422, "not JSON" if first["type"] == "json_invalid" else message))
 
-    @app.exception_handler(HTTPException)
+    @app.exception_handler(400)
+    @app.exception_handler(404)
+    @app.exception_handler(405)
+    @app.exception_handler(413)
     async def refused(_: Request, error: HTTPException) -> Response:
         return _failure(ServiceError(error.status_code, error.detail))
 
@@ -367,12 +352,24 @@ def create_app(
     class Reply(Response):
         """Answers a query, for as long as the client is there."""
 
-        def __init__(self, respond: "Callable[[Send], Coroutine[Any, Any, None]]") -> None:
+        def __init__(self, respond: Callable[[Send], Coroutine[Any, Any, None]]) -> None:
             super().__init__()
             self.respond = respond
 
-        async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-            await _while_connected(receive, self.respond(send))
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async def gone() -> None:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+
+            working, leaving = asyncio.create_task(self.respond(send)), asyncio.create_task(gone())
+            try:
+                await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                working.cancel()
+                leaving.cancel()
+                await asyncio.gather(working, leaving, return_exceptions=True)
+            if not working.cancelled():
+                working.result()
 
     @app.post("/query")
     async def query(body: Query, request: Request) -> Response:
