@@ -29,7 +29,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help: ## List the targets (at once)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-setup: env data ## Environment, documents and models (first time 5-10 minutes and 3 GB; then 2 s)
+setup: env data ## Environment, documents and models (first time 3-10 minutes and 3 GB; then 2 s)
 
 env:
 	@tests/make_env.sh "$(VENV)" "$(PYTHON)"
@@ -47,7 +47,7 @@ lab: setup ## JupyterLab on 127.0.0.1, open on notebooks/00_start_here.ipynb (5 
 	  --LabApp.app_settings_dir="$(CURDIR)/data/jupyterlab" \
 	  --ServerApp.contents_manager_class=ragkit.notebook.contents.Contents $(LAB_ARGS)
 
-test: setup lint vectors unit notebooks browser ## Every check below, after the set-up (about 21 minutes the first time, then about 17)
+test: setup lint vectors unit notebooks browser ## Every check below, after the set-up (about 21 minutes the first time, then about 15)
 
 lint: env ## ruff and mypy --strict (20 s)
 	@echo "== lint: ruff check, ruff format --check, mypy --strict"
@@ -55,7 +55,7 @@ lint: env ## ruff and mypy --strict (20 s)
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
-vectors: setup ## The vectors that several tests and notebooks need, on all cores (4 minutes the first time, then 10 s)
+vectors: setup ## The vectors that several tests and notebooks need, on all cores (5 minutes the first time, then 5 s)
 	@echo "== vectors"
 	@$(RUN) tests/warm_up.py
 

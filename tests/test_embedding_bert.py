@@ -55,12 +55,13 @@ def test_many_passages_get_the_vectors_of_few(minilm, monkeypatch):
     [
         ("['How?']", "query", False),
         ("['A short note.', 'Another.']", "passage", False),
-        ("['word ' * 9000]", "passage", True),
+        ("['more than seven tokens ' * 3]", "passage", True),
     ],
 )
 def test_torch_is_imported_for_many_passages_only(texts, kind, imported):
     code = (
-        f"import sys; from ragkit.embedding import load_embedder; load_embedder().encode({texts}, {kind!r});"
+        "import sys; from ragkit.embedding import load_embedder, models; models._FEW_TOKENS = 7;"
+        f"load_embedder().encode({texts}, {kind!r});"
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == imported

@@ -234,7 +234,7 @@ def test_with_a_schema_replies_are_parseable_whatever_threads_slots_and_seed():
 
     parsed = []
     # Two threads wait for each other where the other core is busy: most replies are of one.
-    for threads, slots, seeds in ((1, 4, range(0, 500, 100)), (2, 1, [500])):
+    for threads, slots, seeds in ((1, 4, range(0, 300, 100)), (2, 1, [300])):
         server = LocalModel(threads=threads, context=256, slots=slots)
         for seed in seeds:
             model = ChatModel(server=server, temperature=1.0, max_tokens=8, timeout=300)
@@ -244,5 +244,5 @@ def test_with_a_schema_replies_are_parseable_whatever_threads_slots_and_seed():
                 except ValueError:
                     parsed.append(False)
         server.stop()
-    assert len(parsed) == 60
+    assert len(parsed) == 40
     assert sum(parsed) / len(parsed) >= 0.95

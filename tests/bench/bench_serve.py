@@ -1,18 +1,15 @@
-"""The service through HTTP beside the bare pipeline in one process: latency, throughput, memory; for an idle machine.
+"""The service through HTTP beside the bare pipeline in one process: latency and throughput; for an idle machine.
 
 The service runs in a process of its own (core, extractive, no cache; its traces go to a temporary folder). Its clients
 keep their connections, and each asks the next question as soon as it has an answer. The bare pipeline is asked the same
 way: as many tasks of one event loop. The overhead is measured with one client, which asks the two in turn, so that a
 busy moment meets both.
-
-``RAGKIT_SOAK_SECONDS=1800 make bench BENCH=serve`` also asks for half an hour, after a tenth of that to warm up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import re
 import signal
 import subprocess
@@ -48,7 +45,7 @@ async def measure() -> list[Row]:
     questions = [question.text for question in corpus.questions]
     rag = advanced(corpus, llm="extractive")
     rows: list[Row] = []
-    with service() as (url, process):
+    with service() as (url, _):
         limits = httpx.Limits(max_connections=max(CLIENTS), max_keepalive_connections=max(CLIENTS))
         async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as http:
 
@@ -71,7 +68,6 @@ async def measure() -> list[Row]:
             for clients in CLIENTS:
                 for name, ask in (("through HTTP", served), ("bare", bare)):
                     rows += await load(f"{clients} clients, {name}", ask, questions, clients)
-            rows.append(await soak(served, questions, process.pid))
     return rows
 
 
@@ -122,24 +118,6 @@ async def ask_for(seconds: float, ask: Ask, questions: Sequence[str], clients: i
 
     starts = [round(i * len(questions) / clients) for i in range(clients)]
     return list(itertools.chain(*await asyncio.gather(*map(client, starts))))
-
-
-async def soak(ask: Ask, questions: Sequence[str], pid: int) -> Row:
-    """By how much the memory of the service grows while four clients ask, after the warm-up."""
-    seconds = float(os.environ.get("RAGKIT_SOAK_SECONDS", "0"))
-    if not seconds:
-        return ("growth of memory in half an hour", "RAGKIT_SOAK_SECONDS=1800 make bench BENCH=serve", "", "")
-    await ask_for(seconds / 10, ask, questions, 4)
-    before = resident(pid)
-    await ask_for(seconds, ask, questions, 4)
-    return (f"growth of memory in {seconds:g} s", (resident(pid) / before - 1) * 100, "%", "<= 5")
-
-
-def resident(pid: int) -> int:
-    """Bytes of a process in memory."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found
-    return int(found[1]) * 1024
 
 
 @contextmanager
