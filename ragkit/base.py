@@ -656,6 +656,11 @@ class Retriever(ABC):
         return [self._search(query, k) for query in queries]
 
 
+def accepted_values(value: object) -> list[Any]:
+    """The values that a filter accepts for one key: those of a list or set, or the one."""
+    return list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+
+
 class ChunkStore(Protocol):
     """Chunks with their vectors outside this process: a table of PostgreSQL, a collection of Qdrant.
 

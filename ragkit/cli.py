@@ -264,18 +264,18 @@ def check(options: argparse.Namespace) -> int:
 
 def mcp(options: argparse.Namespace) -> int:
     """Serve a corpus to an agent, as tools of the Model Context Protocol over stdin and stdout."""
-    from ragkit.production.mcp import Served, mcp_server
+    from ragkit.production.mcp import Backend, mcp_server
 
-    def served() -> Served:
+    def backend() -> Backend:
         corpus = open_corpus(options.corpus)
-        return Served(
+        return Backend(
             corpus,
             open_pipeline(options.config or options.preset, corpus, options.llm),
             questions=lambda: open_questions(options.questions, corpus, options.corpus, ["faq"]),
             pipeline=lambda name: open_pipeline(name, corpus, "extractive"),
         )
 
-    mcp_server(options.corpus, served).run()
+    mcp_server(options.corpus, backend).run()
     return 0
 
 

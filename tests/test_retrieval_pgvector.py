@@ -334,7 +334,7 @@ def test_a_search_has_a_time_limit_and_a_writer_none(url: str, name: str, store:
 def test_a_silent_network_ends_a_search_in_time_and_a_writer_that_is_gone(
     url: str, name: str, store: PgVectorStore, monkeypatch
 ):
-    monkeypatch.setattr("ragkit.retrieval.pgvector.SILENT", 1)
+    monkeypatch.setattr("ragkit.retrieval.pgvector.SILENT_SECONDS", 1)
     place = Path(psycopg.conninfo.conninfo_to_dict(url)["host"]) / ".s.PGSQL.5432"
     with Proxy(place) as proxy, ThreadPoolExecutor(1) as pool:
         far = PgVectorStore(f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres", name, EMBEDDER, timeout=1)

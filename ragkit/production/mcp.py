@@ -10,9 +10,7 @@ The docstrings of the tools and the ``Field`` of a parameter are what the agent'
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from ragkit.base import Chunk, Corpus, InputError, Question, RagkitError, require
+from ragkit.concurrency import in_daemon_thread
 from ragkit.evaluation.compare import compare, difference_text
 from ragkit.pipeline.rag import RAGPipeline
 
@@ -40,7 +39,7 @@ Pipeline = Literal["served", "naive", "advanced", "modular"]
 
 
 @dataclass(frozen=True)
-class Served:
+class Backend:
     """What the tools work on; ``pipeline`` builds the preset of this name over the corpus, and writes nothing."""
 
     corpus: Corpus
@@ -62,13 +61,13 @@ class Passage(BaseModel, frozen=True):
     text: str
 
 
-class Found(BaseModel, frozen=True):
+class SearchResult(BaseModel, frozen=True):
     """Passages, the best first. A score compares the passages of one search and nothing else."""
 
     passages: list[Passage]
 
 
-class Source(BaseModel, frozen=True):
+class CitedQuote(BaseModel, frozen=True):
     """What ``[number]`` of an answer stands for; ``quote`` are the characters ``[start, end)`` of the document."""
 
     number: int
@@ -80,17 +79,17 @@ class Source(BaseModel, frozen=True):
     quote: str
 
 
-class Answered(BaseModel, frozen=True):
+class AskResult(BaseModel, frozen=True):
     """``silent``: the documents do not answer the question, and ``reason`` says how that was seen."""
 
     text: str
-    citations: list[Source]
+    citations: list[CitedQuote]
     silent: bool
     reason: str
     writer: str
 
 
-class Window(BaseModel, frozen=True):
+class ReadResult(BaseModel, frozen=True):
     """The characters ``[start, end)`` of a document of ``length`` characters, with the sections and pages in it."""
 
     document: str
@@ -114,7 +113,7 @@ class Row(BaseModel, frozen=True):
     verdict: str
 
 
-class Evaluated(BaseModel, frozen=True):
+class EvaluationResult(BaseModel, frozen=True):
     """The table, and what one must know to read it."""
 
     rows: list[Row]
@@ -122,54 +121,46 @@ class Evaluated(BaseModel, frozen=True):
 
 
 class Tools:
-    """The four tools over what ``opened`` returns, which runs once, in a thread of its own, from ``begin`` on."""
+    """The four tools over what ``build`` returns, which runs once, in a thread of its own, from ``begin`` on."""
 
-    def __init__(self, opened: Callable[[], Served]) -> None:
-        self._open, self._opened = opened, Future[Served]()
+    def __init__(self, build: Callable[[], Backend]) -> None:
+        self._build = build
 
     def begin(self) -> None:
-        """Start to read and index. The thread is a daemon: a client that leaves early does not wait for it."""
+        """Start to read and index. A client that leaves early does not wait for it."""
+        self._building = asyncio.create_task(in_daemon_thread(self._build))
 
-        def run() -> None:
-            try:
-                self._opened.set_result(self._open())
-            except BaseException as error:
-                self._opened.set_exception(error)
-
-        self._opened.set_running_or_notify_cancel()  # so that no waiting tool that is cancelled cancels it
-        threading.Thread(target=run, name="ragkit-index", daemon=True).start()
-
-    async def _served(self) -> Served:
-        return await asyncio.wrap_future(self._opened)
+    async def _backend(self) -> Backend:
+        return await asyncio.shield(self._building)  # a tool that is cancelled does not cancel it
 
     async def search(
         self,
         query: Annotated[Text, Field(description="A question or key words, in the language of the documents.")],
         k: Annotated[int, Field(ge=1, le=20, description="How many passages to return.")] = 5,
-    ) -> Found:
+    ) -> SearchResult:
         """Find the passages of the documents that answer a query, the best first, by their words and their meaning.
 
         Every passage says where it stands: document, characters, section and page. Call `read` with its document and
         characters to see what stands around it. Something is always returned; judge by the text whether it fits.
         """
-        served = await self._served()
-        hits = await asyncio.to_thread(served.rag.retriever.search, query, k)
-        return Found(passages=[_passage(hit.chunk, hit.score) for hit in hits])
+        backend = await self._backend()
+        hits = await asyncio.to_thread(backend.rag.retriever.search, query, k)
+        return SearchResult(passages=[_passage(hit.chunk, hit.score) for hit in hits])
 
     async def ask(
         self,
         question: Annotated[Text, Field(description="One question, as a full sentence.")],
         k: Annotated[int, Field(ge=1, le=20, description="How many passages the answer may rest on.")] = 10,
-    ) -> Answered:
+    ) -> AskResult:
         """Answer a question from the documents alone, with citations.
 
         `[1]` in the text is citation number 1. Where the documents do not hold the answer, `silent` is true and
         `reason` says why: then do not answer from memory, but search with other words or say that it is not there.
         """
-        served = await self._served()
-        answer = await served.rag.query(question, k)
+        backend = await self._backend()
+        answer = await backend.rag.query(question, k)
         sources = [
-            Source(
+            CitedQuote(
                 number=each.number,
                 document=each.chunk.doc_id,
                 start=each.span.start,
@@ -180,7 +171,7 @@ class Tools:
             )
             for each in answer.citations
         ]
-        return Answered(
+        return AskResult(
             text=answer.text, citations=sources, silent=answer.abstained, reason=answer.reason, writer=answer.writer
         )
 
@@ -189,13 +180,13 @@ class Tools:
         document: Annotated[str, Field(description="The document of a passage or a citation.")],
         start: Annotated[int, Field(ge=0, description="The first character, counted from 0.")] = 0,
         end: Annotated[int | None, Field(ge=1, description=f"One past the last; null: {WINDOW:,} characters.")] = None,
-    ) -> Window:
+    ) -> ReadResult:
         """Read a window of a document: the text around a passage, or a whole short document.
 
         At most 12,000 characters at a time: `end` of the result is where to read on, `length` where the document ends.
         """
-        served = await self._served()
-        return _window(served.corpus, document, start, start + WINDOW if end is None else end)
+        backend = await self._backend()
+        return _window(backend.corpus, document, start, start + WINDOW if end is None else end)
 
     async def evaluate(
         self,
@@ -204,20 +195,20 @@ class Tools:
             Field(min_length=1, max_length=4, description='The first is the baseline; "served" is what `ask` uses.'),
         ] = ["served", "naive"],  # noqa: B006 - the tool's schema shows it
         limit: Annotated[int, Field(ge=2, le=200, description="How many questions to ask, evenly chosen.")] = 50,
-    ) -> Evaluated:
+    ) -> EvaluationResult:
         """Compare retrieval pipelines on the questions that have labelled answers in these documents.
 
         One row a pipeline. The verdict says whether its mean reciprocal rank differs from the baseline's by more than
         luck: "better", "worse" or "no detectable difference", which is not "equal". Seconds to a minute.
         """
-        served = await self._served()
-        return await asyncio.to_thread(_evaluated, served, pipelines, limit)
+        backend = await self._backend()
+        return await asyncio.to_thread(_evaluate, backend, pipelines, limit)
 
 
-def mcp_server(name: str, opened: Callable[[], Served]) -> MCPServer[None]:
+def mcp_server(name: str, build: Callable[[], Backend]) -> MCPServer[None]:
     """A server with the four tools; ``server.run()`` serves stdin and stdout until the client closes them.
 
-    ``opened`` runs once, in a thread, after the client is connected; its error is that of every call of a tool.
+    ``build`` runs once, in a thread, after the client is connected; its error is that of every call of a tool.
     ``name`` is what the model is told that the documents are.
 
     Raises:
@@ -242,7 +233,7 @@ def mcp_server(name: str, opened: Callable[[], Served]) -> MCPServer[None]:
                     raise ToolError(f"{name}: {_arguments_text(error.__cause__)}") from None
                 raise
 
-    tools = Tools(opened)
+    tools = Tools(build)
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[None]) -> AsyncIterator[None]:
@@ -279,7 +270,7 @@ def _passage(chunk: Chunk, score: float) -> Passage:
     )
 
 
-def _window(corpus: Corpus, name: str, start: int, end: int) -> Window:
+def _window(corpus: Corpus, name: str, start: int, end: int) -> ReadResult:
     try:
         document = corpus.document(name)
     except InputError as error:
@@ -289,7 +280,7 @@ def _window(corpus: Corpus, name: str, start: int, end: int) -> Window:
     if not start < min(end, length):
         raise InputError(f"characters [{start}, {end}) of {name!r}: expected start < end and start < {length}")
     end = min(end, start + LARGEST_WINDOW, length)
-    return Window(
+    return ReadResult(
         document=document.id,
         title=document.title,
         start=start,
@@ -301,10 +292,10 @@ def _window(corpus: Corpus, name: str, start: int, end: int) -> Window:
     )
 
 
-def _evaluated(served: Served, names: Sequence[str], limit: int) -> Evaluated:
-    questions = [question for question in served.questions() if question.gold]
+def _evaluate(backend: Backend, names: Sequence[str], limit: int) -> EvaluationResult:
+    questions = [question for question in backend.questions() if question.gold]
     every = max(1, -(-len(questions) // limit))
-    systems = {name: (served.rag if name == "served" else served.pipeline(name)).retriever for name in names}
+    systems = {name: (backend.rag if name == "served" else backend.pipeline(name)).retriever for name in names}
     result = compare(systems, questions[::every], baseline=names[0], progress=False)
     rows = []
     for name, line in result.table.iterrows():
@@ -318,4 +309,4 @@ def _evaluated(served: Served, names: Sequence[str], limit: int) -> Evaluated:
             verdict=line["verdict"],
         )
         rows.append(row)
-    return Evaluated(rows=rows, notes=list(result.caption))
+    return EvaluationResult(rows=rows, notes=list(result.caption))

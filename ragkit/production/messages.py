@@ -75,7 +75,7 @@ class Query(BaseModel):
     session: Id = ""
 
 
-class Opinion(BaseModel):
+class FeedbackRequest(BaseModel):
     """The body of ``POST /feedback``: what ``FeedbackStore.add`` takes."""
 
     model_config = ConfigDict(extra="forbid")

@@ -44,7 +44,7 @@ from ragkit.production.live import CONFIG, LiveIndex
 from ragkit.production.messages import (
     Chat,
     CompletionFormat,
-    Opinion,
+    FeedbackRequest,
     Query,
     QueryFormat,
     ServiceError,
@@ -211,7 +211,7 @@ def _failure(error: ServiceError) -> "Response":
     return _json(error.body, error.status, error.headers)
 
 
-class _Edge:
+class AccessMiddleware:
     """Around the app: lets in who may ask, stops a body that is too large, answers errors, counts by status."""
 
     def __init__(
@@ -331,7 +331,7 @@ def create_app(
 
     app = FastAPI(title="ragkit", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
     app.state.service = service
-    app.add_middleware(_Edge, tokens=tokens, metrics=metrics)
+    app.add_middleware(AccessMiddleware, tokens=tokens, metrics=metrics)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -390,7 +390,7 @@ def create_app(
         return _json({"object": "list", "data": data})
 
     @app.post("/feedback")
-    async def opinion(body: Opinion, request: Request) -> Response:
+    async def add_feedback(body: FeedbackRequest, request: Request) -> Response:
         """A thumb for an answer of the same tenant."""
 
         def add() -> bool:

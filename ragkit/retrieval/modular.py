@@ -33,6 +33,7 @@ from ragkit.base import (
     Rewriter,
     Span,
     Vectors,
+    accepted_values,
     best_first,
     build_identity,
 )
@@ -404,11 +405,7 @@ class Filtered(Retriever):
     def _passes(self, chunk: Chunk) -> bool:
         if not isinstance(self.accept, Mapping):
             return self.accept(chunk)
-        return all(_accepts(value, chunk.metadata.get(key)) for key, value in self.accept.items())
-
-
-def _accepts(wanted: object, value: object) -> bool:
-    return value in wanted if isinstance(wanted, list | tuple | set | frozenset) else value == wanted
+        return all(chunk.metadata.get(key) in accepted_values(value) for key, value in self.accept.items())
 
 
 @dataclass(frozen=True, eq=False)

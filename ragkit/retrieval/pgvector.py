@@ -36,6 +36,7 @@ from ragkit.base import (
     InputError,
     Metadata,
     Vectors,
+    accepted_values,
     build_identity,
     from_dict,
     identity_of,
@@ -53,7 +54,6 @@ from ragkit.retrieval.stores import (
     SOURCES,
     Mode,
     StoreRetriever,
-    accepted_values,
     check_documents,
     check_same,
     chunk_to_dict,
@@ -82,7 +82,7 @@ _SETTINGS = f"""
 
 # A network that has failed says nothing. So a search stops waiting a second after its limit, and the server gives up a
 # writer that is silent for so many seconds within its transaction: all others wait for that one.
-SILENT = 10
+SILENT_SECONDS = 10
 _NETWORK = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
 _SERVER = """
     SET idle_in_transaction_session_timeout = '{silent}s'; SET tcp_keepalives_idle = 10;
@@ -341,13 +341,13 @@ class PgVectorStore:
             "candidates": depth if exact else max(CANDIDATES, depth),
             "rrf": RRF_K,
         }
-        asked = []
+        searches = []
         for query, vector in zip(queries, vectors, strict=True):
             terms = Counter(self.analyzer.terms(query))
-            asked.append(parameters | {"vector": vector, "terms": list(terms), "counts": list(terms.values())})
+            searches.append(parameters | {"vector": vector, "terms": list(terms), "counts": list(terms.values())})
 
         def read(connection: Connection) -> list[list[tuple[Any, ...]]]:
-            return [connection.execute(statement, each, binary=True).fetchall() for each in asked]
+            return [connection.execute(statement, each, binary=True).fetchall() for each in searches]
 
         return [[_hit(mode, *row) for row in rows] for rows in self._run(read, limited=True)]
 
@@ -427,7 +427,7 @@ class PgVectorStore:
         with self._limit(connection):
             require("pgvector.psycopg", "stores").register_vector(connection)
             connection.execute(_SETTINGS)
-            connection.execute(_SERVER.format(silent=SILENT, milliseconds=round(self.timeout * 1000)))
+            connection.execute(_SERVER.format(silent=SILENT_SECONDS, milliseconds=round(self.timeout * 1000)))
         return connection
 
     def _open(self) -> Connection:

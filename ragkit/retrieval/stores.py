@@ -75,11 +75,6 @@ def chunk_to_dict(chunk: Chunk) -> dict[str, Any]:
     return fields
 
 
-def accepted_values(value: object) -> list[Any]:
-    """The values that a filter accepts for one key: those of a list or set, or the one."""
-    return list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
-
-
 def check_documents(documents: Collection[str]) -> None:
     """Refuse one id in the place of a collection of ids.
 

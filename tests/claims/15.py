@@ -30,7 +30,7 @@ def throughput_stops_and_latency_grows(rate, p95):
 
 
 def beyond_the_queue_is_refused(crowd):
-    """Some of 40 clients are answered, and some hear at once that there is no place."""
+    """Some of 40 clients are answered, and some hear at once that before_kill is no place."""
     refused = crowd["status"] == 429
     assert set(crowd["status"]) == {200, 429}
     assert crowd.loc[refused, "ms"].median() < crowd.loc[~refused, "ms"].median()
@@ -70,15 +70,15 @@ def the_tenant_gets_nothing_though_it_has_the_answer(asked, case, chunks, ranked
     assert growth.filter(regex="filter of 1 %").max() < 0.2
 
 
-def the_second_run_goes_on(there, again):
+def the_second_run_goes_on(before_kill, second_run):
     """What is whole is not made again."""
-    shards = int(re.search(r"in (\d+) shards", again)[1])
-    assert shards > there >= 3
-    assert f"{shards - there} shards made" in again
+    shards = int(re.search(r"in (\d+) shards", second_run)[1])
+    assert shards > before_kill >= 3
+    assert f"{shards - before_kill} shards made" in second_run
 
 
 def ray_takes_longer_to_start(ingested):
-    """On one machine, Ray's start (a run of one document) only costs."""
+    """On one machine, Ray is slower to start."""
     start = ", 2 at work: a run of one document"
     seconds = ingested["value"]
     assert seconds[f"actors of Ray Data{start}"] > 2 * seconds[f"processes{start}"]
