@@ -330,10 +330,8 @@ def ingest(options: argparse.Namespace) -> int:
         raise InputError(f"{options.config}: SemanticChunker reads a token store, and workers have none; name another")
     chunker = getattr(chunking, table.kind)(table.size, table.overlap)
     embedder = options.embedder or defaults_for(corpus.language).encoder
-    report = ingested(corpus, chunker, embedder, options.out, workers=options.workers, ray=options.ray)
-    emit(f"{corpus.name}: {report.documents} documents, {report.chunks} chunks in {report.shards} shards")
-    emit(f"written: {options.out}, {report.made} shards made, {report.removed} old ones removed")
-    if options.postgres:
+    store = None
+    if options.postgres:  # before the hours of encoding
         from ragkit.embedding import load_embedder
         from ragkit.production.ingest import load_shards
         from ragkit.retrieval.analysis import Analyzer
@@ -343,6 +341,10 @@ def ingest(options: argparse.Namespace) -> int:
         analyzer = Analyzer.for_language(corpus.language)
         url = place_in("RAGKIT_POSTGRES", POSTGRES)
         store = PgVectorStore(url, options.postgres, load_embedder(embedder), chunker=chunker, analyzer=analyzer)
+    report = ingested(corpus, chunker, embedder, options.out, workers=options.workers, ray=options.ray)
+    emit(f"{corpus.name}: {report.documents} documents, {report.chunks} chunks in {report.shards} shards")
+    emit(f"written: {options.out}, {report.made} shards made, {report.removed} old ones removed")
+    if store is not None:
         load_shards(options.out, store)
         emit(f"loaded: {len(store)} chunks are in {store!r}")
     return 0

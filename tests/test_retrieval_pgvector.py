@@ -416,6 +416,7 @@ def test_from_a_folder_to_an_answer_by_commands(url, name, tmp_path, ragkit_home
     command = ["ingest", str(docs), "--out", str(tmp_path / "shards"), "--workers", "1", "--postgres", name]
     assert main(command) == 2
     assert "$RAGKIT_POSTGRES is not set" in capsys.readouterr().err
+    assert not (tmp_path / "shards").exists()  # it fails before the work
     monkeypatch.setenv("RAGKIT_POSTGRES", url)
     assert main(command) == 0
     assert "loaded: 1 chunks" in capsys.readouterr().out

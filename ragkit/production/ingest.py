@@ -196,8 +196,8 @@ class ShardMaker:
 
     def __init__(self, chunker: Chunker, embedder: str | MakeEmbedder, settings: dict[str, Any]) -> None:
         self.chunker, self.embedder = chunker, _make(embedder)
-        if (found := _settings(settings["corpus"], chunker, self.embedder)) != settings:
-            raise StoreMismatchError(f"a worker has {found}, expected {settings}: install the same versions everywhere")
+        if (own := _settings(settings["corpus"], chunker, self.embedder)) != settings:
+            raise StoreMismatchError(f"a worker has {own}, expected {settings}: install the same versions everywhere")
         self.settings = settings
 
     def make(self, documents: str) -> bytes:

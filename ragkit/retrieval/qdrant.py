@@ -219,8 +219,8 @@ class QdrantStore:
         """The terms of all chunks, by their points, some at a time."""
         offset, more = None, True
         while more:
-            found, offset = self._call("scroll", {"limit": _POINTS, "offset": offset, "with_payload": ["chunk"]})
-            chunks = {str(record.id): _chunk(record.payload) for record in found if str(record.id) != _ABOUT}
+            records, offset = self._call("scroll", {"limit": _POINTS, "offset": offset, "with_payload": ["chunk"]})
+            chunks = {str(record.id): _chunk(record.payload) for record in records if str(record.id) != _ABOUT}
             yield {point: self._terms(chunk.text) for point, chunk in chunks.items()}
             more = offset is not None
 
@@ -303,7 +303,7 @@ class QdrantStore:
             self._call(
                 "create_collection", {"vectors_config": {"dense": dense}, "sparse_vectors_config": {"words": words}}
             )
-        if not (found := self._call("retrieve", {"ids": [_ABOUT], "with_payload": list(own)})):
+        if not (records := self._call("retrieve", {"ids": [_ABOUT], "with_payload": list(own)})):
             if self._count(None):
                 raise StoreMismatchError(
                     f"collection {self.name!r} at {self.place} was not filled by ragkit; choose another name"
@@ -314,15 +314,15 @@ class QdrantStore:
             about = m.PointStruct(id=_ABOUT, vector={}, payload=own | statistics | {"version": uuid.uuid4().hex})
             self._call("upsert", {"points": [about]})
         else:
-            check_same(f"{self.name!r} at {self.place}", found[0].payload, own)
+            check_same(f"{self.name!r} at {self.place}", records[0].payload, own)
 
     def _about(self, *fields: str) -> Payload:
         """What the store was made for, the statistics of its words, and its version."""
-        if not (found := self._call("retrieve", {"ids": [_ABOUT], "with_payload": list(fields) or True})):
+        if not (records := self._call("retrieve", {"ids": [_ABOUT], "with_payload": list(fields) or True})):
             raise StoreMismatchError(
                 f"the collection {self.name!r} at {self.place} was emptied, or made anew: open the store again"
             )
-        return dict(found[0].payload)
+        return dict(records[0].payload)
 
     def _change(self, about: Payload) -> None:
         self._call("set_payload", {"points": [_ABOUT], "payload": about | {"version": uuid.uuid4().hex}})
