@@ -23,7 +23,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -33,9 +33,9 @@ from ragkit.base import (
     CorpusError,
     Document,
     IntegrityError,
+    MissingExtraError,
     Question,
     Span,
-    require,
 )
 from ragkit.fetch import fetch
 from ragkit.files import atomic_folder, data_file, home, lock, read_manifest, write_manifest
@@ -75,8 +75,12 @@ class Project:
             MissingExtraError: the parsers are not installed.
         """
         code = b"".join((Path(__file__).parent / f"{module}.py").read_bytes() for module in _PARSER_MODULES)
-        require("docutils", "corpus")
-        parts = (json.dumps(asdict(self), sort_keys=True), version("docutils"), version("myst-docutils"))
+        try:
+            parts = (json.dumps(asdict(self), sort_keys=True), version("docutils"), version("myst-docutils"))
+        except PackageNotFoundError as error:
+            raise MissingExtraError(
+                f"'{error.name}' is not installed. Install it with: pip install 'ragkit-workbench[corpus]'"
+            ) from error
         return hashlib.sha256(code + "\n".join(parts).encode()).hexdigest()[:16]
 
     @property
