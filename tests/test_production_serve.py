@@ -32,6 +32,7 @@ from ragkit.generation.extractive import Extractive
 from ragkit.production import serve
 from ragkit.production.access import Tokens
 from ragkit.production.caching import SQLiteCache
+from ragkit.production.feedback import FeedbackStore
 from ragkit.production.live import LiveIndex
 from ragkit.production.monitoring import TraceMonitor
 from ragkit.production.serve import create_app, running
@@ -190,6 +191,20 @@ def test_feedback_that_says_nothing_is_refused(http, change, status):
     response = http.post("/feedback", json={"trace_id": ask(http, BOIL)["trace_id"], "thumb": 1} | change)
     assert response.status_code == status
     assert "/" not in response.json()["error"]["message"]
+
+
+def test_feedback_that_cannot_be_stored_now_may_be_sent_again(small_corpus, tmp_path):
+    monitor = TraceMonitor(tmp_path / "traces.db")
+    feedback = FeedbackStore(monitor, tmp_path / "feedback.db")
+    database = feedback._database._connection
+    with client(create_app(small_corpus, llm="extractive", monitor=monitor, feedback=feedback)) as http:
+        opinion = {"trace_id": ask(http, BOIL)["trace_id"], "thumb": 1}
+        database.execute("PRAGMA max_page_count = 1")  # as a full disk: no page more than there are
+        response = http.post("/feedback", json=opinion | {"comment": "long " * 4_000})
+        assert (response.status_code, response.json()["error"]["type"]) == (503, "unavailable")
+        assert int(response.headers["retry-after"]) > 0
+        database.execute("PRAGMA max_page_count = 1000")
+        assert http.post("/feedback", json=opinion).json() == {"stored": True, "forgotten": False}
 
 
 def test_another_server_may_run_it_for_a_client_without_an_address(small_corpus):
@@ -737,7 +752,7 @@ def test_it_is_not_ready_before_the_index_is_there(folder, monkeypatch):
     with client(create_app(folder, llm="extractive"), wait=False) as http:
         assert http.get("/health").status_code == 200
         for response in (http.get("/ready"), http.post("/query", json={"question": BOIL})):
-            assert (response.status_code, response.json()["error"]["type"]) == (503, "not_ready")
+            assert (response.status_code, response.json()["error"]["type"]) == (503, "unavailable")
             assert int(response.headers["retry-after"]) > 0
         go.set()
         eventually(lambda: http.get("/ready").status_code == 200)

@@ -404,6 +404,9 @@ def create_app(
                 return feedback.add(**body.model_dump()).forgotten
             except InputError as error:
                 raise ServiceError(422, str(error)) from None
+            except RagkitError as error:
+                _log.error("a thumb was not stored: %s", error)
+                raise ServiceError(503, "the feedback was not stored: try again in a few seconds") from None
 
         forgotten = await asyncio.to_thread(add)
         metrics.feedback.labels("up" if body.thumb > 0 else "down").inc()
