@@ -477,7 +477,7 @@ def test_tokens_come_from_a_file_too(monkeypatch, tmp_path):
     assert tokens.filters == [entry["where"] for entry in TENANTS.values()]
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "localhost", "192.168.0.7"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "localhost.example", "192.168.0.7"])
 def test_others_are_served_with_tokens_alone(host, small_corpus):
     with pytest.raises(InputError, match="needs tokens"):
         serve.serve(create_app(small_corpus, llm="extractive"), host)
@@ -794,11 +794,15 @@ def test_serve_answers_until_it_is_stopped(folder):
         (["--host", "0.0.0.0"], "needs tokens"),
         (["--concurrency", "0"], "concurrency >= 1"),
         (["--llm", "nobody"], "llm is 'nobody'"),
+        (["--port", "99999"], "port must be 0-65535"),
+        (["--host", "localhost", "--port", "{taken}"], "and a free port (0 chooses one)"),
     ],
 )
 def test_what_cannot_be_served_is_one_sentence(arguments, message, folder, capsys):
     corpus = [] if "--corpus" in arguments else ["--corpus", str(folder)]
-    assert cli.main(["serve", "--port", "0", *corpus, *arguments]) == 2
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        arguments = [argument.format(taken=taken.getsockname()[1]) for argument in arguments]
+        assert cli.main(["serve", "--port", "0", *corpus, *arguments]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("ragkit: ")
     assert message in last

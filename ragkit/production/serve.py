@@ -507,16 +507,19 @@ def _listen(app: "FastAPI", host: str, port: int) -> tuple[socket.socket, str]:
     """A socket, and its URL.
 
     Raises:
-        InputError: others could reach it, and there are no tokens.
-        OSError: the port is taken.
+        InputError: others could reach it, and there are no tokens; or it can't listen there.
     """
+    host = "127.0.0.1" if host == "localhost" else host
     if host not in LOOPBACK and not app.state.service.tokens:
         raise InputError(
             f"at {host} others could reach this service, so it needs tokens: set $RAGKIT_TOKENS to "
             '{"a-long-random-token": {"tenant": "acme", "where": {}}}, or serve at 127.0.0.1'
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    opened = socket.create_server((host, port), family=family, backlog=2048)
+    try:
+        opened = socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise InputError(f"{error}; expected an address of this machine and a free port (0 chooses one)") from None
     # asyncio sends at once (TCP_NODELAY) where the protocol is named, else small packets wait for 40 ms.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, opened.detach())
     return listening, f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
@@ -529,7 +532,7 @@ def running(app: "FastAPI", host: str = "127.0.0.1", port: int = 0) -> Iterator[
     The index is being built when this begins: ``GET /ready`` says when it is there.
 
     Raises:
-        InputError, OSError: as ``serve``.
+        InputError: as ``serve``.
     """
     listening, url = _listen(app, host, port)
     server = _server(app)
@@ -548,8 +551,8 @@ def serve(app: "FastAPI", host: str = "127.0.0.1", port: int = 8000) -> None:
     """Run ``app`` until Ctrl-C or SIGTERM; answers under way have 30 s to end then.
 
     Raises:
-        InputError: ``host`` is not 127.0.0.1 or ::1, and no tokens are required.
-        OSError: the port is taken.
+        InputError: ``host`` is not this machine's own (127.0.0.1, ::1, localhost), and no tokens are required; or
+            the port is taken.
         RagkitError: the index could not be built at the start.
     """
     listening, url = _listen(app, host, port)
