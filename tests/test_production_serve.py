@@ -329,6 +329,30 @@ def test_what_is_wrong_is_refused_in_one_form(http, status, kind, request_):
     assert body["error"]["type"] == kind
 
 
+@pytest.mark.parametrize(
+    ("words", "request_"),
+    [
+        ("Content-Type: application/json", {"content": b'{"question": "as curl sends it"}'}),
+        ("Content-Type: application/json", {"content": b'{"question": "\xff"}', "headers": JSON}),
+        ("expected a JSON object", {"content": b"", "headers": JSON}),
+        ("expected a JSON object", {"content": b'{"question": ', "headers": JSON}),
+        ("question: Field required", {"json": {}}),
+        ("/openapi.json", {"url": "/query/"}),
+        ("takes POST", {"method": "GET"}),
+        ("127.0.0.1 or localhost", {"json": {"question": "x"}, "headers": {"Host": "box.example"}}),
+    ],
+)
+def test_a_refusal_says_what_to_send(http, words, request_):
+    response = http.request(**{"method": "POST", "url": "/query"} | request_)
+    assert words in response.json()["error"]["message"]
+    assert response.headers.get("allow") == ("POST" if response.status_code == 405 else None)
+
+
+def test_the_schema_shows_our_errors_and_not_those_of_the_library(http):
+    paths = http.get("/openapi.json").json()["paths"]
+    assert paths["/query"]["post"]["responses"].keys() == {"200", "default"}
+
+
 def connected(http: httpx.Client) -> socket.socket:
     return socket.create_connection((http.base_url.host, http.base_url.port), timeout=5)
 

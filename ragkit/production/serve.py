@@ -8,8 +8,9 @@
 
 ``POST /query`` answers (as server-sent events where the client accepts them), ``POST /feedback`` takes a thumb for a
 trace id, ``POST /v1/chat/completions`` and ``GET /v1/models`` are OpenAI's for chat clients (a model is the name of a
-pipeline), ``GET /health``, ``/ready`` and ``/metrics`` are for whoever runs it, and ``/`` is a page. Every error is
-``{"error": {"type": ..., "message": ...}}``; what is no HTTP gets uvicorn's plain 400.
+pipeline), ``GET /health``, ``/ready`` and ``/metrics`` are for whoever runs it, and ``/`` is a page; the fields of each
+are in ``/openapi.json``. Every error is ``{"error": {"type": ..., "message": ...}}``; what is no HTTP gets uvicorn's
+plain 400.
 
 **Tokens.** Where ``$RAGKIT_TOKENS`` is set (``ragkit.production.access``), every request but those for ``/``,
 ``/health`` and ``/ready`` needs one. A tenant sees its own traces, cached answers and feedback, and only documents
@@ -200,6 +201,9 @@ _STREAM_HEADERS = [
 ]
 
 
+_NO_OBJECT = "the body: expected a JSON object, sent with Content-Type: application/json"
+
+
 def _json(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> "Response":
     from fastapi import Response
 
@@ -244,7 +248,7 @@ class AccessMiddleware:
         tenant = self.tokens.tenant(headers.get("authorization", ""))
         try:
             if not self.tokens and not _is_local(scope, headers.get("host", "")):
-                raise ServiceError(403, "without tokens, only this machine is served")
+                raise ServiceError(403, "without tokens, only this machine is served, at 127.0.0.1 or localhost")
             if tenant is None and scope["path"] not in _OPEN:
                 raise ServiceError(401, "expected Authorization: Bearer, with a token of this service")
             scope.setdefault("state", {})["tenant"] = tenant
@@ -329,23 +333,35 @@ def create_app(
         yield
         watching.cancel()
 
-    app = FastAPI(title="ragkit", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
+    app = FastAPI(
+        title="ragkit",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        responses={"default": {"description": 'An error: {"error": {"type": ..., "message": ...}}'}},
+    )
     app.state.service = service
     app.add_middleware(AccessMiddleware, tokens=tokens, metrics=metrics)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
-        message = f"{place}: {first['msg'].removeprefix('Value error, ')}"
-        return _failure(ServiceError(422, "not JSON" if first["type"] == "json_invalid" else message))
+        place = ".".join(str(part) for part in first["loc"] if part != "body")
+        whole = not place or first["type"] == "json_invalid"
+        message = _NO_OBJECT if whole else f"{place}: {first['msg'].removeprefix('Value error, ')}"
+        return _failure(ServiceError(422, message))
 
     @app.exception_handler(400)
     @app.exception_handler(404)
     @app.exception_handler(405)
     @app.exception_handler(413)
     async def refused(_: Request, error: HTTPException) -> Response:
-        return _failure(ServiceError(error.status_code, error.detail))
+        headers = error.headers or {}
+        known = {400: _NO_OBJECT, 404: "no such path: GET /openapi.json has them all"}
+        known[405] = f"this path takes {headers.get('Allow')}"
+        failure = ServiceError(error.status_code, known.get(error.status_code, error.detail))
+        return _json(failure.body, failure.status, headers)
 
     # ---- questions
 
