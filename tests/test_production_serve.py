@@ -634,11 +634,13 @@ def test_an_error_says_nothing_of_the_inside(small_corpus, llm, status, kind):
         assert metric(http, f'ragkit_requests_total{{path="/query",status="{status}"}}') == 2
 
 
-def test_the_reason_of_a_fallback_does_not_name_the_endpoint(small_corpus):
+def test_the_reason_of_a_fallback_is_in_the_log_and_not_in_the_answer(small_corpus, caplog):
     with client(create_app(small_corpus, llm=WithFallback(Failing(), Extractive()))) as http:
         answer = ask(http, BOIL)
         assert answer["reason"] == "the language model failed, so a fallback answered"
         assert "10.0.0.1" in TraceMonitor().trace(answer["trace_id"]).reason
+        assert "10.0.0.1" in caplog.text
+        assert metric(http, "ragkit_fallbacks_total") == 1
 
 
 # ---- documents that change
@@ -730,6 +732,17 @@ def test_a_build_that_fails_for_one_filter_leaves_the_others_fresh(folder, monke
     asyncio.run(main())
 
 
+def test_a_filter_that_matches_nothing_is_named_once_beside_what_it_could_match(folder, caplog):
+    index = LiveIndex(folder, llm="extractive", filters=[{"project": "acme"}])
+    for name in ("lamp", "radio"):
+        assert asyncio.run(index.refresh())
+        (folder / f"{name}.md").write_text("# Another\n\nOnly E27 bulbs fit.\n")
+    warning = re.findall("no document matches.*", caplog.text)
+    assert len(warning) == 1
+    assert "{'project': 'acme'}" in warning[0]
+    assert "'source': 'kettle.md'" in warning[0]
+
+
 def test_documents_of_others_that_change_leave_a_pipeline_as_it_is(folder, monkeypatch):
     (folder / "lamp.md").write_text("# Lamp\n\nOnly E27 bulbs fit.\n")
     ann, bob = {"source": "kettle*"}, {"source": "lamp*"}
@@ -801,7 +814,8 @@ def test_serve_answers_until_it_is_stopped(folder):
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
     try:
         url = re.match(r"http://127\.0\.0\.1:\d+", process.stderr.readline())[0]
-        eventually(lambda: httpx.get(f"{url}/ready").status_code == 200, 60)
+        assert process.stderr.readline().endswith("the index of 1 documents is built\n")
+        assert httpx.get(f"{url}/ready").status_code == 200
         assert "red lever" in httpx.post(f"{url}/query", json={"question": BOIL}, timeout=30).json()["text"]
     finally:
         process.send_signal(signal.SIGINT)

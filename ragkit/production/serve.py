@@ -91,6 +91,7 @@ class Metrics:
         self.in_flight = gauge("ragkit_in_flight", "Questions that run or wait.")
         self.rejected = counter("ragkit_rejected", "Questions refused with 429.")
         self.cache_hits = counter("ragkit_cache_hits", "Answers out of the cache.")
+        self.fallbacks = counter("ragkit_fallbacks", "Answers of a fallback, as the language model failed.")
         self.feedback = counter("ragkit_feedback", "Thumbs, up and down.", ["thumb"])
         built = gauge("ragkit_index_built_timestamp_seconds", "When the index was last built.")
         built.set_function(lambda: index.built_at)
@@ -102,6 +103,9 @@ class Metrics:
             self.stages.labels(stage).observe(milliseconds / 1000)
         if "generate" not in answer.timings:
             self.cache_hits.inc()
+        if answer.fallback:
+            self.fallbacks.inc()
+            _log.warning("a fallback answered: %s", answer.reason)
 
 
 @dataclass
@@ -574,6 +578,8 @@ def serve(app: "FastAPI", host: str = "127.0.0.1", port: int = 8000) -> None:
     listening, url = _listen(app, host, port)
     server, service = _server(app), app.state.service
     service.stop = partial(setattr, server, "should_exit", True)
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    logging.getLogger("ragkit.production").setLevel(logging.INFO)
     sys.stderr.write(f"{url} answers once the index is built, until you press Ctrl-C\n")
     server.run([listening])
     if not service.index.ready and service.index.error:
