@@ -264,18 +264,15 @@ def check(options: argparse.Namespace) -> int:
 
 def mcp(options: argparse.Namespace) -> int:
     """Serve a corpus to an agent, as tools of the Model Context Protocol over stdin and stdout."""
-    from ragkit.production.mcp import Backend, mcp_server
+    from functools import partial
 
-    def backend() -> Backend:
-        corpus = open_corpus(options.corpus)
-        return Backend(
-            corpus,
-            open_pipeline(options.config or options.preset, corpus, options.llm),
-            questions=lambda: open_questions(options.questions, corpus, options.corpus, ["faq"]),
-            pipeline=lambda name: open_pipeline(name, corpus, "extractive"),
-        )
+    from ragkit.production.live import CONFIG, LiveIndex
+    from ragkit.production.mcp import mcp_server
 
-    mcp_server(options.corpus, backend).run()
+    built = CONFIG if options.config else options.preset
+    index = LiveIndex(options.corpus, config=options.config, llm=options.llm, built=built)
+    questions = partial(open_questions, options.questions, place=options.corpus, default=["faq"])
+    mcp_server(options.corpus, index, questions).run()
     return 0
 
 
