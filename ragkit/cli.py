@@ -510,7 +510,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", metavar="FILE", help="keep today's scores here as well: a baseline for a later day")
 
     add = command("mcp", mcp)
-    add("--corpus", default="core", metavar="NAME|FOLDER", help=corpora)
+    add("--corpus", default="core", metavar="NAME|FOLDER", help=f"{corpora}; a folder is read anew as it changes")
     add("--preset", choices=PRESETS, default="advanced", help="the pipeline (default: advanced)")
     add("--config", metavar="FILE", help="a configuration (TOML) in place of a preset")
     add("--llm", metavar="WHO", help=f"{llm_help} (default: openai where $OPENAI_BASE_URL is set, else extractive)")

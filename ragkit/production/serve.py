@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragkit.base import LLM, Answer, Corpus, InputError, RagkitError, require
 from ragkit.pipeline import RAGPipeline
-from ragkit.production.access import Tenant, Tokens
+from ragkit.production.access import EXAMPLE, Tenant, Tokens
 from ragkit.production.caching import SQLiteCache
 from ragkit.production.feedback import FeedbackStore
 from ragkit.production.live import CONFIG, LiveIndex
@@ -532,8 +532,8 @@ def _listen(app: "FastAPI", host: str, port: int) -> tuple[socket.socket, str]:
     host = "127.0.0.1" if host == "localhost" else host
     if host not in LOOPBACK and not app.state.service.tokens:
         raise InputError(
-            f"at {host} others could reach this service, so it needs tokens: set $RAGKIT_TOKENS to "
-            '{"a-long-random-token": {"tenant": "acme", "where": {}}}, or serve at 127.0.0.1'
+            f"at {host} others could reach this service, so it needs tokens: set $RAGKIT_TOKENS to {EXAMPLE}, "
+            "or serve at 127.0.0.1"
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
