@@ -264,18 +264,15 @@ def check(options: argparse.Namespace) -> int:
 
 def mcp(options: argparse.Namespace) -> int:
     """Serve a corpus to an agent, as tools of the Model Context Protocol over stdin and stdout."""
-    from ragkit.production.mcp import Backend, mcp_server
+    from functools import partial
 
-    def backend() -> Backend:
-        corpus = open_corpus(options.corpus)
-        return Backend(
-            corpus,
-            open_pipeline(options.config or options.preset, corpus, options.llm),
-            questions=lambda: open_questions(options.questions, corpus, options.corpus, ["faq"]),
-            pipeline=lambda name: open_pipeline(name, corpus, "extractive"),
-        )
+    from ragkit.production.live import CONFIG, LiveIndex
+    from ragkit.production.mcp import mcp_server
 
-    mcp_server(options.corpus, backend).run()
+    built = CONFIG if options.config else options.preset
+    index = LiveIndex(options.corpus, config=options.config, llm=options.llm, built=built)
+    questions = partial(open_questions, options.questions, place=options.corpus, default=["faq"])
+    mcp_server(options.corpus, index, questions).run()
     return 0
 
 
@@ -457,7 +454,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--preset", choices=PRESETS, default="advanced", help="the pipeline (default: advanced)")
     add("--config", metavar="FILE", help="a configuration (TOML) in place of a preset, read anew as it changes")
     add("--llm", metavar="WHO", help=f"{llm_help} (default: openai where $OPENAI_BASE_URL is set, else extractive)")
-    add("--host", default="127.0.0.1", help="the address (default: 127.0.0.1; any other needs $RAGKIT_TOKENS)")
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="the address (default: 127.0.0.1; others need $RAGKIT_TOKENS)",
+    )
     add("--port", type=int, default=8000, help="the port, 0 for a free one (default: 8000)")
     add("--concurrency", type=int, default=8, metavar="N", help="questions answered at once (default: 8)")
     add("--queue", type=int, default=32, metavar="N", help="questions that may wait; more get a 429 (default: 32)")
@@ -509,7 +510,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", metavar="FILE", help="keep today's scores here as well: a baseline for a later day")
 
     add = command("mcp", mcp)
-    add("--corpus", default="core", metavar="NAME|FOLDER", help=corpora)
+    add("--corpus", default="core", metavar="NAME|FOLDER", help=f"{corpora}; a folder is read anew as it changes")
     add("--preset", choices=PRESETS, default="advanced", help="the pipeline (default: advanced)")
     add("--config", metavar="FILE", help="a configuration (TOML) in place of a preset")
     add("--llm", metavar="WHO", help=f"{llm_help} (default: openai where $OPENAI_BASE_URL is set, else extractive)")

@@ -73,3 +73,6 @@ def test_a_question_is_answered_with_marked_passages_and_takes_a_thumb(chromium,
             colours.append(chromium.execute_script("return getComputedStyle(document.body).color"))
             chromium.save_screenshot(str(screenshots() / f"serve_{scheme}.png"))
         assert colours[0] != colours[1]
+    find("#down").click()  # the server has ended
+    wait(lambda: text("#thanks") not in ("", "thank you"))
+    assert find("#up").get_attribute("aria-pressed") == "true"

@@ -205,7 +205,9 @@ def test_eval_takes_the_labels_of_a_folder(given, drinks, capsys):
 def test_a_folder_without_labels_says_what_a_label_is(drinks, capsys):
     (drinks / "questions.jsonl").unlink()
     assert cli.main(["eval", "--corpus", str(drinks)]) == 2
-    assert 'expected a text in UTF-8 with lines such as {"question": ' in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert 'expected a text in UTF-8 with lines such as {"question": ' in error
+    assert "`ragkit draft FOLDER --out FILE` drafts some" in error
 
 
 def test_check_saves_scores_and_closes_where_they_are_lost(drinks, tmp_path, capsys):

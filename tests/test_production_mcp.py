@@ -200,23 +200,44 @@ def test_a_folder_that_is_not_there_is_the_error_of_every_tool(home, tmp_path):
 
     for result in asyncio.run(call()):
         assert result.is_error
-        assert "nowhere': expected tiny, core, extended, or a folder of documents" in result.content[0].text
+        assert "nowhere: no such folder; expected a folder with" in result.content[0].text
+
+
+def test_a_file_that_changes_is_in_the_next_answer_and_a_folder_that_vanishes_changes_nothing(home, tmp_path):
+    place = tmp_path / "notes"
+    place.mkdir()
+    (place / "kettle.md").write_text("# Kettle\n\nPress the red lever of the kettle to boil the water.\n")
+
+    async def call() -> list[CallToolResult]:
+        async with connected(home, "--corpus", str(place)) as session:
+            question, document = {"question": "When is the alarm armed?"}, {"document": "handbook"}
+            before = await session.call_tool("ask", question)
+            (place / "handbook.md").write_text(HANDBOOK)
+            after = [await session.call_tool("read", document), await session.call_tool("ask", question)]
+            place.rename(tmp_path / "elsewhere")
+            return [before, *after, await session.call_tool("ask", question)]
+
+    before, text, *answers = map(content, asyncio.run(call()))
+    assert before["silent"]
+    assert text["text"].strip() == HANDBOOK.strip()
+    assert all("18:30" in answer["text"] for answer in answers)
 
 
 # The command in a process that writes to stdout where it may, and reads documents when a file appears.
 NOISY = """
 import os, sys, time, warnings
 from ragkit import cli
+from ragkit.production import live
 
-def open_corpus(name, read=cli.open_corpus):
+def load_folder(path, read=live.load_folder):
     print("a print")
     os.system("echo a child")
     warnings.warn("a warning")
     while not os.path.exists("go"):
         time.sleep(0.02)
-    return read(name)
+    return read(path)
 
-cli.open_corpus = open_corpus
+live.load_folder = load_folder
 sys.exit(cli.main(["mcp", "--corpus", sys.argv[1]]))
 """
 HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}

@@ -32,6 +32,7 @@ from ragkit.generation.extractive import Extractive
 from ragkit.production import serve
 from ragkit.production.access import Tokens
 from ragkit.production.caching import SQLiteCache
+from ragkit.production.feedback import FeedbackStore
 from ragkit.production.live import LiveIndex
 from ragkit.production.monitoring import TraceMonitor
 from ragkit.production.serve import create_app, running
@@ -192,6 +193,20 @@ def test_feedback_that_says_nothing_is_refused(http, change, status):
     assert "/" not in response.json()["error"]["message"]
 
 
+def test_feedback_that_cannot_be_stored_now_may_be_sent_again(small_corpus, tmp_path):
+    monitor = TraceMonitor(tmp_path / "traces.db")
+    feedback = FeedbackStore(monitor, tmp_path / "feedback.db")
+    database = feedback._database._connection
+    with client(create_app(small_corpus, llm="extractive", monitor=monitor, feedback=feedback)) as http:
+        opinion = {"trace_id": ask(http, BOIL)["trace_id"], "thumb": 1}
+        database.execute("PRAGMA max_page_count = 1")  # as a full disk: no page more than there are
+        response = http.post("/feedback", json=opinion | {"comment": "long " * 4_000})
+        assert (response.status_code, response.json()["error"]["type"]) == (503, "unavailable")
+        assert int(response.headers["retry-after"]) > 0
+        database.execute("PRAGMA max_page_count = 1000")
+        assert http.post("/feedback", json=opinion).json() == {"stored": True, "forgotten": False}
+
+
 def test_another_server_may_run_it_for_a_client_without_an_address(small_corpus):
     with TestClient(create_app(small_corpus, llm="extractive"), base_url="http://localhost") as http:
         response = http.get("/health")  # its client is called "testclient"
@@ -312,6 +327,30 @@ def test_what_is_wrong_is_refused_in_one_form(http, status, kind, request_):
     body = response.json()
     assert body["error"].keys() == {"type", "message"}
     assert body["error"]["type"] == kind
+
+
+@pytest.mark.parametrize(
+    ("words", "request_"),
+    [
+        ("Content-Type: application/json", {"content": b'{"question": "as curl sends it"}'}),
+        ("Content-Type: application/json", {"content": b'{"question": "\xff"}', "headers": JSON}),
+        ("expected a JSON object", {"content": b"", "headers": JSON}),
+        ("expected a JSON object", {"content": b'{"question": ', "headers": JSON}),
+        ("question: Field required", {"json": {}}),
+        ("/openapi.json", {"url": "/query/"}),
+        ("takes POST", {"method": "GET"}),
+        ("127.0.0.1 or localhost", {"json": {"question": "x"}, "headers": {"Host": "box.example"}}),
+    ],
+)
+def test_a_refusal_says_what_to_send(http, words, request_):
+    response = http.request(**{"method": "POST", "url": "/query"} | request_)
+    assert words in response.json()["error"]["message"]
+    assert response.headers.get("allow") == ("POST" if response.status_code == 405 else None)
+
+
+def test_the_schema_shows_our_errors_and_not_those_of_the_library(http):
+    paths = http.get("/openapi.json").json()["paths"]
+    assert paths["/query"]["post"]["responses"].keys() == {"200", "default"}
 
 
 def connected(http: httpx.Client) -> socket.socket:
@@ -462,7 +501,7 @@ def test_tokens_come_from_a_file_too(monkeypatch, tmp_path):
     assert tokens.filters == [entry["where"] for entry in TENANTS.values()]
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "localhost", "192.168.0.7"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "localhost.example", "192.168.0.7"])
 def test_others_are_served_with_tokens_alone(host, small_corpus):
     with pytest.raises(InputError, match="needs tokens"):
         serve.serve(create_app(small_corpus, llm="extractive"), host)
@@ -595,11 +634,13 @@ def test_an_error_says_nothing_of_the_inside(small_corpus, llm, status, kind):
         assert metric(http, f'ragkit_requests_total{{path="/query",status="{status}"}}') == 2
 
 
-def test_the_reason_of_a_fallback_does_not_name_the_endpoint(small_corpus):
+def test_the_reason_of_a_fallback_is_in_the_log_and_not_in_the_answer(small_corpus, caplog):
     with client(create_app(small_corpus, llm=WithFallback(Failing(), Extractive()))) as http:
         answer = ask(http, BOIL)
         assert answer["reason"] == "the language model failed, so a fallback answered"
         assert "10.0.0.1" in TraceMonitor().trace(answer["trace_id"]).reason
+        assert "10.0.0.1" in caplog.text
+        assert metric(http, "ragkit_fallbacks_total") == 1
 
 
 # ---- documents that change
@@ -691,6 +732,17 @@ def test_a_build_that_fails_for_one_filter_leaves_the_others_fresh(folder, monke
     asyncio.run(main())
 
 
+def test_a_filter_that_matches_nothing_is_named_once_beside_what_it_could_match(folder, caplog):
+    index = LiveIndex(folder, llm="extractive", filters=[{"project": "acme"}])
+    for name in ("lamp", "radio"):
+        assert asyncio.run(index.refresh())
+        (folder / f"{name}.md").write_text("# Another\n\nOnly E27 bulbs fit.\n")
+    warning = re.findall("no document matches.*", caplog.text)
+    assert len(warning) == 1
+    assert "{'project': 'acme'}" in warning[0]
+    assert "'source': 'kettle.md'" in warning[0]
+
+
 def test_documents_of_others_that_change_leave_a_pipeline_as_it_is(folder, monkeypatch):
     (folder / "lamp.md").write_text("# Lamp\n\nOnly E27 bulbs fit.\n")
     ann, bob = {"source": "kettle*"}, {"source": "lamp*"}
@@ -737,7 +789,7 @@ def test_it_is_not_ready_before_the_index_is_there(folder, monkeypatch):
     with client(create_app(folder, llm="extractive"), wait=False) as http:
         assert http.get("/health").status_code == 200
         for response in (http.get("/ready"), http.post("/query", json={"question": BOIL})):
-            assert (response.status_code, response.json()["error"]["type"]) == (503, "not_ready")
+            assert (response.status_code, response.json()["error"]["type"]) == (503, "unavailable")
             assert int(response.headers["retry-after"]) > 0
         go.set()
         eventually(lambda: http.get("/ready").status_code == 200)
@@ -762,7 +814,8 @@ def test_serve_answers_until_it_is_stopped(folder):
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
     try:
         url = re.match(r"http://127\.0\.0\.1:\d+", process.stderr.readline())[0]
-        eventually(lambda: httpx.get(f"{url}/ready").status_code == 200, 60)
+        assert process.stderr.readline().endswith("the index of 1 documents is built\n")
+        assert httpx.get(f"{url}/ready").status_code == 200
         assert "red lever" in httpx.post(f"{url}/query", json={"question": BOIL}, timeout=30).json()["text"]
     finally:
         process.send_signal(signal.SIGINT)
@@ -779,11 +832,15 @@ def test_serve_answers_until_it_is_stopped(folder):
         (["--host", "0.0.0.0"], "needs tokens"),
         (["--concurrency", "0"], "concurrency >= 1"),
         (["--llm", "nobody"], "llm is 'nobody'"),
+        (["--port", "99999"], "port must be 0-65535"),
+        (["--host", "localhost", "--port", "{taken}"], "and a free port (0 chooses one)"),
     ],
 )
 def test_what_cannot_be_served_is_one_sentence(arguments, message, folder, capsys):
     corpus = [] if "--corpus" in arguments else ["--corpus", str(folder)]
-    assert cli.main(["serve", "--port", "0", *corpus, *arguments]) == 2
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        arguments = [argument.format(taken=taken.getsockname()[1]) for argument in arguments]
+        assert cli.main(["serve", "--port", "0", *corpus, *arguments]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("ragkit: ")
     assert message in last

@@ -1,8 +1,9 @@
 """Who may ask a service, and which documents they see: tokens from the environment, each of a tenant.
 
-    $RAGKIT_TOKENS = {"a-long-random-token": {"tenant": "acme", "where": {"project": "celery"}}}
+    $RAGKIT_TOKENS = {"a-long-random-token": {"tenant": "acme", "where": {"source": "acme/*"}}}
 
-or the path of a file with that. No token is in a message, a log, a trace or a ``repr``.
+or the path of a file with that. Documents of a folder have ``source`` (the file), ``project`` (the folder's name),
+``title`` and, where it is known, ``date``. No token is in a message, a log, a trace or a ``repr``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ragkit.base import InputError
 
-_EXAMPLE = '{"a-long-random-token": {"tenant": "acme", "where": {"project": "celery"}}}'
+EXAMPLE = '{"a-long-random-token": {"tenant": "acme", "where": {"source": "acme/*"}}}'
 
 
 class Tenant(BaseModel):
@@ -54,7 +55,7 @@ class Tokens:
             try:
                 self._tenants[_digest(token)] = Tenant.model_validate(entry)
             except ValidationError:
-                raise InputError(f"RAGKIT_TOKENS, entry {number}: expected entries as in {_EXAMPLE}") from None
+                raise InputError(f"RAGKIT_TOKENS, entry {number}: expected entries as in {EXAMPLE}") from None
 
     @classmethod
     def from_environment(cls) -> Tokens:
@@ -69,7 +70,7 @@ class Tokens:
         with suppress(OSError, ValueError):
             entries = json.loads(text if text[0] == "{" else Path(text).expanduser().read_text(encoding="utf-8"))
         if not isinstance(entries, dict) or not entries:
-            raise InputError(f"$RAGKIT_TOKENS is neither a JSON object nor the path of a file with one: {_EXAMPLE}")
+            raise InputError(f"$RAGKIT_TOKENS is neither a JSON object nor the path of a file with one: {EXAMPLE}")
         return cls(entries)
 
     def __bool__(self) -> bool:

@@ -164,6 +164,7 @@ class LiveIndex:
             return False
         self._corpus, self._settings, self._collections, failure = built
         self._state, self.built_at, self.error = state, time.time(), None
+        _log.info("the index of %d documents is built", len(self._corpus.documents))
         if failure:
             self._note(failure)
         return True
@@ -201,6 +202,9 @@ class LiveIndex:
             old, fresh = before.get(key), Collection(corpus.only(dict(key)), settings)
             if old and (old.settings, old.corpus.fingerprint) == (settings, fresh.corpus.fingerprint):
                 fresh = old  # nothing that this filter lets through has changed
+            elif not fresh.corpus.documents:
+                known = dict(corpus.documents[0].metadata)
+                _log.warning("no document matches the filter %s; the metadata of one are %s", dict(key), known)
             try:
                 for name in sorted({self.built, *(old.pipelines if old else ())}):
                     self._build(name, fresh)

@@ -2,6 +2,7 @@
 
 ``ragkit mcp --corpus FOLDER`` serves four tools over stdin and stdout: ``search``, ``ask``, ``read`` and ``evaluate``.
 The client is answered at once; documents are read and indexed meanwhile, and a tool that is called before that waits.
+So does the first one after a file has changed: what it answers from is the folder as it is (``LiveIndex``).
 While the server runs, whatever else this process writes to stdout goes to stderr (``mcp.server.stdio`` sees to it).
 
 The docstrings of the tools and the ``Field`` of a parameter are what the agent's model reads.
@@ -10,19 +11,19 @@ The docstrings of the tools and the ``Field`` of a parameter are what the agent'
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from inspect import getdoc
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
 from ragkit.base import Chunk, Corpus, InputError, Question, RagkitError, require
-from ragkit.concurrency import in_daemon_thread
 from ragkit.evaluation.compare import compare, difference_text
 from ragkit.pipeline.rag import RAGPipeline
+from ragkit.production.live import LiveIndex
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import Context, MCPServer
@@ -36,16 +37,6 @@ PASSAGE = 4_000
 
 Text = Annotated[str, Field(min_length=1, max_length=2_000)]
 Pipeline = Literal["served", "naive", "advanced", "modular"]
-
-
-@dataclass(frozen=True)
-class Backend:
-    """What the tools work on; ``pipeline`` builds the preset of this name over the corpus, and writes nothing."""
-
-    corpus: Corpus
-    rag: RAGPipeline
-    questions: Callable[[], Sequence[Question]]
-    pipeline: Callable[[str], RAGPipeline]
 
 
 class Passage(BaseModel, frozen=True):
@@ -121,17 +112,30 @@ class EvaluationResult(BaseModel, frozen=True):
 
 
 class Tools:
-    """The four tools over what ``build`` returns, which runs once, in a thread of its own, from ``begin`` on."""
+    """The four tools over ``index``, which is refreshed from ``begin`` on and at each call."""
 
-    def __init__(self, build: Callable[[], Backend]) -> None:
-        self._build = build
+    def __init__(self, index: LiveIndex, questions: Callable[[Corpus], Sequence[Question]]) -> None:
+        self._index, self._questions = index, questions
 
     def begin(self) -> None:
         """Start to read and index. A client that leaves early does not wait for it."""
-        self._building = asyncio.create_task(in_daemon_thread(self._build))
+        self._refreshing = asyncio.create_task(self._index.refresh())
 
-    async def _backend(self) -> Backend:
-        return await asyncio.shield(self._building)  # a tool that is cancelled does not cancel it
+    async def _corpus(self) -> Corpus:
+        """The documents as they are now, or as they last could be indexed.
+
+        Raises:
+            Exception: they never could.
+        """
+        if self._refreshing.done():
+            self.begin()
+        await asyncio.shield(self._refreshing)  # a tool that is cancelled does not cancel it
+        if not self._index.ready and self._index.error:
+            raise self._index.error
+        return self._index.collection({}).corpus
+
+    async def _pipeline(self, name: str = "served") -> RAGPipeline:
+        return await self._index.pipeline(self._index.built if name == "served" else name, {})
 
     async def search(
         self,
@@ -143,8 +147,8 @@ class Tools:
         Every passage says where it stands: document, characters, section and page. Call `read` with its document and
         characters to see what stands around it. Something is always returned; judge by the text whether it fits.
         """
-        backend = await self._backend()
-        hits = await asyncio.to_thread(backend.rag.retriever.search, query, k)
+        await self._corpus()
+        hits = await asyncio.to_thread((await self._pipeline()).retriever.search, query, k)
         return SearchResult(passages=[_passage(hit.chunk, hit.score) for hit in hits])
 
     async def ask(
@@ -157,8 +161,8 @@ class Tools:
         `[1]` in the text is citation number 1. Where the documents do not hold the answer, `silent` is true and
         `reason` says why: then do not answer from memory, but search with other words or say that it is not there.
         """
-        backend = await self._backend()
-        answer = await backend.rag.query(question, k)
+        await self._corpus()
+        answer = await (await self._pipeline()).query(question, k)
         sources = [
             CitedQuote(
                 number=each.number,
@@ -185,8 +189,7 @@ class Tools:
 
         At most 12,000 characters at a time: `end` of the result is where to read on, `length` where the document ends.
         """
-        backend = await self._backend()
-        return _window(backend.corpus, document, start, start + WINDOW if end is None else end)
+        return _window(await self._corpus(), document, start, start + WINDOW if end is None else end)
 
     async def evaluate(
         self,
@@ -201,15 +204,16 @@ class Tools:
         One row a pipeline. The verdict says whether its mean reciprocal rank differs from the baseline's by more than
         luck: "better", "worse" or "no detectable difference", which is not "equal". Seconds to a minute.
         """
-        backend = await self._backend()
-        return await asyncio.to_thread(_evaluate, backend, pipelines, limit)
+        corpus = await self._corpus()
+        systems: dict[str, RAGPipeline] = {name: await self._pipeline(name) for name in pipelines}
+        return await asyncio.to_thread(_evaluate, systems, partial(self._questions, corpus), limit)
 
 
-def mcp_server(name: str, build: Callable[[], Backend]) -> MCPServer[None]:
+def mcp_server(name: str, index: LiveIndex, questions: Callable[[Corpus], Sequence[Question]]) -> MCPServer[None]:
     """A server with the four tools; ``server.run()`` serves stdin and stdout until the client closes them.
 
-    ``build`` runs once, in a thread, after the client is connected; its error is that of every call of a tool.
-    ``name`` is what the model is told that the documents are.
+    ``index`` is built after the client is connected; while it can't be, its error is that of every call of a tool.
+    ``name`` is what the model is told that the documents are, ``questions`` are the labelled ones of ``evaluate``.
 
     Raises:
         MissingExtraError: the package ``mcp`` is not installed.
@@ -233,7 +237,7 @@ def mcp_server(name: str, build: Callable[[], Backend]) -> MCPServer[None]:
                     raise ToolError(f"{name}: {_arguments_text(error.__cause__)}") from None
                 raise
 
-    tools = Tools(build)
+    tools = Tools(index, questions)
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[None]) -> AsyncIterator[None]:
@@ -292,11 +296,13 @@ def _window(corpus: Corpus, name: str, start: int, end: int) -> ReadResult:
     )
 
 
-def _evaluate(backend: Backend, names: Sequence[str], limit: int) -> EvaluationResult:
-    questions = [question for question in backend.questions() if question.gold]
+def _evaluate(
+    systems: Mapping[str, RAGPipeline], labelled: Callable[[], Sequence[Question]], limit: int
+) -> EvaluationResult:
+    questions = [question for question in labelled() if question.gold]
     every = max(1, -(-len(questions) // limit))
-    systems = {name: (backend.rag if name == "served" else backend.pipeline(name)).retriever for name in names}
-    result = compare(systems, questions[::every], baseline=names[0], progress=False)
+    retrievers = {name: rag.retriever for name, rag in systems.items()}
+    result = compare(retrievers, questions[::every], baseline=next(iter(systems)), progress=False)
     rows = []
     for name, line in result.table.iterrows():
         estimate = difference_text(line["diff"], line["diff_low"], line["diff_high"], line["p"])

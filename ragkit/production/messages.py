@@ -25,7 +25,7 @@ KINDS = {
     422: "invalid_request",
     500: "internal",
     502: "model_failed",
-    503: "not_ready",
+    503: "unavailable",
     504: "time_limit",
 }
 HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}, 503: {"Retry-After": "5"}}

@@ -8,8 +8,9 @@
 
 ``POST /query`` answers (as server-sent events where the client accepts them), ``POST /feedback`` takes a thumb for a
 trace id, ``POST /v1/chat/completions`` and ``GET /v1/models`` are OpenAI's for chat clients (a model is the name of a
-pipeline), ``GET /health``, ``/ready`` and ``/metrics`` are for whoever runs it, and ``/`` is a page. Every error is
-``{"error": {"type": ..., "message": ...}}``; what is no HTTP gets uvicorn's plain 400.
+pipeline), ``GET /health``, ``/ready`` and ``/metrics`` are for whoever runs it, and ``/`` is a page; the fields of each
+are in ``/openapi.json``. Every error is ``{"error": {"type": ..., "message": ...}}``; what is no HTTP gets uvicorn's
+plain 400.
 
 **Tokens.** Where ``$RAGKIT_TOKENS`` is set (``ragkit.production.access``), every request but those for ``/``,
 ``/health`` and ``/ready`` needs one. A tenant sees its own traces, cached answers and feedback, and only documents
@@ -37,7 +38,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragkit.base import LLM, Answer, Corpus, InputError, RagkitError, require
 from ragkit.pipeline import RAGPipeline
-from ragkit.production.access import Tenant, Tokens
+from ragkit.production.access import EXAMPLE, Tenant, Tokens
 from ragkit.production.caching import SQLiteCache
 from ragkit.production.feedback import FeedbackStore
 from ragkit.production.live import CONFIG, LiveIndex
@@ -90,6 +91,7 @@ class Metrics:
         self.in_flight = gauge("ragkit_in_flight", "Questions that run or wait.")
         self.rejected = counter("ragkit_rejected", "Questions refused with 429.")
         self.cache_hits = counter("ragkit_cache_hits", "Answers out of the cache.")
+        self.fallbacks = counter("ragkit_fallbacks", "Answers of a fallback, as the language model failed.")
         self.feedback = counter("ragkit_feedback", "Thumbs, up and down.", ["thumb"])
         built = gauge("ragkit_index_built_timestamp_seconds", "When the index was last built.")
         built.set_function(lambda: index.built_at)
@@ -101,6 +103,9 @@ class Metrics:
             self.stages.labels(stage).observe(milliseconds / 1000)
         if "generate" not in answer.timings:
             self.cache_hits.inc()
+        if answer.fallback:
+            self.fallbacks.inc()
+            _log.warning("a fallback answered: %s", answer.reason)
 
 
 @dataclass
@@ -200,6 +205,9 @@ _STREAM_HEADERS = [
 ]
 
 
+_NO_OBJECT = "the body: expected a JSON object, sent with Content-Type: application/json"
+
+
 def _json(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> "Response":
     from fastapi import Response
 
@@ -244,7 +252,7 @@ class AccessMiddleware:
         tenant = self.tokens.tenant(headers.get("authorization", ""))
         try:
             if not self.tokens and not _is_local(scope, headers.get("host", "")):
-                raise ServiceError(403, "without tokens, only this machine is served")
+                raise ServiceError(403, "without tokens, only this machine is served, at 127.0.0.1 or localhost")
             if tenant is None and scope["path"] not in _OPEN:
                 raise ServiceError(401, "expected Authorization: Bearer, with a token of this service")
             scope.setdefault("state", {})["tenant"] = tenant
@@ -329,23 +337,35 @@ def create_app(
         yield
         watching.cancel()
 
-    app = FastAPI(title="ragkit", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
+    app = FastAPI(
+        title="ragkit",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        responses={"default": {"description": 'An error: {"error": {"type": ..., "message": ...}}'}},
+    )
     app.state.service = service
     app.add_middleware(AccessMiddleware, tokens=tokens, metrics=metrics)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
-        message = f"{place}: {first['msg'].removeprefix('Value error, ')}"
-        return _failure(ServiceError(422, "not JSON" if first["type"] == "json_invalid" else message))
+        place = ".".join(str(part) for part in first["loc"] if part != "body")
+        whole = not place or first["type"] == "json_invalid"
+        message = _NO_OBJECT if whole else f"{place}: {first['msg'].removeprefix('Value error, ')}"
+        return _failure(ServiceError(422, message))
 
     @app.exception_handler(400)
     @app.exception_handler(404)
     @app.exception_handler(405)
     @app.exception_handler(413)
     async def refused(_: Request, error: HTTPException) -> Response:
-        return _failure(ServiceError(error.status_code, error.detail))
+        headers = error.headers or {}
+        known = {400: _NO_OBJECT, 404: "no such path: GET /openapi.json has them all"}
+        known[405] = f"this path takes {headers.get('Allow')}"
+        failure = ServiceError(error.status_code, known.get(error.status_code, error.detail))
+        return _json(failure.body, failure.status, headers)
 
     # ---- questions
 
@@ -404,6 +424,9 @@ def create_app(
                 return feedback.add(**body.model_dump()).forgotten
             except InputError as error:
                 raise ServiceError(422, str(error)) from None
+            except RagkitError as error:
+                _log.error("a thumb was not stored: %s", error)
+                raise ServiceError(503, "the feedback was not stored: try again in a few seconds") from None
 
         forgotten = await asyncio.to_thread(add)
         metrics.feedback.labels("up" if body.thumb > 0 else "down").inc()
@@ -504,16 +527,19 @@ def _listen(app: "FastAPI", host: str, port: int) -> tuple[socket.socket, str]:
     """A socket, and its URL.
 
     Raises:
-        InputError: others could reach it, and there are no tokens.
-        OSError: the port is taken.
+        InputError: others could reach it, and there are no tokens; or it can't listen there.
     """
+    host = "127.0.0.1" if host == "localhost" else host
     if host not in LOOPBACK and not app.state.service.tokens:
         raise InputError(
-            f"at {host} others could reach this service, so it needs tokens: set $RAGKIT_TOKENS to "
-            '{"a-long-random-token": {"tenant": "acme", "where": {}}}, or serve at 127.0.0.1'
+            f"at {host} others could reach this service, so it needs tokens: set $RAGKIT_TOKENS to {EXAMPLE}, "
+            "or serve at 127.0.0.1"
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    opened = socket.create_server((host, port), family=family, backlog=2048)
+    try:
+        opened = socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise InputError(f"{error}; expected an address of this machine and a free port (0 chooses one)") from None
     # asyncio sends at once (TCP_NODELAY) where the protocol is named, else small packets wait for 40 ms.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, opened.detach())
     return listening, f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
@@ -526,7 +552,7 @@ def running(app: "FastAPI", host: str = "127.0.0.1", port: int = 0) -> Iterator[
     The index is being built when this begins: ``GET /ready`` says when it is there.
 
     Raises:
-        InputError, OSError: as ``serve``.
+        InputError: as ``serve``.
     """
     listening, url = _listen(app, host, port)
     server = _server(app)
@@ -545,13 +571,15 @@ def serve(app: "FastAPI", host: str = "127.0.0.1", port: int = 8000) -> None:
     """Run ``app`` until Ctrl-C or SIGTERM; answers under way have 30 s to end then.
 
     Raises:
-        InputError: ``host`` is not 127.0.0.1 or ::1, and no tokens are required.
-        OSError: the port is taken.
+        InputError: ``host`` is not this machine's own (127.0.0.1, ::1, localhost), and no tokens are required; or
+            the port is taken.
         RagkitError: the index could not be built at the start.
     """
     listening, url = _listen(app, host, port)
     server, service = _server(app), app.state.service
     service.stop = partial(setattr, server, "should_exit", True)
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    logging.getLogger("ragkit.production").setLevel(logging.INFO)
     sys.stderr.write(f"{url} answers once the index is built, until you press Ctrl-C\n")
     server.run([listening])
     if not service.index.ready and service.index.error:

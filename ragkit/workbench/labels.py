@@ -166,7 +166,8 @@ def _rows(path: str | Path) -> list[tuple[str, str | Label]]:
         lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(
-            f"{file}: cannot be read ({error}); expected a text in UTF-8 with lines such as {EXAMPLE}"
+            f"{file}: cannot be read ({error}); expected a text in UTF-8 with lines such as {EXAMPLE} "
+            "(`ragkit draft FOLDER --out FILE` drafts some)"
         ) from error
     return [(f"line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
 
