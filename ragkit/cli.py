@@ -454,11 +454,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--preset", choices=PRESETS, default="advanced", help="the pipeline (default: advanced)")
     add("--config", metavar="FILE", help="a configuration (TOML) in place of a preset, read anew as it changes")
     add("--llm", metavar="WHO", help=f"{llm_help} (default: openai where $OPENAI_BASE_URL is set, else extractive)")
-    add(
-        "--host",
-        default="127.0.0.1",
-        help="the address (default: 127.0.0.1; others need $RAGKIT_TOKENS)",
-    )
+    add("--host", default="127.0.0.1", help="the address (default: 127.0.0.1; others need $RAGKIT_TOKENS)")
     add("--port", type=int, default=8000, help="the port, 0 for a free one (default: 8000)")
     add("--concurrency", type=int, default=8, metavar="N", help="questions answered at once (default: 8)")
     add("--queue", type=int, default=32, metavar="N", help="questions that may wait; more get a 429 (default: 32)")

@@ -202,7 +202,7 @@ class LiveIndex:
             old, fresh = before.get(key), Collection(corpus.only(dict(key)), settings)
             if old and (old.settings, old.corpus.fingerprint) == (settings, fresh.corpus.fingerprint):
                 fresh = old  # nothing that this filter lets through has changed
-            elif not fresh.corpus.documents:
+            elif corpus.documents and not fresh.corpus.documents:
                 known = dict(corpus.documents[0].metadata)
                 _log.warning("no document matches the filter %s; the metadata of one are %s", dict(key), known)
             try:
