@@ -329,6 +329,11 @@ class Corpus:
         except KeyError:
             raise InputError(f"corpus {self.name!r} has no document {doc_id!r}") from None
 
+    def holds(self, chunk: Chunk) -> bool:
+        """Whether ``chunk`` is a piece of one of the documents, as its text is here."""
+        document = self._by_id.get(chunk.doc_id)
+        return document is not None and document.text[chunk.start : chunk.end] == chunk.text
+
     def only(self, where: Metadata) -> Corpus:
         """The documents whose metadata have the values of ``where``, as a corpus of its own; there may be none.
 

@@ -22,6 +22,7 @@ from qdrant_stand_in import KEY, stand_in
 from ragkit.base import (
     Chunk,
     ContractError,
+    Corpus,
     EndpointError,
     InputError,
     Page,
@@ -33,7 +34,7 @@ from ragkit.base import (
 )
 from ragkit.chunking import RecursiveChunker, chunk_corpus
 from ragkit.pipeline import RAGPipeline
-from ragkit.pipeline.config import PipelineConfig
+from ragkit.pipeline.config import Modules, PipelineConfig
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
@@ -391,6 +392,25 @@ def test_a_configuration_names_the_store_and_the_environment_where(tmp_path, sma
     rag = RAGPipeline.from_config(config, small_corpus, store=tokens)
     expected = DenseRetriever(own, tokens).search(QUERIES[0], 3)
     assert [hit.chunk for hit in rag.retriever.search(QUERIES[0], 3)] == [hit.chunk for hit in expected]
+
+
+def test_a_configuration_searches_the_corpus_and_nothing_else(opened, small_corpus, ragkit_home):
+    """A tenant's part of a store, and one that was filled before a file was changed and another removed."""
+    tokens = TokenStore.open(small_corpus, FakeEmbedder(), save=False, progress=False)
+    config = PipelineConfig.from_toml('retriever = "a"\nmodules.a.kind = "BM25Retriever"')
+    store, (kettle, lamp, radio) = opened("full"), small_corpus.documents
+    with pytest.raises(InputError, match=r"the store 'test-.*-none' .* is empty: fill it"):
+        Modules(config, small_corpus, tokens).stored(opened("none"), "dense", True)
+    store.add(chunk_corpus(RecursiveChunker(8, 2, FakeTokenizer()), small_corpus))
+    changed = Corpus("small", (kettle, replace(lamp, text=f"New. {lamp.text}", sections=())))
+    for corpus, expected in (
+        (small_corpus, {kettle.id, lamp.id, radio.id}),
+        (small_corpus.only({"project": "lamp"}), {lamp.id}),
+        (changed, {kettle.id}),
+    ):
+        retriever = Modules(config, corpus, tokens).stored(store, "dense", True)
+        assert {hit.chunk.doc_id for hit in retriever.search("lever", 20)} == expected
+        assert identity_of(retriever) == identity_of(Modules(config, corpus, tokens).stored(store, "dense", True))
 
 
 def test_bad_input(opened):

@@ -160,6 +160,20 @@ class PipelineBuilder:
             return CrossEncoder(table.name)
         return LateInteraction(self.store, table.mean, table.pooled_below)
 
+    def stored(self, store: pgvector.PgVectorStore | qdrant.QdrantStore, mode: Mode, exact: bool) -> Retriever:
+        """A search of ``store`` for chunks of the corpus, which may be a part of what is there, or have changed since.
+
+        Raises:
+            InputError: the store is empty.
+        """
+        if not len(store):
+            store.close()
+            raise InputError(
+                f"the store {store.name!r} at {store.place} is empty: fill it (`ragkit ingest --postgres`, or "
+                "`load_shards`), or see whether its name is right"
+            )
+        return modular.Filtered(store.retriever(mode, where=dict(self.only), exact=exact), self.corpus.holds)
+
     def collections(self, key: str) -> Mapping[str, Self]:
         """A builder for each value of the metadata ``key``.
 
@@ -196,19 +210,19 @@ class Modules(PipelineBuilder):
     def PgVectorStore(
         self, name: str, mode: Mode = "hybrid", exact: bool = True, url_from: str = "RAGKIT_POSTGRES"
     ) -> Retriever:
-        """The store called ``name``, as it was filled; the environment variable ``url_from`` has the server's URL."""
+        """What the store ``name`` has of the corpus; the environment variable ``url_from`` has the server's URL."""
         analyzer = Analyzer.for_language(self.corpus.language)
         store = pgvector.PgVectorStore(place_in(url_from, POSTGRES), name, self.store.encoder, analyzer=analyzer)
-        return store.retriever(mode, where=dict(self.only), exact=exact)
+        return self.stored(store, mode, exact)
 
     def QdrantStore(
         self, name: str, mode: Mode = "hybrid", exact: bool = True, place_from: str = "RAGKIT_QDRANT"
     ) -> Retriever:
-        """The store called ``name``, as it was filled; the environment variable ``place_from`` says where it is."""
+        """What the store ``name`` has of the corpus; the environment variable ``place_from`` says where it is."""
         place = place_in(place_from, "the URL of a server, such as http://localhost:6333")
         analyzer = Analyzer.for_language(self.corpus.language)
         store = qdrant.QdrantStore(place, name, self.store.encoder, analyzer=analyzer)
-        return store.retriever(mode, where=dict(self.only), exact=exact)
+        return self.stored(store, mode, exact)
 
     def Hybrid(self, inputs: Names, fusion: str = "rrf", weights: Weights = (), fetch_k: int = 100) -> Retriever:
         return Hybrid([self.module(name) for name in inputs], fusion, weights or None, fetch_k)
