@@ -8,6 +8,7 @@ import threading
 import uuid
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import compress
 from pathlib import Path
@@ -418,6 +419,11 @@ def test_bad_input(opened):
     store.add([whole("a", "tea")])
     with pytest.raises(InputError, match="expected one of hybrid, dense, words"):
         store.retriever("sparse")
+    with pytest.raises(InputError, match=r"where, source = 'acme/\*': a store knows no wildcards"):
+        store.retriever(where={"source": ["b.md", "acme/*"]})
+    for value in (date(2024, 2, 1), float("nan")):
+        with pytest.raises(InputError, match=r"where, date = .*JSON"):
+            store.retriever(where={"date": value})
     with pytest.raises(InputError, match="expected a collection of ids"):
         store.delete("a")
     with pytest.raises(InputError, match="different texts"):

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
-from ragkit.base import LLM, Corpus, InputError, Metadata, RagkitError
+from ragkit.base import LLM, Corpus, InputError, Metadata, RagkitError, accepted_values
 from ragkit.concurrency import in_daemon_thread
 from ragkit.corpus import load_folder, load_pydocs
 from ragkit.corpus.folder import folder_state
@@ -33,7 +33,7 @@ from ragkit.retrieval.follow_up import FollowUp
 from ragkit.token_store import TokenStore
 
 PRESETS = {"naive": naive, "advanced": advanced, "modular": modular}
-Key = tuple[tuple[str, str], ...]  # a filter that can be hashed
+Key = tuple[tuple[str, tuple[str, ...]], ...]  # a filter that can be hashed
 FETCHED = ("tiny", "core", "extended")
 CONFIG = "config"
 """The name of the pipeline that a configuration file describes."""
@@ -217,4 +217,4 @@ class LiveIndex:
 
 
 def _key(where: Mapping[str, object]) -> Key:
-    return tuple(sorted((key, str(value)) for key, value in where.items()))
+    return tuple(sorted((key, tuple(map(str, accepted_values(value)))) for key, value in where.items()))

@@ -324,6 +324,8 @@ class PgVectorStore:
     def retriever(self, mode: Mode = "hybrid", *, where: Metadata | None = None, exact: bool = True) -> StoreRetriever:
         """Searches the store, only chunks whose metadata have the values of ``where`` (a list or set: any of it).
 
+        Values are compared as they are, without the wildcards of ``Corpus.only``.
+
         ``exact=False`` may use the HNSW index: the planner compares all vectors where that costs it less.
         """
         return StoreRetriever(self, mode, dict(where or {}), exact)

@@ -233,6 +233,8 @@ class QdrantStore:
     def retriever(self, mode: Mode = "hybrid", *, where: Metadata | None = None, exact: bool = True) -> StoreRetriever:
         """Searches the store, only chunks whose metadata have the values of ``where`` (a list or set: any of it).
 
+        Values are compared as they are, without the wildcards of ``Corpus.only``.
+
         ``exact=False`` uses Qdrant's index (HNSW); ``:memory:`` has none.
         """
         return StoreRetriever(self, mode, dict(where or {}), exact)
