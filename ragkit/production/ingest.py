@@ -303,8 +303,8 @@ def _read_plan(folder: Path) -> dict[str, Any]:
         return {key: plan[key] for key in ("settings", "shards", "documents")}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise IntegrityError(
-            f"{folder} is no folder of shards: it has no readable {PLAN} ({error!r}); name another folder, or move that "
-            "file away and run the ingestion again"
+            f"{folder} is no folder of shards: it has no readable {PLAN} ({error!r}); name another folder, or move "
+            "that file away and run the ingestion again"
         ) from error
 
 

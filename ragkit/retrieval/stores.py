@@ -116,8 +116,10 @@ def place_in(variable: str, example: str) -> str:
     """Where a store is, by an environment variable: a URL has a password, which belongs in no file and no command.
 
     Raises:
-        InputError: it is not set; says so with ``example``.
+        InputError: it is not set, or ``variable`` is no name; says so with ``example``.
     """
+    if not variable.isidentifier():  # perhaps the URL itself
+        raise InputError(f"expected the name of an environment variable that holds {example}")
     if not (place := os.environ.get(variable)):
         raise InputError(f"${variable} is not set: expected {example}")
     return place
