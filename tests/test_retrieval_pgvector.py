@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 import traceback
@@ -433,3 +434,8 @@ def test_from_a_folder_to_an_answer_by_commands(url, name, tmp_path, ragkit_home
     assert "loaded: 1 chunks" in capsys.readouterr().out
     assert main(["ask", "When may I return the Zibbo?", "--corpus", str(docs), "--config", str(config)]) == 0
     assert "within 30 days" in capsys.readouterr().out
+    config.write_text(f"{config.read_text()}\nchunks.main.size = 64")
+    assert main(["ask", "When may I return the Zibbo?", "--corpus", str(docs), "--config", str(config)]) == 2
+    assert re.search(
+        r"the chunker \S+FixedChunker\(256, .*, and this is \S+FixedChunker\(64, ", capsys.readouterr().err
+    )

@@ -400,8 +400,12 @@ def test_a_configuration_searches_the_corpus_and_nothing_else(opened, small_corp
     tokens = TokenStore.open(small_corpus, FakeEmbedder(), save=False, progress=False)
     config = PipelineConfig.from_toml('retriever = "a"\nmodules.a.kind = "BM25Retriever"')
     store, (kettle, lamp, radio) = opened("full"), small_corpus.documents
+
+    def stored(store, corpus):
+        return Modules(config, corpus, tokens).stored(lambda *_, **__: store, "", "", "main", "dense", True)
+
     with pytest.raises(InputError, match=r"the store 'test-.*-none' .* is empty: fill it"):
-        Modules(config, small_corpus, tokens).stored(opened("none"), "dense", True)
+        stored(opened("none"), small_corpus)
     store.add(chunk_corpus(RecursiveChunker(8, 2, FakeTokenizer()), small_corpus))
     changed = Corpus("small", (kettle, replace(lamp, text=f"New. {lamp.text}", sections=())))
     for corpus, expected in (
@@ -409,9 +413,9 @@ def test_a_configuration_searches_the_corpus_and_nothing_else(opened, small_corp
         (small_corpus.only({"project": "lamp"}), {lamp.id}),
         (changed, {kettle.id}),
     ):
-        retriever = Modules(config, corpus, tokens).stored(store, "dense", True)
+        retriever = stored(store, corpus)
         assert {hit.chunk.doc_id for hit in retriever.search("lever", 20)} == expected
-        assert identity_of(retriever) == identity_of(Modules(config, corpus, tokens).stored(store, "dense", True))
+        assert identity_of(retriever) == identity_of(stored(store, corpus))
 
 
 def test_bad_input(opened):
