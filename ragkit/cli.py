@@ -486,7 +486,7 @@ def _parser() -> argparse.ArgumentParser:
     model = "the packaged one for the corpus' language, with which ask and serve search"
     add("--embedder", metavar="NAME", help=f"the model (default: {model})")
     add("--workers", type=int, default=2, metavar="N", help="processes that encode (default: 2)")
-    add("--postgres", metavar="STORE", help="then load them into the store of this name at $RAGKIT_POSTGRES, a URL")
+    add("--postgres", metavar="NAME", help="then load them into the store of this name at $RAGKIT_POSTGRES, a URL")
     add("--ray", action="store_true", help="actors of Ray Data in place of processes; $RAY_ADDRESS names a cluster")
 
     add = command("try", try_out)
