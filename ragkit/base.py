@@ -329,11 +329,17 @@ class Corpus:
         except KeyError:
             raise InputError(f"corpus {self.name!r} has no document {doc_id!r}") from None
 
+    def holds(self, chunk: Chunk) -> bool:
+        """Whether ``chunk`` is a piece of one of the documents, as its text is here."""
+        document = self._by_id.get(chunk.doc_id)
+        return document is not None and document.text[chunk.start : chunk.end] == chunk.text
+
     def only(self, where: Metadata) -> Corpus:
         """The documents whose metadata have the values of ``where``, as a corpus of its own; there may be none.
 
-        A value may have wildcards (``fnmatch``), so that ``{"source": "acme/*"}`` is a folder within a folder.
-        Questions stay whose gold is all there.
+        A list or set accepts any of its values, as in the filters of stores and of ``Filtered``. Those compare values
+        as they are; here they are texts, which may have wildcards (``fnmatch``), so that ``{"source": "acme/*"}`` is a
+        folder within a folder. Questions stay whose gold is all there.
 
         >>> tea, ham = Document("tea", "Hot.", metadata={"by": "ann"}), Document("ham", "Cold.", metadata={"by": "bo"})
         >>> Corpus("food", (tea, ham)).only({"by": "ann"}).documents
@@ -345,7 +351,11 @@ class Corpus:
 
         def matches(metadata: Metadata) -> bool:
             own = {key: str(metadata[key]) for key in where if key in metadata}
-            return all(key in own and (own[key] == str(v) or fnmatchcase(own[key], str(v))) for key, v in where.items())
+            accepted = {key: list(map(str, accepted_values(value))) for key, value in where.items()}
+            return all(
+                key in own and any(own[key] == value or fnmatchcase(own[key], value) for value in values)
+                for key, values in accepted.items()
+            )
 
         documents = tuple(document for document in self.documents if matches(document.metadata))
         ids = {document.id for document in documents}

@@ -328,7 +328,7 @@ def ingest(options: argparse.Namespace) -> int:
     chunker = getattr(chunking, table.kind)(table.size, table.overlap)
     embedder = options.embedder or defaults_for(corpus.language).encoder
     store = None
-    if options.postgres:  # before the hours of encoding
+    if options.postgres is not None:  # before the hours of encoding
         from ragkit.embedding import load_embedder
         from ragkit.production.ingest import load_shards
         from ragkit.retrieval.analysis import Analyzer
@@ -480,9 +480,10 @@ def _parser() -> argparse.ArgumentParser:
     add("corpus", metavar="NAME|FOLDER", help=corpora)
     add("--out", required=True, metavar="DIR", help="the folder of the Parquet files; what is in it is not made again")
     add("--config", metavar="FILE", help="a configuration (TOML) whose chunks.main says how to cut")
-    add("--embedder", metavar="NAME", help="the model (default: the packaged one for the corpus' language)")
+    model = "the packaged one for the corpus' language, with which ask and serve search"
+    add("--embedder", metavar="NAME", help=f"the model (default: {model})")
     add("--workers", type=int, default=2, metavar="N", help="processes that encode (default: 2)")
-    add("--postgres", metavar="STORE", help="then load them into this store, at the URL in $RAGKIT_POSTGRES")
+    add("--postgres", metavar="NAME", help="then load them into the store of this name at $RAGKIT_POSTGRES, a URL")
     add("--ray", action="store_true", help="actors of Ray Data in place of processes; $RAY_ADDRESS names a cluster")
 
     add = command("try", try_out)

@@ -353,12 +353,12 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
 
 def test_a_folder_of_something_else_is_refused_and_left_as_it_is(one):
     before = shards(one)
-    for corpus, chunker, embedder in (
-        (pages(), FixedChunker(9, 2), FakeEmbedder),
-        (pages(), CHUNKER, WordsOnly),
-        (Corpus("others", pages().documents), CHUNKER, FakeEmbedder),
+    for corpus, chunker, embedder, says in (
+        (pages(), FixedChunker(9, 2), FakeEmbedder, r"shards of the chunker \S+FixedChunker\(8, 2.*, not \S+\(9, 2"),
+        (pages(), CHUNKER, WordsOnly, "shards of the vectors mean of token vectors, not one text a chunk"),
+        (Corpus("others", pages().documents), CHUNKER, FakeEmbedder, "shards of the corpus pages, not others"),
     ):
-        with pytest.raises(StoreMismatchError, match="name another folder"):
+        with pytest.raises(StoreMismatchError, match=f"{says}.*: name another folder"):
             ingest(corpus, chunker, embedder, one, workers=1, progress=False)
     assert shards(one) == before
 
@@ -386,3 +386,6 @@ def test_settings_that_cannot_work(tmp_path):
         ingest(pages(3), SemanticChunker(TokenStore.open(pages(3), FakeEmbedder(), save=False)), FakeEmbedder, tmp_path)
     with pytest.raises(IntegrityError, match="no folder of shards"):
         stored(tmp_path)
+    (tmp_path / "plan.json").write_text("{}")  # of something else
+    with pytest.raises(IntegrityError, match=r"no readable plan.json .*; name another folder"):
+        run(pages(3), tmp_path)

@@ -41,9 +41,9 @@ from ragkit.token_store import TokenStore
 
 ANN, BOB, EVE = "ann-has-a-token-1", "bob-has-a-token-2", "eve-has-a-token-3"
 TENANTS = {
-    ANN: {"tenant": "ann", "where": {"project": "kettle"}},
+    ANN: {"tenant": "ann", "where": {"project": ["kettle", "kettles"]}},
     BOB: {"tenant": "bob", "where": {"project": "lamp"}},
-    EVE: {"tenant": "eve", "where": {"project": "nothing-of-this-name"}},
+    EVE: {"tenant": "eve", "where": {"project": ["nothing-of-this-name"]}},
 }
 JSON = {"Content-Type": "application/json"}
 BOIL, BULBS = "How do I boil the water?", "Which bulbs fit?"
@@ -526,6 +526,7 @@ def test_a_part_of_a_corpus_has_a_language_of_its_own(small_corpus):
     assert [d.id for d in part.documents] == ["lamp/guide", "radio/guide"]
     assert part.language == ""
     assert corpus.only({"no such": "x"}).documents == ()
+    assert [d.id for d in corpus.only({"source": ["a.md", "*/c.md"]}).documents] == ["kettle/guide", "radio/guide"]
 
 
 # ---- load

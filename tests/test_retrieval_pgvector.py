@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 import traceback
@@ -28,6 +29,7 @@ from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
 from ragkit.retrieval.pgvector import PgVectorStore
+from ragkit.retrieval.stores import place_in
 from ragkit.testing import FakeEmbedder, FakeTokenizer
 from ragkit.token_store import TokenStore
 
@@ -205,6 +207,13 @@ def test_other_bad_input(store: PgVectorStore):
         store.delete(["a\x00"])
     with pytest.raises(InputError, match="1 to 50 bytes"):
         PgVectorStore(store._url, "x" * 51, EMBEDDER)
+    for place in (f"postgresql://me:{SECRET}@host/docs", f"postgresql://me:{SECRET}@{'x' * 50}/docs"):
+        with pytest.raises(InputError, match="name of the store is a URL") as raised:
+            PgVectorStore(store._url, place, EMBEDDER)
+        assert SECRET not in str(raised.value)
+        with pytest.raises(InputError, match="expected the name of an environment variable") as raised:
+            place_in(place, "a URL")
+        assert SECRET not in str(raised.value)
     store.add([])
     assert store.replace([], []) is None
 
@@ -373,6 +382,7 @@ def test_a_wrong_url_is_an_error_without_the_password(bad: str, error: type[Exce
     with pytest.raises(error, match=says) as raised:
         PgVectorStore(bad, "x", EMBEDDER)
     assert SECRET not in "".join(traceback.format_exception(raised.value)) + repr(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_wrong_password(url: str):
@@ -418,7 +428,14 @@ def test_from_a_folder_to_an_answer_by_commands(url, name, tmp_path, ragkit_home
     assert "$RAGKIT_POSTGRES is not set" in capsys.readouterr().err
     assert not (tmp_path / "shards").exists()  # it fails before the work
     monkeypatch.setenv("RAGKIT_POSTGRES", url)
+    assert main([*command[:-1], ""]) == 2
+    assert "a store called ''" in capsys.readouterr().err
     assert main(command) == 0
     assert "loaded: 1 chunks" in capsys.readouterr().out
     assert main(["ask", "When may I return the Zibbo?", "--corpus", str(docs), "--config", str(config)]) == 0
     assert "within 30 days" in capsys.readouterr().out
+    config.write_text(f"{config.read_text()}\nchunks.main.size = 64")
+    assert main(["ask", "When may I return the Zibbo?", "--corpus", str(docs), "--config", str(config)]) == 2
+    assert re.search(
+        r"the chunker \S+FixedChunker\(256, .*, and this is \S+FixedChunker\(64, ", capsys.readouterr().err
+    )

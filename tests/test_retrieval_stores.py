@@ -8,6 +8,7 @@ import threading
 import uuid
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import compress
 from pathlib import Path
@@ -22,6 +23,7 @@ from qdrant_stand_in import KEY, stand_in
 from ragkit.base import (
     Chunk,
     ContractError,
+    Corpus,
     EndpointError,
     InputError,
     Page,
@@ -33,7 +35,7 @@ from ragkit.base import (
 )
 from ragkit.chunking import RecursiveChunker, chunk_corpus
 from ragkit.pipeline import RAGPipeline
-from ragkit.pipeline.config import PipelineConfig
+from ragkit.pipeline.config import Modules, PipelineConfig
 from ragkit.retrieval.bm25 import BM25Retriever
 from ragkit.retrieval.dense import DenseRetriever
 from ragkit.retrieval.hybrid import Hybrid
@@ -393,11 +395,39 @@ def test_a_configuration_names_the_store_and_the_environment_where(tmp_path, sma
     assert [hit.chunk for hit in rag.retriever.search(QUERIES[0], 3)] == [hit.chunk for hit in expected]
 
 
+def test_a_configuration_searches_the_corpus_and_nothing_else(opened, small_corpus, ragkit_home):
+    """A tenant's part of a store, and one that was filled before a file was changed and another removed."""
+    tokens = TokenStore.open(small_corpus, FakeEmbedder(), save=False, progress=False)
+    config = PipelineConfig.from_toml('retriever = "a"\nmodules.a.kind = "BM25Retriever"')
+    store, (kettle, lamp, radio) = opened("full"), small_corpus.documents
+
+    def stored(store, corpus):
+        return Modules(config, corpus, tokens).stored(lambda *_, **__: store, "", "", "main", "dense", True)
+
+    with pytest.raises(InputError, match=r"the store 'test-.*-none' .* is empty: fill it"):
+        stored(opened("none"), small_corpus)
+    store.add(chunk_corpus(RecursiveChunker(8, 2, FakeTokenizer()), small_corpus))
+    changed = Corpus("small", (kettle, replace(lamp, text=f"New. {lamp.text}", sections=())))
+    for corpus, expected in (
+        (small_corpus, {kettle.id, lamp.id, radio.id}),
+        (small_corpus.only({"project": "lamp"}), {lamp.id}),
+        (changed, {kettle.id}),
+    ):
+        retriever = stored(store, corpus)
+        assert {hit.chunk.doc_id for hit in retriever.search("lever", 20)} == expected
+        assert identity_of(retriever) == identity_of(stored(store, corpus))
+
+
 def test_bad_input(opened):
     store = opened()
     store.add([whole("a", "tea")])
     with pytest.raises(InputError, match="expected one of hybrid, dense, words"):
         store.retriever("sparse")
+    with pytest.raises(InputError, match=r"where, source = 'acme/\*': a store knows no wildcards"):
+        store.retriever(where={"source": ["b.md", "acme/*"]})
+    for value in (date(2024, 2, 1), float("nan")):
+        with pytest.raises(InputError, match=r"where, date = .*JSON"):
+            store.retriever(where={"date": value})
     with pytest.raises(InputError, match="expected a collection of ids"):
         store.delete("a")
     with pytest.raises(InputError, match="different texts"):

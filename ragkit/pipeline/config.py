@@ -48,7 +48,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, Union
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from ragkit import chunking
-from ragkit.base import Chunk, Corpus, InputError, Mean, Reranker, Retriever, StoreMismatchError, require
+from ragkit.base import Chunk, Chunker, Corpus, InputError, Mean, Reranker, Retriever, StoreMismatchError, require
 from ragkit.files import atomic_write
 from ragkit.retrieval import modular, pgvector, qdrant
 from ragkit.retrieval.analysis import Analyzer
@@ -137,13 +137,15 @@ class PipelineBuilder:
         """The chunks of the configuration's cutting called ``name``."""
         table = self.config.chunks[name]
         if table not in self.cut:
-            chunker = getattr(chunking, table.kind)
-            if chunker is chunking.SemanticChunker:
-                cutter = chunker(self.store, table.size, table.overlap)
-            else:
-                cutter = chunker(table.size, table.overlap)
-            self.cut[table] = chunking.chunk_corpus(cutter, self.corpus)
+            self.cut[table] = chunking.chunk_corpus(self.chunker(name), self.corpus)
         return [c for c in self.cut[table] if all(str(c.metadata.get(key)) == value for key, value in self.only)]
+
+    def chunker(self, name: str) -> Chunker:
+        """The configuration's cutting called ``name``."""
+        table = self.config.chunks[name]
+        of_store = [self.store] if table.kind == "SemanticChunker" else []
+        chunker: Chunker = getattr(chunking, table.kind)(*of_store, table.size, table.overlap)
+        return chunker
 
     def module(self, name: str) -> Retriever:
         """The retriever called ``name``."""
@@ -159,6 +161,31 @@ class PipelineBuilder:
         if isinstance(table, CrossEncoderTable):
             return CrossEncoder(table.name)
         return LateInteraction(self.store, table.mean, table.pooled_below)
+
+    def stored(
+        self,
+        kind: type[pgvector.PgVectorStore | qdrant.QdrantStore],
+        place: str,
+        name: str,
+        chunks: str,
+        mode: Mode,
+        exact: bool,
+    ) -> Retriever:
+        """A search of a store for chunks of the corpus, which may be a part of what is there, or have changed since.
+
+        Raises:
+            InputError: the store is empty.
+            StoreMismatchError: it was filled by another embedder or analyzer, or cut otherwise than ``chunks``.
+        """
+        analyzer, chunker = Analyzer.for_language(self.corpus.language), self.chunker(chunks)
+        store = kind(place, name, self.store.encoder, chunker=chunker, analyzer=analyzer)
+        if not len(store):
+            store.close()
+            raise InputError(
+                f"the store {store.name!r} at {store.place} is empty: fill it (`ragkit ingest --postgres`, or "
+                "`load_shards`), or see whether its name is right"
+            )
+        return modular.Filtered(store.retriever(mode, where=dict(self.only), exact=exact), self.corpus.holds)
 
     def collections(self, key: str) -> Mapping[str, Self]:
         """A builder for each value of the metadata ``key``.
@@ -194,21 +221,27 @@ class Modules(PipelineBuilder):
         return DenseRetriever(self.chunks(chunks), self.store, scoring=scoring, window=window, index=index)
 
     def PgVectorStore(
-        self, name: str, mode: Mode = "hybrid", exact: bool = True, url_from: str = "RAGKIT_POSTGRES"
+        self,
+        name: str,
+        chunks: str = "main",
+        mode: Mode = "hybrid",
+        exact: bool = True,
+        url_from: str = "RAGKIT_POSTGRES",
     ) -> Retriever:
-        """The store called ``name``, as it was filled; the environment variable ``url_from`` has the server's URL."""
-        analyzer = Analyzer.for_language(self.corpus.language)
-        store = pgvector.PgVectorStore(place_in(url_from, POSTGRES), name, self.store.encoder, analyzer=analyzer)
-        return store.retriever(mode, where=dict(self.only), exact=exact)
+        """What the store ``name`` has of the corpus; the environment variable ``url_from`` has the server's URL."""
+        return self.stored(pgvector.PgVectorStore, place_in(url_from, POSTGRES), name, chunks, mode, exact)
 
     def QdrantStore(
-        self, name: str, mode: Mode = "hybrid", exact: bool = True, place_from: str = "RAGKIT_QDRANT"
+        self,
+        name: str,
+        chunks: str = "main",
+        mode: Mode = "hybrid",
+        exact: bool = True,
+        place_from: str = "RAGKIT_QDRANT",
     ) -> Retriever:
-        """The store called ``name``, as it was filled; the environment variable ``place_from`` says where it is."""
-        place = place_in(place_from, "the URL of a server, such as http://localhost:6333")
-        analyzer = Analyzer.for_language(self.corpus.language)
-        store = qdrant.QdrantStore(place, name, self.store.encoder, analyzer=analyzer)
-        return store.retriever(mode, where=dict(self.only), exact=exact)
+        """What the store ``name`` has of the corpus; the environment variable ``place_from`` says where it is."""
+        place = place_in(place_from, "the URL of a server, such as http://localhost:6333, or edge:FOLDER")
+        return self.stored(qdrant.QdrantStore, place, name, chunks, mode, exact)
 
     def Hybrid(self, inputs: Names, fusion: str = "rrf", weights: Weights = (), fetch_k: int = 100) -> Retriever:
         return Hybrid([self.module(name) for name in inputs], fusion, weights or None, fetch_k)

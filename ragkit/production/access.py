@@ -30,7 +30,7 @@ class Tenant(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tenant: Annotated[str, Field(min_length=1, max_length=100)]
-    where: dict[str, str] = {}
+    where: dict[str, str | list[str]] = {}
 
 
 NOBODY = Tenant.model_construct(tenant="", where={})
@@ -77,7 +77,7 @@ class Tokens:
         return bool(self._tenants)
 
     @property
-    def filters(self) -> list[dict[str, str]]:
+    def filters(self) -> list[dict[str, str | list[str]]]:
         """What each token lets through; everything where no token is required."""
         return [tenant.where for tenant in self._tenants.values()] or [{}]
 

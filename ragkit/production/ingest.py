@@ -302,7 +302,10 @@ def _read_plan(folder: Path) -> dict[str, Any]:
         plan = json.loads((folder / PLAN).read_bytes())
         return {key: plan[key] for key in ("settings", "shards", "documents")}
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise IntegrityError(f"{folder} is no folder of shards: it has no readable {PLAN} ({error!r})") from error
+        raise IntegrityError(
+            f"{folder} is no folder of shards: it has no readable {PLAN} ({error!r}); name another folder, or move "
+            "that file away and run the ingestion again"
+        ) from error
 
 
 def _write_plan(folder: Path, settings: dict[str, Any], groups: dict[str, tuple[Document, ...]]) -> None:
@@ -310,8 +313,9 @@ def _write_plan(folder: Path, settings: dict[str, Any], groups: dict[str, tuple[
     documents = {document.id for group in groups.values() for document in group}
     if (folder / PLAN).exists():
         earlier = _read_plan(folder)
-        if earlier["settings"] != settings:
-            raise StoreMismatchError(f"{folder} holds {earlier['settings']}, expected {settings}; name another folder")
+        for what, own in settings.items():
+            if (made := earlier["settings"].get(what)) != own:
+                raise StoreMismatchError(f"{folder} holds shards of the {what} {made}, not {own}: name another folder")
         documents.update(earlier["documents"])
     plan = {"settings": settings, "shards": sorted(groups), "documents": sorted(documents)}
     atomic_write(folder / PLAN, json.dumps(plan, indent=1).encode())

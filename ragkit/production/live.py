@@ -6,6 +6,8 @@
 
 A filter is applied before anything is ranked: its pipeline is built over the documents that match, as if there were no
 others. So neither a passage, nor a word of the vocabulary, nor a frequency of theirs can show in an answer or a score.
+The exception is a ``PgVectorStore`` or ``QdrantStore`` of a configuration: all of it is ranked, then the passages of
+other documents are left out, so how frequent their words are shows in scores.
 The vectors of the token store are read from disk and shared by content: a filter costs memory, and no run of the model.
 """
 
@@ -20,7 +22,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
-from ragkit.base import LLM, Corpus, InputError, Metadata, RagkitError
+from ragkit.base import LLM, Corpus, InputError, Metadata, RagkitError, accepted_values
 from ragkit.concurrency import in_daemon_thread
 from ragkit.corpus import load_folder, load_pydocs
 from ragkit.corpus.folder import folder_state
@@ -31,7 +33,7 @@ from ragkit.retrieval.follow_up import FollowUp
 from ragkit.token_store import TokenStore
 
 PRESETS = {"naive": naive, "advanced": advanced, "modular": modular}
-Key = tuple[tuple[str, str], ...]  # a filter that can be hashed
+Key = tuple[tuple[str, tuple[str, ...]], ...]  # a filter that can be hashed
 FETCHED = ("tiny", "core", "extended")
 CONFIG = "config"
 """The name of the pipeline that a configuration file describes."""
@@ -219,4 +221,4 @@ class LiveIndex:
 
 
 def _key(where: Mapping[str, object]) -> Key:
-    return tuple(sorted((key, str(value)) for key, value in where.items()))
+    return tuple(sorted((key, tuple(map(str, accepted_values(value)))) for key, value in where.items()))

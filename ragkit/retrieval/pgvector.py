@@ -213,7 +213,9 @@ class PgVectorStore:
         self.chunker = "" if chunker is None else chunker if isinstance(chunker, str) else identity_of(chunker)
         self._psycopg = require("psycopg", "stores")
         self._url, self.place = url, _place(url)
-        if not isinstance(name, str) or not 0 < len(name.encode("utf-8", "replace")) <= 50 or _plain(name) != name:
+        if "://" in name:  # perhaps with a password
+            raise InputError("the name of the store is a URL: expected a name, such as 'handbook'")
+        if not 0 < len(name.encode("utf-8", "replace")) <= 50 or _plain(name) != name:
             raise InputError(f"a store called {name!r}: expected 1 to 50 bytes, which names of tables begin with")
         tables = ("about", "chunks", "words", "terms", "hnsw")
         self._names = {table: self._psycopg.sql.Identifier(f"{name}_{table}") for table in tables}
@@ -323,6 +325,8 @@ class PgVectorStore:
 
     def retriever(self, mode: Mode = "hybrid", *, where: Metadata | None = None, exact: bool = True) -> StoreRetriever:
         """Searches the store, only chunks whose metadata have the values of ``where`` (a list or set: any of it).
+
+        Values are compared as they are, without the wildcards of ``Corpus.only``.
 
         ``exact=False`` may use the HNSW index: the planner compares all vectors where that costs it less.
         """
@@ -489,7 +493,7 @@ class PgVectorStore:
                 "timeout"
             ) from None
         except self._psycopg.Error as error:
-            reason = error.diag.message_primary or str(error)
+            reason = error.diag.message_primary or " ".join(str(error).split())
             raise EndpointError(f"the PostgreSQL at {self.place} did not answer, or refused: {reason}") from None
 
 

@@ -90,10 +90,10 @@ class QdrantStore:
 
     ``place`` is where Qdrant runs: ``":memory:"`` (in this process, gone with it, and slow from some 20,000 chunks on,
     of which it warns), a server's URL such as ``"http://localhost:6333"`` (its key is ``$QDRANT_API_KEY``), or
-    ``"edge:FOLDER"`` (Qdrant's engine in this process, one process at a time; extra ``scale``). ``name`` has letters,
-    digits, ``-`` and ``_``. ``analyzer`` gives the terms (default: English); ``chunker``, a chunker or any name for how
-    the chunks were cut, is compared where it was given before, too. ``timeout`` is how many seconds a server has for a
-    request, rounded up.
+    ``"edge:FOLDER"`` (Qdrant's engine in this process; extra ``scale``). A folder is opened once at a time, so not for
+    ``ragkit serve``, which opens a store anew as files change. ``name`` has letters, digits, ``-`` and ``_``.
+    ``analyzer`` gives the terms (default: English); ``chunker``, a chunker or any name for how the chunks were cut, is
+    compared where it was given before, too. ``timeout`` is how many seconds a server has for a request, rounded up.
 
     - Chunks added after a ``refresh`` are weighed by its idf and mean length; words that it did not know count nothing
       before the next. Before the first ``refresh``, no word is known.
@@ -232,6 +232,8 @@ class QdrantStore:
 
     def retriever(self, mode: Mode = "hybrid", *, where: Metadata | None = None, exact: bool = True) -> StoreRetriever:
         """Searches the store, only chunks whose metadata have the values of ``where`` (a list or set: any of it).
+
+        Values are compared as they are, without the wildcards of ``Corpus.only``.
 
         ``exact=False`` uses Qdrant's index (HNSW); ``:memory:`` has none.
         """

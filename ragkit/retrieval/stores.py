@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol
 
-from ragkit.base import Chunk, Hit, InputError, Metadata, Retriever, StoreMismatchError, build_identity
+from ragkit.base import Chunk, Hit, InputError, Metadata, Retriever, StoreMismatchError, accepted_values, build_identity
 
 Mode = Literal["hybrid", "dense", "words"]
 SOURCES: dict[Mode, str] = {"hybrid": "hybrid:rrf", "dense": "dense:pooled", "words": "bm25"}
@@ -32,7 +32,7 @@ class StoreRetriever(Retriever):
     """A search of a store: see its ``retriever``.
 
     Raises:
-        InputError: there is no such mode.
+        InputError: there is no such mode, or a value of ``where`` has a ``*`` or is none of JSON's.
     """
 
     store: Store
@@ -43,6 +43,16 @@ class StoreRetriever(Retriever):
     def __post_init__(self) -> None:
         if self.mode not in SOURCES:
             raise InputError(f"mode = {self.mode!r}: expected one of {', '.join(SOURCES)}")
+        for key, value in ((key, value) for key, wanted in self.where.items() for value in accepted_values(wanted)):
+            if isinstance(value, str) and "*" in value:
+                raise InputError(
+                    f"where, {key} = {value!r}: a store knows no wildcards (Corpus.only does); give all values in a "
+                    "list, or a function to Filtered(retriever, ...)"
+                )
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError):
+                raise InputError(f"where, {key} = {value!r}: expected a value as metadata have them in JSON") from None
 
     @property
     def identity(self) -> str:
@@ -106,8 +116,10 @@ def place_in(variable: str, example: str) -> str:
     """Where a store is, by an environment variable: a URL has a password, which belongs in no file and no command.
 
     Raises:
-        InputError: it is not set; says so with ``example``.
+        InputError: it is not set, or ``variable`` is no name; says so with ``example``.
     """
+    if not variable.isidentifier():  # perhaps the URL itself
+        raise InputError(f"expected the name of an environment variable that holds {example}")
     if not (place := os.environ.get(variable)):
         raise InputError(f"${variable} is not set: expected {example}")
     return place
