@@ -205,8 +205,8 @@ class LiveIndex:
             if old and (old.settings, old.corpus.fingerprint) == (settings, fresh.corpus.fingerprint):
                 fresh = old  # nothing that this filter lets through has changed
             elif corpus.documents and not fresh.corpus.documents:
-                known = dict(corpus.documents[0].metadata)
-                _log.warning("no document matches the filter %s; the metadata of one are %s", dict(key), known)
+                wanted, known = {name: " or ".join(values) for name, values in key}, dict(corpus.documents[0].metadata)
+                _log.warning("no document matches the filter %s; the metadata of one are %s", wanted, known)
             try:
                 for name in sorted({self.built, *(old.pipelines if old else ())}):
                     self._build(name, fresh)
