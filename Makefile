@@ -80,7 +80,7 @@ hours: env ## How long each notebook and the course take to study, by a fixed ru
 bench: setup ## Measure speed and quality against the targets; writes results/*.json (BENCH="start drift" for some)
 	@$(RUN) tests/run_bench.py $(BENCH)
 
-growth: setup ## Engines from 10,000 to 1,000,000 chunks (an hour, 10 GB of memory, 5 GB of disk for a while; resumed)
+growth: setup ## Engines from 10,000 to 1,000,000 chunks (half an hour to an hour, 10 GB of memory, 5 GB of disk for a while; resumed)
 	@$(RUN) tests/run_bench.py growth
 	@$(RUN) tests/render_growth.py
 

@@ -349,7 +349,7 @@ class Postgres:
         self.db.execute("VACUUM ANALYZE chunks")
         for setting in ("jit = off", "max_parallel_workers_per_gather = 0", "plan_cache_mode = force_custom_plan"):
             self.db.execute(f"SET {setting}")
-        self.db.execute("SET hnsw.iterative_scan = relaxed_order")  # as PgVectorStore
+        self.db.execute("SET hnsw.iterative_scan = relaxed_order")
 
     def index_halves(self) -> None:
         """An HNSW index over the vectors in half precision."""
