@@ -94,7 +94,7 @@ def test_what_is_measured_is_not_measured_again_and_a_long_build_is_not_begun(tm
 
     def run(command, **options):
         commands.append(command[4:])
-        return type("Done", (), {"stdout": b'a warning\n{"build cpu": 100.0}\n'})
+        return type("Done", (), {"stdout": b'a warning\n{"build cpu": 1000.0}\n'})
 
     monkeypatch.setattr(bench.subprocess, "run", run)
     keys = [("drawn", "hnsw", "100000"), ("drawn", "hnsw", "1000000")]
@@ -103,8 +103,8 @@ def test_what_is_measured_is_not_measured_again_and_a_long_build_is_not_begun(tm
     bench.measure_missing(bench.open_rows(tmp_path), tmp_path, keys)
     rows = bench.open_rows(tmp_path)
     assert commands == [list(keys[0])]
-    assert rows.rows[keys[0]]["build cpu"] == 100
-    assert "1,200 s" in rows.rows[keys[1]]["stopped"]
+    assert rows.rows[keys[0]]["build cpu"] == 1000
+    assert "12,000 s" in rows.rows[keys[1]]["stopped"]
     bench.measure_missing(rows, tmp_path, keys)
     assert len(commands) == 1
 
