@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import signal
 import socket
@@ -16,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -812,7 +812,8 @@ def test_serve_answers_until_it_is_stopped(folder):
     """A real process, with the real model."""
     options = f"serve --corpus {folder} --port 0 --llm extractive"
     command = [sys.executable, "-m", "ragkit.cli", *options.split()]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
+    listen_to_ctrl_c = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # ignored behind a shell's "&"
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_ctrl_c)
     try:
         url = re.match(r"http://127\.0\.0\.1:\d+", process.stderr.readline())[0]
         assert process.stderr.readline().endswith("the index of 1 documents is built\n")
