@@ -701,9 +701,14 @@ class ChunkStore(Protocol):
         """
 
     def retriever(
-        self, mode: Literal["hybrid", "dense", "words"] = "hybrid", *, where: Metadata | None = None, exact: bool = True
+        self,
+        mode: Literal["hybrid", "dense", "words"] = "hybrid",
+        *,
+        where: Metadata | None = None,
+        documents: Collection[str] | None = None,
+        exact: bool = True,
     ) -> Retriever:
-        """Searches the store; only chunks whose metadata have the values of ``where`` are ranked.
+        """Searches the store; only chunks are ranked whose metadata have the values of ``where``, of ``documents``.
 
         ``exact`` compares the query with every vector; without it an approximate index (HNSW) is used.
         """

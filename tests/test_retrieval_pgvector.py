@@ -116,7 +116,7 @@ def test_an_hnsw_search_loses_no_hits_to_a_filter(url: str, name: str):
         near = {hit.chunk.id for hit in store.retriever("dense", where=where, exact=False).search("tea", 10)}
         exact = {hit.chunk.id for hit in store.retriever("dense", where=where).search("tea", 10)}
         assert len(near & exact) >= 9
-    statement, _ = store._statement("dense", {}, exact=False)
+    statement, _ = store._statement(store.retriever("dense", exact=False))
     parameters = {"vector": str(query.tolist()), "depth": 6, "candidates": 128}
     with psycopg.connect(store._url) as connection:  # that was the index, not a scan
         plan = connection.execute(psycopg.sql.SQL("EXPLAIN ") + statement, parameters).fetchall()

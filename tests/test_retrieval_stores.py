@@ -267,6 +267,24 @@ def test_where_is_applied_before_the_ranking(opened):
         assert store.retriever(where=where).search("red tea") == []
 
 
+def test_only_the_documents_are_ranked_that_are_named(opened):
+    all_chunks = [whole(f"d{i}", text, even=i % 2 == 0) for i, text in enumerate(texts(120))]
+    store = opened(embedder=Halves())
+    store.add(all_chunks)
+    store.refresh()
+    named = {f"d{i}" for i in range(0, 120, 7)}
+    for mode in ("words", "dense"):
+        other = Filtered(in_process(all_chunks)[mode], lambda chunk: chunk.doc_id in named)
+        retriever = store.retriever(mode, documents=[*named, "unknown", "half \ud800"])
+        assert_same(retriever.search("red tea", 8), other.search("red tea", 8))
+        assert identity_of(retriever) != identity_of(store.retriever(mode))
+        even = store.retriever(mode, documents=["d7", "d14"], where={"even": True}, exact=False)
+        assert {hit.chunk.doc_id for hit in even.search(all_chunks[14].text)} == {"d14"}
+    assert store.retriever(documents=[]).search("red tea") == []
+    with pytest.raises(InputError, match="expected a collection of ids"):
+        store.retriever(documents="d7")
+
+
 def test_words_are_weighed_by_the_last_refresh(opened):
     old, new = [whole(f"d{i}", t) for i, t in enumerate(texts(20))], whole("new", "red samovar")
     store = opened(embedder=Halves())

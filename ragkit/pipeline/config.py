@@ -185,7 +185,9 @@ class PipelineBuilder:
                 f"the store {store.name!r} at {store.place} is empty: fill it (`ragkit ingest --postgres`, or "
                 "`load_shards`), or see whether its name is right"
             )
-        return modular.Filtered(store.retriever(mode, where=dict(self.only), exact=exact), self.corpus.holds)
+        documents = [document.id for document in self.corpus.documents]
+        search = store.retriever(mode, where=dict(self.only), documents=documents, exact=exact)
+        return modular.Filtered(search, self.corpus.holds)
 
     def collections(self, key: str) -> Mapping[str, Self]:
         """A builder for each value of the metadata ``key``.

@@ -6,8 +6,8 @@
 
 A filter is applied before anything is ranked: its pipeline is built over the documents that match, as if there were no
 others. So neither a passage, nor a word of the vocabulary, nor a frequency of theirs can show in an answer or a score.
-The exception is a ``PgVectorStore`` or ``QdrantStore`` of a configuration: all of it is ranked, then the passages of
-other documents are left out, so how frequent their words are shows in scores.
+In a ``PgVectorStore`` or ``QdrantStore`` of a configuration, too, only the matching documents are ranked, but how
+frequent a word is in all of the store shows in scores.
 The vectors of the token store are read from disk and shared by content: a filter costs memory, and no run of the model.
 """
 

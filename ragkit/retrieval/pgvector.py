@@ -323,21 +323,30 @@ class PgVectorStore:
 
     # ---- searching
 
-    def retriever(self, mode: Mode = "hybrid", *, where: Metadata | None = None, exact: bool = True) -> StoreRetriever:
-        """Searches the store, only chunks whose metadata have the values of ``where`` (a list or set: any of it).
+    def retriever(
+        self,
+        mode: Mode = "hybrid",
+        *,
+        where: Metadata | None = None,
+        documents: Collection[str] | None = None,
+        exact: bool = True,
+    ) -> StoreRetriever:
+        """Searches the store, only chunks whose metadata have the values of ``where`` (a list or set: any of it), and
+        only those of ``documents``, by their ids (None: all).
 
         Values are compared as they are, without the wildcards of ``Corpus.only``.
 
         ``exact=False`` may use the HNSW index: the planner compares all vectors where that costs it less.
         """
-        return StoreRetriever(self, mode, dict(where or {}), exact)
+        return StoreRetriever(self, mode, dict(where or {}), documents, exact)
 
-    def search(self, queries: Sequence[str], k: int, mode: Mode, where: Metadata, exact: bool) -> list[list[Hit]]:
-        """The hits for each query, best first; ``StoreRetriever`` checks the input."""
+    def search(self, queries: Sequence[str], k: int, retriever: StoreRetriever) -> list[list[Hit]]:
+        """The hits of ``retriever`` for each query, best first; it has checked the input."""
+        mode, exact = retriever.mode, retriever.exact
         vectors: Any = [None] * len(queries)
         if mode != "words":
             vectors = encode(self.embedder, queries, "query")
-        statement, parameters = self._statement(mode, where, exact)
+        statement, parameters = self._statement(retriever)
         depth = int(max(FETCH_K, k) if mode == "hybrid" else k)
         parameters |= {
             "k": int(k),
@@ -355,21 +364,24 @@ class PgVectorStore:
 
         return [[_hit(mode, *row) for row in rows] for rows in self._run(read, limited=True)]
 
-    def _statement(self, mode: Mode, where: Metadata, exact: bool) -> tuple[Composed, dict[str, Any]]:
+    def _statement(self, retriever: StoreRetriever) -> tuple[Composed, dict[str, Any]]:
         """The statement of a search, and the parameters of its filter."""
         sql, parameters, conditions = self._psycopg.sql, dict[str, Any](), []
-        for key, wanted in where.items():
+        for key, wanted in retriever.where.items():
             options = []
             for value in accepted_values(wanted):
                 name = f"where_{len(parameters)}"
                 parameters[name] = self._psycopg.types.json.Jsonb(_plain({key: value}))
                 options.append(sql.SQL("metadata @> {}").format(sql.Placeholder(name)))
             conditions.append(sql.SQL("({})").format(sql.SQL(" OR ").join(options or [sql.SQL("FALSE")])))
+        if retriever.documents is not None:
+            parameters["documents"] = _plain(list(retriever.documents))
+            conditions.append(sql.SQL("doc_id = ANY({})").format(sql.Placeholder("documents")))
         passes = sql.SQL(" AND ").join(conditions or [sql.SQL("TRUE")])
-        only = self._sql(_FILTER if where else "", {"where": passes})
+        only = self._sql(_FILTER if conditions else "", {"where": passes})
         words = self._sql(_WORDS, {"query": self._sql(_QUERY), "filter": only})
-        dense = self._sql(_DENSE, {"where": passes, "distance": sql.SQL(_DISTANCE[exact])})
-        search = self._sql(_SEARCH[mode], {"words_list": words, "dense_list": dense})
+        dense = self._sql(_DENSE, {"where": passes, "distance": sql.SQL(_DISTANCE[retriever.exact])})
+        search = self._sql(_SEARCH[retriever.mode], {"words_list": words, "dense_list": dense})
         return self._sql(_CHUNKS_OF, {"search": search}), parameters
 
     # ---- the server

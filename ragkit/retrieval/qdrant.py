@@ -230,26 +230,39 @@ class QdrantStore:
 
     # ---- searching
 
-    def retriever(self, mode: Mode = "hybrid", *, where: Metadata | None = None, exact: bool = True) -> StoreRetriever:
-        """Searches the store, only chunks whose metadata have the values of ``where`` (a list or set: any of it).
+    def retriever(
+        self,
+        mode: Mode = "hybrid",
+        *,
+        where: Metadata | None = None,
+        documents: Collection[str] | None = None,
+        exact: bool = True,
+    ) -> StoreRetriever:
+        """Searches the store, only chunks whose metadata have the values of ``where`` (a list or set: any of it), and
+        only those of ``documents``, by their ids (None: all).
 
         Values are compared as they are, without the wildcards of ``Corpus.only``.
 
         ``exact=False`` uses Qdrant's index (HNSW); ``:memory:`` has none.
         """
-        return StoreRetriever(self, mode, dict(where or {}), exact)
+        return StoreRetriever(self, mode, dict(where or {}), documents, exact)
 
-    def search(self, queries: Sequence[str], k: int, mode: Mode, where: Metadata, exact: bool) -> list[list[Hit]]:
-        """The hits for each query, best first; ``StoreRetriever`` checks the input."""
-        m, depth = self._models, int(max(FETCH_K, k) if mode == "hybrid" else k)
+    def search(self, queries: Sequence[str], k: int, retriever: StoreRetriever) -> list[list[Hit]]:
+        """The hits of ``retriever`` for each query, best first; it has checked the input."""
+        m, mode = self._models, retriever.mode
+        depth = int(max(FETCH_K, k) if mode == "hybrid" else k)
         must = [
             self._any_of("metadata", [_pair(key, value) for value in accepted_values(wanted)])
-            for key, wanted in where.items()
+            for key, wanted in retriever.where.items()
         ]
+        if retriever.documents is not None:
+            ids = [each.encode("utf-8", "replace").decode() for each in retriever.documents]
+            must.append(self._any_of("doc_id", ids))
+        params = m.SearchParams(exact=retriever.exact, hnsw_ef=max(CANDIDATES, depth + _SPARE))
         settings = {
             "limit": depth + _SPARE,
             "filter": m.Filter(must=must) if must else None,
-            "params": None if self._local else m.SearchParams(exact=exact, hnsw_ef=max(CANDIDATES, depth + _SPARE)),
+            "params": None if self._local else params,
             "with_payload": ["chunk"],
         }
         asked: list[tuple[int, Mode, Any]] = []

@@ -24,25 +24,29 @@ class Store(Protocol):
     @property
     def identity(self) -> str: ...
 
-    def search(self, queries: Sequence[str], k: int, mode: Mode, where: Metadata, exact: bool) -> list[list[Hit]]: ...
+    def search(self, queries: Sequence[str], k: int, retriever: StoreRetriever) -> list[list[Hit]]: ...
 
 
 @dataclass(frozen=True)
 class StoreRetriever(Retriever):
-    """A search of a store: see its ``retriever``.
+    """A search of a store: see its ``retriever``. ``documents`` are ids, None: all.
 
     Raises:
-        InputError: there is no such mode, or a value of ``where`` has a ``*`` or is none of JSON's.
+        InputError: there is no such mode, ``documents`` is a text, or a value of ``where`` has a ``*`` or is none of
+            JSON's.
     """
 
     store: Store
     mode: Mode
     where: Metadata
+    documents: Collection[str] | None
     exact: bool
 
     def __post_init__(self) -> None:
         if self.mode not in SOURCES:
             raise InputError(f"mode = {self.mode!r}: expected one of {', '.join(SOURCES)}")
+        if self.documents is not None:
+            check_documents(self.documents)
         for key, value in ((key, value) for key, wanted in self.where.items() for value in accepted_values(wanted)):
             if isinstance(value, str) and "*" in value:
                 raise InputError(
@@ -56,13 +60,14 @@ class StoreRetriever(Retriever):
 
     @property
     def identity(self) -> str:
-        return build_identity(self, self.store, self.mode, self.where, self.exact)
+        documents = None if self.documents is None else sorted(self.documents)
+        return build_identity(self, self.store, self.mode, self.where, documents, self.exact)
 
     def _search(self, query: str, k: int) -> list[Hit]:
         return self._search_many([query], k)[0]
 
     def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        return self.store.search(queries, k, self.mode, self.where, self.exact)
+        return self.store.search(queries, k, self)
 
 
 def chunk_to_dict(chunk: Chunk) -> dict[str, Any]:
