@@ -47,7 +47,7 @@ lab: setup ## JupyterLab on 127.0.0.1, open on notebooks/00_start_here.ipynb (5 
 	  --LabApp.app_settings_dir="$(CURDIR)/data/jupyterlab" \
 	  --ServerApp.contents_manager_class=ragkit.notebook.contents.Contents $(LAB_ARGS)
 
-test: setup lint vectors unit notebooks browser ## Every check below, after the set-up (about 21 minutes the first time, then about 15)
+test: setup lint vectors unit notebooks browser ## Every check below, after the set-up (about 21 minutes the first time, then about 14)
 
 lint: env ## ruff and mypy --strict (20 s)
 	@echo "== lint: ruff check, ruff format --check, mypy --strict"
