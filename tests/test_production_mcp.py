@@ -19,7 +19,10 @@ from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.types import CallToolResult
 
+from ragkit.base import Corpus, Document, InputError
 from ragkit.cli import main
+from ragkit.production.live import Collection
+from ragkit.production.mcp import Tools
 
 HANDBOOK = """\
 # Handbook
@@ -221,6 +224,39 @@ def test_a_file_that_changes_is_in_the_next_answer_and_a_folder_that_vanishes_ch
     assert before["silent"]
     assert text["text"].strip() == HANDBOOK.strip()
     assert all("18:30" in answer["text"] for answer in answers)
+
+
+class SlowIndex:
+    """Reads its folder at once, and builds for a moment; ``reads`` are what it finds, None for a build without end."""
+
+    def __init__(self, *reads: Corpus | Exception | None) -> None:
+        self.reads, self.built, self.error, self.ready = list(reads), "naive", None, False
+
+    async def refresh(self) -> None:
+        read = self.reads.pop(0)
+        await asyncio.sleep(0.01)
+        if read is None:
+            await asyncio.Event().wait()
+        self.error = read if isinstance(read, Exception) else None
+        self.corpus = self.corpus if self.error else read
+        self.ready = True
+
+    def collection(self, where: object) -> Collection:
+        return Collection(self.corpus, None)
+
+
+def test_a_call_during_a_build_sees_what_changed_meanwhile_and_does_not_wait_while_builds_fail():
+    old, new = (Corpus("notes", (Document("a", text),)) for text in ("old", "new"))
+
+    async def read(index: SlowIndex, calls: int) -> list[str]:
+        tools = Tools(index, lambda _: [])
+        tools.begin()
+        await asyncio.sleep(0)  # the folder is read, and changes now
+        async with asyncio.timeout(10):
+            return [(await tools.read("a")).text for _ in range(calls)]
+
+    assert asyncio.run(read(SlowIndex(old, new), 1)) == ["new"]
+    assert asyncio.run(read(SlowIndex(old, InputError("broken"), None), 3)) == ["old"] * 3
 
 
 # The command in a process that writes to stdout where it may, and reads documents when a file appears.

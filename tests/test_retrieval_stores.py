@@ -24,6 +24,7 @@ from ragkit.base import (
     Chunk,
     ContractError,
     Corpus,
+    Document,
     EndpointError,
     InputError,
     Page,
@@ -413,17 +414,31 @@ def test_a_configuration_names_the_store_and_the_environment_where(tmp_path, sma
     assert [hit.chunk for hit in rag.retriever.search(QUERIES[0], 3)] == [hit.chunk for hit in expected]
 
 
-def test_a_configuration_searches_the_corpus_and_nothing_else(opened, small_corpus, ragkit_home):
+def test_a_configuration_searches_the_corpus_and_nothing_else(opened, small_corpus, ragkit_home, monkeypatch):
     """A tenant's part of a store, and one that was filled before a file was changed and another removed."""
     tokens = TokenStore.open(small_corpus, FakeEmbedder(), save=False, progress=False)
     config = PipelineConfig.from_toml('retriever = "a"\nmodules.a.kind = "BM25Retriever"')
     store, (kettle, lamp, radio) = opened("full"), small_corpus.documents
 
-    def stored(store, corpus):
-        return Modules(config, corpus, tokens).stored(lambda *_, **__: store, "", "", "main", "dense", True)
+    def stored(store, corpus, only=(), mode="dense"):
+        def open_store(*_, **settings):
+            given.append(sorted(settings))
+            return store
+
+        given = []
+        monkeypatch.setattr(store, "close", lambda: None)
+        retriever = Modules(config, corpus, tokens, only).stored(open_store, "", "", "main", mode, True)
+        assert given == [["analyzer"], ["analyzer", "chunker"]]  # an empty one is not bound to a chunker
+        return retriever
 
     with pytest.raises(InputError, match=r"the store 'test-.*-none' .* is empty: fill it"):
         stored(opened("none"), small_corpus)
+    many = Corpus("many", tuple(Document(f"d{i}", text) for i, text in enumerate(texts(150))))
+    whole_texts = opened("many", embedder=FakeEmbedder())
+    whole_texts.add([whole(document.id, document.text) for document in many.documents])
+    whole_texts.refresh()
+    hybrid = whole_texts.retriever("hybrid").search("red tea", 60)
+    assert stored(whole_texts, many, mode="hybrid").search("red tea", 60) == hybrid
     store.add(chunk_corpus(RecursiveChunker(8, 2, FakeTokenizer()), small_corpus))
     changed = Corpus("small", (kettle, replace(lamp, text=f"New. {lamp.text}", sections=())))
     for corpus, expected in (
@@ -434,6 +449,10 @@ def test_a_configuration_searches_the_corpus_and_nothing_else(opened, small_corp
         retriever = stored(store, corpus)
         assert {hit.chunk.doc_id for hit in retriever.search("lever", 20)} == expected
         assert identity_of(retriever) == identity_of(stored(store, corpus))
+    (hit, *_) = stored(store, small_corpus, (("project", "radio"),)).search("lever")
+    assert hit.chunk.doc_id == radio.id
+    starred = Corpus("starred", (replace(kettle, metadata={"title": "*args"}),))
+    assert stored(store, starred, (("title", "*args"),)).search("lever")
 
 
 def test_bad_input(opened):

@@ -37,7 +37,9 @@ import re
 import tomllib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from inspect import signature
 from itertools import chain
@@ -48,7 +50,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, Union
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from ragkit import chunking
-from ragkit.base import Chunk, Chunker, Corpus, InputError, Mean, Reranker, Retriever, StoreMismatchError, require
+from ragkit.base import (
+    Chunk,
+    Chunker,
+    Corpus,
+    InputError,
+    Mean,
+    Metadata,
+    Reranker,
+    Retriever,
+    StoreMismatchError,
+    require,
+)
 from ragkit.files import atomic_write
 from ragkit.retrieval import modular, pgvector, qdrant
 from ragkit.retrieval.analysis import Analyzer
@@ -138,7 +151,7 @@ class PipelineBuilder:
         table = self.config.chunks[name]
         if table not in self.cut:
             self.cut[table] = chunking.chunk_corpus(self.chunker(name), self.corpus)
-        return [c for c in self.cut[table] if all(str(c.metadata.get(key)) == value for key, value in self.only)]
+        return [chunk for chunk in self.cut[table] if self._passes(chunk.metadata)]
 
     def chunker(self, name: str) -> Chunker:
         """The configuration's cutting called ``name``."""
@@ -177,17 +190,20 @@ class PipelineBuilder:
             InputError: the store is empty.
             StoreMismatchError: it was filled by another embedder or analyzer, or cut otherwise than ``chunks``.
         """
-        analyzer, chunker = Analyzer.for_language(self.corpus.language), self.chunker(chunks)
-        store = kind(place, name, self.store.encoder, chunker=chunker, analyzer=analyzer)
-        if not len(store):
-            store.close()
-            raise InputError(
-                f"the store {store.name!r} at {store.place} is empty: fill it (`ragkit ingest --postgres`, or "
-                "`load_shards`), or see whether its name is right"
-            )
-        documents = [document.id for document in self.corpus.documents]
-        search = store.retriever(mode, where=dict(self.only), documents=documents, exact=exact)
-        return modular.Filtered(search, self.corpus.holds)
+        analyzer = Analyzer.for_language(self.corpus.language)
+        open_store = partial(kind, place, name, self.store.encoder, analyzer=analyzer)
+        with closing(open_store()) as store:  # an empty one must not be bound to a chunker
+            if not len(store):
+                raise InputError(
+                    f"the store {store.name!r} at {store.place} is empty: fill it (`ragkit ingest --postgres`, or "
+                    "`load_shards`), or see whether its name is right"
+                )
+        store = open_store(chunker=self.chunker(chunks))
+        documents = [document.id for document in self.corpus.documents if self._passes(document.metadata)]
+        return modular.InCorpus(store.retriever(mode, documents=documents, exact=exact), self.corpus)
+
+    def _passes(self, metadata: Metadata) -> bool:
+        return all(str(metadata.get(key)) == value for key, value in self.only)
 
     def collections(self, key: str) -> Mapping[str, Self]:
         """A builder for each value of the metadata ``key``.

@@ -7,7 +7,8 @@
 A filter is applied before anything is ranked: its pipeline is built over the documents that match, as if there were no
 others. So neither a passage, nor a word of the vocabulary, nor a frequency of theirs can show in an answer or a score.
 In a ``PgVectorStore`` or ``QdrantStore`` of a configuration, too, only the matching documents are ranked, but how
-frequent a word is in all of the store shows in scores.
+frequent a word is in all of the store shows in scores. A store has one language, so the documents of each filter need
+to have it, too.
 The vectors of the token store are read from disk and shared by content: a filter costs memory, and no run of the model.
 """
 
@@ -124,7 +125,10 @@ class LiveIndex:
         Raises:
             RagkitError: it can't be built.
         """
-        collection = self.collection(where)
+        return await self.pipeline_of(self.collection(where), name)
+
+    async def pipeline_of(self, collection: Collection, name: str) -> RAGPipeline:
+        """As ``pipeline``, over the documents of ``collection``, also if there are newer ones."""
         if name not in collection.pipelines:
             if name not in collection.builds:
                 build = asyncio.create_task(in_daemon_thread(partial(self._build, name, collection)))

@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field, ValidationError
 from ragkit.base import Chunk, Corpus, InputError, Question, RagkitError, require
 from ragkit.evaluation.compare import compare, difference_text
 from ragkit.pipeline.rag import RAGPipeline
-from ragkit.production.live import LiveIndex
+from ragkit.production.live import Collection, LiveIndex
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import Context, MCPServer
@@ -121,21 +121,25 @@ class Tools:
         """Start to read and index. A client that leaves early does not wait for it."""
         self._refreshing = asyncio.create_task(self._index.refresh())
 
-    async def _corpus(self) -> Corpus:
-        """The documents as they are now, or as they last could be indexed.
+    async def _collection(self) -> Collection:
+        """The documents as they are now, or, while these can't be indexed, as they last could be.
 
         Raises:
             Exception: they never could.
         """
-        if self._refreshing.done():
+        under_way = self._refreshing
+        if not (self._index.ready and self._index.error):
+            await asyncio.shield(under_way)  # a tool that is cancelled does not cancel it
+        if self._refreshing is under_way and under_way.done():  # it may have read a file before it changed
             self.begin()
-        await asyncio.shield(self._refreshing)  # a tool that is cancelled does not cancel it
+        if not (self._index.ready and self._index.error):
+            await asyncio.shield(self._refreshing)
         if not self._index.ready and self._index.error:
             raise self._index.error
-        return self._index.collection({}).corpus
+        return self._index.collection({})
 
-    async def _pipeline(self, name: str = "served") -> RAGPipeline:
-        return await self._index.pipeline(self._index.built if name == "served" else name, {})
+    async def _pipeline(self, collection: Collection, name: str = "served") -> RAGPipeline:
+        return await self._index.pipeline_of(collection, self._index.built if name == "served" else name)
 
     async def search(
         self,
@@ -147,8 +151,8 @@ class Tools:
         Every passage says where it stands: document, characters, section and page. Call `read` with its document and
         characters to see what stands around it. Something is always returned; judge by the text whether it fits.
         """
-        await self._corpus()
-        hits = await asyncio.to_thread((await self._pipeline()).retriever.search, query, k)
+        rag = await self._pipeline(await self._collection())
+        hits = await asyncio.to_thread(rag.retriever.search, query, k)
         return SearchResult(passages=[_passage(hit.chunk, hit.score) for hit in hits])
 
     async def ask(
@@ -161,8 +165,8 @@ class Tools:
         `[1]` in the text is citation number 1. Where the documents do not hold the answer, `silent` is true and
         `reason` says why: then do not answer from memory, but search with other words or say that it is not there.
         """
-        await self._corpus()
-        answer = await (await self._pipeline()).query(question, k)
+        rag = await self._pipeline(await self._collection())
+        answer = await rag.query(question, k)
         sources = [
             CitedQuote(
                 number=each.number,
@@ -189,7 +193,7 @@ class Tools:
 
         At most 12,000 characters at a time: `end` of the result is where to read on, `length` where the document ends.
         """
-        return _window(await self._corpus(), document, start, start + WINDOW if end is None else end)
+        return _window((await self._collection()).corpus, document, start, start + WINDOW if end is None else end)
 
     async def evaluate(
         self,
@@ -204,9 +208,9 @@ class Tools:
         One row a pipeline. The verdict says whether its mean reciprocal rank differs from the baseline's by more than
         luck: "better", "worse" or "no detectable difference", which is not "equal". Seconds to a minute.
         """
-        corpus = await self._corpus()
-        systems: dict[str, RAGPipeline] = {name: await self._pipeline(name) for name in pipelines}
-        return await asyncio.to_thread(_evaluate, systems, partial(self._questions, corpus), limit)
+        collection = await self._collection()
+        systems: dict[str, RAGPipeline] = {name: await self._pipeline(collection, name) for name in pipelines}
+        return await asyncio.to_thread(_evaluate, systems, partial(self._questions, collection.corpus), limit)
 
 
 def mcp_server(name: str, index: LiveIndex, questions: Callable[[Corpus], Sequence[Question]]) -> MCPServer[None]:

@@ -351,7 +351,7 @@ def create_app(
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if part != "body")
+        place = ".".join(map(str, first["loc"][1:]))
         whole = not place or first["type"] == "json_invalid"
         message = _NO_OBJECT if whole else f"{place}: {first['msg'].removeprefix('Value error, ')}"
         return _failure(ServiceError(422, message))
@@ -529,7 +529,7 @@ def _listen(app: "FastAPI", host: str, port: int) -> tuple[socket.socket, str]:
     Raises:
         InputError: others could reach it, and there are no tokens; or it can't listen there.
     """
-    host = "127.0.0.1" if host == "localhost" else host
+    host = "127.0.0.1" if host.lower() == "localhost" else host
     if host not in LOOPBACK and not app.state.service.tokens:
         raise InputError(
             f"at {host} others could reach this service, so it needs tokens: set $RAGKIT_TOKENS to {EXAMPLE}, "
@@ -538,7 +538,7 @@ def _listen(app: "FastAPI", host: str, port: int) -> tuple[socket.socket, str]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         opened = socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise InputError(f"{error}; expected an address of this machine and a free port (0 chooses one)") from None
     # asyncio sends at once (TCP_NODELAY) where the protocol is named, else small packets wait for 40 ms.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, opened.detach())

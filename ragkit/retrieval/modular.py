@@ -372,9 +372,11 @@ class Corrective(Retriever):
 # ---- what comes out of a search
 
 
-def _deepened(retriever: Retriever, query: str, k: int, keep: Callable[[list[Hit]], list[Hit]]) -> list[Hit]:
-    """The first ``k`` of what ``keep`` makes of a search that is deep enough for it."""
-    depth = 4 * k
+def _deepened(
+    retriever: Retriever, query: str, k: int, keep: Callable[[list[Hit]], list[Hit]], depth: int = 0
+) -> list[Hit]:
+    """The first ``k`` of what ``keep`` makes of a search that is deep enough for it; ``depth`` is the first (4 k)."""
+    depth = depth or 4 * k
     while True:
         hits = retriever.search(query, depth)
         chosen = keep(hits)
@@ -406,6 +408,17 @@ class Filtered(Retriever):
         if not isinstance(self.accept, Mapping):
             return self.accept(chunk)
         return all(chunk.metadata.get(key) in accepted_values(value) for key, value in self.accept.items())
+
+
+@dataclass(frozen=True, eq=False)
+class InCorpus(Retriever):
+    """Only chunks that ``corpus`` holds with this text: of a store that was filled before a document was changed."""
+
+    retriever: Retriever
+    corpus: Corpus
+
+    def _search(self, query: str, k: int) -> list[Hit]:
+        return _deepened(self.retriever, query, k, lambda hits: [h for h in hits if self.corpus.holds(h.chunk)], k)
 
 
 @dataclass(frozen=True, eq=False)

@@ -374,8 +374,8 @@ class PgVectorStore:
                 parameters[name] = self._psycopg.types.json.Jsonb(_plain({key: value}))
                 options.append(sql.SQL("metadata @> {}").format(sql.Placeholder(name)))
             conditions.append(sql.SQL("({})").format(sql.SQL(" OR ").join(options or [sql.SQL("FALSE")])))
-        if retriever.documents is not None:
-            parameters["documents"] = _plain(list(retriever.documents))
+        if retriever.document_ids is not None:
+            parameters["documents"] = [each for each in retriever.document_ids if "\x00" not in each]
             conditions.append(sql.SQL("doc_id = ANY({})").format(sql.Placeholder("documents")))
         passes = sql.SQL(" AND ").join(conditions or [sql.SQL("TRUE")])
         only = self._sql(_FILTER if conditions else "", {"where": passes})

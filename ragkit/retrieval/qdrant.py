@@ -91,9 +91,10 @@ class QdrantStore:
     ``place`` is where Qdrant runs: ``":memory:"`` (in this process, gone with it, and slow from some 20,000 chunks on,
     of which it warns), a server's URL such as ``"http://localhost:6333"`` (its key is ``$QDRANT_API_KEY``), or
     ``"edge:FOLDER"`` (Qdrant's engine in this process; extra ``scale``). A folder is opened once at a time, so not for
-    ``ragkit serve``, which opens a store anew as files change. ``name`` has letters, digits, ``-`` and ``_``.
-    ``analyzer`` gives the terms (default: English); ``chunker``, a chunker or any name for how the chunks were cut, is
-    compared where it was given before, too. ``timeout`` is how many seconds a server has for a request, rounded up.
+    ``ragkit serve`` and ``ragkit mcp``, which open a store anew as files change. ``name`` has letters, digits, ``-``
+    and ``_``. ``analyzer`` gives the terms (default: English); ``chunker``, a chunker or any name for how the chunks
+    were cut, is compared where it was given before, too. ``timeout`` is how many seconds a server has for a request,
+    rounded up.
 
     - Chunks added after a ``refresh`` are weighed by its idf and mean length; words that it did not know count nothing
       before the next. Before the first ``refresh``, no word is known.
@@ -255,9 +256,8 @@ class QdrantStore:
             self._any_of("metadata", [_pair(key, value) for value in accepted_values(wanted)])
             for key, wanted in retriever.where.items()
         ]
-        if retriever.documents is not None:
-            ids = [each.encode("utf-8", "replace").decode() for each in retriever.documents]
-            must.append(self._any_of("doc_id", ids))
+        if retriever.document_ids is not None:
+            must.append(self._any_of("doc_id", retriever.document_ids))
         params = m.SearchParams(exact=retriever.exact, hnsw_ef=max(CANDIDATES, depth + _SPARE))
         settings = {
             "limit": depth + _SPARE,

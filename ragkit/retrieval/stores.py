@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from ragkit.base import Chunk, Hit, InputError, Metadata, Retriever, StoreMismatchError, accepted_values, build_identity
@@ -60,8 +63,18 @@ class StoreRetriever(Retriever):
 
     @property
     def identity(self) -> str:
-        documents = None if self.documents is None else sorted(self.documents)
-        return build_identity(self, self.store, self.mode, self.where, documents, self.exact)
+        return build_identity(self, self.store, self.mode, self.where, self._digest, self.exact)
+
+    @cached_property
+    def document_ids(self) -> list[str] | None:
+        """``documents`` in order, without ids that no store can hold: those with half of a surrogate pair."""
+        if self.documents is None:
+            return None
+        return sorted(each for each in self.documents if not re.search("[\ud800-\udfff]", each))
+
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(repr(self.document_ids).encode()).hexdigest()
 
     def _search(self, query: str, k: int) -> list[Hit]:
         return self._search_many([query], k)[0]
