@@ -349,9 +349,10 @@ class Corpus:
         if not where:
             return self
 
+        accepted = {key: list(map(str, accepted_values(value))) for key, value in where.items()}
+
         def matches(metadata: Metadata) -> bool:
             own = {key: str(metadata[key]) for key in where if key in metadata}
-            accepted = {key: list(map(str, accepted_values(value))) for key, value in where.items()}
             return all(
                 key in own and any(own[key] == value or fnmatchcase(own[key], value) for value in values)
                 for key, values in accepted.items()

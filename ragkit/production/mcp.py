@@ -128,15 +128,18 @@ class Tools:
             Exception: they never could.
         """
         under_way = self._refreshing
-        if not (self._index.ready and self._index.error):
-            await asyncio.shield(under_way)  # a tool that is cancelled does not cancel it
+        await self._refreshed()
         if self._refreshing is under_way and under_way.done():  # it may have read a file before it changed
             self.begin()
-        if not (self._index.ready and self._index.error):
-            await asyncio.shield(self._refreshing)
+        await self._refreshed()
         if not self._index.ready and self._index.error:
             raise self._index.error
         return self._index.collection({})
+
+    async def _refreshed(self) -> None:
+        """Wait for the refresh under way, but not while refreshes fail and an older index can answer."""
+        if not (self._index.ready and self._index.error):
+            await asyncio.shield(self._refreshing)  # a tool that is cancelled does not cancel it
 
     async def _pipeline(self, collection: Collection, name: str = "served") -> RAGPipeline:
         return await self._index.pipeline_of(collection, self._index.built if name == "served" else name)

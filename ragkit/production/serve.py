@@ -71,6 +71,7 @@ IDLE_SECONDS = 10.0  # for a client to send its request, or to read on
 SHUTDOWN_SECONDS = 30  # for answers under way to end
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # seconds
 _OPEN = ("/", "/health", "/ready")  # paths that need no token
+_NO_OBJECT = "the body: expected a JSON object, sent with Content-Type: application/json"
 _log = logging.getLogger(__name__)
 
 
@@ -203,9 +204,6 @@ _STREAM_HEADERS = [
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),  # a proxy must not collect the pieces
 ]
-
-
-_NO_OBJECT = "the body: expected a JSON object, sent with Content-Type: application/json"
 
 
 def _json(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> "Response":
@@ -362,9 +360,12 @@ def create_app(
     @app.exception_handler(413)
     async def refused(_: Request, error: HTTPException) -> Response:
         headers = error.headers or {}
-        known = {400: _NO_OBJECT, 404: "no such path: GET /openapi.json has them all"}
-        known[405] = f"this path takes {headers.get('Allow')}"
-        failure = ServiceError(error.status_code, known.get(error.status_code, error.detail))
+        messages = {
+            400: _NO_OBJECT,
+            404: "no such path: GET /openapi.json has them all",
+            405: f"this path takes {headers.get('Allow')}",
+        }
+        failure = ServiceError(error.status_code, messages.get(error.status_code, error.detail))
         return _json(failure.body, failure.status, headers)
 
     # ---- questions

@@ -373,10 +373,9 @@ class Corrective(Retriever):
 
 
 def _deepened(
-    retriever: Retriever, query: str, k: int, keep: Callable[[list[Hit]], list[Hit]], depth: int = 0
+    retriever: Retriever, query: str, k: int, keep: Callable[[list[Hit]], list[Hit]], depth: int
 ) -> list[Hit]:
-    """The first ``k`` of what ``keep`` makes of a search that is deep enough for it; ``depth`` is the first (4 k)."""
-    depth = depth or 4 * k
+    """The first ``k`` of what ``keep`` makes of a search that is deep enough for it, ``depth`` at first."""
     while True:
         hits = retriever.search(query, depth)
         chosen = keep(hits)
@@ -402,7 +401,7 @@ class Filtered(Retriever):
     accept: Callable[[Chunk], bool] | Mapping[str, object]
 
     def _search(self, query: str, k: int) -> list[Hit]:
-        return _deepened(self.retriever, query, k, lambda hits: [hit for hit in hits if self._passes(hit.chunk)])
+        return _deepened(self.retriever, query, k, lambda hits: [hit for hit in hits if self._passes(hit.chunk)], 4 * k)
 
     def _passes(self, chunk: Chunk) -> bool:
         if not isinstance(self.accept, Mapping):
@@ -441,7 +440,7 @@ class Parent(Retriever):
     limit: int = 6_000
 
     def _search(self, query: str, k: int) -> list[Hit]:
-        return _deepened(self.retriever, query, k, self._sections)
+        return _deepened(self.retriever, query, k, self._sections, 4 * k)
 
     def _sections(self, hits: Sequence[Hit]) -> list[Hit]:
         best: dict[str, Hit] = {}
@@ -490,7 +489,7 @@ class SentenceWindow(Retriever):
         return build_identity(self, self.retriever, spans, self.corpus, self.before, self.after)
 
     def _search(self, query: str, k: int) -> list[Hit]:
-        return _deepened(self.retriever, query, k, self._widened)
+        return _deepened(self.retriever, query, k, self._widened, 4 * k)
 
     def _widened(self, hits: Sequence[Hit]) -> list[Hit]:
         wide: list[Hit] = []

@@ -34,7 +34,6 @@ from ragkit.base import (
     EndpointError,
     Hit,
     InputError,
-    Metadata,
     Vectors,
     accepted_values,
     build_identity,
@@ -53,6 +52,7 @@ from ragkit.retrieval.stores import (
     FETCH_K,
     SOURCES,
     Mode,
+    Store,
     StoreRetriever,
     check_documents,
     check_same,
@@ -172,7 +172,7 @@ _CHUNKS_OF = """
 """
 
 
-class PgVectorStore:
+class PgVectorStore(Store):
     """A ``ChunkStore`` in the PostgreSQL at ``url`` (postgresql://user:password@host:5432/database).
 
     The tables of ``name`` are made where there are none. ``analyzer`` gives the terms (default: English);
@@ -185,7 +185,8 @@ class PgVectorStore:
       word is known, and there is no HNSW index: all vectors are compared.
     - Scores and sources of hits are those of ``DenseRetriever(scoring="pooled")``, ``BM25Retriever`` and ``Hybrid``.
     - Threads may share a store; each search in progress has a connection of its own. One that was lost is replaced.
-    - Vectors of more than 2,000 numbers have no HNSW index (pgvector's limit).
+    - ``exact=False`` may use the HNSW index: the planner compares all vectors where that costs it less. Vectors of more
+      than 2,000 numbers have no such index (pgvector's limit).
 
     >>> store = PgVectorStore(url, "handbook", load_embedder())             # doctest: +SKIP
     >>> store.add(chunks); store.refresh()                                  # doctest: +SKIP
@@ -322,23 +323,6 @@ class PgVectorStore:
             yield
 
     # ---- searching
-
-    def retriever(
-        self,
-        mode: Mode = "hybrid",
-        *,
-        where: Metadata | None = None,
-        documents: Collection[str] | None = None,
-        exact: bool = True,
-    ) -> StoreRetriever:
-        """Searches the store, only chunks whose metadata have the values of ``where`` (a list or set: any of it), and
-        only those of ``documents``, by their ids (None: all).
-
-        Values are compared as they are, without the wildcards of ``Corpus.only``.
-
-        ``exact=False`` may use the HNSW index: the planner compares all vectors where that costs it less.
-        """
-        return StoreRetriever(self, mode, dict(where or {}), documents, exact)
 
     def search(self, queries: Sequence[str], k: int, retriever: StoreRetriever) -> list[list[Hit]]:
         """The hits of ``retriever`` for each query, best first; it has checked the input."""

@@ -49,7 +49,6 @@ from ragkit.base import (
     EndpointError,
     Hit,
     InputError,
-    Metadata,
     StoreMismatchError,
     Vectors,
     accepted_values,
@@ -71,6 +70,7 @@ from ragkit.retrieval.stores import (
     FETCH_K,
     SOURCES,
     Mode,
+    Store,
     StoreRetriever,
     check_documents,
     check_same,
@@ -85,7 +85,7 @@ _SPARE = 16  # hits more than are asked for: of equal ones, those with the first
 _LISTS, _POINTS = 32, 256  # in a request
 
 
-class QdrantStore:
+class QdrantStore(Store):
     """A ``ChunkStore`` in the collection ``name`` of Qdrant, which is made where there is none.
 
     ``place`` is where Qdrant runs: ``":memory:"`` (in this process, gone with it, and slow from some 20,000 chunks on,
@@ -99,7 +99,8 @@ class QdrantStore:
     - Chunks added after a ``refresh`` are weighed by its idf and mean length; words that it did not know count nothing
       before the next. Before the first ``refresh``, no word is known.
     - Scores and sources of hits are those of ``DenseRetriever(scoring="pooled")``, ``BM25Retriever`` and ``Hybrid``.
-      Of more than a few equal scores at the end of a list, any may be left out.
+      Of more than a few equal scores at the end of a list, any may be left out. ``:memory:`` has no index (HNSW), so
+      ``exact=False`` changes nothing there.
 
     >>> from ragkit.testing import FakeEmbedder
     >>> store = QdrantStore(":memory:", "handbook", FakeEmbedder())
@@ -230,23 +231,6 @@ class QdrantStore:
         return Counter(map(_place, self.analyzer.terms(text)))
 
     # ---- searching
-
-    def retriever(
-        self,
-        mode: Mode = "hybrid",
-        *,
-        where: Metadata | None = None,
-        documents: Collection[str] | None = None,
-        exact: bool = True,
-    ) -> StoreRetriever:
-        """Searches the store, only chunks whose metadata have the values of ``where`` (a list or set: any of it), and
-        only those of ``documents``, by their ids (None: all).
-
-        Values are compared as they are, without the wildcards of ``Corpus.only``.
-
-        ``exact=False`` uses Qdrant's index (HNSW); ``:memory:`` has none.
-        """
-        return StoreRetriever(self, mode, dict(where or {}), documents, exact)
 
     def search(self, queries: Sequence[str], k: int, retriever: StoreRetriever) -> list[list[Hit]]:
         """The hits of ``retriever`` for each query, best first; it has checked the input."""

@@ -6,10 +6,11 @@ import hashlib
 import json
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from ragkit.base import Chunk, Hit, InputError, Metadata, Retriever, StoreMismatchError, accepted_values, build_identity
 
@@ -21,13 +22,32 @@ FETCH_K = 100  # the hits of each of the two lists that "hybrid" fuses, as in Hy
 CANDIDATES = 128  # of a search of HNSW, at least
 
 
-class Store(Protocol):
-    """What a ``StoreRetriever`` needs."""
+class Store(ABC):
+    """A store that can be searched; ``ChunkStore`` is all that it can do."""
 
     @property
+    @abstractmethod
     def identity(self) -> str: ...
 
-    def search(self, queries: Sequence[str], k: int, retriever: StoreRetriever) -> list[list[Hit]]: ...
+    @abstractmethod
+    def search(self, queries: Sequence[str], k: int, retriever: StoreRetriever) -> list[list[Hit]]:
+        """The hits of ``retriever`` for each query, best first; it has checked the input."""
+
+    def retriever(
+        self,
+        mode: Mode = "hybrid",
+        *,
+        where: Metadata | None = None,
+        documents: Collection[str] | None = None,
+        exact: bool = True,
+    ) -> StoreRetriever:
+        """Searches the store, only chunks whose metadata have the values of ``where`` (a list or set: any of it), and
+        only those of ``documents``, by their ids (None: all).
+
+        Values are compared as they are, without the wildcards of ``Corpus.only``. ``exact=False`` may use an
+        approximate index (HNSW).
+        """
+        return StoreRetriever(self, mode, dict(where or {}), documents, exact)
 
 
 @dataclass(frozen=True)
@@ -50,16 +70,9 @@ class StoreRetriever(Retriever):
             raise InputError(f"mode = {self.mode!r}: expected one of {', '.join(SOURCES)}")
         if self.documents is not None:
             check_documents(self.documents)
-        for key, value in ((key, value) for key, wanted in self.where.items() for value in accepted_values(wanted)):
-            if isinstance(value, str) and "*" in value:
-                raise InputError(
-                    f"where, {key} = {value!r}: a store knows no wildcards (Corpus.only does); give all values in a "
-                    "list, or a function to Filtered(retriever, ...)"
-                )
-            try:
-                json.dumps(value, allow_nan=False)
-            except (TypeError, ValueError):
-                raise InputError(f"where, {key} = {value!r}: expected a value as metadata have them in JSON") from None
+        for key, wanted in self.where.items():
+            for value in accepted_values(wanted):
+                _check_value(key, value)
 
     @property
     def identity(self) -> str:
@@ -81,6 +94,19 @@ class StoreRetriever(Retriever):
 
     def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         return self.store.search(queries, k, self)
+
+
+def _check_value(key: str, value: object) -> None:
+    """Refuse a value of a filter that no metadata can have, or that was meant as a pattern."""
+    if isinstance(value, str) and "*" in value:
+        raise InputError(
+            f"where, {key} = {value!r}: a store knows no wildcards (Corpus.only does); give all values in a list, or a "
+            "function to Filtered(retriever, ...)"
+        )
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise InputError(f"where, {key} = {value!r}: expected a value as metadata have them in JSON") from None
 
 
 def chunk_to_dict(chunk: Chunk) -> dict[str, Any]:
